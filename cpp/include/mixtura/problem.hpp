@@ -1,0 +1,81 @@
+// What a kernel is asked to do, as plain data that every instruction set's translation unit shares.
+// Shapes: N rows, D columns, K components, R rows of a factor, P statistics of a component.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace mixtura {
+
+// F_k of the quadratic  log p_k(z) = c_k - 1/2 ||F_k (z - m_k)||^2.
+// A scalar factor is stored as a diagonal one.
+enum class Factor : int { diagonal, triangle, rectangle };
+
+// Which moments of a component are wanted; each kind holds those before it, save that trace, diagonal
+// and full are alternatives for the second moment.
+enum class Kind : int { mass, mean, trace, diagonal, full };
+
+// The table: N x D numbers anywhere in memory, strides counted in elements.
+struct Rows {
+  const void* data;
+  bool single_precision;
+  int64_t count;         // N
+  int64_t dims;          // D
+  int64_t row_stride;    // elements from one row to the next
+  int64_t column_stride; // elements from one column to the next
+};
+
+// K quadratics as the caller has them.
+struct Quadratics {
+  Factor factor;
+  bool shared;           // one factor for all components: rows are transformed once
+  int64_t components;    // K
+  int64_t dims;          // D
+  int64_t factor_rows;   // R: D for a triangle
+  const double* offsets; // (K,)   c_k
+  const double* means;   // (K, D) m_k
+  const double* factors; // diagonal (K, D); triangle (K, D, D); rectangle (K, R, D); first axis 1 when shared
+};
+
+// One pass over the rows. What it does follows from what is given:
+//   joint        write log weight + log density of every (row, component) to `joint`
+//   resp         weigh the rows with the given responsibilities
+//   neither      the fused pass: responsibilities from the quadratics, statistics at once
+struct Pass {
+  Rows rows;
+  Quadratics quadratics;         // of a pass with given responsibilities, only `components` counts
+  const double* pivot;           // (D,)  rows are read as z - pivot
+  const double* log_weights;     // (K,) or (N, K); null: zeros
+  bool log_weights_per_row;      //
+  const double* sample_weight;   // (N,) or null
+  const double* resp;            // (N, K) or null
+  double* joint;                 // (N, K) or null
+  bool hard;                     // all of a row goes to its most likely component
+  Kind kind;                     //
+  int64_t block;                 // rows that travel together, a multiple of every vector length
+};
+
+// Length of one component's statistics: [mass | mean | second moment].
+inline int64_t statistics_size(Kind kind, int64_t dims) {
+  switch (kind) {
+    case Kind::mass: return 1;
+    case Kind::mean: return 1 + dims;
+    case Kind::trace: return 2 + dims;
+    case Kind::diagonal: return 1 + 2 * dims;
+    case Kind::full: break;
+  }
+  return 1 + dims + dims * (dims + 1) / 2;
+}
+
+// What one instruction set offers. `packed` holds the quadratics in that set's own tile order;
+// `total` gets K statistics and, last, the log-likelihood, all added to what is there.
+struct Kernels {
+  const char* name;
+  int vector_bytes;
+  size_t (*packed_size)(const Quadratics&);
+  void (*pack)(const Quadratics&, const double* pivot, double* packed);
+  size_t (*workspace_size)(const Pass&);
+  void (*run)(const Pass&, const double* packed, int64_t begin, int64_t end, double* total, double* workspace);
+};
+
+}  // namespace mixtura

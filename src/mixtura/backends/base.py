@@ -1,0 +1,144 @@
+"""The seam between the mathematics and the machines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
+
+Float = NDArray[np.float64]
+Rows2D = NDArray[np.floating]
+
+# Rows that the default fused pass holds densities for: K of them per row.
+_BLOCK = 8192
+
+
+@dataclass
+class Rows:
+    """A table placed with a backend: what its kernels read, and what one fit needs to know of it once.
+
+    Attributes
+    ----------
+    X : ndarray of shape (N, D), float32 or float64, any strides
+    scatter : dict
+        Second moments of all rows, summed over components, by pivot and weights: for kind 'shared', where they
+        do not depend on the responsibilities.
+    """
+
+    X: Rows2D
+    scatter: dict[tuple[bytes, int], tuple[object, Moments]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def dims(self) -> int:
+        """D."""
+        return int(self.X.shape[1])
+
+    def block(self, start: int, stop: int) -> Rows:
+        """A view of some of the rows."""
+        return Rows(self.X[start:stop])
+
+
+class Backend(ABC):
+    """Evaluates quadratics and sums moments; everything that grows with N, and nothing else.
+
+    A backend is right with ``log_joint`` and ``accumulate``; fusing them in ``expect`` is an optimisation, held
+    to the default here by one equation. Results are float64 whatever the rows' type.
+
+    Parameters
+    ----------
+    n_threads : int, default=None
+        Most threads to use; None takes the limit in force (OMP_NUM_THREADS, threadpoolctl, processors).
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, n_threads: int | None = None) -> None:
+        self.n_threads = n_threads
+
+    def place(self, X: Rows2D) -> Rows:
+        """Take a table of float32 or float64 numbers (N, D), once per fit."""
+        return Rows(X)
+
+    @abstractmethod
+    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+        """``log pi_k + log p_k(z_i)``, (N, K).
+
+        Parameters
+        ----------
+        rows : Rows
+        quadratics : Quadratics
+        log_weights : ndarray of shape (K,) or, from a gate that looks at the rows, (N, K)
+        """
+
+    @abstractmethod
+    def accumulate(
+        self,
+        rows: Rows,
+        resp: Float,
+        kind: Kind,
+        pivot: Float,
+        sample_weight: Float | None = None,
+    ) -> Moments:
+        """Moments for given responsibilities (N, K)."""
+
+    def expect(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivot: Float,
+        sample_weight: Float | None = None,
+        hard: bool = False,
+    ) -> Moments:
+        """One pass of EM over the rows: accumulate . normalise . log_joint, never holding N x K.
+
+        Parameters
+        ----------
+        rows : Rows
+        quadratics : Quadratics
+        log_weights : ndarray of shape (K,) or (N, K)
+        kind : str
+            The moments wanted; see :class:`mixtura.statistics.Moments`.
+        pivot : ndarray of shape (D,)
+            The point to measure the moments from: near the rows.
+        sample_weight : ndarray of shape (N,), default: ones
+        hard : bool, default=False
+            Give all of a row to its most likely component (the first of equals), and count its joint
+            log-density in the log-likelihood: the limit that makes EM k-means.
+        """
+        total = Moments.zero(kind, quadratics.components, pivot)
+        for start in range(0, len(rows), _BLOCK):
+            stop = min(start + _BLOCK, len(rows))
+            block = rows.block(start, stop)
+            weights = None if sample_weight is None else sample_weight[start:stop]
+            prior = log_weights if log_weights.ndim == 1 else log_weights[start:stop]
+            joint = self.log_joint(block, quadratics, prior)
+            resp, density = normalize(joint, hard)
+            part = self.accumulate(block, resp, kind, pivot, weights)
+            log_likelihood = density.sum() if weights is None else density @ weights
+            total += replace(part, log_likelihood=float(log_likelihood))
+        return total
+
+
+def normalize(joint: Float, hard: bool = False) -> tuple[Float, Float]:
+    """Responsibilities (N, K) and log-densities (N,) of joint log-densities (N, K)."""
+    top = joint.max(axis=1)
+    if hard:
+        resp = np.zeros_like(joint)
+        resp[np.arange(len(joint)), joint.argmax(axis=1)] = 1.0
+        return resp, top
+    with np.errstate(under="ignore"):
+        resp = np.exp(joint - top[:, None])
+        total = resp.sum(axis=1)
+        resp /= total[:, None]
+    return resp, top + np.log(total)

@@ -1,0 +1,114 @@
+"""The C++ kernels, one fused pass per iteration on all cores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mixtura import _native
+from mixtura.backends.base import Backend, Float, Rows, Rows2D
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
+
+
+def _packed(quadratics: Quadratics) -> _native.Quadratics:
+    """Quadratics as the kernels take them: a scalar factor is a diagonal one."""
+    form, factors = quadratics.form, quadratics.factors
+    if form == "scalar":
+        form = "diagonal"
+        factors = np.repeat(factors[:, None], quadratics.dims, axis=1)
+    return _native.Quadratics(form, quadratics.offsets, quadratics.means, factors)
+
+
+class NativeBackend(Backend):
+    """C++ kernels for x86-64-v2, v3 and v4 (chosen at run time) and plain vectors elsewhere."""
+
+    name = "native"
+
+    def place(self, X: Rows2D) -> Rows:
+        """Take the table as it lies, row-major, column-major or strided; only misaligned data are copied."""
+        if X.dtype not in (np.float32, np.float64) or not X.flags.aligned or not X.dtype.isnative:
+            X = np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
+        return Rows(X)
+
+    @property
+    def _threads(self) -> int:
+        return 0 if self.n_threads is None else self.n_threads
+
+    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+        """See :meth:`mixtura.backends.base.Backend.log_joint`."""
+        pivot = quadratics.means.mean(axis=0)
+        return _native.log_joint(rows.X, _packed(quadratics), log_weights, pivot, self._threads)
+
+    def accumulate(
+        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.accumulate`."""
+        kernel_kind = "mean" if kind == "shared" else kind
+        table, _ = _native.accumulate(
+            rows.X, np.ascontiguousarray(resp, dtype=np.float64), kernel_kind, pivot, sample_weight, self._threads
+        )
+        second = None
+        if kind == "shared":
+            inside = resp.sum(axis=1) if sample_weight is None else resp.sum(axis=1) * sample_weight
+            scatter, _ = _native.accumulate(
+                rows.X, np.ones((len(rows), 1)), "full", pivot, np.ascontiguousarray(inside), self._threads
+            )
+            second = scatter[0, 1 + rows.dims :]
+        return _moments(kind, pivot, table, 0.0, len(rows), second)
+
+    def expect(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivot: Float,
+        sample_weight: Float | None = None,
+        hard: bool = False,
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
+        second = self._scatter(rows, pivot, sample_weight) if kind == "shared" else None
+        table, log_likelihood = _native.expect(
+            rows.X,
+            _packed(quadratics),
+            np.ascontiguousarray(log_weights, dtype=np.float64),
+            "mean" if kind == "shared" else kind,
+            pivot,
+            sample_weight,
+            hard,
+            self._threads,
+        )
+        return _moments(kind, pivot, table, log_likelihood, len(rows), second)
+
+    def _scatter(self, rows: Rows, pivot: Float, sample_weight: Float | None) -> Float:
+        """Packed sum of w_i (z_i - p)(z_i - p)', once per table, pivot and weights."""
+        key = (pivot.tobytes(), id(sample_weight))
+        if key not in rows.scatter:
+            one = Quadratics("scalar", np.zeros(1), pivot[None], np.zeros(1))
+            rows.scatter[key] = (sample_weight, self.expect(rows, one, np.zeros(1), "full", pivot, sample_weight))
+        return rows.scatter[key][1].second[0]
+
+
+def _moments(
+    kind: Kind, pivot: Float, table: Float, log_likelihood: float, n: int, second: Float | None
+) -> Moments:
+    """Moments out of the kernels' table (K, P), whose rows are [mass | mean | second moment]."""
+    dims = 0 if kind == "mass" else len(pivot)
+    rest: Any = table[:, 1 + dims :]
+    if second is not None:
+        rest = second
+    elif kind == "trace":
+        rest = rest[:, 0]
+    elif kind in ("mass", "mean"):
+        rest = np.zeros(0)
+    return Moments(
+        kind,
+        pivot,
+        np.ascontiguousarray(table[:, 0]),
+        np.ascontiguousarray(table[:, 1 : 1 + dims]),
+        np.ascontiguousarray(rest),
+        log_likelihood,
+        n,
+    )

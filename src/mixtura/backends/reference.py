@@ -1,0 +1,35 @@
+"""The oracle: the seam in plain NumPy, written to be read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixtura.backends.base import Backend, Float, Rows
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
+
+
+class ReferenceBackend(Backend):
+    """NumPy, one component at a time, in float64."""
+
+    name = "reference"
+
+    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+        """``log pi_k + c_k - 1/2 |F_k (z - m_k)|^2``, by its definition."""
+        X = rows.X.astype(np.float64)
+        out = np.empty((len(X), quadratics.components))
+        with np.errstate(over="ignore"):  # a row beyond the range of float64 has log-density -inf
+            for k, mean in enumerate(quadratics.means):
+                factor = quadratics.factors[0 if quadratics.shared else k]
+                z = X - mean
+                y = z * factor if quadratics.form in ("scalar", "diagonal") else z @ factor.T
+                out[:, k] = quadratics.offsets[k] - 0.5 * np.sum(y * y, axis=1)
+        return np.asarray(out + log_weights)
+
+    def accumulate(
+        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
+    ) -> Moments:
+        """Moments by their definition."""
+        return Moments.of(
+            rows.X.astype(np.float64), kind, resp=resp, pivot=pivot, sample_weight=sample_weight
+        )

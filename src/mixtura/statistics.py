@@ -1,0 +1,255 @@
+"""The sufficient statistic of every mixture: weighted moments about a pivot.
+
+::
+
+    mass_k   = sum_i r_ik                    (K,)
+    first_k  = sum_i r_ik (z_i - p)          (K, D)
+    second_k = sum_i r_ik (z_i - p)(z_i - p)'  in the shape its kind says
+
+Moments form a commutative monoid under ``+`` (up to rounding), with :meth:`Moments.zero`. Blocks, threads, files and
+machines all meet there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["mass", "mean", "trace", "diagonal", "full", "shared"]
+Float = NDArray[np.float64]
+
+_STATE_VERSION = 1
+
+
+def packed_size(dims: int) -> int:
+    """Length of a packed triangle: D (D + 1) / 2."""
+    return dims * (dims + 1) // 2
+
+
+def pack_symmetric(matrices: Float) -> Float:
+    """(..., D, D) symmetric matrices to their (..., D (D + 1) / 2) lower triangles, row by row."""
+    rows, columns = np.tril_indices(matrices.shape[-1])
+    return np.ascontiguousarray(matrices[..., rows, columns])
+
+
+def unpack_symmetric(packed: Float, dims: int) -> Float:
+    """(..., D (D + 1) / 2) lower triangles, row by row, to (..., D, D) symmetric matrices."""
+    rows, columns = np.tril_indices(dims)
+    out = np.empty((*packed.shape[:-1], dims, dims))
+    out[..., rows, columns] = packed
+    out[..., columns, rows] = packed
+    return out
+
+
+def _outer(a: Float, b: Float) -> Float:
+    """Packed a b' + b a' of (..., D) vectors."""
+    rows, columns = np.tril_indices(a.shape[-1])
+    return a[..., rows] * b[..., columns] + b[..., rows] * a[..., columns]
+
+
+# The second moment of each kind: its trailing shape, and the packed form of (a b' + b a') that
+# a change of pivot needs.
+_SHAPES: dict[Kind, Callable[[int, int], tuple[int, ...]]] = {
+    "mass": lambda K, D: (0,),
+    "mean": lambda K, D: (0,),
+    "trace": lambda K, D: (K,),
+    "diagonal": lambda K, D: (K, D),
+    "full": lambda K, D: (K, packed_size(D)),
+    "shared": lambda K, D: (packed_size(D),),
+}
+_SYMMETRIC: dict[Kind, Callable[[Float, Float], Float]] = {
+    "trace": lambda a, b: 2.0 * np.sum(a * b, axis=-1),
+    "diagonal": lambda a, b: 2.0 * a * b,
+    "full": _outer,
+    "shared": lambda a, b: np.asarray(_outer(a, b).sum(axis=0)),
+}
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted moments of rows about a pivot, one set per component.
+
+    Attributes
+    ----------
+    kind : {'mass', 'mean', 'trace', 'diagonal', 'full', 'shared'}
+        What is kept: the mass only; also the first moment; also the second moment as its trace, its diagonal,
+        its packed lower triangle, or one packed triangle summed over all components.
+    pivot : ndarray of shape (D,)
+        The point that the rows are measured from.
+    mass : ndarray of shape (K,)
+        Total responsibility of each component.
+    first : ndarray of shape (K, D)
+        First moment about the pivot; shape (K, 0) for kind 'mass'.
+    second : ndarray
+        Second moment about the pivot: (0,) for 'mass' and 'mean', (K,) for 'trace', (K, D) for 'diagonal',
+        (K, D (D + 1) / 2) for 'full', (D (D + 1) / 2,) for 'shared'.
+    log_likelihood : float
+        Weighted sum of the rows' log-likelihoods; 0 where responsibilities were given.
+    n_samples : int
+        Number of rows seen, whatever their weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixtura.statistics import Moments
+    >>> X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 8.0]])
+    >>> a = Moments.of(X[:1], "full")
+    >>> b = Moments.of(X[1:], "full")
+    >>> (a + b).means()
+    array([[2., 4.]])
+    >>> (a + b).covariances()[0]
+    array([[2.66666667, 4.66666667],
+           [4.66666667, 8.66666667]])
+    """
+
+    kind: Kind
+    pivot: Float
+    mass: Float
+    first: Float
+    second: Float
+    log_likelihood: float = 0.0
+    n_samples: int = 0
+
+    @classmethod
+    def zero(cls, kind: Kind, components: int, pivot: Float) -> Moments:
+        """The neutral element: no rows seen.
+
+        Parameters
+        ----------
+        kind : str
+            As in :class:`Moments`.
+        components : int
+            K.
+        pivot : ndarray of shape (D,)
+        """
+        dims = len(pivot)
+        return cls(
+            kind,
+            np.asarray(pivot, dtype=np.float64),
+            np.zeros(components),
+            np.zeros((components, 0 if kind == "mass" else dims)),
+            np.zeros(_SHAPES[kind](components, dims)),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        X: Float,
+        kind: Kind,
+        *,
+        resp: Float | None = None,
+        pivot: Float | None = None,
+        sample_weight: Float | None = None,
+    ) -> Moments:
+        """Moments of an array, the plain way: the definition that every backend is held to.
+
+        Parameters
+        ----------
+        X : ndarray of shape (N, D)
+        kind : str
+            As in :class:`Moments`.
+        resp : ndarray of shape (N, K), default: one component that takes all
+        pivot : ndarray of shape (D,), default: zeros
+        sample_weight : ndarray of shape (N,), default: ones
+        """
+        X = np.asarray(X, dtype=np.float64)
+        n, dims = X.shape
+        p = np.zeros(dims) if pivot is None else np.asarray(pivot, dtype=np.float64)
+        r = np.ones((n, 1)) if resp is None else np.asarray(resp, dtype=np.float64)
+        if sample_weight is not None:
+            r = r * np.asarray(sample_weight, dtype=np.float64)[:, None]
+        z = X - p
+        zero = cls.zero(kind, r.shape[1], p)
+        second = zero.second
+        if kind == "full":
+            second = pack_symmetric(np.stack([(z * r_k[:, None]).T @ z for r_k in r.T]))
+        elif kind == "shared":
+            second = pack_symmetric((z * r.sum(axis=1)[:, None]).T @ z)
+        elif kind == "diagonal":
+            second = r.T @ (z * z)
+        elif kind == "trace":
+            second = r.T @ np.sum(z * z, axis=1)
+        first = zero.first if kind == "mass" else r.T @ z
+        return replace(zero, mass=r.sum(axis=0), first=first, second=second, n_samples=n)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of the rows of both, about the pivot of the left one."""
+        if not isinstance(other, Moments):
+            return NotImplemented
+        if other.kind != self.kind or other.first.shape != self.first.shape:
+            raise ValueError(
+                f"cannot add moments of kind {other.kind!r} and shape {other.first.shape} "
+                f"to kind {self.kind!r} and shape {self.first.shape}"
+            )
+        if not np.array_equal(other.pivot, self.pivot):
+            other = other.recenter(self.pivot)
+        return replace(
+            self,
+            mass=self.mass + other.mass,
+            first=self.first + other.first,
+            second=self.second + other.second,
+            log_likelihood=self.log_likelihood + other.log_likelihood,
+            n_samples=self.n_samples + other.n_samples,
+        )
+
+    def recenter(self, pivot: Float) -> Moments:
+        """The same rows about another pivot.
+
+        With t = old - new pivot: ``first + mass t`` and ``second + first t' + t first' + mass t t'``. Loses
+        digits as (t / spread)^2 grows; moments about a pivot inside the data are the ones to keep.
+        """
+        pivot = np.asarray(pivot, dtype=np.float64)
+        if self.kind == "mass":
+            return replace(self, pivot=pivot)
+        t = self.pivot - pivot
+        moved = self.mass[:, None] * t
+        second = self.second
+        if self.kind != "mean":
+            second = second + _SYMMETRIC[self.kind](self.first + 0.5 * moved, np.broadcast_to(t, moved.shape))
+        return replace(self, pivot=pivot, first=self.first + moved, second=second)
+
+    def means(self, mass: Float | None = None) -> Float:
+        """Mean of each component, (K, D); ``mass`` (K,) replaces the divisor."""
+        divisor = self.mass if mass is None else mass
+        return np.asarray(self.pivot + self.first / divisor[:, None])
+
+    def covariances(self, mass: Float | None = None) -> Float:
+        """Second moment of each component about its own mean, divided by its mass, in the shape of the kind.
+
+        (K, D, D) for 'full', (D, D) pooled for 'shared', (K, D) for 'diagonal', (K,) for 'trace' (the sum of
+        the D variances). ``mass`` (K,) replaces the divisor.
+        """
+        divisor = self.mass if mass is None else mass
+        dims = len(self.pivot)
+        offsets = self.first / divisor[:, None]
+        # About its mean, with n = divisor: S - f m' - m f' + mass m m', f = first, m = f / n.
+        correction = _SYMMETRIC[self.kind](self.first - 0.5 * self.mass[:, None] * offsets, offsets)
+        if self.kind == "shared":
+            return unpack_symmetric((self.second - correction) / divisor.sum(), dims)
+        scatter = self.second - correction
+        if self.kind == "full":
+            return unpack_symmetric(scatter / divisor[:, None], dims)
+        return np.asarray(scatter / divisor.reshape((-1,) + (1,) * (scatter.ndim - 1)))
+
+    def is_finite(self) -> bool:
+        """Whether every number in it is finite."""
+        return bool(
+            np.isfinite(self.log_likelihood)
+            and np.isfinite(self.mass).all()
+            and np.isfinite(self.first).all()
+            and np.isfinite(self.second).all()
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"version": _STATE_VERSION, **self.__dict__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop("version", None)
+        if version != _STATE_VERSION:
+            raise ValueError(f"moments of version {version!r} cannot be read; this is version {_STATE_VERSION}")
+        self.__dict__.update(state)
