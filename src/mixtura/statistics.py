@@ -69,6 +69,28 @@ _SYMMETRIC: dict[Kind, Callable[[Float, Float], Float]] = {
 }
 
 
+def _diagonal_of_packed(packed: Float, dims: int) -> Float:
+    """The D squares of packed triangles."""
+    a = np.arange(dims)
+    return packed[..., a * (a + 3) // 2]
+
+
+# The second moment of each column about the pivot, divided by the mass, (K, D) or what broadcasts to it; then
+# the same of the means alone. Their difference is the variance.
+_SQUARES: dict[Kind, Callable[[Moments, Float, Float], tuple[Float, Float]]] = {
+    "trace": lambda m, mass, d2: (
+        (m.second / mass / d2.shape[1])[:, None],
+        d2.mean(axis=1, keepdims=True),
+    ),
+    "diagonal": lambda m, mass, d2: (m.second / mass[:, None], d2),
+    "full": lambda m, mass, d2: (_diagonal_of_packed(m.second, d2.shape[1]) / mass[:, None], d2),
+    "shared": lambda m, mass, d2: (
+        _diagonal_of_packed(m.second, d2.shape[1]) / mass.sum(),
+        mass @ d2 / mass.sum(),
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Moments:
     """Weighted moments of rows about a pivot, one set per component.
@@ -78,8 +100,8 @@ class Moments:
     kind : {'mass', 'mean', 'trace', 'diagonal', 'full', 'shared'}
         What is kept: the mass only; also the first moment; also the second moment as its trace, its diagonal,
         its packed lower triangle, or one packed triangle summed over all components.
-    pivot : ndarray of shape (D,)
-        The point that the rows are measured from.
+    pivot : ndarray of shape (D,) or (K, D)
+        The point that the rows are measured from, or one for each component.
     mass : ndarray of shape (K,)
         Total responsibility of each component.
     first : ndarray of shape (K, D)
@@ -224,7 +246,7 @@ class Moments:
         the D variances). ``mass`` (K,) replaces the divisor.
         """
         divisor = self.mass if mass is None else mass
-        dims = len(self.pivot)
+        dims = self.pivot.shape[-1]
         offsets = self.first / divisor[:, None]
         # About its mean, with n = divisor: S - f m' - m f' + mass m m', f = first, m = f / n.
         correction = _SYMMETRIC[self.kind](self.first - 0.5 * self.mass[:, None] * offsets, offsets)
@@ -234,6 +256,20 @@ class Moments:
         if self.kind == "full":
             return unpack_symmetric(scatter / divisor[:, None], dims)
         return np.asarray(scatter / divisor.reshape((-1,) + (1,) * (scatter.ndim - 1)))
+
+    def cancellation(self, floor: float = 0.0) -> Float:
+        """How many times the squared distance of each mean from the pivot exceeds the variance, (K,).
+
+        The largest of ``(mean - pivot)^2 / (variance + floor)`` over the columns: times machine epsilon, it is
+        the relative error of the variance. Components without mass have none.
+        """
+        mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
+        d2 = (self.first / mass[:, None]) ** 2
+        about_pivot, of_means = _SQUARES[self.kind](self, mass, d2)
+        variance = np.maximum(about_pivot - of_means, 0.0) + floor
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = np.nan_to_num(d2 / variance, nan=0.0, posinf=np.inf)
+        return np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
 
     def is_finite(self) -> bool:
         """Whether every number in it is finite."""

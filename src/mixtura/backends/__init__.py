@@ -1,0 +1,108 @@
+"""Backends by name, which of them are here, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+from mixtura.backends.base import Backend, Rows
+
+__all__ = ["Availability", "Backend", "Rows", "available", "create"]
+
+
+class Availability(NamedTuple):
+    """Whether a backend can be used, and the reason why or why not. True in a condition if it can."""
+
+    ok: bool
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+def _native() -> type[Backend]:
+    try:
+        module = import_module("mixtura.backends.native")
+    except ImportError as error:
+        raise ImportError(
+            f"the C++ kernels are not in this installation ({error}); install a C++17 compiler "
+            "(Debian: apt-get install g++) and reinstall mixtura from source"
+        ) from error
+    return module.NativeBackend  # type: ignore[no-any-return]
+
+
+def _numba() -> type[Backend]:
+    try:
+        import_module("numba")
+    except ImportError as error:
+        raise ImportError(f"numba cannot be imported ({error}); pip install 'mixtura[numba]'") from error
+    return import_module("mixtura.backends.numba").NumbaBackend  # type: ignore[no-any-return]
+
+
+def _reference() -> type[Backend]:
+    return import_module("mixtura.backends.reference").ReferenceBackend  # type: ignore[no-any-return]
+
+
+# In the order in which 'auto' tries them.
+_FACTORIES: dict[str, Callable[[], type[Backend]]] = {
+    "native": _native,
+    "numba": _numba,
+    "reference": _reference,
+}
+_DESCRIPTIONS = {
+    "native": "C++ kernels",
+    "numba": "kernels compiled by Numba at first use",
+    "reference": "plain NumPy",
+}
+
+
+def available() -> dict[str, Availability]:
+    """Each backend's name, and whether it can be used here, with the reason.
+
+    Examples
+    --------
+    >>> import mixtura
+    >>> mixtura.backends.available()["reference"]
+    Availability(ok=True, reason='plain NumPy')
+    """
+    found = {}
+    for name, factory in _FACTORIES.items():
+        try:
+            factory()
+        except ImportError as error:
+            found[name] = Availability(False, str(error))
+        else:
+            found[name] = Availability(True, _DESCRIPTIONS[name])
+    return found
+
+
+def create(name: str = "auto", n_threads: int | None = None) -> Backend:
+    """Make a backend.
+
+    Parameters
+    ----------
+    name : {'auto', 'native', 'numba', 'reference'}
+        'auto' takes the first of these that is available; its choice is the result's ``name``.
+    n_threads : int, default=None
+        Most threads to use; None takes the limit in force.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    ImportError
+        The backend is not available here; says why and what to do.
+    """
+    if name == "auto":
+        for factory in _FACTORIES.values():
+            try:
+                return factory()(n_threads)
+            except ImportError:
+                continue  # the reference, last in the list, needs nothing
+    if name not in _FACTORIES:
+        raise ValueError(f"unknown backend {name!r}; known are 'auto', {', '.join(map(repr, _FACTORIES))}")
+    try:
+        return _FACTORIES[name]()(n_threads)
+    except ImportError as error:
+        raise ImportError(f"backend {name!r} is not available: {error}") from error

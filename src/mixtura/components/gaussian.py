@@ -1,0 +1,341 @@
+"""Gaussian components; one small class for each shape of covariance.
+
+Everything that depends on the covariance type is a method here: adding a type is adding a class to
+:data:`COVARIANCES`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from mixtura.gates.constant import MASS_FLOOR
+from mixtura.quadratics import Form, Quadratics
+from mixtura.statistics import Kind, Moments
+
+Float = NDArray[np.float64]
+
+
+class IllDefinedCovariance(ValueError):
+    """A covariance is not positive definite."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Fitting the mixture model failed because some components have "
+            "ill-defined empirical covariance (for instance caused by singleton "
+            "or collapsed samples). Try to decrease the number of components, "
+            "increase reg_covar, or scale the input data."
+        )
+
+
+def _inverse_cholesky(covariance: Float) -> Float:
+    """Upper triangular U with U U' = inverse of the covariance (D, D)."""
+    try:
+        lower = linalg.cholesky(covariance, lower=True, check_finite=False)
+    except linalg.LinAlgError:
+        raise IllDefinedCovariance from None
+    inverse = linalg.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
+    if not np.isfinite(inverse).all():
+        raise IllDefinedCovariance
+    return np.asarray(inverse.T)
+
+
+def _cholesky_of_precision(precision: Float) -> Float:
+    """Upper triangular U with U U' = precision (D, D): a Cholesky factorisation from the last row up."""
+    flipped = linalg.cholesky(precision[::-1, ::-1], lower=True)
+    return np.ascontiguousarray(flipped[::-1, ::-1])
+
+
+class Covariance(ABC):
+    """The shape of the covariances of K Gaussians in D dimensions."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]  # the moments that an M-step needs
+    form: ClassVar[Form]  # the factors that an E-step gets
+
+    @abstractmethod
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        """Shape of the covariances, and of precisions and their Cholesky factors."""
+
+    @abstractmethod
+    def n_parameters(self, components: int, dims: int) -> int:
+        """Free parameters of the covariances."""
+
+    @abstractmethod
+    def estimate(self, moments: Moments, mass: Float, reg_covar: float) -> Float:
+        """Maximum likelihood for given masses (K,), plus ``reg_covar`` on the diagonal."""
+
+    @abstractmethod
+    def cholesky(self, covariances: Float) -> Float:
+        """U with U U' = precision (an upper triangle, or square roots); raises IllDefinedCovariance."""
+
+    @abstractmethod
+    def cholesky_of_precisions(self, precisions: Float) -> Float:
+        """U with U U' = the given precisions."""
+
+    @abstractmethod
+    def precisions(self, cholesky: Float) -> Float:
+        """U U'."""
+
+    @abstractmethod
+    def covariances_of(self, cholesky: Float) -> Float:
+        """Covariances from U: the way back from given precisions."""
+
+    @abstractmethod
+    def factors(self, cholesky: Float) -> Float:
+        """F_k of the quadratics."""
+
+    @abstractmethod
+    def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
+        """log |U_k|, (K,)."""
+
+    @abstractmethod
+    def dense(self, covariances: Float, components: int, dims: int) -> Float:
+        """The covariances as (K, D, D)."""
+
+    @abstractmethod
+    def check_precisions(self, precisions: Float) -> None:
+        """Raise ValueError if precisions of the right shape are not positive definite."""
+
+
+def _check_matrix(precision: Float, name: str) -> None:
+    symmetric = np.allclose(precision, precision.T)
+    if not (symmetric and np.all(np.linalg.eigvalsh(precision) > 0.0)):
+        raise ValueError(f"'{name} precision' should be symmetric, positive-definite")
+
+
+class Full(Covariance):
+    """Each component has a covariance matrix of its own, (K, D, D)."""
+
+    name = "full"
+    kind = "full"
+    form = "triangle"
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (components, dims, dims)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return components * dims * (dims + 1) // 2
+
+    def estimate(self, moments: Moments, mass: Float, reg_covar: float) -> Float:
+        covariances = moments.covariances(mass)
+        covariances[:, *np.diag_indices(covariances.shape[-1])] += reg_covar
+        return covariances
+
+    def cholesky(self, covariances: Float) -> Float:
+        return np.stack([_inverse_cholesky(c) for c in covariances])
+
+    def cholesky_of_precisions(self, precisions: Float) -> Float:
+        return np.stack([_cholesky_of_precision(p) for p in precisions])
+
+    def precisions(self, cholesky: Float) -> Float:
+        return np.asarray(cholesky @ cholesky.transpose(0, 2, 1))
+
+    def covariances_of(self, cholesky: Float) -> Float:
+        inverse = np.linalg.inv(cholesky)
+        return np.asarray(inverse.transpose(0, 2, 1) @ inverse)
+
+    def factors(self, cholesky: Float) -> Float:
+        return np.ascontiguousarray(cholesky.transpose(0, 2, 1))
+
+    def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
+        return np.asarray(np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1))
+
+    def dense(self, covariances: Float, components: int, dims: int) -> Float:
+        return covariances
+
+    def check_precisions(self, precisions: Float) -> None:
+        for precision in precisions:
+            _check_matrix(precision, self.name)
+
+
+class Tied(Covariance):
+    """All components share one covariance matrix, (D, D)."""
+
+    name = "tied"
+    kind = "shared"
+    form = "triangle"
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (dims, dims)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return dims * (dims + 1) // 2
+
+    def estimate(self, moments: Moments, mass: Float, reg_covar: float) -> Float:
+        covariance = moments.covariances(mass)
+        covariance[np.diag_indices(len(covariance))] += reg_covar
+        return covariance
+
+    def cholesky(self, covariances: Float) -> Float:
+        return _inverse_cholesky(covariances)
+
+    def cholesky_of_precisions(self, precisions: Float) -> Float:
+        return _cholesky_of_precision(precisions)
+
+    def precisions(self, cholesky: Float) -> Float:
+        return np.asarray(cholesky @ cholesky.T)
+
+    def covariances_of(self, cholesky: Float) -> Float:
+        inverse = np.linalg.inv(cholesky)
+        return np.asarray(inverse.T @ inverse)
+
+    def factors(self, cholesky: Float) -> Float:
+        return np.ascontiguousarray(cholesky.T[None])
+
+    def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
+        return np.full(components, np.log(np.diagonal(cholesky)).sum())
+
+    def dense(self, covariances: Float, components: int, dims: int) -> Float:
+        return np.broadcast_to(covariances, (components, dims, dims))
+
+    def check_precisions(self, precisions: Float) -> None:
+        _check_matrix(precisions, self.name)
+
+
+class _Elementwise(Covariance):
+    """Covariances that are inverted number by number."""
+
+    def cholesky(self, covariances: Float) -> Float:
+        if not np.all(covariances > 0.0):
+            raise IllDefinedCovariance
+        with np.errstate(over="ignore"):
+            cholesky = 1.0 / np.sqrt(covariances)
+        if not np.isfinite(cholesky * cholesky).all():
+            raise IllDefinedCovariance
+        return np.asarray(cholesky)
+
+    def cholesky_of_precisions(self, precisions: Float) -> Float:
+        return np.sqrt(precisions)
+
+    def precisions(self, cholesky: Float) -> Float:
+        return np.asarray(cholesky**2)
+
+    def covariances_of(self, cholesky: Float) -> Float:
+        return np.asarray(1.0 / cholesky**2)
+
+    def factors(self, cholesky: Float) -> Float:
+        return cholesky
+
+    def check_precisions(self, precisions: Float) -> None:
+        if np.any(precisions <= 0.0):
+            raise ValueError(f"'{self.name} precision' should be positive")
+
+
+class Diagonal(_Elementwise):
+    """Each component has a variance for each column, (K, D)."""
+
+    name = "diag"
+    kind = "diagonal"
+    form = "diagonal"
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (components, dims)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return components * dims
+
+    def estimate(self, moments: Moments, mass: Float, reg_covar: float) -> Float:
+        return np.asarray(moments.covariances(mass) + reg_covar)
+
+    def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
+        return np.asarray(np.log(cholesky).sum(axis=1))
+
+    def dense(self, covariances: Float, components: int, dims: int) -> Float:
+        return np.asarray(covariances[:, :, None] * np.eye(dims))
+
+
+class Spherical(_Elementwise):
+    """Each component has one variance for all columns, (K,)."""
+
+    name = "spherical"
+    kind = "trace"
+    form = "scalar"
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (components,)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return components
+
+    def estimate(self, moments: Moments, mass: Float, reg_covar: float) -> Float:
+        return np.asarray(moments.covariances(mass) / moments.first.shape[1] + reg_covar)
+
+    def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
+        return np.asarray(dims * np.log(cholesky))
+
+    def dense(self, covariances: Float, components: int, dims: int) -> Float:
+        return np.asarray(covariances[:, None, None] * np.eye(dims))
+
+
+COVARIANCES: dict[str, Covariance] = {c.name: c for c in (Full(), Tied(), Diagonal(), Spherical())}
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """K Gaussian components.
+
+    ``log p_k(z) = log |U_k| - D/2 log 2 pi - 1/2 |U_k' (z - m_k)|^2`` with U_k U_k' the precision.
+
+    Parameters
+    ----------
+    covariance : Covariance
+        The shape of the covariances.
+    means : ndarray of shape (K, D)
+    covariances : ndarray
+        In the shape that ``covariance`` says.
+    precisions_cholesky : ndarray
+        U, in the same shape.
+    """
+
+    covariance: Covariance
+    means: Float
+    covariances: Float
+    precisions_cholesky: Float
+
+    @property
+    def kind(self) -> Kind:
+        """The moments that :meth:`from_moments` needs."""
+        return self.covariance.kind
+
+    @property
+    def quadratics(self) -> Quadratics:
+        """What a backend evaluates."""
+        K, D = self.means.shape
+        log_norm = self.covariance.log_determinants(self.precisions_cholesky, K, D)
+        return Quadratics(
+            self.covariance.form,
+            log_norm - 0.5 * D * math.log(2.0 * math.pi),
+            self.means,
+            self.covariance.factors(self.precisions_cholesky),
+        )
+
+    @classmethod
+    def from_moments(cls, covariance: Covariance, moments: Moments, reg_covar: float) -> Gaussians:
+        """The M-step: maximum likelihood with ``reg_covar`` added to the variances."""
+        mass = moments.mass + MASS_FLOOR
+        covariances = covariance.estimate(moments, mass, reg_covar)
+        return cls(covariance, moments.means(mass), covariances, covariance.cholesky(covariances))
+
+    @classmethod
+    def from_precisions(cls, covariance: Covariance, means: Float, precisions: Float) -> Gaussians:
+        """Components with the given means and precisions."""
+        cholesky = covariance.cholesky_of_precisions(precisions)
+        return cls(covariance, means, covariance.covariances_of(cholesky), cholesky)
+
+    def sample(self, counts: NDArray[Any], rng: np.random.RandomState) -> Float:
+        """Draw counts[k] rows of each component, (sum counts, D), component by component."""
+        K, D = self.means.shape
+        dense = self.covariance.dense(self.covariances, K, D)
+        return np.vstack(
+            [
+                mean + rng.standard_normal((int(n), D)) @ np.linalg.cholesky(c).T
+                for mean, c, n in zip(self.means, dense, counts, strict=True)
+            ]
+        )

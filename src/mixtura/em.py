@@ -1,0 +1,132 @@
+"""The EM loop: expect, maximise, stop, report.
+
+It knows no device, no covariance, no file and no scikit-learn: only that an E-step turns parameters into
+moments and an M-step turns moments into parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from mixtura.statistics import Moments
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Step(Generic[P]):
+    """One finished iteration.
+
+    Attributes
+    ----------
+    n_iter : int
+        1 for the first.
+    before, after : parameters
+        Before the E-step, and after the M-step.
+    bound : float
+        Log-likelihood per unit of weight under ``before``.
+    change : float
+        ``bound`` minus that of the iteration before.
+    """
+
+    n_iter: int
+    before: P
+    after: P
+    bound: float
+    change: float
+
+
+class Report(Protocol):
+    """Hears of every iteration; answers True to stop."""
+
+    def __call__(self, step: Step[P]) -> bool:
+        """Take note of a finished iteration."""
+
+
+@dataclass(frozen=True)
+class Fit(Generic[P]):
+    """What a run of EM ends with.
+
+    Attributes
+    ----------
+    parameters : parameters
+    bound : float
+        The last iteration's bound; minus infinity if there was none.
+    bounds : list of float
+        One for each iteration.
+    converged : bool
+    """
+
+    parameters: P
+    bound: float = -math.inf
+    bounds: list[float] = field(default_factory=list)
+    converged: bool = False
+
+    @property
+    def n_iter(self) -> int:
+        """Iterations done."""
+        return len(self.bounds)
+
+
+class NotFinite(ValueError):
+    """The moments overflowed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the sums over the rows are not finite: some values of X are too large for their squares to be "
+            "represented in float64. Scale the input data, or remove the rows that are far from all others."
+        )
+
+
+def run(
+    start: P,
+    expect: Callable[[P], Moments],
+    maximize: Callable[[P, Moments], P],
+    total_weight: float,
+    *,
+    max_iter: int,
+    stop: Callable[[Step[P]], bool],
+    report: Report | None = None,
+    bound: float = -math.inf,
+) -> Fit[P]:
+    """Iterate until ``stop`` or ``max_iter``.
+
+    Parameters
+    ----------
+    start : parameters
+    expect : callable
+        The E-step: moments of the rows, with their log-likelihood, under parameters.
+    maximize : callable
+        The M-step: parameters from the previous ones and moments.
+    total_weight : float
+        Sum of the rows' weights, which makes a log-likelihood a bound per row.
+    max_iter : int
+    stop : callable
+        Whether an iteration was the last because the fit has converged.
+    report : callable, optional
+        Called after every iteration; a true answer ends the run unconverged.
+    bound : float, default=-inf
+        The bound that the first change is counted from.
+
+    Returns
+    -------
+    Fit
+    """
+    parameters, bounds = start, list[float]()
+    for n_iter in range(1, max_iter + 1):
+        moments = expect(parameters)
+        if not moments.is_finite():
+            raise NotFinite
+        previous, bound = bound, moments.log_likelihood / total_weight
+        step = Step(n_iter, parameters, maximize(parameters, moments), bound, bound - previous)
+        parameters = step.after
+        bounds.append(bound)
+        enough = report(step) if report is not None else False
+        if stop(step):
+            return Fit(parameters, bound, bounds, converged=True)
+        if enough:
+            break
+    return Fit(parameters, bound if bounds else -math.inf, bounds)

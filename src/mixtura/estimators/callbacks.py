@@ -1,0 +1,67 @@
+"""scikit-learn's fit callbacks, where this scikit-learn has them (1.9 on)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing: this scikit-learn has no callbacks."""
+
+class Tasks:
+    """The tree of tasks that callbacks see: fit, its initialisations, their iterations.
+
+    Parameters
+    ----------
+    estimator : estimator with :class:`CallbackSupportMixin`
+    X : ndarray
+    sample_weight : ndarray or None
+    n_init, max_iter : int
+    """
+
+    def __init__(self, estimator: Any, X: Any, sample_weight: Any, n_init: int, max_iter: int) -> None:
+        self._estimator = estimator
+        self._data: dict[str, Any] = {
+            "X": X,
+            "y": None,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        self._max_iter = max_iter
+        self._root = self._init = self._step = None
+        if hasattr(estimator, "_init_callback_context"):
+            self._root = estimator._init_callback_context(max_subtasks=n_init)
+            self._root.call_on_fit_task_begin(estimator=estimator, **self._data)
+
+    def begin(self) -> None:
+        """An initialisation begins."""
+        if self._root is not None:
+            self._init = self._root.subcontext(task_name="initialization", max_subtasks=self._max_iter)
+            self._init.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def iteration(self, attributes: Callable[[], dict[str, Any]]) -> bool:
+        """An iteration has been done; ``attributes`` makes a fitted estimator of it. True: stop."""
+        if self._init is None:
+            return False
+        step = self._init.subcontext(task_name="iteration")
+        step.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+        return bool(
+            step.call_on_fit_task_end(
+                estimator=self._estimator, reconstruction_attributes=attributes, **self._data
+            )
+        )
+
+    def end(self) -> None:
+        """The run from this initialisation is over."""
+        if self._init is not None:
+            self._init.call_on_fit_task_end(estimator=self._estimator, **self._data)
+
+    def close(self, attributes: Callable[[], dict[str, Any]]) -> None:
+        """The fit is over."""
+        if self._root is not None:
+            self._root.call_on_fit_task_end(
+                estimator=self._estimator, reconstruction_attributes=attributes, **self._data
+            )

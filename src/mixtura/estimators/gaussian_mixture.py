@@ -1,0 +1,598 @@
+"""Gaussian mixtures with scikit-learn's face."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from mixtura import backends, em
+from mixtura.backends.base import normalize
+from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
+from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.validation import check_rows, check_weights
+from mixtura.gates.constant import ConstantGate
+from mixtura.initialize import INITIALIZERS
+from mixtura.lloyd import blocks
+from mixtura.mixture import GaussianMixtureParameters, Table
+from mixtura.progress import Progress, progress
+from mixtura.report import summary
+
+Float = NDArray[np.float64]
+
+
+class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """Gaussian mixture, fitted by EM on native kernels.
+
+    A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same parameters, attributes, semantics and
+    errors. It reads X once per iteration, never holds an array of N x K numbers, and gives the same bits for any number of
+    threads. Beyond scikit-learn it takes sample weights, and chooses its backend.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        K, the number of Gaussians.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+        'full': a covariance matrix for each component; 'tied': one for all; 'diag': a variance for each component
+        and column; 'spherical': a variance for each component.
+    tol : float, default=1e-3
+        EM stops when the mean log-likelihood per unit of weight changes by less than this.
+    reg_covar : float, default=1e-6
+        Added to the variances, in squared units of X.
+    max_iter : int, default=100
+        Most EM iterations; 0 leaves the initialisation as the result.
+    n_init : int, default=1
+        Number of initialisations; the run with the largest final bound is kept.
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
+        Where the first responsibilities come from. 'kmeans' and 'k-means++' look at 65,536 rows at most, or 256 per
+        component where that is more.
+    weights_init : array-like of shape (K,), default=None
+        First weights; None takes them from ``init_params``, as for the next two.
+    means_init : array-like of shape (K, D), default=None
+        First means.
+    precisions_init : array-like, default=None
+        First inverse covariances: (K, D, D) 'full', (D, D) 'tied', (K, D) 'diag', (K,) 'spherical'.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initialisation, and of :meth:`sample`.
+    warm_start : bool, default=False
+        Start from the last fit's parameters; ``n_init`` is then ignored.
+    verbose : int, default=0
+        1: a progress bar where the ``rich`` package and a terminal are there, lines otherwise. 2: lines with times.
+    verbose_interval : int, default=10
+        Iterations from one line to the next.
+    backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
+        What does the arithmetic; 'auto' takes the first that is available. See
+        :func:`mixtura.backends.available`.
+    n_threads : int, default=None
+        Most threads to use; None obeys OMP_NUM_THREADS and threadpoolctl, and else takes all processors. The
+        result does not depend on it.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (K,)
+    means_ : ndarray of shape (K, D)
+    covariances_ : ndarray
+        (K, D, D) 'full', (D, D) 'tied', (K, D) 'diag', (K,) 'spherical'.
+    precisions_ : ndarray
+        Inverse covariances, in the same shape.
+    precisions_cholesky_ : ndarray
+        U with U U' = precision: upper triangles, or square roots.
+    converged_ : bool
+    n_iter_ : int
+        EM iterations of the best run.
+    lower_bound_ : float
+        Mean log-likelihood per unit of weight at the best run's last E-step.
+    lower_bounds_ : list of float
+        The same at each of its iterations.
+    backend_ : str
+        The backend that did the work.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (D,)
+        Only if X had column names.
+
+    References
+    ----------
+    Dempster, Laird, Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixtura import GaussianMixture
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> gm = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> gm.means_[gm.means_[:, 0].argsort()].round(3)
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    >>> bool(gm.predict([[0, 0]])[0] == gm.predict([[1, 1]])[0])
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(COVARIANCES))],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions(set(INITIALIZERS))],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "backend": [str],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        backend: str = "auto",
+        n_threads: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.backend = backend
+        self.n_threads = n_threads
+
+    # ------------------------------------------------------------------ fit
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> GaussianMixture:
+        """Estimate the parameters by EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+            float32 and float64 are read as they are, in any memory order; other numbers become float64.
+        y : Ignored
+        sample_weight : array-like of shape (N,), default=None
+            A row of weight 2 counts as two rows, one of weight 0 as none.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            X is not finite (says where), not two-dimensional, has fewer rows than components; weights are negative
+            or all zero; a covariance became singular.
+        ImportError
+            The backend asked for is not available; says why.
+        """
+        self._fit(X, sample_weight)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_predict(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[np.int64]:
+        """Fit, then label the same rows; equal to ``fit(X).predict(X)``.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : Ignored
+        sample_weight : array-like of shape (N,), default=None
+
+        Returns
+        -------
+        labels : ndarray of shape (N,), int64
+        """
+        return self._labels(self._fit(X, sample_weight))
+
+    def _fit(self, X: Any, sample_weight: Any) -> NDArray[np.floating]:
+        backend = backends.create(self.backend, self.n_threads)
+        X = check_rows(self, X, reset=True, min_rows=2)
+        if X.shape[0] < self.n_components:
+            raise ValueError(
+                "Expected n_samples >= n_components "
+                f"but got n_components = {self.n_components}, n_samples = {X.shape[0]}"
+            )
+        weights = check_weights(sample_weight, X)
+        given = self._check_given(X.shape[1])
+
+        warm = self.warm_start and hasattr(self, "converged_")
+        n_init = 1 if warm else self.n_init
+        rng = check_random_state(self.random_state)
+        table = Table.of(backend, X, weights)
+        told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
+        tasks = Tasks(self, X, weights, n_init, self.max_iter)
+        best: em.Fit[GaussianMixtureParameters] | None = None
+        try:
+            for init in range(n_init):
+                told.begin(init)
+                tasks.begin()
+                start = self._parameters() if warm else self._start(table, given, rng)
+                fit = self._run(table, start, self.lower_bound_ if warm else -math.inf, told, tasks, X.dtype)
+                told.end(fit.bound, fit.converged)
+                tasks.end()
+                if best is None or fit.bound > best.bound:
+                    best = fit
+        finally:
+            told.close()
+        assert best is not None  # n_init >= 1
+        if not best.converged and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. "
+                "Try different init parameters, or increase max_iter, "
+                "tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        for name, value in self._attributes(best, backend.name, X.dtype).items():
+            setattr(self, name, value)
+        self._n_rows = len(table)
+        self.__dict__.pop("_sampler", None)
+        tasks.close(dict)
+        return X
+
+    def _run(
+        self,
+        table: Table,
+        start: GaussianMixtureParameters,
+        bound: float,
+        told: Progress,
+        tasks: Tasks,
+        dtype: np.dtype[Any],
+    ) -> em.Fit[GaussianMixtureParameters]:
+        covariance = start.components.covariance
+        bounds: list[float] = []
+
+        def report(step: em.Step[GaussianMixtureParameters]) -> bool:
+            bounds.append(step.bound)
+            told.iteration(step)
+            so_far = em.Fit(step.after, step.bound, list(bounds))
+            return tasks.iteration(lambda: self._attributes(so_far, table.backend.name, dtype))
+
+        return em.run(
+            start,
+            lambda parameters: parameters.expect(table, self.reg_covar),
+            lambda _, moments: GaussianMixtureParameters.from_moments(covariance, moments, self.reg_covar),
+            table.total_weight,
+            max_iter=self.max_iter,
+            stop=lambda step: abs(step.change) < self.tol,
+            report=report,
+            bound=bound,
+        )
+
+    def _start(
+        self, table: Table, given: dict[str, Float], rng: np.random.RandomState
+    ) -> GaussianMixtureParameters:
+        """Parameters from ``init_params``, replaced by those the user gave."""
+        covariance = COVARIANCES[self.covariance_type]
+        if len(given) == 3:
+            return GaussianMixtureParameters(
+                ConstantGate(given["weights"]),
+                Gaussians.from_precisions(covariance, given["means"], given["precisions"]),
+            )
+        initialize = INITIALIZERS[self.init_params]
+        moments = initialize(table, self.n_components, covariance.kind, self.reg_covar, rng)
+        if not moments.is_finite():
+            raise em.NotFinite
+        found = GaussianMixtureParameters.from_moments(covariance, moments, self.reg_covar)
+        means = given.get("means", found.components.means)
+        if "precisions" in given:
+            components = Gaussians.from_precisions(covariance, means, given["precisions"])
+        else:
+            components = Gaussians(
+                covariance, means, found.components.covariances, found.components.precisions_cholesky
+            )
+        return GaussianMixtureParameters(ConstantGate(given.get("weights", found.gate.weights)), components)
+
+    def _check_given(self, dims: int) -> dict[str, Float]:
+        """The user's initial weights, means and precisions, as float64 copies."""
+        K, covariance = self.n_components, COVARIANCES[self.covariance_type]
+        given: dict[str, Float] = {}
+        for name, value, shape, called in (
+            ("weights", self.weights_init, (K,), "weights"),
+            ("means", self.means_init, (K, dims), "means"),
+            (
+                "precisions",
+                self.precisions_init,
+                covariance.shape(K, dims),
+                f"{covariance.name} precision",
+            ),
+        ):
+            if value is None:
+                continue
+            array = check_array(
+                value, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=name == "precisions"
+            )
+            if array.shape != shape:
+                raise ValueError(
+                    f"The parameter '{called}' should have the shape of {shape}, but got {array.shape}"
+                )
+            given[name] = np.array(array, dtype=np.float64)
+            if name == "weights":
+                _check_proportions(array)
+        if "precisions" in given:
+            covariance.check_precisions(given["precisions"])
+        return given
+
+    def _attributes(
+        self, fit: em.Fit[GaussianMixtureParameters], backend: str, dtype: np.dtype[Any]
+    ) -> dict[str, Any]:
+        """Fitted attributes, in the type of X."""
+        components = fit.parameters.components
+        with np.errstate(over="ignore"):
+            values = {
+                "weights_": fit.parameters.gate.weights,
+                "means_": components.means,
+                "covariances_": components.covariances,
+                "precisions_cholesky_": components.precisions_cholesky,
+                "precisions_": components.covariance.precisions(components.precisions_cholesky),
+            }
+            cast = {name: value.astype(dtype) for name, value in values.items()}
+        for name, value in cast.items():
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"{name} cannot be represented in {dtype}: pass float64 data, or scale the input data"
+                )
+        return {
+            **cast,
+            "converged_": fit.converged,
+            "n_iter_": fit.n_iter,
+            "lower_bound_": fit.bound,
+            "lower_bounds_": fit.bounds,
+            "backend_": backend,
+        }
+
+    # -------------------------------------------------------------- predict
+
+    def _parameters(self) -> GaussianMixtureParameters:
+        """The fitted attributes as parameters."""
+        covariance: Covariance = COVARIANCES[self.covariance_type]
+        weights, means, covariances, cholesky = (
+            np.asarray(value, dtype=np.float64)
+            for value in (self.weights_, self.means_, self.covariances_, self.precisions_cholesky_)
+        )
+        return GaussianMixtureParameters(ConstantGate(weights), Gaussians(covariance, means, covariances, cholesky))
+
+    def _joint_blocks(self, X: NDArray[np.floating]) -> Any:
+        """Cuts of the rows and their joint log-densities (n, K) in float64, a block at a time."""
+        parameters = self._parameters()
+        quadratics, log_weights = parameters.components.quadratics, parameters.gate.log_weights
+        backend = backends.create(self.backend, self.n_threads)
+        rows = backend.place(X)
+        for cut in blocks(len(X), max((1 << 20) // self.means_.shape[0], 1024)):
+            joint = backend.log_joint(rows.block(cut.start, cut.stop), quadratics, log_weights)
+            lost = np.flatnonzero(~np.isfinite(joint.max(axis=1)))
+            if len(lost):
+                raise ValueError(
+                    f"row {cut.start + lost[0]} of X is so far from every component that its log-density cannot "
+                    f"be represented ({len(lost)} such rows here). Scale the input data, or remove such rows."
+                )
+            yield cut, joint
+
+    def _labels(self, X: NDArray[np.floating]) -> NDArray[np.int64]:
+        labels = np.empty(len(X), dtype=np.int64)
+        for cut, joint in self._joint_blocks(X):
+            labels[cut] = joint.argmax(axis=1)
+        return labels
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Most likely component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        labels : ndarray of shape (N,), int64
+        """
+        check_is_fitted(self)
+        return self._labels(check_rows(self, X, reset=False))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Responsibilities: the probability of each component given the row.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        resp : ndarray of shape (N, K), in the type of X
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        resp = np.empty((len(X), len(self.means_)), dtype=X.dtype)
+        for cut, joint in self._joint_blocks(X):
+            resp[cut], _ = normalize(joint)
+        return resp
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Log-likelihood of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (N,), in the type of X
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        out = np.empty(len(X), dtype=X.dtype)
+        for cut, joint in self._joint_blocks(X):
+            _, out[cut] = normalize(joint)
+        return out
+
+    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+        """Mean log-likelihood per row, or per unit of weight; one pass over X.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : Ignored
+        sample_weight : array-like of shape (N,), default=None
+
+        Returns
+        -------
+        log_likelihood : float
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        table = Table.of(backends.create(self.backend, self.n_threads), X, check_weights(sample_weight, X))
+        parameters = self._parameters()
+        moments = table.backend.expect(
+            table.rows,
+            parameters.components.quadratics,
+            parameters.gate.log_weights,
+            "mass",
+            table.pivot,
+            table.sample_weight,
+        )
+        if not moments.is_finite():
+            raise em.NotFinite
+        return moments.log_likelihood / table.total_weight
+
+    def sample(
+        self, n_samples: int = 1, random_state: Any = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Draw rows from the fitted mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+            None goes on with one stream that the estimator's ``random_state`` seeds at the first call after a fit, so
+            two calls give different draws.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, D), float64
+        y : ndarray of shape (n_samples,), int64
+            The component of each row; rows are sorted by it.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample."
+            )
+        if random_state is not None:
+            rng = check_random_state(random_state)
+        else:
+            if not hasattr(self, "_sampler"):
+                self._sampler = check_random_state(self.random_state)
+            rng = self._sampler
+        parameters = self._parameters()
+        counts = rng.multinomial(n_samples, parameters.gate.weights / parameters.gate.weights.sum())
+        X = parameters.components.sample(counts, rng)
+        return X, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+
+    # ------------------------------------------------------------ criteria
+
+    def _n_parameters(self) -> int:
+        """Free parameters of the model."""
+        K, D = self.means_.shape
+        return COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
+
+    def bic(self, X: ArrayLike) -> float:
+        """Bayesian information criterion on X: -2 log-likelihood + parameters * log N. Lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        bic : float
+        """
+        n = np.shape(X)[0]
+        return -2.0 * self.score(X) * n + self._n_parameters() * math.log(n)
+
+    def aic(self, X: ArrayLike) -> float:
+        """Akaike information criterion on X: -2 log-likelihood + 2 * parameters. Lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        aic : float
+        """
+        return -2.0 * self.score(X) * np.shape(X)[0] + 2.0 * self._n_parameters()
+
+    def summary(self) -> str:
+        """The fitted model in a few lines of text: how the fit went, then weights, means and spreads.
+
+        Returns
+        -------
+        text : str
+        """
+        check_is_fitted(self)
+        K, D = self.means_.shape
+        variances = np.diagonal(
+            COVARIANCES[self.covariance_type].dense(self.covariances_, K, D), axis1=1, axis2=2
+        )
+        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])
+        return summary(
+            f"Gaussian mixture, {K} component{'s' if K > 1 else ''}, {self.covariance_type} covariance",
+            {
+                "rows x columns": f"{self._n_rows} x {D}" if hasattr(self, "_n_rows") else f"? x {D}",
+                "log-likelihood per row": f"{self.lower_bound_:.8g}",
+                "parameters": str(self._n_parameters()),
+                "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
+                "backend": self.backend_,
+            },
+            [str(name) for name in names],
+            {"weight": self.weights_},
+            {"mean": self.means_, "sd": np.sqrt(variances)},
+        )
+
+
+def _check_proportions(weights: NDArray[np.floating]) -> None:
+    """Raise ValueError unless the weights lie in [0, 1] and sum to 1."""
+    if np.any(weights < 0.0) or np.any(weights > 1.0):
+        # scikit-learn names the smallest weight as the largest and the other way round, and so do its tests.
+        raise ValueError(
+            "The parameter 'weights' should be in the range [0, 1], but got max value "
+            f"{np.min(weights):.5f}, min value {np.max(weights):.5f}"
+        )
+    if not np.isclose(weights.sum(), 1.0, rtol=0.0, atol=1e-6 if weights.dtype == np.float32 else 1e-8):
+        raise ValueError(
+            f"The parameter 'weights' should be normalized, but got sum(weights) = {np.sum(weights):.5f}"
+        )

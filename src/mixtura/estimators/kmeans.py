@@ -1,0 +1,325 @@
+"""k-means with scikit-learn's face."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from mixtura import backends, em
+from mixtura.components.centers import Centers
+from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.validation import check_rows, check_weights
+from mixtura.initialize import column_variance, sample
+from mixtura.lloyd import Clustering, lloyd, nearest, seed, squared_distances
+from mixtura.mixture import Table
+from mixtura.progress import progress
+from mixtura.report import summary
+
+Float = NDArray[np.float64]
+
+
+class KMeans(  # type: ignore[misc]
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
+    """k-means: hard EM, the limit of a spherical Gaussian mixture whose variance goes to zero.
+
+    Takes the parameters of :class:`sklearn.cluster.KMeans` that matter and means the same by them; Lloyd's algorithm
+    runs on the same kernels as :class:`GaussianMixture`.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        K.
+    init : {'k-means++', 'random'}, callable or array-like of shape (K, D), default='k-means++'
+        First centres: greedy k-means++ on at most 65,536 rows (or 256 per cluster); rows drawn by weight;
+        ``init(X, n_clusters, random_state=...)``; or the centres themselves.
+    n_init : 'auto' or int, default='auto'
+        Runs, of which the one with the least inertia is kept. 'auto': 1 for 'k-means++' and for given
+        centres, 10 otherwise.
+    max_iter : int, default=300
+        Most iterations of a run.
+    tol : float, default=1e-4
+        A run stops when the squared shifts of the centres sum to at most this, in units of the mean variance of
+        the columns.
+    verbose : int, default=0
+        As in :class:`GaussianMixture`; the bound shown is minus half the inertia per unit of weight.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the first centres.
+    backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
+    n_threads : int, default=None
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (K, D), in the type of X
+    labels_ : ndarray of shape (N,), int32
+        Nearest centre of each row.
+    inertia_ : float
+        Weighted sum of squared distances of the rows to their nearest centre.
+    n_iter_ : int
+    backend_ : str
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (D,)
+
+    References
+    ----------
+    Lloyd (1982), Least squares quantization in PCM. Arthur, Vassilvitskii (2007), k-means++: the advantages of careful seeding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixtura import KMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> km = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> km.inertia_
+    16.0
+    >>> km.cluster_centers_[km.predict([[0, 0]])[0]]
+    array([1., 2.])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "backend": [str],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: str | ArrayLike | Callable[..., ArrayLike] = "k-means++",
+        n_init: str | int = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+        backend: str = "auto",
+        n_threads: int | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.backend = backend
+        self.n_threads = n_threads
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
+        """Find the centres.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : Ignored
+        sample_weight : array-like of shape (N,), default=None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            X is not finite (says where), not two-dimensional or has fewer rows than clusters; weights are negative or
+            all zero; given centres have another shape.
+        """
+        backend = backends.create(self.backend, self.n_threads)
+        X = check_rows(self, X, reset=True)
+        if X.shape[0] < self.n_clusters:
+            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
+        weights = check_weights(sample_weight, X)
+        rng = check_random_state(self.random_state)
+        table = Table.of(backend, X, weights)
+        n_init = self._runs()
+        variance = column_variance(table)
+        if not np.isfinite(variance):
+            raise em.NotFinite
+        told = progress(self.verbose, 10, len(table), self.max_iter, n_init)
+        tasks = Tasks(self, X, weights, n_init, self.max_iter)
+        best: Clustering | None = None
+        try:
+            for run in range(n_init):
+                told.begin(run)
+                tasks.begin()
+                start = self._first_centers(table, X, rng)
+
+                def report(step: em.Step[Centers]) -> bool:
+                    told.iteration(step)
+                    return tasks.iteration(
+                        lambda: {
+                            "cluster_centers_": step.after.means.astype(X.dtype),
+                            "_n_features_out": self.n_clusters,
+                        }
+                    )
+
+                found = lloyd(
+                    table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report
+                )
+                told.end(-0.5 * found.inertia / table.total_weight, found.n_iter < self.max_iter)
+                tasks.end()
+                if best is None or found.inertia < best.inertia:
+                    best = found
+        finally:
+            told.close()
+        assert best is not None  # n_init >= 1
+        labels, _ = nearest(table, best.centers)
+        distinct = len(np.unique(labels))
+        if distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({distinct}) found smaller than "
+                f"n_clusters ({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self.cluster_centers_ = best.centers.means.astype(X.dtype)
+        self.labels_ = labels
+        self.inertia_ = best.inertia
+        self.n_iter_ = best.n_iter
+        self.backend_ = backend.name
+        self._n_features_out = self.n_clusters
+        tasks.close(dict)
+        return self
+
+    def _runs(self) -> int:
+        """How many runs ``n_init`` asks for."""
+        given = not isinstance(self.init, str) and not callable(self.init)
+        if isinstance(self.n_init, str):
+            return 1 if given or self.init == "k-means++" else 10
+        if given and self.n_init != 1:
+            warnings.warn(
+                "Explicit initial center position passed: performing only one init in KMeans instead of "
+                f"n_init={self.n_init}.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return 1
+        return self.n_init
+
+    def _first_centers(self, table: Table, X: NDArray[np.floating], rng: np.random.RandomState) -> Float:
+        if isinstance(self.init, str) and self.init == "k-means++":
+            some = sample(table, self.n_clusters, rng)
+            return np.asarray(some.rows.X[seed(some, self.n_clusters, rng)], dtype=np.float64)
+        if isinstance(self.init, str):
+            weights = table.sample_weight
+            share = None if weights is None else weights / weights.sum()
+            chosen = rng.choice(len(X), self.n_clusters, replace=False, p=share)
+            return np.asarray(X[chosen], dtype=np.float64)
+        centers = self.init(X, self.n_clusters, random_state=rng) if callable(self.init) else self.init
+        centers = check_array(centers, dtype=np.float64, copy=True)
+        if centers.shape != (self.n_clusters, X.shape[1]):
+            raise ValueError(
+                f"The shape of the initial centers {centers.shape} does not match the number of clusters "
+                f"{self.n_clusters} and the number of features of the data {X.shape[1]}."
+            )
+        return np.asarray(centers)
+
+    def _centers(self) -> Centers:
+        return Centers(np.asarray(self.cluster_centers_, dtype=np.float64))
+
+    def _table(self, X: NDArray[np.floating], weights: Float | None = None) -> Table:
+        return Table.of(backends.create(self.backend, self.n_threads), X, weights)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+        """Nearest centre of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        labels : ndarray of shape (N,), int32
+        """
+        check_is_fitted(self)
+        labels, _ = nearest(self._table(check_rows(self, X, reset=False)), self._centers())
+        return labels
+
+    def transform(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Distances to the centres.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        distances : ndarray of shape (N, K), in the type of X
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        return np.sqrt(squared_distances(self._table(X), self._centers().means)).astype(X.dtype)
+
+    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+        """Minus the inertia of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : Ignored
+        sample_weight : array-like of shape (N,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        table = self._table(X, check_weights(sample_weight, X))
+        centers = self._centers()
+        moments = table.backend.expect(
+            table.rows,
+            centers.quadratics,
+            centers.log_weights,
+            "mass",
+            table.pivot,
+            table.sample_weight,
+            hard=True,
+        )
+        return 2.0 * moments.log_likelihood
+
+    def summary(self) -> str:
+        """The fitted clusters in a few lines of text.
+
+        Returns
+        -------
+        text : str
+        """
+        check_is_fitted(self)
+        K, D = self.cluster_centers_.shape
+        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])
+        return summary(
+            f"k-means, {K} clusters",
+            {
+                "rows x columns": f"{len(self.labels_)} x {D}",
+                "inertia": f"{self.inertia_:.8g}",
+                "iterations": str(self.n_iter_),
+                "backend": self.backend_,
+            },
+            [str(name) for name in names],
+            {"rows": np.bincount(self.labels_, minlength=K).astype(np.float64)},
+            {"centre": self.cluster_centers_},
+        )

@@ -1,0 +1,101 @@
+"""First parameters of a mixture: k-means, k-means++, rows of the data, random responsibilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.backends.base import Float
+from mixtura.lloyd import blocks, lloyd, seed
+from mixtura.mixture import Table, precise_moments
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
+
+Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
+
+# k-means looks for the first means in this many rows at most, or this many per component: beyond that, where
+# the means start no longer improves, and the search would cost more than the EM iterations that it saves.
+_SAMPLE_ROWS = 1 << 16
+_SAMPLE_ROWS_PER_COMPONENT = 256
+
+_MAX_ITER = 300
+_TOL = 1e-4
+
+
+def sample(table: Table, components: int, rng: np.random.RandomState) -> Table:
+    """The table itself, or of a long one some rows drawn at random: enough to find K means in."""
+    size = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_COMPONENT * components)
+    weights = table.sample_weight
+    candidates = len(table) if weights is None else int(np.count_nonzero(weights))
+    if candidates <= size:
+        return table
+    drawn = rng.choice(candidates, size, replace=False)
+    return table.take(np.sort(drawn if weights is None else np.flatnonzero(weights)[drawn]))
+
+
+def column_variance(table: Table) -> float:
+    """Weighted variance of the columns, averaged over them: the scale of k-means' tolerance."""
+    one = Quadratics("scalar", np.zeros(1), table.pivot[None], np.zeros(1))
+    moments = precise_moments(table, one, np.zeros(1), "diagonal", 0.0)
+    return float(np.maximum(moments.covariances(), 0.0).mean()) if moments.mass[0] > 0.0 else 0.0
+
+
+def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
+    """Moments of the rows, each given to its nearest mean."""
+    nearest = Quadratics("scalar", np.zeros(len(means)), means, np.ones(1))
+    return precise_moments(table, nearest, np.zeros(len(means)), kind, floor, hard=True)
+
+
+def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
+    """Each row belongs to the cluster that k-means, seeded by k-means++, puts it in."""
+    some = sample(table, components, rng)
+    start = np.asarray(some.rows.X[seed(some, components, rng)], dtype=np.float64)
+    clustering = lloyd(some, start, max_iter=_MAX_ITER, tol=_TOL * column_variance(some))
+    return _assigned(table, clustering.centers.means, kind, floor)
+
+
+def _single_rows(table: Table, indices: NDArray[np.intp], kind: Kind) -> Moments:
+    """Component k has row indices[k] for its only one."""
+    X = np.asarray(table.rows.X[indices], dtype=np.float64)
+    # About the rows themselves nothing is left to cancel: first and second moments are exactly zero.
+    zero = Moments.zero(kind, len(indices), table.pivot)
+    return Moments(kind, X, np.ones(len(X)), zero.first, zero.second, 0.0, len(X))
+
+
+def kmeans_plusplus(
+    table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState
+) -> Moments:
+    """Each component starts from one row that k-means++ chose."""
+    some = sample(table, components, rng)
+    return _single_rows(some, seed(some, components, rng), kind)
+
+
+def random_from_data(
+    table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState
+) -> Moments:
+    """Each component starts from one row, drawn by weight."""
+    weights = table.sample_weight
+    share = None if weights is None else weights / weights.sum()
+    return _single_rows(table, rng.choice(len(table), components, replace=False, p=share), kind)
+
+
+def random(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
+    """Responsibilities are drawn uniformly and normalised."""
+    total = Moments.zero(kind, components, table.pivot)
+    for cut in blocks(len(table)):
+        resp = rng.uniform(size=(cut.stop - cut.start, components))
+        resp /= resp.sum(axis=1)[:, None]
+        weights = None if table.sample_weight is None else table.sample_weight[cut]
+        block = table.rows.block(cut.start, cut.stop)
+        total += table.backend.accumulate(block, resp, kind, table.pivot, weights)
+    return total
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "kmeans": kmeans,
+    "k-means++": kmeans_plusplus,
+    "random": random,
+    "random_from_data": random_from_data,
+}

@@ -1,0 +1,180 @@
+"""k-means: the limit of EM in which every row goes to one component.
+
+Seeding, Lloyd's iterations and empty clusters, all on the backend's four methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura import em
+from mixtura.components.centers import Centers
+from mixtura.mixture import Table
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Moments
+
+Float = NDArray[np.float64]
+
+# Rows for which densities of all K components are held at a time.
+_BLOCK = 1 << 16
+
+
+def blocks(n: int, size: int = _BLOCK) -> list[slice]:
+    """Cuts of 0..n."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def squared_distances(table: Table, points: Float) -> Float:
+    """|z_i - point_j|^2, (N, J), by the kernels that evaluate Gaussians."""
+    quadratics = Quadratics("scalar", np.zeros(len(points)), points, np.ones(1))
+    joint = table.backend.log_joint(table.rows, quadratics, np.zeros(len(points)))
+    joint *= -2.0
+    return joint
+
+
+def nearest(table: Table, centers: Centers) -> tuple[NDArray[np.int32], Float]:
+    """Label of each row's nearest centre and the squared distance to it, (N,) and (N,)."""
+    labels = np.empty(len(table), dtype=np.int32)
+    distances = np.empty(len(table))
+    for cut in blocks(len(table), max(_BLOCK // len(centers.means), 1024)):
+        joint = table.backend.log_joint(
+            table.rows.block(cut.start, cut.stop), centers.quadratics, centers.log_weights
+        )
+        labels[cut] = joint.argmax(axis=1)
+        distances[cut] = -2.0 * np.take_along_axis(joint, labels[cut, None].astype(np.intp), axis=1)[:, 0]
+    return labels, distances
+
+
+def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+    """Greedy k-means++ (Arthur and Vassilvitskii 2007): indices of K rows, (K,).
+
+    Each next row is drawn with probability proportional to its weight times its squared distance to the nearest row
+    drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. The draws run
+    through the rows in an order of their values, so the rows that are chosen do not depend on the order of the table,
+    nor on whether a row of weight 2 stands there twice.
+    """
+    X = table.rows.X
+    order = _order(X)
+    weight = np.ones(len(X)) if table.sample_weight is None else table.sample_weight
+
+    def draw(mass: Float, uniforms: Float) -> NDArray[np.intp]:
+        reached = np.cumsum(mass[order])
+        # Never a row without mass: the first whose running sum exceeds the draw.
+        at = np.searchsorted(reached, uniforms * reached[-1], side="right")
+        return order[np.minimum(at, np.searchsorted(reached, reached[-1]))]
+
+    trials = 2 + int(np.log(n_clusters))
+    chosen = np.empty(n_clusters, dtype=np.intp)
+    chosen[0] = draw(weight, rng.uniform(size=1))[0]
+    closest = squared_distances(table, np.asarray(X[chosen[:1]], dtype=np.float64))[:, 0]
+    for k in range(1, n_clusters):
+        mass = weight * closest
+        # Fewer distinct rows than clusters: any row is as good as another.
+        candidates = draw(mass if mass.sum() > 0.0 else weight, rng.uniform(size=trials))
+        distances = squared_distances(table, np.asarray(X[candidates], dtype=np.float64))
+        np.minimum(distances, closest[:, None], out=distances)
+        best = int(np.argmin(weight @ distances))
+        chosen[k], closest = candidates[best], np.ascontiguousarray(distances[:, best])
+    return chosen
+
+
+def _order(X: NDArray[np.floating]) -> NDArray[np.intp]:
+    """An order of the rows that depends on their values only: by the first column, ties by the next ones."""
+    order = np.argsort(X[:, 0], kind="stable")
+    first = X[order, 0]
+    if len(X) > 1 and np.any(first[1:] == first[:-1]):
+        order = np.lexsort(np.asarray(X).T[::-1])
+    return order
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What a run of Lloyd's algorithm ends with.
+
+    Attributes
+    ----------
+    centers : Centers
+    inertia : float
+        Weighted sum of squared distances to the nearest centre.
+    n_iter : int
+    """
+
+    centers: Centers
+    inertia: float
+    n_iter: int
+
+
+def lloyd(
+    table: Table,
+    start: Float,
+    *,
+    max_iter: int,
+    tol: float,
+    report: em.Report | None = None,
+) -> Clustering:
+    """Lloyd's algorithm: EM with hard assignment, until the centres move by at most ``tol`` in all.
+
+    Parameters
+    ----------
+    table : Table
+    start : ndarray of shape (K, D)
+        The first centres.
+    max_iter : int
+    tol : float
+        Largest sum of squared shifts of the centres that counts as standing still. Unchanged labels give unchanged
+        centres, so 0 waits for those.
+    report : callable, optional
+        See :func:`mixtura.em.run`.
+    """
+
+    def expect(centers: Centers) -> Moments:
+        return table.backend.expect(
+            table.rows,
+            centers.quadratics,
+            centers.log_weights,
+            centers.kind,
+            table.pivot,
+            table.sample_weight,
+            hard=True,
+        )
+
+    def stop(step: em.Step[Centers]) -> bool:
+        return float(np.sum((step.after.means - step.before.means) ** 2)) <= tol
+
+    fit = em.run(
+        Centers(np.asarray(start, dtype=np.float64)),
+        expect,
+        lambda centers, moments: _recentre(table, centers, moments),
+        table.total_weight,
+        max_iter=max_iter,
+        stop=stop,
+        report=report,
+    )
+    final = expect(fit.parameters)
+    return Clustering(fit.parameters, -2.0 * final.log_likelihood, fit.n_iter)
+
+
+def _recentre(table: Table, centers: Centers, moments: Moments) -> Centers:
+    """Means of the clusters; an empty one moves to a row that is far from its centre, as in scikit-learn."""
+    mass, first = moments.mass, moments.first
+    empty = np.flatnonzero(mass <= 0.0)
+    if len(empty):
+        labels, distances = nearest(table, centers)
+        if distances.max() > 0.0:
+            mass, first = mass.copy(), first.copy()
+            far = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
+            for k, i in zip(empty, far, strict=True):
+                weight = 1.0 if table.sample_weight is None else table.sample_weight[i]
+                moved = weight * (np.asarray(table.rows.X[i], dtype=np.float64) - moments.pivot)
+                first[labels[i]] -= moved
+                first[k] = moved
+                mass[labels[i]] -= weight
+                mass[k] = weight
+    heaviest = int(np.argmax(mass))
+    filled = mass > 0.0
+    means = moments.pivot + first / np.where(filled, mass, 1.0)[:, None]
+    means[~filled] = means[heaviest]
+    return Centers(means)

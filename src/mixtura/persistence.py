@@ -1,0 +1,205 @@
+"""Model files: arrays in safetensors, the rest as JSON in its header. Loading one runs no code.
+
+Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixtura`` holds JSON with ``format``
+(an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted`` (what is not an array).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialize
+
+from mixtura.estimators import GaussianMixture, KMeans
+
+FORMAT = 1
+
+_CLASSES: dict[str, type[Any]] = {"GaussianMixture": GaussianMixture, "KMeans": KMeans}
+
+# Fitted attributes, those that are arrays and those that JSON holds; the ones a model lacks are left out.
+_ARRAYS = {
+    "GaussianMixture": ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"),
+    "KMeans": ("cluster_centers_", "labels_"),
+}
+_VALUES = {
+    "GaussianMixture": (
+        "converged_",
+        "n_iter_",
+        "lower_bound_",
+        "lower_bounds_",
+        "backend_",
+        "n_features_in_",
+        "_n_rows",
+    ),
+    "KMeans": ("inertia_", "n_iter_", "backend_", "n_features_in_", "_n_features_out"),
+}
+
+
+class ModelFileError(ValueError):
+    """A file is not a model that this version of mixtura can read."""
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write a fitted model to a file.
+
+    The file appears whole or not at all: it is written beside its place and moved there.
+
+    Parameters
+    ----------
+    model : GaussianMixture or KMeans
+        Fitted.
+    path : path-like
+        Usually ``*.safetensors``.
+
+    Raises
+    ------
+    TypeError
+        Not a model of this package.
+    sklearn.exceptions.NotFittedError
+        Not fitted.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, os
+    >>> import mixtura
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> mixtura.save(mixtura.GaussianMixture(2, random_state=0, tol=0.1).fit(X), path)
+    >>> mixtura.load(path).means_.shape
+    (2, 2)
+    """
+    from sklearn.utils.validation import check_is_fitted
+
+    name = type(model).__name__
+    if _CLASSES.get(name) is not type(model):
+        raise TypeError(f"cannot save a {name}; mixtura saves {', '.join(_CLASSES)}")
+    check_is_fitted(model)
+    tensors = {f"fitted.{a}": np.ascontiguousarray(getattr(model, a)) for a in _ARRAYS[name]}
+    parameters: dict[str, Any] = {}
+    for key, value in model.get_params(deep=False).items():
+        if key == "random_state" and not (value is None or isinstance(value, int | np.integer)):
+            warnings.warn(
+                "random_state is a generator, which a model file does not hold: saved as None", stacklevel=2
+            )
+            value = None
+        if value is None or isinstance(value, str | bool | int | float):
+            parameters[key] = value
+        elif isinstance(value, np.generic):
+            parameters[key] = value.item()
+        elif callable(value):
+            warnings.warn(f"{key} is a function, which a model file does not hold: left out", stacklevel=2)
+        else:
+            tensors[f"parameter.{key}"] = np.ascontiguousarray(value)
+    header = {
+        "format": FORMAT,
+        "class": name,
+        "version": metadata.version("mixtura"),
+        "parameters": parameters,
+        "fitted": {a: _plain(getattr(model, a)) for a in _VALUES[name] if hasattr(model, a)},
+    }
+    if hasattr(model, "feature_names_in_"):
+        header["feature_names"] = [str(n) for n in model.feature_names_in_]
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(serialize(tensors, {"mixtura": json.dumps(header)}))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON part of a model file: format, class, version, parameters, fitted values.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    ModelFileError
+        It is not a model file, is cut short, or is of a later format.
+    """
+    return _read(path)[0]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    name = os.fspath(path)
+    with open(name, "rb"):
+        pass  # a missing or unreadable file is the system's error to tell
+    try:
+        with safe_open(name, framework="numpy") as file:
+            text = (file.metadata() or {}).get("mixtura")
+            tensors = {key: file.get_tensor(key) for key in file.keys()} if text else {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(f"{name} is not a model file, or is cut short ({error})") from error
+    if text is None:
+        raise ModelFileError(f"{name} is a safetensors file, but not one that mixtura wrote")
+    try:
+        header = json.loads(text)
+        version = header["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelFileError(f"{name} has a damaged header") from error
+    if version != FORMAT:
+        raise ModelFileError(
+            f"{name} has format {version!r}, this mixtura reads format {FORMAT}: "
+            f"it was written by mixtura {header.get('version')}"
+        )
+    return header, tensors
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a fitted model from a file that :func:`save` wrote. Runs no code from the file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    GaussianMixture or KMeans
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    ModelFileError
+        It is not a model file, is cut short, damaged, or of a later format.
+    """
+    header, tensors = _read(path)
+    name = header.get("class")
+    if name not in _CLASSES:
+        raise ModelFileError(f"{os.fspath(path)} holds a {name!r}, which this mixtura does not know")
+    try:
+        given = {k.removeprefix("parameter."): v for k, v in tensors.items() if k.startswith("parameter.")}
+        model = _CLASSES[name](**header["parameters"], **given)
+        for attribute in _ARRAYS[name]:
+            setattr(model, attribute, tensors[f"fitted.{attribute}"])
+        for attribute, value in header["fitted"].items():
+            if attribute not in _VALUES[name]:
+                raise ModelFileError(f"{os.fspath(path)} has an unknown attribute {attribute!r}")
+            setattr(model, attribute, value)
+        if "feature_names" in header:
+            model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
+        _check(model, name)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{os.fspath(path)} is not a whole {name} model: {error}") from error
+    return model
+
+
+def _check(model: Any, name: str) -> None:
+    """Shapes that belong together."""
+    main = getattr(model, _ARRAYS[name][1 if name == "GaussianMixture" else 0])
+    if main.ndim != 2 or main.shape[1] != model.n_features_in_:
+        raise ModelFileError(f"its arrays do not fit together: means are {main.shape}")

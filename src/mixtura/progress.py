@@ -1,0 +1,151 @@
+"""How a fit tells what it is doing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+from mixtura.em import Step
+
+
+class Progress(Protocol):
+    """Hears of a fit's initialisations and iterations."""
+
+    def begin(self, init: int) -> None:
+        """Initialisation number ``init`` (from 0) begins."""
+
+    def iteration(self, step: Step[Any]) -> None:
+        """An iteration is finished."""
+
+    def end(self, bound: float, converged: bool) -> None:
+        """The run from this initialisation is over."""
+
+    def close(self) -> None:
+        """The fit is over."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def begin(self, init: int) -> None: ...
+
+    def iteration(self, step: Step[Any]) -> None: ...
+
+    def end(self, bound: float, converged: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines:
+    """Prints to standard output, as scikit-learn does: one line every ``interval`` iterations.
+
+    Parameters
+    ----------
+    detailed : bool
+        Also times and changes of the bound.
+    interval : int
+    """
+
+    def __init__(self, detailed: bool, interval: int) -> None:
+        self.detailed, self.interval = detailed, interval
+        self._began = self._last = time.perf_counter()
+
+    def begin(self, init: int) -> None:
+        print(f"Initialization {init}")
+        self._began = self._last = time.perf_counter()
+
+    def iteration(self, step: Step[Any]) -> None:
+        if step.n_iter % self.interval:
+            return
+        line = f"  Iteration {step.n_iter}"
+        if self.detailed:
+            now = time.perf_counter()
+            line += f"\t time lapse {now - self._last:.5f}s\t ll change {step.change:.5f}"
+            self._last = now
+        print(line)
+
+    def end(self, bound: float, converged: bool) -> None:
+        line = f"Initialization {'converged' if converged else 'did not converge'}."
+        if self.detailed:
+            line += f" time lapse {time.perf_counter() - self._began:.5f}s\t lower bound {bound:.5f}."
+        print(line)
+
+    def close(self) -> None: ...
+
+
+class Bar:
+    """A bar on standard error: iterations, bound, rows per second.
+
+    Parameters
+    ----------
+    n_rows, max_iter, n_init : int
+    """
+
+    def __init__(self, n_rows: int, max_iter: int, n_init: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        self.n_rows, self.max_iter, self.n_init = n_rows, max_iter, n_init
+        self._progress = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._task: Any = None
+        self._last = 0.0
+        self._progress.start()
+
+    def begin(self, init: int) -> None:
+        name = "EM" if self.n_init == 1 else f"EM {init + 1}/{self.n_init}"
+        self._task = self._progress.add_task(name, total=self.max_iter, state="initialising")
+        self._last = time.perf_counter()
+
+    def iteration(self, step: Step[Any]) -> None:
+        now = time.perf_counter()
+        speed = self.n_rows / max(now - self._last, 1e-9)
+        # The first interval includes the initialisation: no speed to show yet.
+        rate = f"  {_rows(speed)} rows/s" if step.n_iter > 1 else ""
+        self._last = now
+        self._progress.update(self._task, advance=1, state=f"bound {step.bound:.6f}{rate}")
+
+    def end(self, bound: float, converged: bool) -> None:
+        fields = self._progress.tasks[self._task]
+        state = f"{fields.fields['state']}  {'converged' if converged else 'not converged'}"
+        self._progress.update(self._task, total=fields.completed, state=state)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _rows(speed: float) -> str:
+    for unit in ("", "k", "M"):
+        if speed < 1000.0:
+            return f"{speed:.3g}{unit}"
+        speed /= 1000.0
+    return f"{speed:.3g}G"
+
+
+def progress(verbose: int, interval: int, n_rows: int, max_iter: int, n_init: int) -> Progress:
+    """What ``verbose`` asks for: nothing, a bar if rich is here and a terminal listens, lines otherwise.
+
+    Parameters
+    ----------
+    verbose : int
+        0 nothing; 1 a bar, or lines; 2 lines with times and changes.
+    interval : int
+        Iterations from one line to the next.
+    n_rows, max_iter, n_init : int
+    """
+    if not verbose:
+        return Silent()
+    if verbose == 1 and sys.stderr.isatty():
+        try:
+            return Bar(n_rows, max_iter, n_init)
+        except ImportError:
+            pass  # rich is an extra; lines say the same
+    return Lines(verbose > 1, interval)
