@@ -43,6 +43,7 @@ const double* checked(const Doubles& array, std::initializer_list<py::ssize_t> s
 }
 
 mixtura::Factor factor_of(const std::string& form) {
+  if (form == "scalar") return mixtura::Factor::scalar;
   if (form == "diagonal") return mixtura::Factor::diagonal;
   if (form == "triangle") return mixtura::Factor::triangle;
   if (form == "rectangle") return mixtura::Factor::rectangle;
@@ -76,14 +77,16 @@ struct Quadratics {
     q.components = means.shape(0);
     q.dims = means.shape(1);
     if (q.components < 1) throw std::invalid_argument("no components");
-    const bool diagonal = q.factor == mixtura::Factor::diagonal;
-    if (factors.ndim() != (diagonal ? 2 : 3)) throw std::invalid_argument("factors have the wrong shape");
+    const py::ssize_t axes = q.factor == mixtura::Factor::scalar ? 1 : q.factor == mixtura::Factor::diagonal ? 2 : 3;
+    if (factors.ndim() != axes) throw std::invalid_argument("factors have the wrong shape");
     q.shared = factors.shape(0) == 1 && q.components > 1;
-    q.factor_rows = diagonal ? q.dims : factors.shape(1);
+    q.factor_rows = axes == 3 ? factors.shape(1) : q.dims;
     const py::ssize_t count = q.shared ? 1 : q.components;
     q.offsets = checked(offsets, {q.components}, "offsets");
     q.means = means.data();
-    if (diagonal)
+    if (axes == 1)
+      q.factors = checked(factors, {count}, "factors");
+    else if (axes == 2)
       q.factors = checked(factors, {count, q.dims}, "factors");
     else
       q.factors = checked(factors, {count, q.factor_rows, q.dims}, "factors");

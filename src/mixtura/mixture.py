@@ -131,9 +131,18 @@ def precise_moments(
         second = np.zeros_like(second)
     for k in range(K) if shared else far:
         own = about(means[k], "full" if shared else kind)
+        if not shared and _collapsed(own, k):
+            continue
         pivot[k], first[k] = means[k], own.first[k]
         if shared:
             second += own.second[k]
         else:
             second[k] = own.second[k]
     return replace(moments, pivot=pivot, first=first, second=second)
+
+
+def _collapsed(own: Moments, k: int) -> bool:
+    """Whether component k has no spread about its own mean that float64 could resolve: nothing is to be gained."""
+    spread, _ = own.squares()
+    resolution = 4.0 * np.finfo(np.float64).eps * np.abs(own.pivot)
+    return bool(np.all(spread[k] <= resolution**2))

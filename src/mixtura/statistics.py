@@ -243,19 +243,26 @@ class Moments:
         """Second moment of each component about its own mean, divided by its mass, in the shape of the kind.
 
         (K, D, D) for 'full', (D, D) pooled for 'shared', (K, D) for 'diagonal', (K,) for 'trace' (the sum of
-        the D variances). ``mass`` (K,) replaces the divisor.
+        the D variances). ``mass`` (K,) replaces the divisor, as if what it adds lay at the pivot.
         """
         divisor = self.mass if mass is None else mass
-        dims = self.pivot.shape[-1]
         offsets = self.first / divisor[:, None]
-        # About its mean, with n = divisor: S - f m' - m f' + mass m m', f = first, m = f / n.
-        correction = _SYMMETRIC[self.kind](self.first - 0.5 * self.mass[:, None] * offsets, offsets)
+        # S - n m m' with m = first / n.
+        scatter = self.second - _SYMMETRIC[self.kind](0.5 * self.first, offsets)
         if self.kind == "shared":
-            return unpack_symmetric((self.second - correction) / divisor.sum(), dims)
-        scatter = self.second - correction
+            return unpack_symmetric(scatter / divisor.sum(), self.pivot.shape[-1])
         if self.kind == "full":
-            return unpack_symmetric(scatter / divisor[:, None], dims)
+            return unpack_symmetric(scatter / divisor[:, None], self.pivot.shape[-1])
         return np.asarray(scatter / divisor.reshape((-1,) + (1,) * (scatter.ndim - 1)))
+
+    def squares(self) -> tuple[Float, Float]:
+        """Mean square of each column about the pivot, and what the means alone contribute to it.
+
+        Both (K, D), or with axes of 1 where the kind keeps less. Their difference is the variance; where it is
+        small beside the second, the variance is rounding.
+        """
+        mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
+        return _SQUARES[self.kind](self, mass, (self.first / mass[:, None]) ** 2)
 
     def cancellation(self, floor: float = 0.0) -> Float:
         """How many times the squared distance of each mean from the pivot exceeds the variance, (K,).
@@ -264,12 +271,11 @@ class Moments:
         the relative error of the variance. Components without mass have none.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
-        d2 = (self.first / mass[:, None]) ** 2
-        about_pivot, of_means = _SQUARES[self.kind](self, mass, d2)
+        about_pivot, of_means = self.squares()
         variance = np.maximum(about_pivot - of_means, 0.0) + floor
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = np.nan_to_num(d2 / variance, nan=0.0, posinf=np.inf)
-        return np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
+            ratio = (self.first / mass[:, None]) ** 2 / variance
+        return np.where(self.mass > 0.0, np.nan_to_num(ratio, nan=0.0, posinf=np.inf).max(axis=1), 0.0)
 
     def is_finite(self) -> bool:
         """Whether every number in it is finite."""

@@ -4,7 +4,8 @@
 //
 // in base 2, so that the exponential needs no multiplication. With x = z - pivot and
 // b_k = F_k (m_k - pivot), both scaled, y = F_k x - b_k costs one multiply-add per entry of F_k that is
-// not zero: D(D+1)/2 per (row, component) for a triangle, R*D for a rectangle, 2*D for a diagonal (y and y^2).
+// not zero: D(D+1)/2 per (row, component) for a triangle, R*D for a rectangle, 2*D for a diagonal (y and y^2)
+// and for a scalar (x - m, exactly zero where they are equal, and its square).
 // Reuse: a tile of `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups` multiply-adds
 // share `tile_rows + groups` loads.
 #pragma once
@@ -32,8 +33,9 @@ MIXTURA_INLINE int64_t tile_columns(const Quadratics& q, int64_t t) {
   return q.factor == Factor::triangle && end < q.dims ? end : q.dims;
 }
 
-// Packed quadratics: c (K), then per factor: the tiles [column][tile_rows], and per component b (R padded).
-// A shared factor is stored once, and its components keep b only.
+// Packed quadratics: c (K), the factors, and per component b. A factor is a number for a scalar, D numbers for a
+// diagonal, else tiles [column][tile_rows]; b is F_k (m_k - pivot), or m_k - pivot for a scalar. A shared triangle
+// or rectangle is stored once.
 struct PackedLayout {
   int64_t factor_size;
   int64_t bias_size;
@@ -41,16 +43,20 @@ struct PackedLayout {
   size_t offsets, factor, bias, total;
 };
 
+MIXTURA_INLINE bool tiled(const Quadratics& q) {
+  return q.factor == Factor::triangle || q.factor == Factor::rectangle;
+}
+
 inline PackedLayout packed_layout(const Quadratics& q) {
   PackedLayout l{};
-  if (q.factor == Factor::diagonal) {
-    l.factor_size = q.dims;
-    l.bias_size = q.dims;
-    l.factors = q.components;
-  } else {
+  if (tiled(q)) {
     for (int64_t t = 0; t < tiles(q.factor_rows); ++t) l.factor_size += tile_columns(q, t) * tile_rows;
     l.bias_size = tiles(q.factor_rows) * tile_rows;
     l.factors = q.shared ? 1 : q.components;
+  } else {
+    l.factor_size = q.factor == Factor::scalar ? 1 : q.dims;
+    l.bias_size = q.dims;
+    l.factors = q.components;
   }
   l.offsets = 0;
   l.factor = static_cast<size_t>(q.components);
@@ -61,25 +67,33 @@ inline PackedLayout packed_layout(const Quadratics& q) {
 
 inline size_t packed_size(const Quadratics& q) { return packed_layout(q).total; }
 
-inline void pack(const Quadratics& q, const double* pivot, double* packed) {
+inline void pack_elementwise(const Quadratics& q, const double* pivot, double* packed) {
   const PackedLayout l = packed_layout(q);
-  for (size_t i = 0; i < l.total; ++i) packed[i] = 0.0;
-  const bool diagonal = q.factor == Factor::diagonal;
+  const bool scalar = q.factor == Factor::scalar;
   for (int64_t k = 0; k < q.components; ++k) {
-    packed[l.offsets + k] = q.offsets[k] * log2e;
     const double* mean = q.means + k * q.dims;
-    const double* source = q.factors + (q.shared ? 0 : k) * q.dims * (diagonal ? 1 : q.factor_rows);
+    const double* source = q.factors + (q.shared ? 0 : k * l.factor_size);
+    double* factor = packed + l.factor + k * l.factor_size;
     double* bias = packed + l.bias + k * l.bias_size;
-    if (diagonal) {
-      double* factor = packed + l.factor + k * l.factor_size;
-      for (int64_t d = 0; d < q.dims; ++d) {
-        factor[d] = source[d] * half_log2e_root;
-        bias[d] = factor[d] * (mean[d] - pivot[d]);
-      }
-      continue;
+    if (scalar) factor[0] = source[0] * source[0] * (0.5 * log2e);
+    for (int64_t d = 0; d < q.dims; ++d) {
+      bias[d] = mean[d] - pivot[d];
+      if (scalar) continue;
+      factor[d] = source[d] * half_log2e_root;
+      bias[d] *= factor[d];
     }
+  }
+}
+
+inline void pack_tiles(const Quadratics& q, const double* pivot, double* packed) {
+  const PackedLayout l = packed_layout(q);
+  const bool triangle = q.factor == Factor::triangle;
+  for (int64_t k = 0; k < q.components; ++k) {
+    const double* mean = q.means + k * q.dims;
+    const double* source = q.factors + (q.shared ? 0 : k * q.factor_rows * q.dims);
+    double* bias = packed + l.bias + k * l.bias_size;
     for (int64_t r = 0; r < q.factor_rows; ++r) {
-      const int64_t columns = q.factor == Factor::triangle ? r + 1 : q.dims;
+      const int64_t columns = triangle ? r + 1 : q.dims;
       double b = 0.0;
       for (int64_t d = 0; d < columns; ++d) b += source[r * q.dims + d] * (mean[d] - pivot[d]);
       bias[r] = b * half_log2e_root;
@@ -91,12 +105,22 @@ inline void pack(const Quadratics& q, const double* pivot, double* packed) {
       for (int64_t d = 0; d < columns; ++d)
         for (int64_t u = 0; u < tile_rows; ++u) {
           const int64_t r = t * tile_rows + u;
-          if (r < q.factor_rows && (q.factor != Factor::triangle || d <= r))
+          if (r < q.factor_rows && (!triangle || d <= r))
             factor[d * tile_rows + u] = source[r * q.dims + d] * half_log2e_root;
         }
       factor += columns * tile_rows;
     }
   }
+}
+
+inline void pack(const Quadratics& q, const double* pivot, double* packed) {
+  const PackedLayout l = packed_layout(q);
+  for (size_t i = 0; i < l.total; ++i) packed[i] = 0.0;
+  for (int64_t k = 0; k < q.components; ++k) packed[l.offsets + k] = q.offsets[k] * log2e;
+  if (tiled(q))
+    pack_tiles(q, pivot, packed);
+  else
+    pack_elementwise(q, pivot, packed);
 }
 
 // y[u] = sum_d F[d][u] x[d] - b[u] for J rows of a factor and one group of rows. The last J columns of a
@@ -202,45 +226,49 @@ inline void evaluate_factors(const Quadratics& q, const double* packed, const do
   }
 }
 
-// joint2[k][i] = c_k - sum_d (s_kd x_d - b_kd)^2, C components at once; s null means ones.
-// 2*D multiply-adds a pair; C * groups of them share C * 2 + groups loads.
-template <int C, bool scaled>
-MIXTURA_INLINE void evaluate_diagonal(const double* offsets, const double* s, const double* b, int64_t dims,
-                                      int64_t parameters, const double* x, int64_t rows, int64_t stride,
-                                      double* joint2) {
+// joint2[k][i] = c_k - sum_d (s_kd x_d - b_kd)^2, or, without a scale for each column,
+//                c_k - s_k sum_d (x_d - b_kd)^2,       for C components at once.
+// 2*D operations a pair; C * groups of them share C * 2 + groups loads. A null s counts as ones.
+template <int C, bool each_column>
+inline void evaluate_elementwise(const double* offsets, const double* s, const double* b, int64_t dims,
+                                 int64_t bias_size, const double* x, int64_t rows, int64_t stride, double* joint2) {
   for (int64_t i = 0; i < rows; i += group_rows) {
     vec q[C][groups];
     MIXTURA_UNROLL for (int c = 0; c < C; ++c)
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) q[c][g] = splat(offsets[c]);
+      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) q[c][g] = vec{};
     for (int64_t d = 0; d < dims; ++d) {
       vec v[groups];
       MIXTURA_UNROLL for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + i + g * lanes);
       MIXTURA_UNROLL for (int c = 0; c < C; ++c) {
-        const vec bias = splat(b[c * parameters + d]);
-        const vec scale = scaled ? splat(s[c * parameters + d]) : vec{};
+        const vec bias = splat(b[c * bias_size + d]);
+        const vec scale = each_column ? splat(s[c * dims + d]) : vec{};
         MIXTURA_UNROLL for (int g = 0; g < groups; ++g) {
-          const vec y = scaled ? v[g] * scale - bias : v[g] - bias;
-          q[c][g] -= y * y;
+          const vec y = each_column ? v[g] * scale - bias : v[g] - bias;
+          q[c][g] += y * y;
         }
       }
     }
-    MIXTURA_UNROLL for (int c = 0; c < C; ++c)
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) store(joint2 + c * stride + i + g * lanes, q[c][g]);
+    MIXTURA_UNROLL for (int c = 0; c < C; ++c) {
+      const double scale = each_column || !s ? 1.0 : s[c];
+      MIXTURA_UNROLL for (int g = 0; g < groups; ++g)
+        store(joint2 + c * stride + i + g * lanes, offsets[c] - scale * q[c][g]);
+    }
   }
 }
 
-template <bool scaled>
-inline void evaluate_diagonals(const double* offsets, const double* s, const double* b, int64_t components,
-                               int64_t dims, int64_t parameters, const double* x, int64_t rows, int64_t stride,
-                               double* joint2) {
+template <bool each_column>
+inline void evaluate_all_elementwise(const double* offsets, const double* s, const double* b, int64_t components,
+                                     int64_t dims, int64_t bias_size, const double* x, int64_t rows, int64_t stride,
+                                     double* joint2) {
   constexpr int C = 4;
+  const int64_t factor_size = each_column ? dims : 1;
   int64_t k = 0;
   for (; k + C <= components; k += C)
-    evaluate_diagonal<C, scaled>(offsets + k, scaled ? s + k * parameters : s, b + k * parameters, dims, parameters,
-                                 x, rows, stride, joint2 + k * stride);
+    evaluate_elementwise<C, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims, bias_size,
+                                         x, rows, stride, joint2 + k * stride);
   for (; k < components; ++k)
-    evaluate_diagonal<1, scaled>(offsets + k, scaled ? s + k * parameters : s, b + k * parameters, dims, parameters,
-                                 x, rows, stride, joint2 + k * stride);
+    evaluate_elementwise<1, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims, bias_size,
+                                         x, rows, stride, joint2 + k * stride);
 }
 
 // joint2 (K x stride) of a block x (D x stride). `transformed` (R padded x stride) holds the rows under a
@@ -252,8 +280,10 @@ inline void evaluate(const Quadratics& q, const double* packed, const double* x,
   const double* offsets = packed + l.offsets;
   const double* factor = packed + l.factor;
   const double* bias = packed + l.bias;
-  if (q.factor == Factor::diagonal) {
-    evaluate_diagonals<true>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride, joint2);
+  if (q.factor == Factor::scalar) {
+    evaluate_all_elementwise<false>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride, joint2);
+  } else if (q.factor == Factor::diagonal) {
+    evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride, joint2);
   } else if (q.shared) {
     for (int64_t i = 0; i < rows; i += group_rows) {
       StoreRows out{transformed + i, stride};
@@ -263,8 +293,8 @@ inline void evaluate(const Quadratics& q, const double* packed, const double* x,
       else
         apply_factor<false>(q, factor, zero, x + i, stride, out);
     }
-    evaluate_diagonals<false>(offsets, nullptr, bias, q.components, q.factor_rows, l.bias_size, transformed, rows,
-                              stride, joint2);
+    evaluate_all_elementwise<false>(offsets, nullptr, bias, q.components, q.factor_rows, l.bias_size, transformed,
+                                    rows, stride, joint2);
   } else if (q.factor == Factor::triangle) {
     evaluate_factors<true>(q, packed, x, rows, stride, joint2);
   } else {

@@ -38,7 +38,7 @@ inline size_t lay_out(const Pass& p, double* memory, Workspace& w) {
   w.label = reinterpret_cast<int64_t*>(take(1));
   w.weighted = take(statistics && p.kind != Kind::mass && !p.hard ? dims : 0);
   w.panel = take(statistics && !p.hard ? tile_features : 0);
-  const bool shared = q.shared && q.factor != Factor::diagonal && !p.resp;
+  const bool shared = q.shared && tiled(q) && !p.resp;
   w.transformed = take(shared ? tiles(q.factor_rows) * tile_rows : 0);
   if (shared && memory) {
     double* zero = at;

@@ -8,8 +8,7 @@
 namespace mixtura {
 
 // F_k of the quadratic  log p_k(z) = c_k - 1/2 ||F_k (z - m_k)||^2.
-// A scalar factor is stored as a diagonal one.
-enum class Factor : int { diagonal, triangle, rectangle };
+enum class Factor : int { scalar, diagonal, triangle, rectangle };
 
 // Which moments of a component are wanted; each kind holds those before it, save that trace, diagonal
 // and full are alternatives for the second moment.
@@ -34,7 +33,7 @@ struct Quadratics {
   int64_t factor_rows;   // R: D for a triangle
   const double* offsets; // (K,)   c_k
   const double* means;   // (K, D) m_k
-  const double* factors; // diagonal (K, D); triangle (K, D, D); rectangle (K, R, D); first axis 1 when shared
+  const double* factors; // scalar (K,); diagonal (K, D); triangle (K, D, D); rectangle (K, R, D); first axis 1 when shared
 };
 
 // One pass over the rows. What it does follows from what is given:

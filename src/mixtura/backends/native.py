@@ -13,12 +13,7 @@ from mixtura.statistics import Kind, Moments
 
 
 def _packed(quadratics: Quadratics) -> _native.Quadratics:
-    """Quadratics as the kernels take them: a scalar factor is a diagonal one."""
-    form, factors = quadratics.form, quadratics.factors
-    if form == "scalar":
-        form = "diagonal"
-        factors = np.repeat(factors[:, None], quadratics.dims, axis=1)
-    return _native.Quadratics(form, quadratics.offsets, quadratics.means, factors)
+    return _native.Quadratics(quadratics.form, quadratics.offsets, quadratics.means, quadratics.factors)
 
 
 class NativeBackend(Backend):

@@ -460,7 +460,7 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
         return out
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
-        """Mean log-likelihood per row, or per unit of weight; one pass over X.
+        """Mean log-likelihood per row, or per unit of weight.
 
         Parameters
         ----------
@@ -472,21 +472,9 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
         -------
         log_likelihood : float
         """
-        check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        table = Table.of(backends.create(self.backend, self.n_threads), X, check_weights(sample_weight, X))
-        parameters = self._parameters()
-        moments = table.backend.expect(
-            table.rows,
-            parameters.components.quadratics,
-            parameters.gate.log_weights,
-            "mass",
-            table.pivot,
-            table.sample_weight,
-        )
-        if not moments.is_finite():
-            raise em.NotFinite
-        return moments.log_likelihood / table.total_weight
+        log_likelihood = self.score_samples(X)
+        weights = check_weights(sample_weight, log_likelihood)
+        return float(log_likelihood.mean() if weights is None else np.average(log_likelihood, weights=weights))
 
     def sample(
         self, n_samples: int = 1, random_state: Any = None

@@ -230,11 +230,14 @@ class KMeans(  # type: ignore[misc]
             return np.asarray(X[chosen], dtype=np.float64)
         centers = self.init(X, self.n_clusters, random_state=rng) if callable(self.init) else self.init
         centers = check_array(centers, dtype=np.float64, copy=True)
-        if centers.shape != (self.n_clusters, X.shape[1]):
-            raise ValueError(
-                f"The shape of the initial centers {centers.shape} does not match the number of clusters "
-                f"{self.n_clusters} and the number of features of the data {X.shape[1]}."
-            )
+        for given, wanted, what in (
+            (centers.shape[0], self.n_clusters, "clusters"),
+            (centers.shape[1], X.shape[1], "features of the data"),
+        ):
+            if given != wanted:
+                raise ValueError(
+                    f"The shape of the initial centers {centers.shape} does not match the number of {what} {wanted}."
+                )
         return np.asarray(centers)
 
     def _centers(self) -> Centers:
