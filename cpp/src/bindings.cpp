@@ -14,7 +14,9 @@ namespace py = pybind11;
 
 // For threadpoolctl, which looks symbols up by name in the loaded library.
 extern "C" {
-__attribute__((visibility("default"))) int mixtura_get_num_threads() { return mixtura::thread_limit(); }
+__attribute__((visibility("default"))) int mixtura_get_num_threads() {
+  return mixtura::thread_limit();
+}
 __attribute__((visibility("default"))) void mixtura_set_num_threads(int threads) {
   mixtura::set_thread_limit(threads);
 }
@@ -77,7 +79,9 @@ struct Quadratics {
     q.components = means.shape(0);
     q.dims = means.shape(1);
     if (q.components < 1) throw std::invalid_argument("no components");
-    const py::ssize_t axes = q.factor == mixtura::Factor::scalar ? 1 : q.factor == mixtura::Factor::diagonal ? 2 : 3;
+    const py::ssize_t axes = q.factor == mixtura::Factor::scalar     ? 1
+                             : q.factor == mixtura::Factor::diagonal ? 2
+                                                                     : 3;
     if (factors.ndim() != axes) throw std::invalid_argument("factors have the wrong shape");
     q.shared = factors.shape(0) == 1 && q.components > 1;
     q.factor_rows = axes == 3 ? factors.shape(1) : q.dims;
@@ -112,8 +116,8 @@ void set_quadratics(mixtura::Pass& pass, const Quadratics& quadratics, const Dou
 }
 
 // (K, P) statistics, each row [mass | mean | second moment], and the log-likelihood.
-py::tuple statistics(mixtura::Pass& pass, const std::string& kind, const std::optional<Doubles>& sample_weight,
-                     int threads) {
+py::tuple statistics(mixtura::Pass& pass, const std::string& kind,
+                     const std::optional<Doubles>& sample_weight, int threads) {
   pass.kind = kind_of(kind);
   if (sample_weight) pass.sample_weight = checked(*sample_weight, {pass.rows.count}, "sample_weight");
   const int64_t components = pass.quadratics.components;
@@ -129,8 +133,8 @@ py::tuple statistics(mixtura::Pass& pass, const std::string& kind, const std::op
 }
 
 py::tuple expect(const py::array& X, const Quadratics& quadratics, const Doubles& log_weights,
-                 const std::string& kind, const Doubles& pivot, const std::optional<Doubles>& sample_weight, bool hard,
-                 int threads) {
+                 const std::string& kind, const Doubles& pivot, const std::optional<Doubles>& sample_weight,
+                 bool hard, int threads) {
   mixtura::Pass pass{};
   set_rows(pass, X, pivot);
   set_quadratics(pass, quadratics, log_weights);
@@ -149,8 +153,8 @@ py::tuple accumulate(const py::array& X, const Doubles& resp, const std::string&
   return statistics(pass, kind, sample_weight, threads);
 }
 
-Doubles log_joint(const py::array& X, const Quadratics& quadratics, const Doubles& log_weights, const Doubles& pivot,
-                  int threads) {
+Doubles log_joint(const py::array& X, const Quadratics& quadratics, const Doubles& log_weights,
+                  const Doubles& pivot, int threads) {
   mixtura::Pass pass{};
   set_rows(pass, X, pivot);
   set_quadratics(pass, quadratics, log_weights);
@@ -168,14 +172,14 @@ Doubles log_joint(const py::array& X, const Quadratics& quadratics, const Double
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Mixtura's C++ kernels.";
   py::class_<Quadratics>(m, "Quadratics")
-      .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"), py::arg("means"),
-           py::arg("factors"));
+      .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"),
+           py::arg("means"), py::arg("factors"));
   m.def("expect", &expect, py::arg("X"), py::arg("quadratics"), py::arg("log_weights"), py::arg("kind"),
         py::arg("pivot"), py::arg("sample_weight"), py::arg("hard"), py::arg("threads"));
   m.def("accumulate", &accumulate, py::arg("X"), py::arg("resp"), py::arg("kind"), py::arg("pivot"),
         py::arg("sample_weight"), py::arg("threads"));
-  m.def("log_joint", &log_joint, py::arg("X"), py::arg("quadratics"), py::arg("log_weights"), py::arg("pivot"),
-        py::arg("threads"));
+  m.def("log_joint", &log_joint, py::arg("X"), py::arg("quadratics"), py::arg("log_weights"),
+        py::arg("pivot"), py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);
   m.def("set_instruction_set", &mixtura::set_instruction_set, py::arg("name"));

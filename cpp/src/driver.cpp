@@ -59,7 +59,8 @@ using Buffer = std::unique_ptr<double[], void (*)(double*)>;
 Buffer aligned_buffer(size_t size) {
   constexpr std::align_val_t alignment{64};
   void* memory = ::operator new[](std::max<size_t>(size, 1) * sizeof(double), alignment);
-  return Buffer(static_cast<double*>(memory), [](double* p) { ::operator delete[](p, std::align_val_t{64}); });
+  return Buffer(static_cast<double*>(memory),
+                [](double* p) { ::operator delete[](p, std::align_val_t{64}); });
 }
 
 // Rows per block: its arrays (rows, densities, weighted rows, a panel) should stay in half a megabyte of
@@ -137,9 +138,13 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-std::string instruction_set() { return chosen().load()->name; }
+std::string instruction_set() {
+  return chosen().load()->name;
+}
 
-void set_instruction_set(const std::string& name) { chosen().store(find(name)); }
+void set_instruction_set(const std::string& name) {
+  chosen().store(find(name));
+}
 
 void run_pass(Pass pass, int threads, double* total) {
   const Kernels& kernels = *chosen().load();
@@ -147,8 +152,9 @@ void run_pass(Pass pass, int threads, double* total) {
   const int64_t chunk = chunk_rows(pass);
   const int64_t chunks = (pass.rows.count + chunk - 1) / chunk;
   const size_t size =
-      pass.joint ? 0
-                 : static_cast<size_t>(pass.quadratics.components * statistics_size(pass.kind, pass.rows.dims)) + 1;
+      pass.joint
+          ? 0
+          : static_cast<size_t>(pass.quadratics.components * statistics_size(pass.kind, pass.rows.dims)) + 1;
   std::fill_n(total, size, 0.0);
   if (chunks == 0) return;
 

@@ -1,5 +1,7 @@
 #include "mixtura/pool.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -9,10 +11,8 @@
 #include <system_error>
 #include <thread>
 #include <vector>
-
-#include <unistd.h>
 #ifdef __linux__
-#include <sched.h>
+  #include <sched.h>
 #endif
 
 namespace mixtura {
@@ -134,7 +134,9 @@ int thread_limit() {
   return value > 0 ? value : default_limit();
 }
 
-void set_thread_limit(int threads) { limit.store(threads); }
+void set_thread_limit(int threads) {
+  limit.store(threads);
+}
 
 void parallel(int threads, const std::function<void(int)>& task) {
   if (threads > 1) {

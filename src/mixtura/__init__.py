@@ -1,16 +1,16 @@
 """Mixture models at the speed of the machine.
 
 One EM loop over rows turns quadratic log-densities into sufficient statistics, on kernels in C++; everything
-else is short NumPy. See ARCHITECTURE.md for the idea, :class:`GaussianMixture` and :class:`KMeans` for the faces.
+else is short NumPy. See ARCHITECTURE.md for the idea, :class:`GaussianMixture` and :class:`KMeans` for the
+faces.
 """
 
 from mixtura import backends, threads
+from mixtura._version import __version__
 from mixtura.config import show_config
 from mixtura.estimators import GaussianMixture, KMeans
 from mixtura.persistence import load, save
 
-__version__ = "0.1.0"
-
-__all__ = ["GaussianMixture", "KMeans", "backends", "load", "save", "show_config"]
+__all__ = ["GaussianMixture", "KMeans", "__version__", "backends", "load", "save", "show_config"]
 
 threads.register()

@@ -11,9 +11,9 @@ from typing import Any
 import threadpoolctl
 
 from mixtura import backends, threads
+from mixtura._version import __version__
 
 _PACKAGES = (
-    "mixtura",
     "numpy",
     "scipy",
     "scikit-learn",
@@ -32,7 +32,8 @@ def config() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``backends`` maps a name to whether it is available and the reason; ``auto`` is the one that 'auto' takes.
+        ``backends`` maps a name to whether it is available and the reason; ``auto`` is the one that 'auto'
+        takes.
     """
     found = backends.available()
     instruction_sets = None
@@ -46,6 +47,7 @@ def config() -> dict[str, Any]:
         if lib["user_api"] == "blas"
     }
     return {
+        "mixtura": __version__,
         "backends": {name: {"available": ok, "reason": reason} for name, (ok, reason) in found.items()},
         "auto": backends.create().name,
         "instruction_sets": instruction_sets,
@@ -85,7 +87,7 @@ def show_config() -> None:
 
 def format_config(c: dict[str, Any]) -> str:
     """Lay out :func:`config` as text."""
-    lines = [f"mixtura {c['versions']['mixtura']}", "", f"backends (auto = {c['auto']})"]
+    lines = [f"mixtura {c['mixtura']}", "", f"backends (auto = {c['auto']})"]
     for name, b in c["backends"].items():
         lines.append(f"  {name:<10} {'yes' if b['available'] else 'no '}  {b['reason']}")
     sets = c["instruction_sets"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from mixtura.statistics import Moments
 
@@ -39,13 +39,6 @@ class Step(Generic[P]):
     change: float
 
 
-class Report(Protocol):
-    """Hears of every iteration; answers True to stop."""
-
-    def __call__(self, step: Step[P]) -> bool:
-        """Take note of a finished iteration."""
-
-
 @dataclass(frozen=True)
 class Fit(Generic[P]):
     """What a run of EM ends with.
@@ -71,7 +64,7 @@ class Fit(Generic[P]):
         return len(self.bounds)
 
 
-class NotFinite(ValueError):
+class NotFiniteError(ValueError):
     """The moments overflowed."""
 
     def __init__(self) -> None:
@@ -89,7 +82,7 @@ def run(
     *,
     max_iter: int,
     stop: Callable[[Step[P]], bool],
-    report: Report | None = None,
+    report: Callable[[Step[P]], bool] | None = None,
     bound: float = -math.inf,
 ) -> Fit[P]:
     """Iterate until ``stop`` or ``max_iter``.
@@ -119,7 +112,7 @@ def run(
     for n_iter in range(1, max_iter + 1):
         moments = expect(parameters)
         if not moments.is_finite():
-            raise NotFinite
+            raise NotFiniteError
         previous, bound = bound, moments.log_likelihood / total_weight
         step = Step(n_iter, parameters, maximize(parameters, moments), bound, bound - previous)
         parameters = step.after

@@ -5,6 +5,7 @@ Seeding, Lloyd's iterations and empty clusters, all on the backend's four method
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,10 +52,10 @@ def nearest(table: Table, centers: Centers) -> tuple[NDArray[np.int32], Float]:
 def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[np.intp]:
     """Greedy k-means++ (Arthur and Vassilvitskii 2007): indices of K rows, (K,).
 
-    Each next row is drawn with probability proportional to its weight times its squared distance to the nearest row
-    drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. The draws run
-    through the rows in an order of their values, so the rows that are chosen do not depend on the order of the table,
-    nor on whether a row of weight 2 stands there twice.
+    Each next row is drawn with probability proportional to its weight times its squared distance to the
+    nearest row drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. The draws run
+    through the rows in an order of their values, so the rows that are chosen do not depend on the order of
+    the table, nor on whether a row of weight 2 stands there twice.
     """
     X = table.rows.X
     order = _order(X)
@@ -64,7 +65,7 @@ def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[n
         reached = np.cumsum(mass[order])
         # Never a row without mass: the first whose running sum exceeds the draw.
         at = np.searchsorted(reached, uniforms * reached[-1], side="right")
-        return order[np.minimum(at, np.searchsorted(reached, reached[-1]))]
+        return np.asarray(order[np.minimum(at, np.searchsorted(reached, reached[-1]))])
 
     trials = 2 + int(np.log(n_clusters))
     chosen = np.empty(n_clusters, dtype=np.intp)
@@ -86,7 +87,7 @@ def _order(X: NDArray[np.floating]) -> NDArray[np.intp]:
     order = np.argsort(X[:, 0], kind="stable")
     first = X[order, 0]
     if len(X) > 1 and np.any(first[1:] == first[:-1]):
-        order = np.lexsort(np.asarray(X).T[::-1])
+        order = np.lexsort(X.T[::-1])
     return order
 
 
@@ -113,7 +114,7 @@ def lloyd(
     *,
     max_iter: int,
     tol: float,
-    report: em.Report | None = None,
+    report: Callable[[em.Step[Centers]], bool] | None = None,
 ) -> Clustering:
     """Lloyd's algorithm: EM with hard assignment, until the centres move by at most ``tol`` in all.
 
@@ -124,8 +125,8 @@ def lloyd(
         The first centres.
     max_iter : int
     tol : float
-        Largest sum of squared shifts of the centres that counts as standing still. Unchanged labels give unchanged
-        centres, so 0 waits for those.
+        Largest sum of squared shifts of the centres that counts as standing still. Unchanged labels give
+        unchanged centres, so 0 waits for those.
     report : callable, optional
         See :func:`mixtura.em.run`.
     """

@@ -15,8 +15,8 @@ from mixtura.statistics import Kind, Moments
 
 Float = NDArray[np.float64]
 
-# Largest (distance from the pivot / spread)^2 at which a component's covariance is taken from moments about the
-# common pivot: its relative error there is about 1e8 eps = 2e-8.
+# Largest (distance from the pivot / spread)^2 at which a component's covariance is taken from moments about
+# the common pivot: its relative error there is about 1e8 eps = 2e-8.
 _CANCELLATION = 1e8
 
 # Rows whose mean is the pivot: enough to be well inside the data.
@@ -129,7 +129,7 @@ def precise_moments(
     pivot, first, second = np.tile(table.pivot, (K, 1)), moments.first.copy(), moments.second.copy()
     if shared:
         second = np.zeros_like(second)
-    for k in range(K) if shared else far:
+    for k in range(K) if shared else far.tolist():
         own = about(means[k], "full" if shared else kind)
         if not shared and _collapsed(own, k):
             continue

@@ -1,7 +1,8 @@
 """Model files: arrays in safetensors, the rest as JSON in its header. Loading one runs no code.
 
-Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixtura`` holds JSON with ``format``
-(an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted`` (what is not an array).
+Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixtura`` holds JSON with
+``format`` (an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted``
+(what is not an array).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
+from mixtura._version import __version__
 from mixtura.estimators import GaussianMixture, KMeans
 
 FORMAT = 1
@@ -100,7 +101,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     header = {
         "format": FORMAT,
         "class": name,
-        "version": metadata.version("mixtura"),
+        "version": __version__,
         "parameters": parameters,
         "fitted": {a: _plain(getattr(model, a)) for a in _VALUES[name] if hasattr(model, a)},
     }

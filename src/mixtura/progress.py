@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, Protocol
 
@@ -43,12 +42,12 @@ class Lines:
     Parameters
     ----------
     detailed : bool
-        Also times and changes of the bound.
-    interval : int
+        Also times, speed and changes of the bound.
+    interval, n_rows : int
     """
 
-    def __init__(self, detailed: bool, interval: int) -> None:
-        self.detailed, self.interval = detailed, interval
+    def __init__(self, detailed: bool, interval: int, n_rows: int) -> None:
+        self.detailed, self.interval, self.n_rows = detailed, interval, n_rows
         self._began = self._last = time.perf_counter()
 
     def begin(self, init: int) -> None:
@@ -61,8 +60,9 @@ class Lines:
         line = f"  Iteration {step.n_iter}"
         if self.detailed:
             now = time.perf_counter()
-            line += f"\t time lapse {now - self._last:.5f}s\t ll change {step.change:.5f}"
-            self._last = now
+            lapse, self._last = now - self._last, now
+            speed = _rows(self.n_rows * self.interval / max(lapse, 1e-9))
+            line += f"\t time lapse {lapse:.5f}s\t ll change {step.change:.5f}\t {speed} rows/s"
         print(line)
 
     def end(self, bound: float, converged: bool) -> None:
@@ -131,21 +131,21 @@ def _rows(speed: float) -> str:
 
 
 def progress(verbose: int, interval: int, n_rows: int, max_iter: int, n_init: int) -> Progress:
-    """What ``verbose`` asks for: nothing, a bar if rich is here and a terminal listens, lines otherwise.
+    """What ``verbose`` asks for: nothing, a bar if rich is here, lines otherwise.
 
     Parameters
     ----------
     verbose : int
-        0 nothing; 1 a bar, or lines; 2 lines with times and changes.
+        0 nothing; 1 a bar, or lines without rich; 2 lines with speed and changes.
     interval : int
         Iterations from one line to the next.
     n_rows, max_iter, n_init : int
     """
     if not verbose:
         return Silent()
-    if verbose == 1 and sys.stderr.isatty():
+    if verbose == 1:
         try:
             return Bar(n_rows, max_iter, n_init)
         except ImportError:
             pass  # rich is an extra; lines say the same
-    return Lines(verbose > 1, interval)
+    return Lines(verbose > 1, interval, n_rows)

@@ -54,7 +54,9 @@ class Quadratics:
         if self.form not in axes:
             raise ValueError(f"unknown form of factor {self.form!r}; known: {', '.join(axes)}")
         if self.means.ndim != 2 or self.offsets.shape != (len(self.means),):
-            raise ValueError(f"offsets {self.offsets.shape} and means {self.means.shape} are not (K,) and (K, D)")
+            raise ValueError(
+                f"offsets {self.offsets.shape} and means {self.means.shape} are not (K,) and (K, D)"
+            )
         shape, K, D = self.factors.shape, self.components, self.dims
         good = len(shape) == axes[self.form] and shape[0] in (1, K)
         if self.form != "scalar":
@@ -72,7 +74,7 @@ class Quadratics:
     @property
     def dims(self) -> int:
         """D."""
-        return self.means.shape[1]
+        return int(self.means.shape[1])
 
     @property
     def shared(self) -> bool:

@@ -47,7 +47,7 @@ def summary(
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     lines.append("")
     lines += ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True)) for row in table]
-    if K > most:
+    if most < K:
         lines.append(f"... and {K - most} more components")
     if len(columns) > len(shown):
         lines.append(f"... and {len(columns) - len(shown)} more columns")

@@ -6,8 +6,8 @@
     first_k  = sum_i r_ik (z_i - p)          (K, D)
     second_k = sum_i r_ik (z_i - p)(z_i - p)'  in the shape its kind says
 
-Moments form a commutative monoid under ``+`` (up to rounding), with :meth:`Moments.zero`. Blocks, threads, files and
-machines all meet there.
+Moments form a commutative monoid under ``+`` (up to rounding), with :meth:`Moments.zero`. Blocks, threads,
+files and machines all meet there.
 """
 
 from __future__ import annotations
@@ -198,6 +198,35 @@ class Moments:
         first = zero.first if kind == "mass" else r.T @ z
         return replace(zero, mass=r.sum(axis=0), first=first, second=second, n_samples=n)
 
+    @classmethod
+    def from_table(
+        cls,
+        kind: Kind,
+        pivot: Float,
+        table: Float,
+        log_likelihood: float,
+        n_samples: int,
+        scatter: Float | None = None,
+    ) -> Moments:
+        """Moments out of a kernel's table (K, P), whose rows are [mass | mean | second moment].
+
+        For kind 'shared' the table's second moments are packed triangles, to be summed over components, or
+        absent where the sum is known already: ``scatter``, (D (D + 1) / 2,).
+        """
+        zero = cls.zero(kind, len(table), pivot)
+        mean = 1 + zero.first.shape[1]
+        second = table[:, mean:]
+        if kind == "shared":
+            second = second.sum(axis=0) if scatter is None else scatter
+        return replace(
+            zero,
+            mass=np.ascontiguousarray(table[:, 0]),
+            first=np.ascontiguousarray(table[:, 1:mean]),
+            second=np.ascontiguousarray(second).reshape(zero.second.shape),
+            log_likelihood=log_likelihood,
+            n_samples=n_samples,
+        )
+
     def __add__(self, other: Moments) -> Moments:
         """Moments of the rows of both, about the pivot of the left one."""
         if not isinstance(other, Moments):
@@ -258,8 +287,8 @@ class Moments:
     def squares(self) -> tuple[Float, Float]:
         """Mean square of each column about the pivot, and what the means alone contribute to it.
 
-        Both (K, D), or with axes of 1 where the kind keeps less. Their difference is the variance; where it is
-        small beside the second, the variance is rounding.
+        Both (K, D), or with axes of 1 where the kind keeps less. Their difference is the variance; where it
+        is small beside the second, the variance is rounding.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
         return _SQUARES[self.kind](self, mass, (self.first / mass[:, None]) ** 2)
@@ -267,8 +296,8 @@ class Moments:
     def cancellation(self, floor: float = 0.0) -> Float:
         """How many times the squared distance of each mean from the pivot exceeds the variance, (K,).
 
-        The largest of ``(mean - pivot)^2 / (variance + floor)`` over the columns: times machine epsilon, it is
-        the relative error of the variance. Components without mass have none.
+        The largest of ``(mean - pivot)^2 / (variance + floor)`` over the columns: times machine epsilon, it
+        is the relative error of the variance. Components without mass have none.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
         about_pivot, of_means = self.squares()
@@ -293,5 +322,7 @@ class Moments:
         state = dict(state)
         version = state.pop("version", None)
         if version != _STATE_VERSION:
-            raise ValueError(f"moments of version {version!r} cannot be read; this is version {_STATE_VERSION}")
+            raise ValueError(
+                f"moments of version {version!r} cannot be read; this is version {_STATE_VERSION}"
+            )
         self.__dict__.update(state)

@@ -22,33 +22,43 @@ template <int C, int F>
 inline void product_tile(const double* resp, int64_t resp_stride, const double* const* features, int64_t rows,
                          double* total, int64_t total_stride) {
   vec a[C][F];
-  MIXTURA_UNROLL for (int c = 0; c < C; ++c)
-    MIXTURA_UNROLL for (int f = 0; f < F; ++f) a[c][f] = vec{};
+  MIXTURA_UNROLL
+  for (int c = 0; c < C; ++c) MIXTURA_UNROLL
+  for (int f = 0; f < F; ++f) a[c][f] = vec{};
   for (int64_t i = 0; i < rows; i += lanes) {
     vec r[C];
-    MIXTURA_UNROLL for (int c = 0; c < C; ++c) r[c] = load(resp + c * resp_stride + i);
-    MIXTURA_UNROLL for (int f = 0; f < F; ++f) {
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) r[c] = load(resp + c * resp_stride + i);
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) {
       const vec v = load(features[f] + i);
-      MIXTURA_UNROLL for (int c = 0; c < C; ++c) a[c][f] += r[c] * v;
+      MIXTURA_UNROLL
+      for (int c = 0; c < C; ++c) a[c][f] += r[c] * v;
     }
   }
-  MIXTURA_UNROLL for (int c = 0; c < C; ++c)
-    MIXTURA_UNROLL for (int f = 0; f < F; ++f) total[c * total_stride + f] += sum(a[c][f]);
+  MIXTURA_UNROLL
+  for (int c = 0; c < C; ++c) {
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) total[c * total_stride + f] += sum(a[c][f]);
+  }
 }
 
 template <int F>
 inline void product_components(const double* resp, int64_t resp_stride, int64_t components,
-                               const double* const* features, int64_t rows, double* total, int64_t total_stride) {
+                               const double* const* features, int64_t rows, double* total,
+                               int64_t total_stride) {
   int64_t k = 0;
   for (; k + tile_components <= components; k += tile_components)
-    product_tile<tile_components, F>(resp + k * resp_stride, resp_stride, features, rows, total + k * total_stride,
-                                     total_stride);
+    product_tile<tile_components, F>(resp + k * resp_stride, resp_stride, features, rows,
+                                     total + k * total_stride, total_stride);
   for (; k < components; ++k)
-    product_tile<1, F>(resp + k * resp_stride, resp_stride, features, rows, total + k * total_stride, total_stride);
+    product_tile<1, F>(resp + k * resp_stride, resp_stride, features, rows, total + k * total_stride,
+                       total_stride);
 }
 
-inline void product(const double* resp, int64_t resp_stride, int64_t components, const double* const* features,
-                    int64_t count, int64_t rows, double* total, int64_t total_stride) {
+inline void product(const double* resp, int64_t resp_stride, int64_t components,
+                    const double* const* features, int64_t count, int64_t rows, double* total,
+                    int64_t total_stride) {
   switch (count) {
     case 1: product_components<1>(resp, resp_stride, components, features, rows, total, total_stride); break;
     case 2: product_components<2>(resp, resp_stride, components, features, rows, total, total_stride); break;
@@ -74,8 +84,8 @@ MIXTURA_INLINE void multiply(const double* a, const double* b, int64_t rows, dou
 // Walks phi in order, a tile of features at a time: the share, the weighted rows (which are features as they
 // stand), then the second moment, formed in `panel` (tile_features x stride). `weighted` gets share * x.
 inline void accumulate_soft(Kind kind, int64_t dims, int64_t components, const double* x, const double* resp,
-                            const double* share, int64_t rows, int64_t stride, double* weighted, double* panel,
-                            double* total) {
+                            const double* share, int64_t rows, int64_t stride, double* weighted,
+                            double* panel, double* total) {
   const int64_t size = statistics_size(kind, dims);
   if (kind != Kind::mass)
     for (int64_t d = 0; d < dims; ++d) multiply<false>(share, x + d * stride, rows, weighted + d * stride);
@@ -110,8 +120,8 @@ inline void accumulate_soft(Kind kind, int64_t dims, int64_t components, const d
 }
 
 // Every row goes to one component: P additions a row instead of K * P multiply-adds.
-inline void accumulate_hard(Kind kind, int64_t dims, const double* x, const int64_t* label, const double* weight,
-                            int64_t n, int64_t stride, double* row, double* total) {
+inline void accumulate_hard(Kind kind, int64_t dims, const double* x, const int64_t* label,
+                            const double* weight, int64_t n, int64_t stride, double* row, double* total) {
   const int64_t size = statistics_size(kind, dims);
   for (int64_t i = 0; i < n; ++i) {
     double* t = total + label[i] * size;

@@ -10,7 +10,7 @@ namespace mixtura {
 
 // Instruction sets compiled in that this processor runs, best first.
 std::vector<std::string> instruction_sets();
-std::string instruction_set();                   // the one in use
+std::string instruction_set();                      // the one in use
 void set_instruction_set(const std::string& name);  // throws std::invalid_argument
 
 // Runs the pass with at most `threads` threads (0: the limit in force). Statistics, K x statistics_size, then

@@ -6,8 +6,8 @@
 // b_k = F_k (m_k - pivot), both scaled, y = F_k x - b_k costs one multiply-add per entry of F_k that is
 // not zero: D(D+1)/2 per (row, component) for a triangle, R*D for a rectangle, 2*D for a diagonal (y and y^2)
 // and for a scalar (x - m, exactly zero where they are equal, and its square).
-// Reuse: a tile of `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups` multiply-adds
-// share `tile_rows + groups` loads.
+// Reuse: a tile of `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups`
+// multiply-adds share `tile_rows + groups` loads.
 #pragma once
 
 #include "mixtura/problem.hpp"
@@ -25,7 +25,9 @@ constexpr double half_log2e_root = 0.84932180028801904272;  // sqrt(log2(e) / 2)
 constexpr double log2e = 1.4426950408889634074;
 constexpr double ln2 = 0.69314718055994530942;
 
-MIXTURA_INLINE int64_t tiles(int64_t rows) { return (rows + tile_rows - 1) / tile_rows; }
+MIXTURA_INLINE int64_t tiles(int64_t rows) {
+  return (rows + tile_rows - 1) / tile_rows;
+}
 
 // Columns that tile t of a triangle touches; a rectangle's tiles touch all.
 MIXTURA_INLINE int64_t tile_columns(const Quadratics& q, int64_t t) {
@@ -33,9 +35,9 @@ MIXTURA_INLINE int64_t tile_columns(const Quadratics& q, int64_t t) {
   return q.factor == Factor::triangle && end < q.dims ? end : q.dims;
 }
 
-// Packed quadratics: c (K), the factors, and per component b. A factor is a number for a scalar, D numbers for a
-// diagonal, else tiles [column][tile_rows]; b is F_k (m_k - pivot), or m_k - pivot for a scalar. A shared triangle
-// or rectangle is stored once.
+// Packed quadratics: c (K), the factors, and per component b. A factor is a number for a scalar, D numbers
+// for a diagonal, else tiles [column][tile_rows]; b is F_k (m_k - pivot), or m_k - pivot for a scalar. A
+// shared triangle or rectangle is stored once.
 struct PackedLayout {
   int64_t factor_size;
   int64_t bias_size;
@@ -65,7 +67,9 @@ inline PackedLayout packed_layout(const Quadratics& q) {
   return l;
 }
 
-inline size_t packed_size(const Quadratics& q) { return packed_layout(q).total; }
+inline size_t packed_size(const Quadratics& q) {
+  return packed_layout(q).total;
+}
 
 inline void pack_elementwise(const Quadratics& q, const double* pivot, double* packed) {
   const PackedLayout l = packed_layout(q);
@@ -128,26 +132,36 @@ inline void pack(const Quadratics& q, const double* pivot, double* packed) {
 template <int J, bool triangle>
 MIXTURA_INLINE void factor_tile(const double* factor, int64_t columns, const double* bias, const double* x,
                                 int64_t stride, vec (&y)[J][groups]) {
-  MIXTURA_UNROLL for (int u = 0; u < J; ++u)
-    MIXTURA_UNROLL for (int g = 0; g < groups; ++g) y[u][g] = splat(-bias[u]);
+  MIXTURA_UNROLL
+  for (int u = 0; u < J; ++u) {
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) y[u][g] = splat(-bias[u]);
+  }
   const int64_t square = triangle ? columns - J : columns;
   for (int64_t d = 0; d < square; ++d) {
     vec v[groups];
-    MIXTURA_UNROLL for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + g * lanes);
-    MIXTURA_UNROLL for (int u = 0; u < J; ++u) {
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + g * lanes);
+    MIXTURA_UNROLL
+    for (int u = 0; u < J; ++u) {
       const vec f = splat(factor[d * tile_rows + u]);
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) y[u][g] += f * v[g];
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) y[u][g] += f * v[g];
     }
   }
   if (triangle) {
     const double* corner = factor + square * tile_rows;
     const double* xc = x + square * stride;
-    MIXTURA_UNROLL for (int t = 0; t < J; ++t) {
+    MIXTURA_UNROLL
+    for (int t = 0; t < J; ++t) {
       vec v[groups];
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) v[g] = load(xc + t * stride + g * lanes);
-      MIXTURA_UNROLL for (int u = t; u < J; ++u) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) v[g] = load(xc + t * stride + g * lanes);
+      MIXTURA_UNROLL
+      for (int u = t; u < J; ++u) {
         const vec f = splat(corner[t * tile_rows + u]);
-        MIXTURA_UNROLL for (int g = 0; g < groups; ++g) y[u][g] += f * v[g];
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) y[u][g] += f * v[g];
       }
     }
   }
@@ -158,8 +172,11 @@ struct SquaredNorm {
   vec q[groups];
   template <int J>
   MIXTURA_INLINE void operator()(int64_t, const vec (&y)[J][groups]) {
-    MIXTURA_UNROLL for (int u = 0; u < J; ++u)
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) q[g] += y[u][g] * y[u][g];
+    MIXTURA_UNROLL
+    for (int u = 0; u < J; ++u) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) q[g] += y[u][g] * y[u][g];
+    }
   }
 };
 
@@ -169,8 +186,11 @@ struct StoreRows {
   int64_t stride;
   template <int J>
   MIXTURA_INLINE void operator()(int64_t row, const vec (&y)[J][groups]) {
-    MIXTURA_UNROLL for (int u = 0; u < J; ++u)
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) store(out + (row + u) * stride + g * lanes, y[u][g]);
+    MIXTURA_UNROLL
+    for (int u = 0; u < J; ++u) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) store(out + (row + u) * stride + g * lanes, y[u][g]);
+    }
   }
 };
 
@@ -220,8 +240,8 @@ inline void evaluate_factors(const Quadratics& q, const double* packed, const do
     for (int64_t i = 0; i < rows; i += group_rows) {
       SquaredNorm norm{};
       apply_factor<triangle>(q, factor, bias, x + i, stride, norm);
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g)
-        store(joint2 + k * stride + i + g * lanes, offset - norm.q[g]);
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) store(joint2 + k * stride + i + g * lanes, offset - norm.q[g]);
     }
   }
 }
@@ -231,44 +251,51 @@ inline void evaluate_factors(const Quadratics& q, const double* packed, const do
 // 2*D operations a pair; C * groups of them share C * 2 + groups loads. A null s counts as ones.
 template <int C, bool each_column>
 inline void evaluate_elementwise(const double* offsets, const double* s, const double* b, int64_t dims,
-                                 int64_t bias_size, const double* x, int64_t rows, int64_t stride, double* joint2) {
+                                 int64_t bias_size, const double* x, int64_t rows, int64_t stride,
+                                 double* joint2) {
   for (int64_t i = 0; i < rows; i += group_rows) {
     vec q[C][groups];
-    MIXTURA_UNROLL for (int c = 0; c < C; ++c)
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) q[c][g] = vec{};
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) q[c][g] = vec{};
     for (int64_t d = 0; d < dims; ++d) {
       vec v[groups];
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + i + g * lanes);
-      MIXTURA_UNROLL for (int c = 0; c < C; ++c) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + i + g * lanes);
+      MIXTURA_UNROLL
+      for (int c = 0; c < C; ++c) {
         const vec bias = splat(b[c * bias_size + d]);
         const vec scale = each_column ? splat(s[c * dims + d]) : vec{};
-        MIXTURA_UNROLL for (int g = 0; g < groups; ++g) {
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) {
           const vec y = each_column ? v[g] * scale - bias : v[g] - bias;
           q[c][g] += y * y;
         }
       }
     }
-    MIXTURA_UNROLL for (int c = 0; c < C; ++c) {
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) {
       const double scale = each_column || !s ? 1.0 : s[c];
-      MIXTURA_UNROLL for (int g = 0; g < groups; ++g)
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g)
         store(joint2 + c * stride + i + g * lanes, offsets[c] - scale * q[c][g]);
     }
   }
 }
 
 template <bool each_column>
-inline void evaluate_all_elementwise(const double* offsets, const double* s, const double* b, int64_t components,
-                                     int64_t dims, int64_t bias_size, const double* x, int64_t rows, int64_t stride,
-                                     double* joint2) {
+inline void evaluate_all_elementwise(const double* offsets, const double* s, const double* b,
+                                     int64_t components, int64_t dims, int64_t bias_size, const double* x,
+                                     int64_t rows, int64_t stride, double* joint2) {
   constexpr int C = 4;
   const int64_t factor_size = each_column ? dims : 1;
   int64_t k = 0;
   for (; k + C <= components; k += C)
-    evaluate_elementwise<C, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims, bias_size,
-                                         x, rows, stride, joint2 + k * stride);
+    evaluate_elementwise<C, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims,
+                                         bias_size, x, rows, stride, joint2 + k * stride);
   for (; k < components; ++k)
-    evaluate_elementwise<1, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims, bias_size,
-                                         x, rows, stride, joint2 + k * stride);
+    evaluate_elementwise<1, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims,
+                                         bias_size, x, rows, stride, joint2 + k * stride);
 }
 
 // joint2 (K x stride) of a block x (D x stride). `transformed` (R padded x stride) holds the rows under a
@@ -281,9 +308,11 @@ inline void evaluate(const Quadratics& q, const double* packed, const double* x,
   const double* factor = packed + l.factor;
   const double* bias = packed + l.bias;
   if (q.factor == Factor::scalar) {
-    evaluate_all_elementwise<false>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride, joint2);
+    evaluate_all_elementwise<false>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
+                                    joint2);
   } else if (q.factor == Factor::diagonal) {
-    evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride, joint2);
+    evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
+                                   joint2);
   } else if (q.shared) {
     for (int64_t i = 0; i < rows; i += group_rows) {
       StoreRows out{transformed + i, stride};
@@ -293,8 +322,8 @@ inline void evaluate(const Quadratics& q, const double* packed, const double* x,
       else
         apply_factor<false>(q, factor, zero, x + i, stride, out);
     }
-    evaluate_all_elementwise<false>(offsets, nullptr, bias, q.components, q.factor_rows, l.bias_size, transformed,
-                                    rows, stride, joint2);
+    evaluate_all_elementwise<false>(offsets, nullptr, bias, q.components, q.factor_rows, l.bias_size,
+                                    transformed, rows, stride, joint2);
   } else if (q.factor == Factor::triangle) {
     evaluate_factors<true>(q, packed, x, rows, stride, joint2);
   } else {

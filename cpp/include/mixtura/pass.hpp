@@ -12,7 +12,9 @@ namespace mixtura {
 namespace MIXTURA_ISA {
 
 // One vector of padding: columns a power of two apart would fall on the same few cache sets.
-MIXTURA_INLINE int64_t block_stride(const Pass& p) { return p.block + 8; }
+MIXTURA_INLINE int64_t block_stride(const Pass& p) {
+  return p.block + 8;
+}
 
 // The block's arrays, each a row of `stride` doubles, one after another.
 struct Workspace {
@@ -72,7 +74,8 @@ inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t pad
   }
 }
 
-inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end, double* total, double* memory) {
+inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end, double* total,
+                double* memory) {
   Workspace w;
   lay_out(p, memory, w);
   const Quadratics& q = p.quadratics;
@@ -90,7 +93,8 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
         double* out = w.joint2 + k * stride;
         for (int64_t i = 0; i < padded; ++i) out[i] = i < n ? in[i * components] : 0.0;
       }
-      accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.weight, padded, stride, w.weighted, w.panel, total);
+      accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.weight, padded, stride, w.weighted, w.panel,
+                      total);
       continue;
     }
     evaluate(q, packed, w.x, padded, stride, w.transformed, w.joint2);
@@ -104,7 +108,8 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
       accumulate_hard(p.kind, dims, w.x, w.label, w.weight, n, stride, w.row, total);
     } else {
       log2_likelihood += normalize_soft(w.joint2, components, padded, stride, w.weight, w.share);
-      accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.share, padded, stride, w.weighted, w.panel, total);
+      accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.share, padded, stride, w.weighted, w.panel,
+                      total);
     }
   }
   if (!p.joint) total[components * statistics_size(p.kind, dims)] += log2_likelihood * ln2;

@@ -18,22 +18,23 @@ enum class Kind : int { mass, mean, trace, diagonal, full };
 struct Rows {
   const void* data;
   bool single_precision;
-  int64_t count;         // N
-  int64_t dims;          // D
-  int64_t row_stride;    // elements from one row to the next
-  int64_t column_stride; // elements from one column to the next
+  int64_t count;          // N
+  int64_t dims;           // D
+  int64_t row_stride;     // elements from one row to the next
+  int64_t column_stride;  // elements from one column to the next
 };
 
 // K quadratics as the caller has them.
 struct Quadratics {
   Factor factor;
-  bool shared;           // one factor for all components: rows are transformed once
-  int64_t components;    // K
-  int64_t dims;          // D
-  int64_t factor_rows;   // R: D for a triangle
-  const double* offsets; // (K,)   c_k
-  const double* means;   // (K, D) m_k
-  const double* factors; // scalar (K,); diagonal (K, D); triangle (K, D, D); rectangle (K, R, D); first axis 1 when shared
+  bool shared;            // one factor for all components: rows are transformed once
+  int64_t components;     // K
+  int64_t dims;           // D
+  int64_t factor_rows;    // R: D for a triangle
+  const double* offsets;  // (K,)   c_k
+  const double* means;    // (K, D) m_k
+  const double* factors;  // scalar (K,); diagonal (K, D); triangle (K, D, D); rectangle (K, R, D); first axis
+                          // 1 when shared
 };
 
 // One pass over the rows. What it does follows from what is given:
@@ -42,16 +43,16 @@ struct Quadratics {
 //   neither      the fused pass: responsibilities from the quadratics, statistics at once
 struct Pass {
   Rows rows;
-  Quadratics quadratics;         // of a pass with given responsibilities, only `components` counts
-  const double* pivot;           // (D,)  rows are read as z - pivot
-  const double* log_weights;     // (K,) or (N, K); null: zeros
-  bool log_weights_per_row;      //
-  const double* sample_weight;   // (N,) or null
-  const double* resp;            // (N, K) or null
-  double* joint;                 // (N, K) or null
-  bool hard;                     // all of a row goes to its most likely component
-  Kind kind;                     //
-  int64_t block;                 // rows that travel together, a multiple of every vector length
+  Quadratics quadratics;        // of a pass with given responsibilities, only `components` counts
+  const double* pivot;          // (D,)  rows are read as z - pivot
+  const double* log_weights;    // (K,) or (N, K); null: zeros
+  bool log_weights_per_row;     //
+  const double* sample_weight;  // (N,) or null
+  const double* resp;           // (N, K) or null
+  double* joint;                // (N, K) or null
+  bool hard;                    // all of a row goes to its most likely component
+  Kind kind;                    //
+  int64_t block;                // rows that travel together, a multiple of every vector length
 };
 
 // Length of one component's statistics: [mass | mean | second moment].
@@ -74,7 +75,8 @@ struct Kernels {
   size_t (*packed_size)(const Quadratics&);
   void (*pack)(const Quadratics&, const double* pivot, double* packed);
   size_t (*workspace_size)(const Pass&);
-  void (*run)(const Pass&, const double* packed, int64_t begin, int64_t end, double* total, double* workspace);
+  void (*run)(const Pass&, const double* packed, int64_t begin, int64_t end, double* total,
+              double* workspace);
 };
 
 }  // namespace mixtura

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #ifndef MIXTURA_ISA
-#error "define MIXTURA_ISA (a namespace) and MIXTURA_VECTOR_BYTES before including a kernel header"
+  #error "define MIXTURA_ISA (a namespace) and MIXTURA_VECTOR_BYTES before including a kernel header"
 #endif
 
 #define MIXTURA_INLINE inline __attribute__((always_inline))
@@ -22,11 +22,21 @@ typedef double vec __attribute__((vector_size(MIXTURA_VECTOR_BYTES), may_alias))
 typedef int64_t ivec __attribute__((vector_size(MIXTURA_VECTOR_BYTES), may_alias));
 typedef double unaligned_vec __attribute__((vector_size(MIXTURA_VECTOR_BYTES), may_alias, aligned(8)));
 
-MIXTURA_INLINE vec load(const double* p) { return *reinterpret_cast<const vec*>(p); }
-MIXTURA_INLINE vec load_unaligned(const double* p) { return *reinterpret_cast<const unaligned_vec*>(p); }
-MIXTURA_INLINE void store(double* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
-MIXTURA_INLINE vec splat(double s) { return s - vec{}; }  // -0.0 stays -0.0
-MIXTURA_INLINE vec max(vec a, vec b) { return a > b ? a : b; }
+MIXTURA_INLINE vec load(const double* p) {
+  return *reinterpret_cast<const vec*>(p);
+}
+MIXTURA_INLINE vec load_unaligned(const double* p) {
+  return *reinterpret_cast<const unaligned_vec*>(p);
+}
+MIXTURA_INLINE void store(double* p, vec v) {
+  *reinterpret_cast<vec*>(p) = v;
+}
+MIXTURA_INLINE vec splat(double s) {
+  return s - vec{};
+}  // -0.0 stays -0.0
+MIXTURA_INLINE vec max(vec a, vec b) {
+  return a > b ? a : b;
+}
 
 // Sum over lanes by halves: the order is fixed by the vector length alone.
 MIXTURA_INLINE double sum(vec v) {
@@ -55,7 +65,8 @@ MIXTURA_INLINE vec exp2_nonpositive(vec x) {
   p = p * f + 2.4022650695910159567e-1;
   p = p * f + 6.9314718055994530925e-1;
   p = p * f + 1.0;
-  const vec scaled = reinterpret_cast<vec>(reinterpret_cast<ivec>(p) + (reinterpret_cast<ivec>(shifted) << 52));
+  const vec scaled =
+      reinterpret_cast<vec>(reinterpret_cast<ivec>(p) + (reinterpret_cast<ivec>(shifted) << 52));
   return x > -500.0 ? scaled : vec{};
 }
 

@@ -27,8 +27,8 @@ class Rows:
     ----------
     X : ndarray of shape (N, D), float32 or float64, any strides
     scatter : dict
-        Second moments of all rows, summed over components, by pivot and weights: for kind 'shared', where they
-        do not depend on the responsibilities.
+        Second moments of all rows, summed over components, by pivot and weights: for kind 'shared', where
+        they do not depend on the responsibilities.
     """
 
     X: Rows2D
@@ -50,8 +50,8 @@ class Rows:
 class Backend(ABC):
     """Evaluates quadratics and sums moments; everything that grows with N, and nothing else.
 
-    A backend is right with ``log_joint`` and ``accumulate``; fusing them in ``expect`` is an optimisation, held
-    to the default here by one equation. Results are float64 whatever the rows' type.
+    A backend is right with ``log_joint`` and ``accumulate``; fusing them in ``expect`` is an optimisation,
+    held to the default here by one equation. Results are float64 whatever the rows' type.
 
     Parameters
     ----------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mixtura import _native
@@ -42,7 +40,12 @@ class NativeBackend(Backend):
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
         kernel_kind = "mean" if kind == "shared" else kind
         table, _ = _native.accumulate(
-            rows.X, np.ascontiguousarray(resp, dtype=np.float64), kernel_kind, pivot, sample_weight, self._threads
+            rows.X,
+            np.ascontiguousarray(resp, dtype=np.float64),
+            kernel_kind,
+            pivot,
+            sample_weight,
+            self._threads,
         )
         second = None
         if kind == "shared":
@@ -51,7 +54,7 @@ class NativeBackend(Backend):
                 rows.X, np.ones((len(rows), 1)), "full", pivot, np.ascontiguousarray(inside), self._threads
             )
             second = scatter[0, 1 + rows.dims :]
-        return _moments(kind, pivot, table, 0.0, len(rows), second)
+        return Moments.from_table(kind, pivot, table, 0.0, len(rows), second)
 
     def expect(
         self,
@@ -75,35 +78,16 @@ class NativeBackend(Backend):
             hard,
             self._threads,
         )
-        return _moments(kind, pivot, table, log_likelihood, len(rows), second)
+        return Moments.from_table(kind, pivot, table, log_likelihood, len(rows), second)
 
     def _scatter(self, rows: Rows, pivot: Float, sample_weight: Float | None) -> Float:
         """Packed sum of w_i (z_i - p)(z_i - p)', once per table, pivot and weights."""
         key = (pivot.tobytes(), id(sample_weight))
         if key not in rows.scatter:
             one = Quadratics("scalar", np.zeros(1), pivot[None], np.zeros(1))
-            rows.scatter[key] = (sample_weight, self.expect(rows, one, np.zeros(1), "full", pivot, sample_weight))
-        return rows.scatter[key][1].second[0]
-
-
-def _moments(
-    kind: Kind, pivot: Float, table: Float, log_likelihood: float, n: int, second: Float | None
-) -> Moments:
-    """Moments out of the kernels' table (K, P), whose rows are [mass | mean | second moment]."""
-    dims = 0 if kind == "mass" else len(pivot)
-    rest: Any = table[:, 1 + dims :]
-    if second is not None:
-        rest = second
-    elif kind == "trace":
-        rest = rest[:, 0]
-    elif kind in ("mass", "mean"):
-        rest = np.zeros(0)
-    return Moments(
-        kind,
-        pivot,
-        np.ascontiguousarray(table[:, 0]),
-        np.ascontiguousarray(table[:, 1 : 1 + dims]),
-        np.ascontiguousarray(rest),
-        log_likelihood,
-        n,
-    )
+            rows.scatter[key] = (
+                sample_weight,
+                self.expect(rows, one, np.zeros(1), "full", pivot, sample_weight),
+            )
+        _, moments = rows.scatter[key]
+        return np.asarray(moments.second[0])

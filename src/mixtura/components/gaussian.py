@@ -22,7 +22,7 @@ from mixtura.statistics import Kind, Moments
 Float = NDArray[np.float64]
 
 
-class IllDefinedCovariance(ValueError):
+class IllDefinedCovarianceError(ValueError):
     """A covariance is not positive definite."""
 
     def __init__(self) -> None:
@@ -39,10 +39,10 @@ def _inverse_cholesky(covariance: Float) -> Float:
     try:
         lower = linalg.cholesky(covariance, lower=True, check_finite=False)
     except linalg.LinAlgError:
-        raise IllDefinedCovariance from None
+        raise IllDefinedCovarianceError from None
     inverse = linalg.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
     if not np.isfinite(inverse).all():
-        raise IllDefinedCovariance
+        raise IllDefinedCovarianceError
     return np.asarray(inverse.T)
 
 
@@ -73,7 +73,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def cholesky(self, covariances: Float) -> Float:
-        """U with U U' = precision (an upper triangle, or square roots); raises IllDefinedCovariance."""
+        """U with U U' = precision (an upper triangle, or square roots); raises IllDefinedCovarianceError."""
 
     @abstractmethod
     def cholesky_of_precisions(self, precisions: Float) -> Float:
@@ -93,7 +93,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
-        """log |U_k|, (K,)."""
+        """Log |U_k|, (K,)."""
 
     @abstractmethod
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
@@ -125,7 +125,8 @@ class Full(Covariance):
 
     def estimate(self, moments: Moments, mass: Float, reg_covar: float) -> Float:
         covariances = moments.covariances(mass)
-        covariances[:, *np.diag_indices(covariances.shape[-1])] += reg_covar
+        i = np.arange(covariances.shape[-1])
+        covariances[:, i, i] += reg_covar
         return covariances
 
     def cholesky(self, covariances: Float) -> Float:
@@ -204,11 +205,11 @@ class _Elementwise(Covariance):
 
     def cholesky(self, covariances: Float) -> Float:
         if not np.all(covariances > 0.0):
-            raise IllDefinedCovariance
+            raise IllDefinedCovarianceError
         with np.errstate(over="ignore"):
             cholesky = 1.0 / np.sqrt(covariances)
         if not np.isfinite(cholesky * cholesky).all():
-            raise IllDefinedCovariance
+            raise IllDefinedCovarianceError
         return np.asarray(cholesky)
 
     def cholesky_of_precisions(self, precisions: Float) -> Float:

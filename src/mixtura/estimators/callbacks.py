@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["CallbackSupportMixin", "Tasks"]
+
 try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Nothing: this scikit-learn has no callbacks."""
+
 
 class Tasks:
     """The tree of tasks that callbacks see: fit, its initialisations, their iterations.
@@ -31,7 +34,8 @@ class Tasks:
             "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
         }
         self._max_iter = max_iter
-        self._root = self._init = self._step = None
+        self._root: Any = None
+        self._init: Any = None
         if hasattr(estimator, "_init_callback_context"):
             self._root = estimator._init_callback_context(max_subtasks=n_init)
             self._root.call_on_fit_task_begin(estimator=estimator, **self._data)

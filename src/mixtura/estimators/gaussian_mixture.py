@@ -30,20 +30,20 @@ from mixtura.report import summary
 Float = NDArray[np.float64]
 
 
-class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # type: ignore[misc]
+class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
     """Gaussian mixture, fitted by EM on native kernels.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same parameters, attributes, semantics and
-    errors. It reads X once per iteration, never holds an array of N x K numbers, and gives the same bits for any number of
-    threads. Beyond scikit-learn it takes sample weights, and chooses its backend.
+    errors. It reads X once per iteration, never holds an array of N x K numbers, and gives the same bits for
+    any number of threads. Beyond scikit-learn it takes sample weights, and chooses its backend.
 
     Parameters
     ----------
     n_components : int, default=1
         K, the number of Gaussians.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
-        'full': a covariance matrix for each component; 'tied': one for all; 'diag': a variance for each component
-        and column; 'spherical': a variance for each component.
+        'full': a covariance matrix for each component; 'tied': one for all; 'diag': a variance for each
+        component and column; 'spherical': a variance for each component.
     tol : float, default=1e-3
         EM stops when the mean log-likelihood per unit of weight changes by less than this.
     reg_covar : float, default=1e-6
@@ -53,8 +53,8 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
     n_init : int, default=1
         Number of initialisations; the run with the largest final bound is kept.
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
-        Where the first responsibilities come from. 'kmeans' and 'k-means++' look at 65,536 rows at most, or 256 per
-        component where that is more.
+        Where the first responsibilities come from. 'kmeans' and 'k-means++' look at 65,536 rows at most, or
+        256 per component where that is more.
     weights_init : array-like of shape (K,), default=None
         First weights; None takes them from ``init_params``, as for the next two.
     means_init : array-like of shape (K, D), default=None
@@ -66,7 +66,8 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
     warm_start : bool, default=False
         Start from the last fit's parameters; ``n_init`` is then ignored.
     verbose : int, default=0
-        1: a progress bar where the ``rich`` package and a terminal are there, lines otherwise. 2: lines with times.
+        1: a progress bar if the ``rich`` package is there (``mixtura[progress]``), lines otherwise. 2: lines
+        with times.
     verbose_interval : int, default=10
         Iterations from one line to the next.
     backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
@@ -193,8 +194,8 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
         Raises
         ------
         ValueError
-            X is not finite (says where), not two-dimensional, has fewer rows than components; weights are negative
-            or all zero; a covariance became singular.
+            X is not finite (says where), not two-dimensional, has fewer rows than components; weights are
+            negative or all zero; a covariance became singular.
         ImportError
             The backend asked for is not available; says why.
         """
@@ -307,7 +308,7 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
         initialize = INITIALIZERS[self.init_params]
         moments = initialize(table, self.n_components, covariance.kind, self.reg_covar, rng)
         if not moments.is_finite():
-            raise em.NotFinite
+            raise em.NotFiniteError
         found = GaussianMixtureParameters.from_moments(covariance, moments, self.reg_covar)
         means = given.get("means", found.components.means)
         if "precisions" in given:
@@ -385,7 +386,9 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
             np.asarray(value, dtype=np.float64)
             for value in (self.weights_, self.means_, self.covariances_, self.precisions_cholesky_)
         )
-        return GaussianMixtureParameters(ConstantGate(weights), Gaussians(covariance, means, covariances, cholesky))
+        return GaussianMixtureParameters(
+            ConstantGate(weights), Gaussians(covariance, means, covariances, cholesky)
+        )
 
     def _joint_blocks(self, X: NDArray[np.floating]) -> Any:
         """Cuts of the rows and their joint log-densities (n, K) in float64, a block at a time."""
@@ -474,7 +477,9 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
         """
         log_likelihood = self.score_samples(X)
         weights = check_weights(sample_weight, log_likelihood)
-        return float(log_likelihood.mean() if weights is None else np.average(log_likelihood, weights=weights))
+        return float(
+            log_likelihood.mean() if weights is None else np.average(log_likelihood, weights=weights)
+        )
 
     def sample(
         self, n_samples: int = 1, random_state: Any = None
@@ -485,8 +490,8 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):  # typ
         ----------
         n_samples : int, default=1
         random_state : int, RandomState instance or None, default=None
-            None goes on with one stream that the estimator's ``random_state`` seeds at the first call after a fit, so
-            two calls give different draws.
+            None goes on with one stream that the estimator's ``random_state`` seeds at the first call after a
+            fit, so two calls give different draws.
 
         Returns
         -------

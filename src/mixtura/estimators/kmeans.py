@@ -34,13 +34,13 @@ from mixtura.report import summary
 Float = NDArray[np.float64]
 
 
-class KMeans(  # type: ignore[misc]
+class KMeans(
     CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
 ):
     """k-means: hard EM, the limit of a spherical Gaussian mixture whose variance goes to zero.
 
-    Takes the parameters of :class:`sklearn.cluster.KMeans` that matter and means the same by them; Lloyd's algorithm
-    runs on the same kernels as :class:`GaussianMixture`.
+    Takes the parameters of :class:`sklearn.cluster.KMeans` that matter and means the same by them; Lloyd's
+    algorithm runs on the same kernels as :class:`GaussianMixture`.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class KMeans(  # type: ignore[misc]
     max_iter : int, default=300
         Most iterations of a run.
     tol : float, default=1e-4
-        A run stops when the squared shifts of the centres sum to at most this, in units of the mean variance of
-        the columns.
+        A run stops when the squared shifts of the centres sum to at most this, in units of the mean variance
+        of the columns.
     verbose : int, default=0
         As in :class:`GaussianMixture`; the bound shown is minus half the inertia per unit of weight.
     random_state : int, RandomState instance or None, default=None
@@ -78,7 +78,8 @@ class KMeans(  # type: ignore[misc]
 
     References
     ----------
-    Lloyd (1982), Least squares quantization in PCM. Arthur, Vassilvitskii (2007), k-means++: the advantages of careful seeding.
+    Lloyd (1982), Least squares quantization in PCM. Arthur, Vassilvitskii (2007), k-means++: the advantages
+    of careful seeding.
 
     Examples
     --------
@@ -144,8 +145,8 @@ class KMeans(  # type: ignore[misc]
         Raises
         ------
         ValueError
-            X is not finite (says where), not two-dimensional or has fewer rows than clusters; weights are negative or
-            all zero; given centres have another shape.
+            X is not finite (says where), not two-dimensional or has fewer rows than clusters; weights are
+            negative or all zero; given centres have another shape.
         """
         backend = backends.create(self.backend, self.n_threads)
         X = check_rows(self, X, reset=True)
@@ -157,7 +158,7 @@ class KMeans(  # type: ignore[misc]
         n_init = self._runs()
         variance = column_variance(table)
         if not np.isfinite(variance):
-            raise em.NotFinite
+            raise em.NotFiniteError
         told = progress(self.verbose, 10, len(table), self.max_iter, n_init)
         tasks = Tasks(self, X, weights, n_init, self.max_iter)
         best: Clustering | None = None
@@ -176,9 +177,7 @@ class KMeans(  # type: ignore[misc]
                         }
                     )
 
-                found = lloyd(
-                    table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report
-                )
+                found = lloyd(table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report)
                 told.end(-0.5 * found.inertia / table.total_weight, found.n_iter < self.max_iter)
                 tasks.end()
                 if best is None or found.inertia < best.inertia:

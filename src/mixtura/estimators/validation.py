@@ -31,7 +31,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
         ensure_min_samples=min_rows,
     )
     check_finite(X, getattr(estimator, "feature_names_in_", None))
-    return X  # type: ignore[no-any-return]
+    return X
 
 
 def check_finite(X: NDArray[np.floating], names: Any = None) -> None:
@@ -57,7 +57,9 @@ def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
         return None
     weights = np.ascontiguousarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
     if np.any(weights < 0.0):
-        raise ValueError(f"Negative values in data passed to `sample_weight`: {int(np.sum(weights < 0.0))} of them")
+        raise ValueError(
+            f"Negative values in data passed to `sample_weight`: {int(np.sum(weights < 0.0))} of them"
+        )
     if not np.any(weights > 0.0):
         raise ValueError("sample_weight is zero for every row: nothing is left to fit")
     return weights

@@ -29,7 +29,7 @@ class ConstantGate:
 
     @property
     def log_weights(self) -> Float:
-        """log pi, (K,); minus infinity for a weight of 0."""
+        """Log pi, (K,); minus infinity for a weight of 0."""
         with np.errstate(divide="ignore"):
             return np.log(self.weights)
 

@@ -1,0 +1,45 @@
+# Two commands for a new machine: make demo, make test. Each makes its own environment in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out
+SOURCES := pyproject.toml CMakeLists.txt $(shell find src cpp -name '*.py' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cpp')
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/.demo
+	@mkdir -p $(OUT)
+	$(BIN)/mixtura config
+	$(BIN)/mixtura fit data/faithful.csv -k 2 --n-init 5 --tol 1e-6 --backend native -o $(OUT)/faithful.safetensors --plot $(OUT)/faithful.png
+	$(BIN)/mixtura predict $(OUT)/faithful.safetensors data/faithful.csv -o $(OUT)/faithful-labels.csv --proba
+	$(BIN)/python examples/million_rows.py
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest --require-backend native --require-backend numba $(PYTEST)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files '*.cpp' '*.hpp' | xargs $(BIN)/clang-format --dry-run --Werror
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.cpp' '*.hpp' | xargs $(BIN)/clang-format -i
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"mixtura needs Python 3.11 or later, {sys.executable} is {sys.version.split()[0]}: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# What the package needs is pinned for tests only; users get ranges.
+$(VENV)/.demo: $(VENV)/bin/pip $(SOURCES)
+	$(BIN)/pip install --quiet '.[io,plot,progress]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/pip $(SOURCES) constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -Ccmake.define.MIXTURA_WERROR=ON '.[test,lint]'
+	@touch $@

@@ -1,0 +1,415 @@
+"""The fallback where there is no C++ compiler: the same blocks and the same loops, compiled by Numba.
+
+Kernels are serial and release the interpreter lock; Python threads call them on chunks of rows, and the
+chunks' statistics are added in order. (Numba's own threading layers die after a fork, or when two threads
+enter them.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+from mixtura.backends.base import Backend, Float, Rows
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
+from mixtura.threads import thread_limit
+
+T = TypeVar("T")
+
+_BLOCK = 256  # rows that are turned feature-major together
+_CHUNK = 32 * _BLOCK  # rows of one task: its bounds do not depend on the number of threads
+
+# Sums may be reordered (that is what lets them use vector lanes), but NaN and infinity keep their meaning.
+_jit: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
+    nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy"
+)
+
+
+@_jit
+def _pack_rows(X: Any, pivot: Any, start: int, n: int, x: Any) -> None:
+    """x[d, i] = X[start + i, d] - pivot[d]."""
+    for d in range(X.shape[1]):
+        for i in range(n):
+            x[d, i] = X[start + i, d] - pivot[d]
+
+
+@_jit
+def _evaluate_triangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -> None:
+    """q[i] += |F x_i - b|^2 for a lower triangle: D (D + 1) / 2 multiply-adds a row."""
+    D = len(bias)
+    for r in range(D):
+        for i in range(n):
+            y[i] = -bias[r]
+        d = 0
+        while d + 4 <= r + 1:
+            f0, f1, f2, f3 = factor[r, d], factor[r, d + 1], factor[r, d + 2], factor[r, d + 3]
+            x0, x1, x2, x3 = x[d], x[d + 1], x[d + 2], x[d + 3]
+            for i in range(n):
+                y[i] += f0 * x0[i] + f1 * x1[i] + f2 * x2[i] + f3 * x3[i]
+            d += 4
+        while d < r + 1:
+            f0 = factor[r, d]
+            x0 = x[d]
+            for i in range(n):
+                y[i] += f0 * x0[i]
+            d += 1
+        for i in range(n):
+            q[i] += y[i] * y[i]
+
+
+@_jit
+def _evaluate_rectangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -> None:
+    """q[i] += |F x_i - b|^2: R D multiply-adds a row."""
+    for r in range(len(bias)):
+        for i in range(n):
+            y[i] = -bias[r]
+        for d in range(x.shape[0]):
+            f0 = factor[r, d]
+            x0 = x[d]
+            for i in range(n):
+                y[i] += f0 * x0[i]
+        for i in range(n):
+            q[i] += y[i] * y[i]
+
+
+@_jit
+def _evaluate_elementwise(factor: Any, mean: Any, x: Any, n: int, q: Any) -> None:
+    """q[i] += sum_d (f_d (x_d - m_d))^2: 2 D multiply-adds a row."""
+    for d in range(len(mean)):
+        f, m, xd = factor[d], mean[d], x[d]
+        for i in range(n):
+            y = (xd[i] - m) * f
+            q[i] += y * y
+
+
+@_jit
+def _evaluate(
+    form: int, offsets: Any, means: Any, factors: Any, bias: Any, x: Any, n: int, y: Any, joint: Any
+) -> None:
+    """joint[k, i] = c_k - 1/2 |F_k (x_i - m_k)|^2; form 0 elementwise, 1 triangle, 2 rectangle."""
+    shared = len(factors) == 1
+    for k in range(len(offsets)):
+        q = joint[k]
+        f = factors[0 if shared else k]
+        for i in range(n):
+            q[i] = 0.0
+        if form == 0:
+            _evaluate_elementwise(f[0], means[k], x, n, q)
+        elif form == 1:
+            _evaluate_triangle(f, bias[k], x, n, y, q)
+        else:
+            _evaluate_rectangle(f, bias[k], x, n, y, q)
+        for i in range(n):
+            q[i] = offsets[k] - 0.5 * q[i]
+
+
+@_jit
+def _normalize(joint: Any, n: int, top: Any, total: Any) -> None:
+    """Joint <- exp(joint - top); total its sum over components."""
+    K = joint.shape[0]
+    for i in range(n):
+        top[i] = joint[0, i]
+        total[i] = 0.0
+    for k in range(1, K):
+        for i in range(n):
+            top[i] = max(top[i], joint[k, i])
+    for k in range(K):
+        for i in range(n):
+            e = np.exp(joint[k, i] - top[i])
+            # Under the rounding of a sum that is at least 1; and subnormals are slow.
+            joint[k, i] = e if e > 1e-150 else 0.0
+            total[i] += joint[k, i]
+
+
+@_jit
+def _accumulate(resp: Any, features: Any, n: int, out: Any) -> None:
+    """out[k, p] += sum_i resp[k, i] features[p, i], four components and two features at a time."""
+    K, P = resp.shape[0], features.shape[0]
+    k = 0
+    while k + 4 <= K:
+        r0, r1, r2, r3 = resp[k], resp[k + 1], resp[k + 2], resp[k + 3]
+        p = 0
+        while p + 2 <= P:
+            f, g = features[p], features[p + 1]
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = 0.0
+            for i in range(n):
+                a0 += r0[i] * f[i]
+                a1 += r1[i] * f[i]
+                a2 += r2[i] * f[i]
+                a3 += r3[i] * f[i]
+                b0 += r0[i] * g[i]
+                b1 += r1[i] * g[i]
+                b2 += r2[i] * g[i]
+                b3 += r3[i] * g[i]
+            out[k, p] += a0
+            out[k + 1, p] += a1
+            out[k + 2, p] += a2
+            out[k + 3, p] += a3
+            out[k, p + 1] += b0
+            out[k + 1, p + 1] += b1
+            out[k + 2, p + 1] += b2
+            out[k + 3, p + 1] += b3
+            p += 2
+        while p < P:
+            f = features[p]
+            for c in range(4):
+                r = resp[k + c]
+                a0 = 0.0
+                for i in range(n):
+                    a0 += r[i] * f[i]
+                out[k + c, p] += a0
+            p += 1
+        k += 4
+    while k < K:
+        r = resp[k]
+        for p in range(P):
+            f = features[p]
+            a0 = 0.0
+            for i in range(n):
+                a0 += r[i] * f[i]
+            out[k, p] += a0
+        k += 1
+
+
+@_jit
+def _features(kind: int, x: Any, share: Any, n: int, features: Any) -> None:
+    """[s | s x | second moment of x under s]; kind 0 mass, 1 mean, 2 trace, 3 diagonal, 4 full."""
+    D = x.shape[0]
+    for i in range(n):
+        features[0, i] = share[i]
+    if kind == 0:
+        return
+    for d in range(D):
+        for i in range(n):
+            features[1 + d, i] = share[i] * x[d, i]
+    if kind == 2:
+        for i in range(n):
+            features[1 + D, i] = 0.0
+        for d in range(D):
+            for i in range(n):
+                features[1 + D, i] += features[1 + d, i] * x[d, i]
+    elif kind == 3:
+        for d in range(D):
+            for i in range(n):
+                features[1 + D + d, i] = features[1 + d, i] * x[d, i]
+    elif kind == 4:
+        p = 1 + D
+        for a in range(D):
+            for b in range(a + 1):
+                for i in range(n):
+                    features[p, i] = features[1 + a, i] * x[b, i]
+                p += 1
+
+
+@_jit
+def _expect_chunk(
+    X: Any,
+    start: int,
+    stop: int,
+    pivot: Any,
+    form: int,
+    offsets: Any,
+    means: Any,
+    factors: Any,
+    bias: Any,
+    prior: Any,
+    weights: Any,
+    hard: bool,
+    kind: int,
+    out: Any,
+) -> float:
+    """The fused pass over rows start..stop: statistics to ``out``, (K, P); returns the log-likelihood.
+
+    ``prior`` (n or 1, K) is added to the log-densities; ``means`` and ``bias`` are taken about the pivot.
+    """
+    D, (K, P) = X.shape[1], out.shape
+    x, y = np.empty((D, _BLOCK)), np.empty(_BLOCK)
+    joint, features = np.empty((K, _BLOCK)), np.empty((P, _BLOCK))
+    top, total, share = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    log_likelihood = 0.0
+    for at in range(start, stop, _BLOCK):
+        n = min(_BLOCK, stop - at)
+        _pack_rows(X, pivot, at, n, x)
+        _evaluate(form, offsets, means, factors, bias, x, n, y, joint)
+        if len(prior) > 1:
+            for k in range(K):
+                for i in range(n):
+                    joint[k, i] += prior[at + i, k]
+        else:
+            for k in range(K):
+                for i in range(n):
+                    joint[k, i] += prior[0, k]
+        if hard:
+            for i in range(n):
+                best = 0
+                for k in range(1, K):
+                    if joint[k, i] > joint[best, i]:
+                        best = k
+                log_likelihood += weights[at + i] * joint[best, i]
+                for k in range(K):
+                    joint[k, i] = 0.0
+                joint[best, i] = 1.0
+                share[i] = weights[at + i]
+        else:
+            _normalize(joint, n, top, total)
+            for i in range(n):
+                log_likelihood += weights[at + i] * (top[i] + np.log(total[i]))
+                share[i] = weights[at + i] / total[i]
+        _features(kind, x, share, n, features)
+        _accumulate(joint, features, n, out)
+    return log_likelihood
+
+
+@_jit
+def _log_joint_chunk(
+    X: Any,
+    start: int,
+    stop: int,
+    pivot: Any,
+    form: int,
+    offsets: Any,
+    means: Any,
+    factors: Any,
+    bias: Any,
+    out: Any,
+) -> None:
+    """out[i, k] = c_k + log p_k(x_i) over rows start..stop."""
+    D, K = X.shape[1], len(offsets)
+    x, y, joint = np.empty((D, _BLOCK)), np.empty(_BLOCK), np.empty((K, _BLOCK))
+    for at in range(start, stop, _BLOCK):
+        n = min(_BLOCK, stop - at)
+        _pack_rows(X, pivot, at, n, x)
+        _evaluate(form, offsets, means, factors, bias, x, n, y, joint)
+        for i in range(n):
+            for k in range(K):
+                out[at + i, k] = joint[k, i]
+
+
+@_jit
+def _accumulate_chunk(
+    X: Any, start: int, stop: int, pivot: Any, resp: Any, weights: Any, kind: int, out: Any
+) -> None:
+    """Statistics of rows start..stop for given responsibilities, to ``out``, (K, P)."""
+    D, (K, P) = X.shape[1], out.shape
+    x, joint, features = np.empty((D, _BLOCK)), np.empty((K, _BLOCK)), np.empty((P, _BLOCK))
+    share = np.empty(_BLOCK)
+    for at in range(start, stop, _BLOCK):
+        n = min(_BLOCK, stop - at)
+        _pack_rows(X, pivot, at, n, x)
+        for i in range(n):
+            share[i] = weights[at + i]
+            for k in range(K):
+                joint[k, i] = resp[at + i, k]
+        _features(kind, x, share, n, features)
+        _accumulate(joint, features, n, out)
+
+
+_KINDS = {"mass": 0, "mean": 1, "trace": 2, "diagonal": 3, "full": 4, "shared": 4}
+_FORMS = {"scalar": 0, "diagonal": 0, "triangle": 1, "rectangle": 2}
+
+
+def _size(kind: Kind, dims: int) -> int:
+    return (1, 1 + dims, 2 + dims, 1 + 2 * dims, 1 + dims + dims * (dims + 1) // 2)[_KINDS[kind]]
+
+
+def _arguments(quadratics: Quadratics, pivot: Float) -> tuple[Any, ...]:
+    """Quadratics as the kernels take them: form, offsets, means and biases about the pivot, 3-D factors."""
+    q = quadratics
+    means = q.means - pivot
+    factors = q.factors
+    if q.form == "scalar":
+        factors = np.repeat(factors[:, None], q.dims, axis=1)
+    if factors.ndim == 2:
+        return _FORMS[q.form], q.offsets, means, np.ascontiguousarray(factors[:, None, :]), means
+    bias = np.einsum("krd,kd->kr", np.broadcast_to(factors, (q.components, *factors.shape[1:])), means)
+    return _FORMS[q.form], q.offsets, means, np.ascontiguousarray(factors), bias
+
+
+class NumbaBackend(Backend):
+    """Loops compiled by Numba, called on chunks of rows from Python threads."""
+
+    name = "numba"
+
+    def _map(self, n: int, task: Callable[[int, int], T]) -> Iterator[T]:
+        """task(start, stop) of each chunk, in order; a few chunks ahead on other threads."""
+        chunks = [(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
+        threads = min(self.n_threads or thread_limit(), len(chunks))
+        if threads <= 1:
+            for start, stop in chunks:
+                yield task(start, stop)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            ahead: deque[Future[T]] = deque()
+            for start, stop in chunks:
+                ahead.append(pool.submit(task, start, stop))
+                if len(ahead) > 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+        """See :meth:`mixtura.backends.base.Backend.log_joint`."""
+        out = np.empty((len(rows), quadratics.components))
+        pivot = quadratics.means.mean(axis=0)
+        arguments = _arguments(quadratics, pivot)
+
+        def task(start: int, stop: int) -> None:
+            _log_joint_chunk(rows.X, start, stop, pivot, *arguments, out)
+
+        for _ in self._map(len(rows), task):
+            pass
+        out += log_weights
+        return out
+
+    def accumulate(
+        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.accumulate`."""
+        shape = (resp.shape[1], _size(kind, rows.dims))
+        weights = np.ones(len(rows)) if sample_weight is None else sample_weight
+        resp = np.ascontiguousarray(resp, dtype=np.float64)
+
+        def task(start: int, stop: int) -> Float:
+            out = np.zeros(shape)
+            _accumulate_chunk(rows.X, start, stop, pivot, resp, weights, _KINDS[kind], out)
+            return out
+
+        table = np.zeros(shape)
+        for part in self._map(len(rows), task):
+            table += part
+        return Moments.from_table(kind, pivot, table, 0.0, len(rows))
+
+    def expect(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivot: Float,
+        sample_weight: Float | None = None,
+        hard: bool = False,
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
+        shape = (quadratics.components, _size(kind, rows.dims))
+        weights = np.ones(len(rows)) if sample_weight is None else sample_weight
+        prior = np.ascontiguousarray(np.atleast_2d(log_weights), dtype=np.float64)
+        arguments = _arguments(quadratics, pivot)
+
+        def task(start: int, stop: int) -> tuple[Float, float]:
+            out = np.zeros(shape)
+            log_likelihood = _expect_chunk(
+                rows.X, start, stop, pivot, *arguments, prior, weights, hard, _KINDS[kind], out
+            )
+            return out, log_likelihood
+
+        table, log_likelihood = np.zeros(shape), 0.0
+        for part, value in self._map(len(rows), task):
+            table += part
+            log_likelihood += value
+        return Moments.from_table(kind, pivot, table, log_likelihood, len(rows))

@@ -1,0 +1,225 @@
+"""Pictures of fitted mixtures: data, ellipses and density."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from mixtura.components.gaussian import COVARIANCES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from mixtura.estimators import GaussianMixture
+
+_MOST_POINTS = 20_000
+_MOST_COLUMNS = 5
+_SIGMAS = (1.0, 2.0)
+
+
+class MixtureDisplay:
+    """Rows coloured by component, with the components' ellipses over the density's contours.
+
+    One column gives a histogram under the density; two, one picture; more, a grid of the first five columns'
+    pairs with their marginals. Make one with :meth:`from_estimator`.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : list of matplotlib Axes
+    """
+
+    def __init__(self, figure: Figure, axes: list[Axes]) -> None:
+        self.figure_, self.axes_ = figure, axes
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: GaussianMixture,
+        X: ArrayLike,
+        *,
+        ax: Axes | None = None,
+        names: list[str] | None = None,
+        random_state: int = 0,
+    ) -> MixtureDisplay:
+        """Draw a fitted mixture.
+
+        Parameters
+        ----------
+        estimator : GaussianMixture
+            Fitted.
+        X : array-like of shape (N, D)
+            Rows to show; of more than 20,000 a random part.
+        ax : matplotlib Axes, default=None
+            Where to draw one or two columns; None makes a figure.
+        names : list of str, default=None
+            Names of the columns; None takes the estimator's.
+        random_state : int, default=0
+            Chooses the rows that are shown.
+
+        Returns
+        -------
+        MixtureDisplay
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        ValueError
+            ``ax`` was given for more than two columns.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("pictures need matplotlib: pip install 'mixtura[plot]'") from error
+        X = np.asarray(X, dtype=np.float64)
+        D = X.shape[1]
+        if names is None:
+            names = [str(n) for n in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(D)])]
+        if len(X) > _MOST_POINTS:
+            X = X[np.random.default_rng(random_state).choice(len(X), _MOST_POINTS, replace=False)]
+        picture = _Picture(estimator, X, names)
+        if D <= 2:
+            if ax is None:
+                figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+                ax = figure.subplots()
+            (picture.histogram if D == 1 else picture.pair)(ax, *range(D))
+            ax.set_title(picture.title())
+            return cls(ax.get_figure(), [ax])  # type: ignore[arg-type]
+        if ax is not None:
+            raise ValueError(f"ax takes one picture, and {D} columns need a grid of them")
+        shown = min(D, _MOST_COLUMNS)
+        figure = Figure(figsize=(2.4 * shown + 1, 2.4 * shown), layout="constrained")
+        grid = figure.subplots(shown, shown, sharex="col", squeeze=False)
+        for i in range(shown):
+            for j in range(shown):
+                if j > i:
+                    grid[i, j].remove()
+                elif i == j:
+                    picture.histogram(grid[i, i], i)
+                    grid[i, i].set_ylabel("")
+                    grid[i, i].set_yticks([])
+                else:
+                    picture.pair(grid[i, j], j, i)
+                if i < shown - 1:
+                    grid[i, j].set_xlabel("")
+                if j and i != j:
+                    grid[i, j].set_ylabel("")
+        more = f" (first {shown} of {D} columns)" if shown < D else ""
+        figure.suptitle(picture.title() + more)
+        return cls(figure, [a for row in grid for a in row if a.figure is not None])
+
+
+class _Picture:
+    """The parts of a picture: marginals of a mixture are mixtures of the components' marginals."""
+
+    def __init__(self, estimator: GaussianMixture, X: NDArray[np.float64], names: list[str]) -> None:
+        import matplotlib as mpl
+
+        self.estimator, self.X, self.names = estimator, X, names
+        self.weights = np.asarray(estimator.weights_, dtype=np.float64)
+        self.means = np.asarray(estimator.means_, dtype=np.float64)
+        K, D = self.means.shape
+        self.covariances = COVARIANCES[estimator.covariance_type].dense(
+            np.asarray(estimator.covariances_, dtype=np.float64), K, D
+        )
+        self.labels = estimator.predict(X)
+        palette = mpl.colormaps["tab10" if K <= 10 else "turbo"]
+        self.colors = [palette(k if K <= 10 else k / (K - 1)) for k in range(K)]
+
+    def title(self) -> str:
+        K = len(self.weights)
+        kind = self.estimator.covariance_type
+        return (
+            f"{K} component{'s' if K > 1 else ''}, {kind} covariance: ellipses at 1 and 2 standard deviations"
+        )
+
+    def _range(self, column: int) -> tuple[float, float]:
+        low, high = self.X[:, column].min(), self.X[:, column].max()
+        margin = 0.08 * (high - low) or 1.0
+        return low - margin, high + margin
+
+    def histogram(self, ax: Axes, column: int) -> None:
+        """A column's histogram under its marginal density."""
+        x = np.linspace(*self._range(column), 400)
+        sd = np.sqrt(self.covariances[:, column, column])
+        parts = self.weights * norm.pdf(x[:, None], self.means[:, column], sd)
+        bins = int(np.clip(2.0 * len(self.X) ** (1 / 3), 10, 80))
+        ax.hist(self.X[:, column], bins=bins, density=True, color="0.85", edgecolor="white")
+        for k, color in enumerate(self.colors):
+            ax.plot(x, parts[:, k], color=color, lw=1.0)
+        ax.plot(x, parts.sum(axis=1), color="0.15", lw=1.5)
+        ax.set(xlim=(x[0], x[-1]), xlabel=self.names[column], ylabel="density")
+
+    def pair(self, ax: Axes, i: int, j: int) -> None:
+        """Two columns: contours of their density, rows, ellipses, means."""
+        from matplotlib.patches import Ellipse
+
+        (x0, x1), (y0, y1) = self._range(i), self._range(j)
+        gx, gy = np.meshgrid(np.linspace(x0, x1, 120), np.linspace(y0, y1, 120))
+        density = np.zeros_like(gx)
+        for w, mean, covariance in zip(self.weights, self.means[:, [i, j]], self._pair(i, j), strict=True):
+            inverse = np.linalg.inv(covariance)
+            dx, dy = gx - mean[0], gy - mean[1]
+            q = inverse[0, 0] * dx * dx + 2.0 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
+            density += w * np.exp(-0.5 * q) / (2.0 * np.pi * np.sqrt(np.linalg.det(covariance)))
+        log_density = np.log(np.maximum(density, 1e-300))
+        top = log_density.max()
+        # From white to a light grey: the rows must stay visible on the highest level.
+        ax.contourf(
+            gx,
+            gy,
+            log_density,
+            levels=np.linspace(top - 8.0, top, 13),
+            cmap="Greys",
+            vmin=top - 8.0,
+            vmax=top + 14.0,
+        )
+        size = float(np.clip(4000.0 / len(self.X), 0.5, 16.0))
+        # Rasterised: twenty thousand points would make a heavy vector file.
+        ax.scatter(
+            self.X[:, i],
+            self.X[:, j],
+            s=size,
+            c=[self.colors[k] for k in self.labels],
+            alpha=0.75 if len(self.X) < 2000 else 0.3,
+            linewidths=0,
+            rasterized=True,
+        )
+        for k, (mean, covariance) in enumerate(zip(self.means[:, [i, j]], self._pair(i, j), strict=True)):
+            values, vectors = np.linalg.eigh(covariance)
+            angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
+            for sigma in _SIGMAS:
+                ax.add_patch(
+                    Ellipse(
+                        (mean[0], mean[1]),
+                        2.0 * sigma * np.sqrt(values[1]),
+                        2.0 * sigma * np.sqrt(max(values[0], 0.0)),
+                        angle=angle,
+                        fill=False,
+                        lw=1.6,
+                        ec=self.colors[k],
+                    )
+                )
+            ax.plot(*mean, marker="+", ms=9, mew=2, color="black")
+        ax.set(xlim=(x0, x1), ylim=(y0, y1), xlabel=self.names[i], ylabel=self.names[j])
+
+    def _pair(self, i: int, j: int) -> Any:
+        return self.covariances[:, [i, j]][:, :, [i, j]]
+
+
+def save_picture(estimator: GaussianMixture, X: ArrayLike, path: str, names: list[str] | None = None) -> None:
+    """Draw a fitted mixture into a file (.png, .pdf, .svg).
+
+    Parameters
+    ----------
+    estimator : GaussianMixture
+    X : array-like of shape (N, D)
+    path : str
+    names : list of str, default: the estimator's
+    """
+    MixtureDisplay.from_estimator(estimator, X, names=names).figure_.savefig(path, dpi=150)
