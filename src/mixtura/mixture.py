@@ -39,8 +39,8 @@ class Table:
         sample = np.asarray(X[::step])
         with np.errstate(over="ignore", invalid="ignore"):
             pivot = sample.mean(axis=0, dtype=np.float64)
-        # Data that start from 1e308 sum to infinity: any of the rows will do as a pivot.
-        pivot = np.where(np.isfinite(pivot), pivot, sample[0])
+        # A sum may overflow, and the mean of equal numbers need not be that number: then nothing would cancel.
+        pivot = np.clip(pivot, sample.min(axis=0), sample.max(axis=0))
         return cls(backend, backend.place(X), pivot, sample_weight)
 
     def __len__(self) -> int:

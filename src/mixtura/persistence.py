@@ -177,6 +177,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         The file cannot be opened.
     ModelFileError
         It is not a model file, is cut short, damaged, or of a later format.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import mixtura
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> mixtura.save(mixtura.KMeans(2, random_state=0).fit([[0.0], [1.0], [5.0]]), path)
+    >>> mixtura.load(path).predict([[4.0]]) == mixtura.load(path).predict([[6.0]])
+    array([ True])
     """
     header, tensors = _read(path)
     name = header.get("class")

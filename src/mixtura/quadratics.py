@@ -77,6 +77,12 @@ class Quadratics:
         return int(self.means.shape[1])
 
     @property
+    def center(self) -> Float:
+        """A point among the means, (D,): column by column the middle one of them, which cannot overflow."""
+        middle: Float = np.sort(self.means, axis=0)[self.components // 2]
+        return middle
+
+    @property
     def shared(self) -> bool:
         """Whether one factor serves all components."""
         return len(self.factors) == 1 and self.components > 1

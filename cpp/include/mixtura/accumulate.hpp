@@ -23,8 +23,10 @@ inline void product_tile(const double* resp, int64_t resp_stride, const double* 
                          double* total, int64_t total_stride) {
   vec a[C][F];
   MIXTURA_UNROLL
-  for (int c = 0; c < C; ++c) MIXTURA_UNROLL
-  for (int f = 0; f < F; ++f) a[c][f] = vec{};
+  for (int c = 0; c < C; ++c) {
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) a[c][f] = vec{};
+  }
   for (int64_t i = 0; i < rows; i += lanes) {
     vec r[C];
     MIXTURA_UNROLL

@@ -256,8 +256,10 @@ inline void evaluate_elementwise(const double* offsets, const double* s, const d
   for (int64_t i = 0; i < rows; i += group_rows) {
     vec q[C][groups];
     MIXTURA_UNROLL
-    for (int c = 0; c < C; ++c) MIXTURA_UNROLL
-    for (int g = 0; g < groups; ++g) q[c][g] = vec{};
+    for (int c = 0; c < C; ++c) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) q[c][g] = vec{};
+    }
     for (int64_t d = 0; d < dims; ++d) {
       vec v[groups];
       MIXTURA_UNROLL

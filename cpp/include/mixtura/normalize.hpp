@@ -21,12 +21,14 @@ inline double normalize_soft(double* joint2, int64_t components, int64_t rows, i
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) top[g] = max(top[g], load(joint2 + k * stride + i + g * lanes));
     }
-    for (int64_t k = 0; k < components; ++k) MIXTURA_UNROLL
-    for (int g = 0; g < groups; ++g) {
-      double* at = joint2 + k * stride + i + g * lanes;
-      const vec e = exp2_nonpositive(load(at) - top[g]);
-      store(at, e);
-      total[g] += e;
+    for (int64_t k = 0; k < components; ++k) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        double* at = joint2 + k * stride + i + g * lanes;
+        const vec e = exp2_nonpositive(load(at) - top[g]);
+        store(at, e);
+        total[g] += e;
+      }
     }
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) {

@@ -31,7 +31,7 @@ class NativeBackend(Backend):
 
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""
-        pivot = quadratics.means.mean(axis=0)
+        pivot = quadratics.center
         return _native.log_joint(rows.X, _packed(quadratics), log_weights, pivot, self._threads)
 
     def accumulate(

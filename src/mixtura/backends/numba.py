@@ -356,7 +356,7 @@ class NumbaBackend(Backend):
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""
         out = np.empty((len(rows), quadratics.components))
-        pivot = quadratics.means.mean(axis=0)
+        pivot = quadratics.center
         arguments = _arguments(quadratics, pivot)
 
         def task(start: int, stop: int) -> None:

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from mixtura.em import NotFiniteError
+
 Float = NDArray[np.float64]
+
+# Half the distance from the smallest value to the largest that leaves room for sums of weighted squares.
+_LARGEST_SPREAD = 1e145
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDArray[np.floating]:
@@ -30,25 +35,25 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
         ensure_all_finite=False,
         ensure_min_samples=min_rows,
     )
-    check_finite(X, getattr(estimator, "feature_names_in_", None))
+    low, high = check_finite(X, getattr(estimator, "feature_names_in_", None))
+    if reset and high / 2.0 - low / 2.0 > _LARGEST_SPREAD:
+        raise NotFiniteError
     return X
 
 
-def check_finite(X: NDArray[np.floating], names: Any = None) -> None:
-    """Raise ValueError naming the columns that hold NaN or infinity, and how many of each."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A sum is finite only if all its terms are; one that merely overflowed is found innocent below.
-        if np.isfinite(X.sum(dtype=np.float64)):
-            return
+def check_finite(X: NDArray[np.floating], names: Any = None) -> tuple[float, float]:
+    """Smallest and largest value; raise ValueError naming the columns that hold NaN or infinity, and how many."""
+    low, high = float(X.min(initial=np.inf)), float(X.max(initial=-np.inf))  # NaN comes through both
+    if len(X) == 0 or (np.isfinite(low) and np.isfinite(high)):
+        return low, high
     found = []
     for j in range(X.shape[1]):
         nan, inf = int(np.isnan(X[:, j]).sum()), int(np.isinf(X[:, j]).sum())
         what = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (inf, "infinity")) if n)
         if what:
             found.append(f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {what}")
-    if found:
-        shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more columns" if len(found) > 5 else "")
-        raise ValueError(f"Input X contains NaN or infinity: {shown}. Remove or impute these values first.")
+    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more columns" if len(found) > 5 else "")
+    raise ValueError(f"Input X contains NaN or infinity: {shown}. Remove or impute these values first.")
 
 
 def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:

@@ -1,0 +1,259 @@
+"""The command line as a person types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixtura import GaussianMixture, KMeans, load, save
+from mixtura.cli import main
+
+FAITHFUL = str(Path(__file__).parents[1] / "data" / "faithful.csv")
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def model():
+    assert main(["fit", FAITHFUL, "-k", "2", "-o", "model.safetensors", "-q"]) == 0
+    return "model.safetensors"
+
+
+def run(arguments, capsys):
+    capsys.readouterr()
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def fails(arguments, capsys):
+    """Exit code 2, one line on standard error, nothing on standard output."""
+    code, out, err = run(arguments, capsys)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("mixtura: error: ")
+    return err
+
+
+def test_fit_writes_model_and_picture(capsys):
+    code, out, err = run(
+        ["fit", FAITHFUL, "-k", "2", "--n-init", "3", "-o", "m.safetensors", "--plot", "m.png"], capsys
+    )
+    assert (code, err) == (0, "")
+    assert "2 components, full covariance" in out
+    assert "mean eruptions" in out
+    assert "wrote m.safetensors" in out
+    assert Path("m.png").read_bytes().startswith(b"\x89PNG")
+    gm = load("m.safetensors")
+    assert list(gm.feature_names_in_) == ["eruptions", "waiting"]
+    assert sorted(p.name for p in Path().iterdir()) == ["m.png", "m.safetensors"]
+
+
+def test_fit_json(capsys, faithful):
+    code, out, _ = run(["fit", FAITHFUL, "-k", "2", "--tol", "1e-10", "--max-iter", "900", "--json"], capsys)
+    result = json.loads(out)
+    assert code == 0
+    assert result["log_likelihood"] == pytest.approx(-1130.26396, abs=1e-3)
+    assert result["columns"] == ["eruptions", "waiting"]
+    assert result["converged"] is True
+
+
+def test_seed_and_types(capsys):
+    for covariance in ("full", "tied", "diag", "spherical"):
+        outs = [
+            json.loads(
+                run(
+                    ["fit", FAITHFUL, "-k", "3", "--covariance", covariance, "--seed", "7", "--json"], capsys
+                )[1]
+            )
+            for _ in range(2)
+        ]
+        assert outs[0]["means"] == outs[1]["means"]
+
+
+def test_columns_and_weights(tmp_path, capsys, rng):
+    X, w = rng.normal(size=(300, 3)), rng.integers(0, 3, 300)
+    np.savetxt("t.csv", np.column_stack([X, w]), delimiter=",", header="a,b,c,w", comments="", fmt="%.17g")
+    code, out, _ = run(["fit", "t.csv", "-k", "2", "--columns", "c,a", "--weights", "w", "--json"], capsys)
+    assert code == 0
+    got = json.loads(out)
+    want = GaussianMixture(2, random_state=0).fit(X[:, [2, 0]], sample_weight=w)
+    np.testing.assert_allclose(got["means"], want.means_, rtol=1e-10)
+    assert got["columns"] == ["c", "a"]
+    code, out, _ = run(["fit", "t.csv", "-k", "2", "--weights", "w", "--json"], capsys)
+    assert json.loads(out)["columns"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npy"])
+def test_every_kind_of_file(kind, capsys, rng):
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    X = rng.normal(size=(200, 2))
+    table = pa.table({"x0": X[:, 0], "x1": X[:, 1]})
+    {
+        "csv": lambda: csv.write_csv(table, "t.csv"),
+        "parquet": lambda: parquet.write_table(table, "t.parquet"),
+        "npy": lambda: np.save("t.npy", X),
+    }[kind]()
+    assert run(["fit", f"t.{kind}", "-k", "2", "-o", "m.safetensors", "--plot", "m.svg"], capsys)[0] == 0
+    want = GaussianMixture(2, random_state=0).fit(X)
+    gm = load("m.safetensors")
+    np.testing.assert_allclose(gm.means_, want.means_, rtol=1e-12)
+    assert run(["predict", "m.safetensors", f"t.{kind}", "-o", f"out.{kind}", "--proba"], capsys)[0] == 0
+    read = {
+        "csv": lambda: np.loadtxt("out.csv", delimiter=",", skiprows=1),
+        "parquet": lambda: parquet.read_table("out.parquet").to_pandas().to_numpy(),
+        "npy": lambda: np.load("out.npy"),
+    }[kind]()
+    np.testing.assert_array_equal(read[:, 0], want.predict(X))
+    np.testing.assert_allclose(read[:, 1:], want.predict_proba(X), rtol=1e-9, atol=1e-12)
+
+
+def test_labels_alone_and_kmeans_models(capsys, faithful, model):
+    assert run(["predict", model, FAITHFUL, "-o", "l.npy"], capsys)[0] == 0
+    assert np.load("l.npy").dtype == np.int64
+    km = KMeans(2, random_state=0).fit(faithful)
+    save(km, "km.safetensors")
+    assert run(["predict", "km.safetensors", FAITHFUL, "-o", "l.csv"], capsys)[0] == 0
+    lines = Path("l.csv").read_text().split()
+    assert lines[0] == '"label"'
+    assert [int(v) for v in lines[1:]] == km.labels_.tolist()
+    assert "k-means, 2 clusters" in run(["info", "km.safetensors"], capsys)[1]
+    assert "no probabilities" in fails(
+        ["predict", "km.safetensors", FAITHFUL, "-o", "l.csv", "--proba"], capsys
+    )
+
+
+def test_predict_finds_columns_by_name(capsys, model):
+    data = np.loadtxt(FAITHFUL, delimiter=",", skiprows=1)
+    swapped = np.column_stack([np.arange(272), data[:, ::-1]])
+    np.savetxt("s.csv", swapped, delimiter=",", header="id,waiting,eruptions", comments="", fmt="%.17g")
+    assert run(["predict", model, "s.csv", "-o", "a.npy"], capsys)[0] == 0
+    assert run(["predict", model, FAITHFUL, "-o", "b.npy"], capsys)[0] == 0
+    np.testing.assert_array_equal(np.load("a.npy"), np.load("b.npy"))
+
+
+def test_info_and_config(capsys, model):
+    code, out, _ = run(["info", model], capsys)
+    assert code == 0
+    assert "272 x 2" in out
+    assert "format 1" in out
+    assert json.loads(run(["info", model, "--json"], capsys)[1])["class"] == "GaussianMixture"
+    code, out, _ = run(["config"], capsys)
+    assert code == 0
+    assert "backends (auto = " in out
+    assert json.loads(run(["config", "--json"], capsys)[1])["backends"]["reference"]["available"]
+
+
+def test_module_and_script_are_the_same():
+    for command in ([sys.executable, "-m", "mixtura"], [str(Path(sys.executable).parent / "mixtura")]):
+        if not os.path.exists(command[0]):
+            pytest.fail(f"{command[0]} is not installed")
+        out = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+        assert "fit" in out
+        assert "predict" in out
+
+
+def test_unconverged_fits_say_so(capsys):
+    code, out, err = run(["fit", FAITHFUL, "-k", "5", "--max-iter", "1"], capsys)
+    assert code == 0
+    assert "1 (not converged)" in out
+    assert err.startswith("mixtura: warning: Best performing initialization did not converge")
+
+
+def test_closed_pipes_are_quiet():
+    command = f"{sys.executable} -m mixtura config | head -1"
+    out = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert out.stderr == ""
+
+
+def write(name, text):
+    Path(name).write_text(text)
+    return name
+
+
+def test_bad_tables(capsys):
+    def fit(*arguments):
+        return fails(["fit", *arguments, "-k", "2"], capsys)
+
+    assert "No such file or directory" in fit("nowhere.csv")
+    assert "is empty" in fit(write("e.csv", ""))
+    assert "has columns but no rows" in fit(write("h.csv", "a,b\n"))
+    assert "unknown kind of file" in fit(write("t.xlsx", "a"))
+    assert "is a directory" in fit(".")
+    assert "column 'b' is not numeric (string)" in fit(write("s.csv", "a,b\n1,x\n2,y\n"))
+    assert "column 'b' has" not in fit(write("s.csv", "a,b\n1,x\n2,y\n"), "--columns", "a,c")
+    assert "has no column 'c'; its columns are 'a', 'b'" in fit("s.csv", "--columns", "a,c")
+    assert "has no column 'w'" in fit("s.csv", "--columns", "a", "--weights", "w")
+    assert "column 1 ('b') has 1 NaN" in fit(write("n.csv", "a,b\n1,2\n3,\n4,5\n6,7\n"))
+    assert "column 0 ('a') has 1 infinity" in fit(write("i.csv", "a,b\n1,2\ninf,4\n4,5\n"))
+    assert "is not a readable CSV file" in fit(write("r.csv", "a,b\n1,2\n1,2,3\n"))
+    assert "is not a readable CSV file" in fit((Path("u.csv").write_bytes(b"a,b\n\xff\xfe,1\n"), "u.csv")[1])
+    assert "is not a Parquet file" in fit(write("p.parquet", "not parquet at all"))
+    assert "is not a .npy file" in fit(write("p.npy", "nothing"))
+    np.save("one.npy", np.arange(4.0))
+    assert "shape (4,); a table has two dimensions" in fit("one.npy")
+    np.save("text.npy", np.array([["a", "b"], ["c", "d"]]))
+    assert "column 'x0' is not numeric" in fit("text.npy")
+    np.save("whole.npy", np.random.default_rng(0).normal(size=(100, 2)))
+    Path("cut.npy").write_bytes(Path("whole.npy").read_bytes()[:700])
+    assert "is cut short" in fit("cut.npy")
+    write("w.csv", "a,w\n1,1\n2,-1\n3,1\n4,1\n")
+    assert "Negative values in data passed to `sample_weight`" in fit("w.csv", "--weights", "w")
+    write("z.csv", "a,w\n1,0\n2,0\n3,0\n4,0\n")
+    assert "zero" in fit("z.csv", "--weights", "w")
+    assert "Expected n_samples >= n_components" in fails(
+        ["fit", "n.csv", "-k", "9", "--columns", "a"], capsys
+    )
+
+
+def test_bad_wishes(capsys, model):
+    assert "unknown backend 'gpu'" in fails(["fit", FAITHFUL, "-k", "2", "--backend", "gpu"], capsys)
+    assert "'n_components' parameter" in fails(["fit", FAITHFUL, "-k", "0"], capsys)
+    assert "no directory" in fails(["fit", FAITHFUL, "-k", "2", "-o", "no/where.safetensors"], capsys)
+    assert "ends in .png" in fails(["fit", FAITHFUL, "-k", "2", "--plot", "x.bmp"], capsys)
+    assert "ends in .csv" in fails(["predict", model, FAITHFUL, "-o", "x.txt"], capsys)
+    write("one.csv", "eruptions\n1\n2\n")
+    assert "has no column 'waiting'" in fails(["predict", model, "one.csv", "-o", "l.csv"], capsys)
+    assert "X has 1 features" in fails(
+        ["predict", model, FAITHFUL, "--columns", "waiting", "-o", "l.csv"], capsys
+    )
+    with pytest.raises(SystemExit) as stop:
+        main(["fit"])
+    assert stop.value.code == 2
+
+
+def test_bad_models(capsys, model):
+    from safetensors.numpy import save_file
+
+    def info(path):
+        return fails(["info", path], capsys)
+
+    whole = Path(model).read_bytes()
+    Path("cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "No such file" in info("none.safetensors")
+    assert "cut short" in info("cut.safetensors")
+    assert "not a model file" in info(write("text.safetensors", "hello"))
+    assert "not a model file" in info(write("empty.safetensors", ""))
+    save_file({"w": np.zeros(3)}, "foreign.safetensors")
+    assert "not one that mixtura wrote" in info("foreign.safetensors")
+    save_file(
+        {"w": np.zeros(3)}, "later.safetensors", {"mixtura": json.dumps({"format": 9, "version": "7.0"})}
+    )
+    assert "format 9, this mixtura reads format 1" in info("later.safetensors")
+    save_file({"w": np.zeros(3)}, "bad.safetensors", {"mixtura": "{"})
+    assert "damaged header" in info("bad.safetensors")
+    header = {"format": 1, "version": "0", "class": "os.system", "parameters": {}, "fitted": {}}
+    save_file({"w": np.zeros(3)}, "alien.safetensors", {"mixtura": json.dumps(header)})
+    assert "does not know" in info("alien.safetensors")
+    header["class"] = "GaussianMixture"
+    save_file({"w": np.zeros(3)}, "part.safetensors", {"mixtura": json.dumps(header)})
+    assert "not a whole GaussianMixture" in info("part.safetensors")

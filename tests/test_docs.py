@@ -1,0 +1,44 @@
+"""The examples in docstrings run, and say what they print; the examples folder runs."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mixtura
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(mixtura.__path__, "mixtura.") if "__main__" not in m.name
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name, require):
+    if name.endswith(("_native", "backends.native", "backends.numba")):
+        require("numba" if name.endswith("numba") else "native")
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+def test_public_names_have_docstrings_with_examples():
+    for name in mixtura.__all__:
+        thing = getattr(mixtura, name)
+        if callable(thing):
+            assert ">>>" in thing.__doc__, name
+
+
+def test_million_rows_example_runs_small():
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "million_rows.py"), "--rows", "20000", "--columns", "4"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "rows per second and iteration" in out.stdout
+    assert "rows/s" in out.stderr or "Iteration" in out.stdout

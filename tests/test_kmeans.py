@@ -1,0 +1,153 @@
+"""KMeans: Lloyd's algorithm, to the digit."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from mixtura import GaussianMixture, KMeans
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", "native"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "dims", "clusters"), [(2000, 2, 5), (3000, 16, 16), (500, 40, 3), (4000, 1, 7)]
+)
+def test_lloyd_is_scikit_learns(rows, dims, clusters, weighted, backend, require, rng):
+    """Same start: same inertia and centres to 1e-10, same labels, same number of iterations."""
+    require(backend)
+    X = rng.normal(size=(rows, dims)) + rng.integers(0, 4, (rows, 1)) * 2.0 + 100.0
+    start = X[rng.choice(rows, clusters, replace=False)]
+    w = rng.uniform(0, 2, rows) if weighted else None
+    ours = KMeans(clusters, init=start, max_iter=500, tol=0, backend=backend).fit(X, sample_weight=w)
+    theirs = SklearnKMeans(clusters, init=start, n_init=1, max_iter=500, tol=0).fit(X, sample_weight=w)
+    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-10)
+    np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-10)
+    np.testing.assert_array_equal(ours.labels_, theirs.labels_)
+    assert ours.n_iter_ == theirs.n_iter_
+    assert ours.labels_.dtype == theirs.labels_.dtype
+    np.testing.assert_allclose(ours.transform(X), cdist(X, ours.cluster_centers_), rtol=1e-10)
+    assert ours.score(X, sample_weight=w) == pytest.approx(theirs.score(X, sample_weight=w), rel=1e-10)
+
+
+def test_tolerance_is_scikit_learns(rng):
+    X = rng.normal(size=(3000, 4))
+    start = X[:6]
+    for tol in (1e-2, 1e-4):
+        ours = KMeans(6, init=start, tol=tol).fit(X)
+        theirs = SklearnKMeans(6, init=start, n_init=1, tol=tol).fit(X)
+        assert ours.n_iter_ == theirs.n_iter_
+        np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-9, atol=1e-12)
+
+
+def test_empty_clusters_move_as_scikit_learns(rng):
+    X = np.concatenate(
+        [rng.normal(size=(50, 2)), rng.normal(size=(50, 2)) + 10, [[40.0, 40.0], [-30.0, 5.0]]]
+    )
+    start = np.array([[0.0, 0.0], [10.0, 10.0], [500.0, 500.0], [-500.0, 500.0]])
+    ours = KMeans(4, init=start).fit(X)
+    theirs = SklearnKMeans(4, init=start, n_init=1).fit(X)
+    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-10)
+    np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-10)
+
+
+def test_seeding_is_as_good_as_scikit_learns(rng):
+    centers = rng.normal(size=(12, 3)) * 15
+    X = centers[rng.integers(0, 12, 3000)] + rng.normal(size=(3000, 3))
+    ours = [KMeans(12, random_state=s).fit(X).inertia_ for s in range(10)]
+    theirs = [SklearnKMeans(12, n_init=1, random_state=s).fit(X).inertia_ for s in range(10)]
+    assert np.median(ours) <= 1.05 * np.median(theirs)
+    assert min(ours) <= 1.001 * min(theirs)
+
+
+def test_seeding_does_not_depend_on_the_order_of_rows(rng):
+    X = np.round(rng.normal(size=(400, 3)), 1)
+    shuffled = rng.permutation(len(X))
+    a = KMeans(5, random_state=2).fit(X)
+    b = KMeans(5, random_state=2).fit(X[shuffled])
+    np.testing.assert_allclose(a.cluster_centers_, b.cluster_centers_, rtol=1e-12)
+    np.testing.assert_array_equal(a.labels_[shuffled], b.labels_)
+
+
+def test_weights_are_repetitions(rng):
+    X = rng.normal(size=(300, 2))
+    w = rng.integers(0, 4, 300)
+    a = KMeans(4, random_state=0).fit(X, sample_weight=w)
+    b = KMeans(4, random_state=0).fit(np.repeat(X, w, axis=0))
+    np.testing.assert_allclose(a.cluster_centers_, b.cluster_centers_, rtol=1e-10)
+    assert a.inertia_ == pytest.approx(b.inertia_, rel=1e-10)
+
+
+def test_it_is_the_limit_of_a_spherical_mixture(rng):
+    """Equal weights, one shared variance gone to zero: EM's means stay at the centres that k-means found."""
+    centers = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
+    X = centers[rng.integers(0, 3, 600)] + rng.normal(size=(600, 2))
+    km = KMeans(3, random_state=0).fit(X)
+    gm = GaussianMixture(
+        3,
+        covariance_type="spherical",
+        weights_init=np.full(3, 1 / 3),
+        means_init=km.cluster_centers_,
+        precisions_init=np.full(3, 1e8),
+        max_iter=1,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        gm.fit(X)
+    np.testing.assert_allclose(gm.means_, km.cluster_centers_, rtol=1e-12)
+
+
+def test_labels_are_those_of_predict(rng):
+    X = rng.normal(size=(5000, 3)).astype(np.float32)
+    km = KMeans(9, random_state=0).fit(X)
+    np.testing.assert_array_equal(km.labels_, km.predict(X))
+    np.testing.assert_array_equal(km.fit_predict(X), km.labels_)
+    assert km.cluster_centers_.dtype == np.float32
+    assert km.get_feature_names_out().tolist() == [f"kmeans{k}" for k in range(9)]
+    assert -km.score(X) == pytest.approx(km.inertia_, rel=1e-6)
+    assert "k-means, 9 clusters" in km.summary()
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random", lambda X, k, random_state: X[:k]])
+def test_starts(init, blobs):
+    km = KMeans(3, init=init, random_state=0).fit(blobs)
+    assert sorted(np.bincount(km.labels_)) == sorted(np.bincount(KMeans(3, n_init=5).fit(blobs).labels_))
+
+
+def test_all_rows_equal():
+    with pytest.warns(
+        ConvergenceWarning, match="distinct clusters \\(1\\) found smaller than n_clusters \\(3\\)"
+    ):
+        km = KMeans(3, random_state=0).fit(np.full((10, 2), 4.0))
+    np.testing.assert_array_equal(km.cluster_centers_, 4.0)
+    assert km.inertia_ == 0.0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_clusters": 601}, "n_samples=600 should be >= n_clusters=601"),
+        ({"init": np.zeros((2, 3))}, "does not match the number of clusters 3"),
+        ({"init": np.zeros((3, 2))}, "does not match the number of features of the data 3"),
+        ({"init": "forgy"}, "'init' parameter of KMeans"),
+        ({"max_iter": 0}, "'max_iter' parameter of KMeans"),
+    ],
+)
+def test_bad_input(parameters, message, blobs):
+    with pytest.raises(ValueError, match=message):
+        KMeans(**{"n_clusters": 3, **parameters}).fit(blobs)
+
+
+def test_values_near_the_limits(blobs):
+    X = blobs.copy()
+    X[0, 0] = 1e300
+    with pytest.raises(ValueError, match="too large for their squares"):
+        KMeans(2).fit(X)
+
+
+def test_given_centres_and_n_init(blobs):
+    with pytest.warns(RuntimeWarning, match="performing only one init"):
+        KMeans(3, init=blobs[:3], n_init=4).fit(blobs)

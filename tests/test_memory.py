@@ -1,0 +1,51 @@
+"""Peak memory: X and at most 64 MB, whatever N."""
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import resource, sys, warnings
+import numpy as np
+from mixtura import GaussianMixture, KMeans
+warnings.simplefilter("ignore")
+rows, dims, components, kind = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+small = np.random.default_rng(0).normal(size=(3000, dims))
+X = np.random.default_rng(1).normal(size=(rows, dims))
+X[: rows // 2] += 3.0
+# Everything is loaded and every thread has run before the count starts.
+def model(n):
+    if kind == "kmeans":
+        return KMeans(n, max_iter=2, random_state=0)
+    return GaussianMixture(n, covariance_type=kind, max_iter=2, random_state=0)
+model(2).fit(small)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+m = model(components).fit(X)
+fitted = peak() - before
+m.predict(X)
+print(fitted, peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "dims", "components", "kind"),
+    [
+        (1_000_000, 16, 16, "full"),
+        (200_000, 64, 48, "full"),  # K D^2 = 2e5
+        (200_000, 16, 512, "full"),
+        (500_000, 32, 64, "diag"),
+        (1_000_000, 16, 16, "tied"),
+        (1_000_000, 16, 16, "spherical"),
+        (1_000_000, 8, 32, "kmeans"),
+    ],
+)
+def test_fit_holds_x_and_64_mb(require, rows, dims, components, kind):
+    require("native")
+    arguments = [str(rows), str(dims), str(components), kind]
+    out = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, check=True)
+    fitted, predicted = map(float, out.stdout.split())
+    assert fitted <= 64.0, f"fit took {fitted:.0f} MB beside X"
+    assert predicted <= 64.0 + 8e-6 * rows, f"predict took {predicted:.0f} MB beside X"

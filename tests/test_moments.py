@@ -1,0 +1,178 @@
+"""Laws of the statistic."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mixtura.statistics import Moments, pack_symmetric, unpack_symmetric
+
+KINDS = ("mass", "mean", "trace", "diagonal", "full", "shared")
+EPS = np.finfo(np.float64).eps
+
+numbers = st.floats(-1e3, 1e3, allow_nan=False, width=64)
+
+
+@st.composite
+def tables(draw):
+    """Rows, responsibilities, weights and a pivot."""
+    n, dims, components = draw(st.integers(0, 12)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    X = draw(hnp.arrays(np.float64, (n, dims), elements=numbers))
+    resp = draw(hnp.arrays(np.float64, (n, components), elements=st.floats(0, 1)))
+    weight = draw(hnp.arrays(np.float64, n, elements=st.floats(0, 10)))
+    pivot = draw(hnp.arrays(np.float64, dims, elements=numbers))
+    return X, resp, weight, pivot
+
+
+kinds = st.sampled_from(KINDS)
+
+
+def close(a, b, X, weight, factor=64.0):
+    """Equal to rounding: a few eps of the sums of magnitudes, whose coordinates reach 4e3 about any pivot here."""
+    reach = np.abs(X).sum(axis=1).max(initial=0.0) + 4e3
+    total = weight.sum() * a.first.shape[0]
+    assert a.kind == b.kind
+    for name, size in (("mass", 1.0), ("first", reach), ("second", reach**2)):
+        np.testing.assert_allclose(
+            getattr(a, name),
+            getattr(b, name),
+            rtol=0,
+            atol=factor * EPS * (total + 1e-300) * size,
+            err_msg=name,
+        )
+    assert a.n_samples == b.n_samples
+
+
+@given(tables(), kinds)
+def test_zero_is_neutral(table, kind):
+    X, resp, weight, pivot = table
+    m = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight)
+    zero = Moments.zero(kind, resp.shape[1], pivot)
+    for total in (m + zero, zero + m):
+        for name in ("mass", "first", "second", "pivot"):
+            np.testing.assert_array_equal(getattr(total, name), getattr(m, name))
+
+
+@given(tables(), tables(), kinds)
+def test_addition_commutes(left, right, kind):
+    (X, resp, weight, pivot), (Y, other, heft, _) = left, right
+    if X.shape[1] != Y.shape[1] or resp.shape[1] != other.shape[1]:
+        return
+    a = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight)
+    b = Moments.of(Y, kind, resp=other, pivot=pivot, sample_weight=heft)
+    for name in ("mass", "first", "second"):
+        np.testing.assert_array_equal(getattr(a + b, name), getattr(b + a, name))
+
+
+@given(tables(), kinds, st.lists(st.integers(0, 12), max_size=4))
+def test_any_partition_adds_up(table, kind, cuts):
+    X, resp, weight, pivot = table
+    bounds = sorted({0, len(X), *(min(c, len(X)) for c in cuts)})
+    total = Moments.zero(kind, resp.shape[1], pivot)
+    for start, stop in itertools.pairwise(bounds):
+        part = slice(start, stop)
+        # Each part about a pivot of its own, as workers may choose them.
+        total += Moments.of(
+            X[part], kind, resp=resp[part], pivot=pivot + start % 3, sample_weight=weight[part]
+        )
+    close(total, Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight), X, weight)
+
+
+@given(tables(), kinds)
+def test_weight_two_is_the_row_twice_and_weight_zero_no_row(table, kind):
+    X, resp, _, pivot = table
+    weight = np.arange(len(X)) % 3
+    m = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight)
+    repeated = Moments.of(
+        np.repeat(X, weight, axis=0), kind, resp=np.repeat(resp, weight, axis=0), pivot=pivot
+    )
+    for name, size in (("mass", 1.0), ("first", 8e3), ("second", 6.4e7)):
+        np.testing.assert_allclose(
+            getattr(m, name), getattr(repeated, name), rtol=0, atol=64 * EPS * (weight.sum() + 1) * size
+        )
+
+
+@given(tables(), kinds, st.data())
+def test_recenter_is_moments_about_the_other_pivot(table, kind, data):
+    X, resp, weight, pivot = table
+    other = data.draw(hnp.arrays(np.float64, len(pivot), elements=numbers))
+    m = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight)
+    want = Moments.of(X, kind, resp=resp, pivot=other, sample_weight=weight)
+    got = m.recenter(other)
+    close(got, want, X, weight)
+    np.testing.assert_array_equal(got.pivot, other)
+    close(got.recenter(pivot), m, X, weight)
+
+
+@given(tables())
+def test_kinds_are_slices_of_full(table):
+    X, resp, weight, pivot = table
+    m = {k: Moments.of(X, k, resp=resp, pivot=pivot, sample_weight=weight) for k in KINDS}
+    dims = X.shape[1]
+    full = unpack_symmetric(m["full"].second, dims)
+    size = 64 * EPS * 6.4e7 * (weight.sum() * resp.shape[1] + 1)
+    np.testing.assert_allclose(m["diagonal"].second, np.diagonal(full, axis1=1, axis2=2), rtol=0, atol=size)
+    np.testing.assert_allclose(m["trace"].second, np.trace(full, axis1=1, axis2=2), rtol=0, atol=dims * size)
+    np.testing.assert_allclose(m["shared"].second, m["full"].second.sum(axis=0), rtol=0, atol=size)
+
+
+@given(
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6), elements=numbers)
+)
+def test_packing_round_trip(A):
+    A = A[: A.shape[1], : A.shape[0]][: min(A.shape), : min(A.shape)]
+    S = A + A.T
+    np.testing.assert_array_equal(unpack_symmetric(pack_symmetric(S), len(S)), S)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 1e4, -1e6]))
+def test_means_and_covariances_are_numpys(seed, offset):
+    rng = np.random.default_rng(seed)
+    X, w = rng.normal(size=(30, 3)) + offset, rng.uniform(0.1, 3.0, 30)
+    mean = np.average(X, axis=0, weights=w)
+    cov = np.cov(X.T, aweights=w, ddof=0)
+    pivot = X[0]
+    # About a pivot inside the data only the offset's own rounding is left.
+    tolerance = 64 * EPS * (1.0 + abs(offset))
+    m = Moments.of(X, "full", pivot=pivot, sample_weight=w)
+    np.testing.assert_allclose(m.means()[0], mean, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(m.covariances()[0], cov, rtol=0, atol=100 * tolerance)
+    one = {
+        k: Moments.of(X, k, pivot=pivot, sample_weight=w).covariances()
+        for k in ("diagonal", "trace", "shared")
+    }
+    np.testing.assert_allclose(one["diagonal"][0], np.diag(cov), rtol=0, atol=100 * tolerance)
+    np.testing.assert_allclose(one["trace"][0], np.trace(cov), rtol=0, atol=300 * tolerance)
+    np.testing.assert_allclose(one["shared"], cov, rtol=0, atol=100 * tolerance)
+
+
+def test_cancellation_says_how_many_digits_are_lost(rng):
+    X = rng.normal(size=(1000, 2)) * [1.0, 1e-3] + 1e3
+    for kind in ("diagonal", "full", "shared"):
+        about_zero = Moments.of(X, kind, pivot=np.zeros(2))
+        np.testing.assert_allclose(about_zero.cancellation(), 1e12, rtol=0.2)
+        assert np.all(about_zero.cancellation(floor=1.0) < 2e6)
+        assert np.all(Moments.of(X, kind, pivot=X.mean(axis=0)).cancellation() < 1e-3)
+    assert not Moments.zero("full", 2, np.zeros(2)).cancellation().any()
+
+
+def test_pickle_keeps_everything_and_refuses_other_versions(rng):
+    m = Moments.of(rng.normal(size=(5, 2)), "full")
+    back = pickle.loads(pickle.dumps(m))
+    np.testing.assert_array_equal(back.second, m.second)
+    assert back.n_samples == 5
+    with pytest.raises(ValueError, match="version 99 cannot be read"):
+        Moments.__new__(Moments).__setstate__({**m.__getstate__(), "version": 99})
+
+
+def test_adding_what_does_not_fit_is_an_error(rng):
+    X = rng.normal(size=(5, 2))
+    with pytest.raises(ValueError, match="cannot add moments of kind 'mean'"):
+        Moments.of(X, "full") + Moments.of(X, "mean")
+    with pytest.raises(TypeError):
+        Moments.of(X, "full") + 1

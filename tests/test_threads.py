@@ -1,0 +1,174 @@
+"""The same bits from any number of threads; forks; limits."""
+
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import threadpoolctl
+from sklearn.exceptions import ConvergenceWarning
+
+from mixtura import GaussianMixture, KMeans, threads
+
+FITTED = ("weights_", "means_", "covariances_", "precisions_cholesky_")
+
+
+@pytest.fixture
+def long_table(rng):
+    """Enough rows for dozens of chunks."""
+    centers = rng.normal(size=(4, 5)) * 2
+    return centers[rng.integers(0, 4, 70_000)] + rng.normal(size=(70_000, 5))
+
+
+@pytest.mark.parametrize("backend", ["numba", "native"])
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_the_same_bits_from_1_2_and_7_threads(covariance_type, backend, require, long_table):
+    require(backend)
+    fits = []
+    for n in (1, 2, 7):
+        gm = GaussianMixture(
+            4,
+            covariance_type=covariance_type,
+            max_iter=5,
+            tol=0,
+            random_state=0,
+            backend=backend,
+            n_threads=n,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fits.append(gm.fit(long_table))
+    for other in fits[1:]:
+        assert other.lower_bounds_ == fits[0].lower_bounds_
+        for name in FITTED:
+            np.testing.assert_array_equal(getattr(other, name), getattr(fits[0], name), err_msg=name)
+        np.testing.assert_array_equal(other.score_samples(long_table), fits[0].score_samples(long_table))
+
+
+def test_the_same_bits_with_weights_and_from_kmeans(require, long_table, rng):
+    require("native")
+    w = rng.uniform(0, 2, len(long_table))
+    fits = [
+        KMeans(6, random_state=0, n_threads=n, backend="native").fit(long_table, sample_weight=w)
+        for n in (1, 2, 7)
+    ]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.cluster_centers_, fits[0].cluster_centers_)
+        assert other.inertia_ == fits[0].inertia_
+
+
+def test_large_statistics_merge_in_order(require, rng):
+    """Many components: few buffers, threads that wait for their turn."""
+    native = require("native", 7)
+    from problems import problem
+
+    p = problem(rng, "triangle", 60, 30, 9000)
+    passes = [
+        type(native)(n).expect(native.place(p.X), p.quadratics, p.log_weights, "full", p.pivot)
+        for n in (1, 2, 7, 7, 7)
+    ]
+    for m in passes[1:]:
+        np.testing.assert_array_equal(m.second, passes[0].second)
+        assert m.log_likelihood == passes[0].log_likelihood
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_after_fork_fits_too(require, long_table):
+    """The parent's threads do not exist in the child, which must make its own and not hang."""
+    require("native")
+    gm = GaussianMixture(4, random_state=0, max_iter=2, tol=1e9, backend="native", n_threads=2).fit(
+        long_table
+    )
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork of a process with threads: the point here
+        child = os.fork()
+    if child == 0:
+        try:
+            import signal
+
+            signal.alarm(60)
+            again = GaussianMixture(4, random_state=0, max_iter=2, tol=1e9, backend="native", n_threads=2)
+            os.write(write, again.fit(long_table).means_.tobytes())
+        finally:
+            os._exit(0)
+    os.close(write)
+    got = b""
+    while part := os.read(read, 1 << 16):
+        got += part
+    os.waitpid(child, 0)
+    assert got == gm.means_.tobytes()
+    # And the parent goes on.
+    np.testing.assert_array_equal(gm.fit(long_table).means_.tobytes(), got)
+
+
+def test_python_threads_may_fit_at_once(require, long_table):
+    require("native")
+    want = GaussianMixture(3, random_state=0, max_iter=3, tol=1e9, backend="native").fit(long_table).means_
+    results = []
+
+    def fit():
+        gm = GaussianMixture(3, random_state=0, max_iter=3, tol=1e9, backend="native", n_threads=2)
+        results.append(gm.fit(long_table).means_)
+
+    workers = [threading.Thread(target=fit) for _ in range(6)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert len(results) == 6
+    for means in results:
+        np.testing.assert_array_equal(means, want)
+
+
+def test_threadpoolctl_sets_the_limit(require):
+    require("native")
+    found = [lib for lib in threadpoolctl.threadpool_info() if lib["internal_api"] == "mixtura"]
+    assert len(found) == 1
+    before = threads.thread_limit()
+    assert found[0]["num_threads"] == before
+    with threadpoolctl.threadpool_limits(1):
+        assert threads.thread_limit() == 1
+    with threadpoolctl.threadpool_limits(3, user_api="openmp"):
+        assert threads.thread_limit() == 3
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        assert threads.thread_limit() == before
+    assert threads.thread_limit() == before
+
+
+@pytest.mark.parametrize(("value", "want"), [("3", 3), ("5,2", 5), ("0", None), ("many", None)])
+def test_omp_num_threads(require, value, want):
+    require("native")
+    code = "from mixtura.threads import thread_limit; print(thread_limit())"
+    env = {**os.environ, "OMP_NUM_THREADS": value}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert int(out.stdout) == (want or len(os.sched_getaffinity(0)))
+
+
+def test_n_threads_bounds_the_work(require, rng):
+    """One thread uses one processor: process time does not exceed wall time by more than noise."""
+    import time
+
+    native = require("native", 1)
+    from problems import problem
+
+    p = problem(rng, "triangle", 8, 16, 60_000)
+    rows = native.place(p.X)
+    native.expect(rows, p.quadratics, p.log_weights, "full", p.pivot)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(5):
+        native.expect(rows, p.quadratics, p.log_weights, "full", p.pivot)
+    assert time.process_time() - cpu <= 1.2 * (time.perf_counter() - wall) + 0.02
+
+
+def test_an_interrupted_child_does_not_matter_at_exit(require):
+    """Waiting threads do not keep the interpreter from leaving."""
+    require("native")
+    code = (
+        "import numpy as np; from mixtura import GaussianMixture;"
+        "GaussianMixture(2, n_threads=4, backend='native').fit(np.random.default_rng(0).normal(size=(50000, 3)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
