@@ -47,7 +47,6 @@ def measure(name: str, workload: str, threads: int, folder: Path, budget: float)
     began = time.perf_counter()
     run(1)  # warm-up: compilation, page faults, threads
     once = time.perf_counter() - began
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     extra = int(np.clip(budget / max(once, 1e-3) / 6.0, 1, 20))
     times = []
     for _ in range(3 if once < budget / 6.0 else 1):
@@ -58,7 +57,7 @@ def measure(name: str, workload: str, threads: int, folder: Path, budget: float)
         times.append((time.perf_counter() - middle - (middle - began)) / extra)
     out = {
         "ms": 1e3 * float(np.median(times)),
-        "peak_mb": max(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024 - X.nbytes / 2**20,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     # The same number of steps for all, so that likelihoods can be compared.
     result = run(4) if once < budget else run(1)
@@ -81,9 +80,14 @@ def log_likelihood(X, w: Workload, weights, means, covariances) -> float:
         "diag": lambda: c[:, :, None] * np.eye(D),
         "spherical": lambda: c[:, None, None] * np.eye(D),
     }[w.covariance]()
-    parts = [multivariate_normal(np.asarray(m, dtype=np.float64), s).logpdf(X) for m, s in zip(means, dense, strict=True)]
+    parts = [
+        multivariate_normal(np.asarray(m, dtype=np.float64), s).logpdf(X)
+        for m, s in zip(means, dense, strict=True)
+    ]
     with np.errstate(divide="ignore"):
-        return float(logsumexp(np.column_stack(parts) + np.log(np.asarray(weights, dtype=np.float64)), axis=1).mean())
+        return float(
+            logsumexp(np.column_stack(parts) + np.log(np.asarray(weights, dtype=np.float64)), axis=1).mean()
+        )
 
 
 def ceilings(threads: int, folder: Path) -> dict[str, float]:
@@ -146,10 +150,13 @@ def compare(w: Workload, names: list[str], threads: int, rounds: int, folder: Pa
         if not runs:
             table.append({"peer": name, "note": "failed" if runs is None else "not installed"})
             continue
-        entry = {key: statistics.median(r[key] for r in runs) for key in ("ms", "peak_mb", "quality", "steps")}
+        entry = {
+            key: statistics.median(r[key] for r in runs) for key in ("ms", "peak_mb", "quality", "steps")
+        }
         floor = w.floor(rate, single="float32" in name)
         table.append({"peer": name, **entry, "floor_ms": floor, "times_floor": entry["ms"] / floor})
-    return {"workload": w.title, "name": w.name, "ceilings": rate, "peers": table}
+    x_mb = w.rows * w.dims * 8 / 2**20
+    return {"workload": w.title, "name": w.name, "x_mb": x_mb, "ceilings": rate, "peers": table}
 
 
 def show(result: dict) -> str:
@@ -161,8 +168,8 @@ def show(result: dict) -> str:
         "",
         result["workload"],
         f"measured: {c['fma64'] / 1e9:.0f} GFLOP/s float64, {c['fma32'] / 1e9:.0f} float32, "
-        f"{c['exp64'] / 1e9:.2f} Gexp/s, read {c['read'] / 1e9:.1f} GB/s",
-        f"{'peer':<18}{'ms/iteration':>13}{'x ours':>9}{'x floor':>9}{'peak - X, MB':>14}"
+        f"{c['exp64'] / 1e9:.2f} Gexp/s, read {c['read'] / 1e9:.1f} GB/s; X has {result['x_mb']:.0f} MB",
+        f"{'peer':<18}{'ms/iteration':>13}{'x ours':>9}{'x floor':>9}{'peak RSS, MB':>14}"
         f"{'inertia/row' if kmeans else 'log-likelihood/row':>20}",
     ]
     for p in result["peers"]:
@@ -197,7 +204,9 @@ def whole_fit(folder: Path, threads: int, seeds: int, names: tuple[str, ...] = (
                     "print(json.dumps([t, gm.lower_bound_, gm.n_iter_]))"
                 )
                 env = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-                text = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
+                text = subprocess.run(
+                    [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
+                )
                 runs[peer].append(json.loads(text.stdout))
         medians = {
             peer: [statistics.median(r[i] for r in values) for i in range(3)] for peer, values in runs.items()
@@ -225,15 +234,21 @@ def machine() -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workloads", default="W1,W2,W5", help="names, or 'all' (default: W1,W2,W5)")
     parser.add_argument("--peers", help="names (default: all but float32 and numba)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--budget", type=float, default=6.0, help="seconds for one measurement of a quick peer")
+    parser.add_argument(
+        "--budget", type=float, default=6.0, help="seconds for one measurement of a quick peer"
+    )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mixtura-benchmarks")
     parser.add_argument("--save", type=Path, help="folder for the results as JSON and text")
-    parser.add_argument("--whole-fit", action="store_true", help="also whole fits with defaults on W2, 5 seeds")
+    parser.add_argument(
+        "--whole-fit", action="store_true", help="also whole fits with defaults on W2, 5 seeds"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -248,7 +263,9 @@ def main() -> None:
         **machine(),
         "workloads": [],
     }
-    text = [f"{report['date']}, {report['cpu']}, {options.threads} threads, medians of {options.rounds} rounds"]
+    text = [
+        f"{report['date']}, {report['cpu']}, {options.threads} threads, medians of {options.rounds} rounds"
+    ]
     print(text[0])
     for name in names:
         w = WORKLOADS[name]

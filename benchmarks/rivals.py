@@ -215,7 +215,10 @@ def torch_gemm(X, w, weights, means, precisions, threads) -> Run:
         p = (weights, means - shift, invert(precisions))
         for _ in range(n):
             theta = torch.from_numpy(_theta(kind, *p))
-            sums, features = torch.zeros((K, P), dtype=torch.float64), torch.empty((P, B), dtype=torch.float64)
+            sums, features = (
+                torch.zeros((K, P), dtype=torch.float64),
+                torch.empty((P, B), dtype=torch.float64),
+            )
             for at in range(0, N, B):
                 block = rows_t[at : at + B]
                 f = features if len(block) == B else torch.empty((P, len(block)), dtype=torch.float64)

@@ -38,7 +38,9 @@ class Workload:
     def floor(self, ceilings: dict[str, float], single: bool = False) -> float:
         """Milliseconds of one iteration at this machine's measured rates; no less than one read of X."""
         suffix = "32" if single else "64"
-        arithmetic = 2.0 * self.multiply_adds / ceilings[f"fma{suffix}"] + self.exponentials / ceilings[f"exp{suffix}"]
+        arithmetic = (
+            2.0 * self.multiply_adds / ceilings[f"fma{suffix}"] + self.exponentials / ceilings[f"exp{suffix}"]
+        )
         read = self.rows * self.dims * (4 if single else 8) / ceilings["read"]
         return 1e3 * max(arithmetic, read)
 

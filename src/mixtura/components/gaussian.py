@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.linalg import lapack
 
 from mixtura.gates.constant import MASS_FLOOR
 from mixtura.quadratics import Form, Quadratics
@@ -35,15 +36,17 @@ class IllDefinedCovarianceError(ValueError):
 
 
 def _inverse_cholesky(covariance: Float) -> Float:
-    """Upper triangular U with U U' = inverse of the covariance (D, D)."""
-    try:
-        lower = linalg.cholesky(covariance, lower=True, check_finite=False)
-    except linalg.LinAlgError:
-        raise IllDefinedCovarianceError from None
-    inverse = linalg.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
-    if not np.isfinite(inverse).all():
+    """Upper triangular U with U U' = inverse of the covariance (D, D).
+
+    LAPACK's potrf and trtri, called directly: scipy's solve_triangular would wake BLAS's threads for
+    matrices of any size, and they then spin beside the kernels'.
+    """
+    lower, failed = lapack.dpotrf(covariance, lower=1, clean=1)
+    if not failed:
+        inverse, failed = lapack.dtrtri(lower, lower=1)
+    if failed or not np.isfinite(inverse).all():
         raise IllDefinedCovarianceError
-    return np.asarray(inverse.T)
+    return np.ascontiguousarray(inverse.T)
 
 
 def _cholesky_of_precision(precision: Float) -> Float:

@@ -1,0 +1,97 @@
+"""Time and memory of fits. Times are for graphs: gate on the track_ benchmarks, which do not depend on the machine."""
+
+import warnings
+
+import numpy as np
+
+from mixtura import GaussianMixture, KMeans
+
+SHAPES = {
+    "200k x 2, K=8": (200_000, 2, 8),
+    "200k x 16, K=16": (200_000, 16, 16),
+    "20k x 64, K=32": (20_000, 64, 32),
+}
+TYPES = ["full", "tied", "diag", "spherical"]
+
+
+def draw(rows, dims, components):
+    g = np.random.default_rng(7)
+    means = g.normal(size=(components, dims)) * 4.0 / np.sqrt(2.0 * dims)
+    return means[g.integers(0, components, rows)] + g.normal(size=(rows, dims)), means
+
+
+class Iterations:
+    """Five EM iterations from given parameters, checks included."""
+
+    params = (list(SHAPES), TYPES, ["float64", "float32"])
+    param_names = ("shape", "covariance", "dtype")
+
+    def setup(self, shape, covariance, dtype):
+        warnings.simplefilter("ignore")
+        rows, dims, components = SHAPES[shape]
+        X, means = draw(rows, dims, components)
+        self.X = X.astype(dtype)
+        precisions = {
+            "full": np.tile(np.eye(dims), (components, 1, 1)),
+            "tied": np.eye(dims),
+            "diag": np.ones((components, dims)),
+            "spherical": np.ones(components),
+        }[covariance]
+        self.model = GaussianMixture(
+            components,
+            covariance_type=covariance,
+            weights_init=np.full(components, 1.0 / components),
+            means_init=means,
+            precisions_init=precisions,
+            max_iter=5,
+            tol=0.0,
+        )
+        self.model.fit(self.X)
+
+    def time_fit(self, shape, covariance, dtype):
+        self.model.fit(self.X)
+
+    def time_predict(self, shape, covariance, dtype):
+        self.model.predict(self.X)
+
+    def peakmem_fit(self, shape, covariance, dtype):
+        self.model.fit(self.X)
+
+
+class Whole:
+    """Fits from the data alone."""
+
+    params = list(SHAPES)
+    param_names = ("shape",)
+
+    def setup(self, shape):
+        warnings.simplefilter("ignore")
+        self.components = SHAPES[shape][2]
+        self.X, _ = draw(*SHAPES[shape])
+
+    def time_gaussian_mixture(self, shape):
+        GaussianMixture(self.components, random_state=0, tol=1e-4).fit(self.X)
+
+    def time_kmeans(self, shape):
+        KMeans(self.components, random_state=0).fit(self.X)
+
+    def track_iterations_to_converge(self, shape):
+        return GaussianMixture(self.components, random_state=0, tol=1e-4).fit(self.X).n_iter_
+
+
+class Small:
+    """Where Python, not arithmetic, takes the time."""
+
+    def setup(self):
+        warnings.simplefilter("ignore")
+        self.X, _ = draw(1000, 4, 3)
+
+    def time_fit_1000_rows(self):
+        GaussianMixture(3, random_state=0).fit(self.X)
+
+
+def time_import():
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, "-c", "import mixtura"], check=True)
