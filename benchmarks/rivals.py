@@ -102,7 +102,7 @@ def onedal(X, w, weights, means, precisions, threads) -> Run:
 
 def _theta(kind: str, weights, means, covariances) -> np.ndarray:
     """Natural parameters (K, P) against the features [1 | x | second moment]."""
-    K, D = means.shape
+    D = means.shape[1]
     c = np.log(weights) - 0.5 * D * np.log(2.0 * np.pi)
     if kind == "full":
         P = np.linalg.inv(covariances)
@@ -174,7 +174,7 @@ def numpy_gemm(X, w, weights, means, precisions, threads) -> Run:
         cuts = [N * t // threads for t in range(threads + 1)]
         for _ in range(n):
             theta = _theta(kind, *p)
-            parts = list(pool.map(lambda t: chunk(cuts[t], cuts[t + 1], theta), range(threads)))
+            parts = list(pool.map(lambda t, theta=theta: chunk(cuts[t], cuts[t + 1], theta), range(threads)))
             s = sum(part[0] for part in parts)
             mass = s[:, 0] + 1e-15
             m = s[:, 1 : 1 + D] / mass[:, None]

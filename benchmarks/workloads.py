@@ -25,8 +25,8 @@ class Workload:
         """Of one iteration, triangles and symmetric halves only.
 
         full: N K [D (D + 1) / 2 + D] to whiten, square and sum, as much again for the moments, together N K D (D + 3);
-        diagonal: x s - b, its square, two moments, 4 N K D; tied, spherical: a product in the E-step, one in the M-step;
-        k-means: one product.
+        diagonal: x s - b, its square, two moments, 4 N K D; tied, spherical: a product in the E-step, one in the
+        M-step; k-means: one product.
         """
         n, k, d = self.rows, self.components, self.dims
         return n * k * d * {"full": d + 3, "diag": 4, "tied": 2, "spherical": 2, "kmeans": 1}[self.covariance]
