@@ -159,7 +159,7 @@ void run_pass(Pass pass, int threads, double* total) {
   if (chunks == 0) return;
 
   Buffer packed = aligned_buffer(pass.resp ? 0 : kernels.packed_size(pass.quadratics));
-  if (!pass.resp) kernels.pack(pass.quadratics, pass.pivot, packed.get());
+  if (!pass.resp) kernels.pack(pass, packed.get());
 
   const int limit = threads > 0 ? threads : thread_limit();
   const int workers = static_cast<int>(std::min<int64_t>(limit, chunks));

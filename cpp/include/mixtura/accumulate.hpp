@@ -38,10 +38,20 @@ inline void product_tile(const double* resp, int64_t resp_stride, const double* 
       for (int c = 0; c < C; ++c) a[c][f] += r[c] * v;
     }
   }
+  constexpr int wholes = (C * F + lanes - 1) / lanes;
+  alignas(64) double reduced[wholes * lanes];
+  MIXTURA_UNROLL
+  for (int w = 0; w < wholes; ++w) {
+    vec v[lanes];
+    MIXTURA_UNROLL
+    for (int i = 0; i < lanes; ++i)
+      v[i] = w * lanes + i < C * F ? a[(w * lanes + i) / F][(w * lanes + i) % F] : vec{};
+    store(reduced + w * lanes, sums(v));
+  }
   MIXTURA_UNROLL
   for (int c = 0; c < C; ++c) {
     MIXTURA_UNROLL
-    for (int f = 0; f < F; ++f) total[c * total_stride + f] += sum(a[c][f]);
+    for (int f = 0; f < F; ++f) total[c * total_stride + f] += reduced[c * F + f];
   }
 }
 

@@ -3,7 +3,7 @@
 //   joint2[k][i] = c_k log2(e) - || sqrt(log2(e) / 2) F_k (z_i - m_k) ||^2
 //
 // in base 2, so that the exponential needs no multiplication. With x = z - pivot and
-// b_k = F_k (m_k - pivot), both scaled, y = F_k x - b_k costs one multiply-add per entry of F_k that is
+// b_k = -F_k (m_k - pivot), both scaled, y = F_k x + b_k costs one multiply-add per entry of F_k that is
 // not zero: D(D+1)/2 per (row, component) for a triangle, R*D for a rectangle, 2*D for a diagonal (y and y^2)
 // and for a scalar (x - m, exactly zero where they are equal, and its square).
 // Reuse: a tile of `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups`
@@ -36,7 +36,7 @@ MIXTURA_INLINE int64_t tile_columns(const Quadratics& q, int64_t t) {
 }
 
 // Packed quadratics: c (K), the factors, and per component b. A factor is a number for a scalar, D numbers
-// for a diagonal, else tiles [column][tile_rows]; b is F_k (m_k - pivot), or m_k - pivot for a scalar. A
+// for a diagonal, else tiles [column][tile_rows]; b is F_k (pivot - m_k), or pivot - m_k for a scalar. A
 // shared triangle or rectangle is stored once.
 struct PackedLayout {
   int64_t factor_size;
@@ -81,7 +81,7 @@ inline void pack_elementwise(const Quadratics& q, const double* pivot, double* p
     double* bias = packed + l.bias + k * l.bias_size;
     if (scalar) factor[0] = source[0] * source[0] * (0.5 * log2e);
     for (int64_t d = 0; d < q.dims; ++d) {
-      bias[d] = mean[d] - pivot[d];
+      bias[d] = pivot[d] - mean[d];
       if (scalar) continue;
       factor[d] = source[d] * half_log2e_root;
       bias[d] *= factor[d];
@@ -99,7 +99,7 @@ inline void pack_tiles(const Quadratics& q, const double* pivot, double* packed)
     for (int64_t r = 0; r < q.factor_rows; ++r) {
       const int64_t columns = triangle ? r + 1 : q.dims;
       double b = 0.0;
-      for (int64_t d = 0; d < columns; ++d) b += source[r * q.dims + d] * (mean[d] - pivot[d]);
+      for (int64_t d = 0; d < columns; ++d) b += source[r * q.dims + d] * (pivot[d] - mean[d]);
       bias[r] = b * half_log2e_root;
     }
     if (q.shared && k) continue;
@@ -117,17 +117,22 @@ inline void pack_tiles(const Quadratics& q, const double* pivot, double* packed)
   }
 }
 
-inline void pack(const Quadratics& q, const double* pivot, double* packed) {
+// Log-weights of components are folded into c_k; those of rows wait for the block.
+inline void pack(const Pass& p, double* packed) {
+  const Quadratics& q = p.quadratics;
   const PackedLayout l = packed_layout(q);
   for (size_t i = 0; i < l.total; ++i) packed[i] = 0.0;
-  for (int64_t k = 0; k < q.components; ++k) packed[l.offsets + k] = q.offsets[k] * log2e;
+  for (int64_t k = 0; k < q.components; ++k) {
+    packed[l.offsets + k] = q.offsets[k] * log2e;
+    if (p.log_weights && !p.log_weights_per_row) packed[l.offsets + k] += p.log_weights[k] * log2e;
+  }
   if (tiled(q))
-    pack_tiles(q, pivot, packed);
+    pack_tiles(q, p.pivot, packed);
   else
-    pack_elementwise(q, pivot, packed);
+    pack_elementwise(q, p.pivot, packed);
 }
 
-// y[u] = sum_d F[d][u] x[d] - b[u] for J rows of a factor and one group of rows. The last J columns of a
+// y[u] = sum_d F[d][u] x[d] + b[u] for J rows of a factor and one group of rows. The last J columns of a
 // triangle's tile are its diagonal part: column J-end+t meets only rows u >= t.
 template <int J, bool triangle>
 MIXTURA_INLINE void factor_tile(const double* factor, int64_t columns, const double* bias, const double* x,
@@ -135,7 +140,7 @@ MIXTURA_INLINE void factor_tile(const double* factor, int64_t columns, const dou
   MIXTURA_UNROLL
   for (int u = 0; u < J; ++u) {
     MIXTURA_UNROLL
-    for (int g = 0; g < groups; ++g) y[u][g] = splat(-bias[u]);
+    for (int g = 0; g < groups; ++g) y[u][g] = splat(bias[u]);
   }
   const int64_t square = triangle ? columns - J : columns;
   for (int64_t d = 0; d < square; ++d) {
@@ -167,15 +172,20 @@ MIXTURA_INLINE void factor_tile(const double* factor, int64_t columns, const dou
   }
 }
 
-// Adds ||y||^2 of J rows of one factor to q[g].
+// Adds ||y||^2 of J rows of one factor to q[g]; two chains a group, so that adding does not wait for itself.
 struct SquaredNorm {
   vec q[groups];
   template <int J>
   MIXTURA_INLINE void operator()(int64_t, const vec (&y)[J][groups]) {
     MIXTURA_UNROLL
-    for (int u = 0; u < J; ++u) {
+    for (int g = 0; g < groups; ++g) {
+      vec even = y[0][g] * y[0][g];
+      vec odd = J > 1 ? y[J > 1][g] * y[J > 1][g] : vec{};
       MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) q[g] += y[u][g] * y[u][g];
+      for (int u = 2; u < J; u += 2) even += y[u][g] * y[u][g];
+      MIXTURA_UNROLL
+      for (int u = 3; u < J; u += 2) odd += y[u][g] * y[u][g];
+      q[g] += even + odd;
     }
   }
 };
@@ -228,10 +238,10 @@ inline void apply_factor(const Quadratics& q, const double* factor, const double
   }
 }
 
-// joint2[k][i] for a triangle or a rectangle per component.
+// joint2[k][i] for a triangle or a rectangle per component, and the largest of them so far, top[i].
 template <bool triangle>
 inline void evaluate_factors(const Quadratics& q, const double* packed, const double* x, int64_t rows,
-                             int64_t stride, double* joint2) {
+                             int64_t stride, double* joint2, double* top) {
   const PackedLayout l = packed_layout(q);
   for (int64_t k = 0; k < q.components; ++k) {
     const double* factor = packed + l.factor + k * l.factor_size;
@@ -241,18 +251,23 @@ inline void evaluate_factors(const Quadratics& q, const double* packed, const do
       SquaredNorm norm{};
       apply_factor<triangle>(q, factor, bias, x + i, stride, norm);
       MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) store(joint2 + k * stride + i + g * lanes, offset - norm.q[g]);
+      for (int g = 0; g < groups; ++g) {
+        const vec value = offset - norm.q[g];
+        double* t = top + i + g * lanes;
+        store(joint2 + k * stride + i + g * lanes, value);
+        store(t, k ? max(load(t), value) : value);
+      }
     }
   }
 }
 
-// joint2[k][i] = c_k - sum_d (s_kd x_d - b_kd)^2, or, without a scale for each column,
-//                c_k - s_k sum_d (x_d - b_kd)^2,       for C components at once.
+// joint2[k][i] = c_k - sum_d (s_kd x_d + b_kd)^2, or, without a scale for each column,
+//                c_k - s_k sum_d (x_d + b_kd)^2,       for C components at once.
 // 2*D operations a pair; C * groups of them share C * 2 + groups loads. A null s counts as ones.
 template <int C, bool each_column>
 inline void evaluate_elementwise(const double* offsets, const double* s, const double* b, int64_t dims,
                                  int64_t bias_size, const double* x, int64_t rows, int64_t stride,
-                                 double* joint2) {
+                                 double* joint2, double* top, bool first) {
   for (int64_t i = 0; i < rows; i += group_rows) {
     vec q[C][groups];
     MIXTURA_UNROLL
@@ -270,17 +285,26 @@ inline void evaluate_elementwise(const double* offsets, const double* s, const d
         const vec scale = each_column ? splat(s[c * dims + d]) : vec{};
         MIXTURA_UNROLL
         for (int g = 0; g < groups; ++g) {
-          const vec y = each_column ? v[g] * scale - bias : v[g] - bias;
+          const vec y = each_column ? v[g] * scale + bias : v[g] + bias;
           q[c][g] += y * y;
         }
       }
     }
+    vec largest[groups];
     MIXTURA_UNROLL
     for (int c = 0; c < C; ++c) {
       const double scale = each_column || !s ? 1.0 : s[c];
       MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g)
-        store(joint2 + c * stride + i + g * lanes, offsets[c] - scale * q[c][g]);
+      for (int g = 0; g < groups; ++g) {
+        const vec value = offsets[c] - scale * q[c][g];
+        store(joint2 + c * stride + i + g * lanes, value);
+        largest[g] = c ? max(largest[g], value) : value;
+      }
+    }
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      double* t = top + i + g * lanes;
+      store(t, first ? largest[g] : max(load(t), largest[g]));
     }
   }
 }
@@ -288,33 +312,40 @@ inline void evaluate_elementwise(const double* offsets, const double* s, const d
 template <bool each_column>
 inline void evaluate_all_elementwise(const double* offsets, const double* s, const double* b,
                                      int64_t components, int64_t dims, int64_t bias_size, const double* x,
-                                     int64_t rows, int64_t stride, double* joint2) {
+                                     int64_t rows, int64_t stride, double* joint2, double* top) {
   constexpr int C = 4;
   const int64_t factor_size = each_column ? dims : 1;
-  int64_t k = 0;
-  for (; k + C <= components; k += C)
-    evaluate_elementwise<C, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims,
-                                         bias_size, x, rows, stride, joint2 + k * stride);
-  for (; k < components; ++k)
-    evaluate_elementwise<1, each_column>(offsets + k, s ? s + k * factor_size : s, b + k * bias_size, dims,
-                                         bias_size, x, rows, stride, joint2 + k * stride);
+  for (int64_t k = 0; k < components;) {
+    const double* scale = s ? s + k * factor_size : s;
+    const double* bias = b + k * bias_size;
+    double* out = joint2 + k * stride;
+    if (k + C <= components) {
+      evaluate_elementwise<C, each_column>(offsets + k, scale, bias, dims, bias_size, x, rows, stride, out,
+                                           top, !k);
+      k += C;
+    } else {
+      evaluate_elementwise<1, each_column>(offsets + k, scale, bias, dims, bias_size, x, rows, stride, out,
+                                           top, !k);
+      k += 1;
+    }
+  }
 }
 
-// joint2 (K x stride) of a block x (D x stride). `transformed` (R padded x stride) holds the rows under a
-// shared factor, where the quadratics become spherical: one transformation, then one subtraction and one
-// multiply-add per entry.
+// joint2 (K x stride) of a block x (D x stride), and top (stride), the largest of each row. `transformed` (R
+// padded x stride) holds the rows under a shared factor, where the quadratics become spherical: one
+// transformation, then one subtraction and one multiply-add per entry.
 inline void evaluate(const Quadratics& q, const double* packed, const double* x, int64_t rows, int64_t stride,
-                     double* transformed, double* joint2) {
+                     double* transformed, double* joint2, double* top) {
   const PackedLayout l = packed_layout(q);
   const double* offsets = packed + l.offsets;
   const double* factor = packed + l.factor;
   const double* bias = packed + l.bias;
   if (q.factor == Factor::scalar) {
     evaluate_all_elementwise<false>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
-                                    joint2);
+                                    joint2, top);
   } else if (q.factor == Factor::diagonal) {
     evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
-                                   joint2);
+                                   joint2, top);
   } else if (q.shared) {
     for (int64_t i = 0; i < rows; i += group_rows) {
       StoreRows out{transformed + i, stride};
@@ -325,11 +356,11 @@ inline void evaluate(const Quadratics& q, const double* packed, const double* x,
         apply_factor<false>(q, factor, zero, x + i, stride, out);
     }
     evaluate_all_elementwise<false>(offsets, nullptr, bias, q.components, q.factor_rows, l.bias_size,
-                                    transformed, rows, stride, joint2);
+                                    transformed, rows, stride, joint2, top);
   } else if (q.factor == Factor::triangle) {
-    evaluate_factors<true>(q, packed, x, rows, stride, joint2);
+    evaluate_factors<true>(q, packed, x, rows, stride, joint2, top);
   } else {
-    evaluate_factors<false>(q, packed, x, rows, stride, joint2);
+    evaluate_factors<false>(q, packed, x, rows, stride, joint2, top);
   }
 }
 

@@ -7,35 +7,48 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// Soft: joint2[k][i] <- 2^(joint2[k][i] - max_k); share[i] <- w_i / sum_k of these, so that
-// r_ik = share[i] * joint2[k][i] is never formed; returns sum_i w_i log2 p(z_i).
-// One maximum, one exponential (16 operations) and one addition a pair; one logarithm a row.
+// The largest joint2[k][i] of each row, where evaluation could not see it yet.
+inline void find_top(const double* joint2, int64_t components, int64_t rows, int64_t stride, double* top) {
+  for (int64_t k = 0; k < components; ++k)
+    for (int64_t i = 0; i < rows; i += lanes) {
+      const vec value = load(joint2 + k * stride + i);
+      store(top + i, k ? max(load(top + i), value) : value);
+    }
+}
+
+// joint2[k][i] <- 2^(joint2[k][i] - top[i]) for C components, added to total[i].
+template <int C>
+inline void exponentiate(double* joint2, const double* top, int64_t rows, int64_t stride, double* total) {
+  for (int64_t i = 0; i < rows; i += lanes) {
+    const vec t = load(top + i);
+    vec e[C];
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) {
+      e[c] = exp2_nonpositive(load(joint2 + c * stride + i) - t);
+      store(joint2 + c * stride + i, e[c]);
+    }
+    vec s = e[0];
+    MIXTURA_UNROLL
+    for (int c = 1; c < C; ++c) s += e[c];
+    store(total + i, load(total + i) + s);
+  }
+}
+
+// Soft: joint2[k][i] <- 2^(joint2[k][i] - top[i]); share[i] <- w_i / sum_k of these, so that r_ik = share[i]
+// * joint2[k][i] is never formed; returns sum_i w_i log2 p(z_i). One exponential (16 operations) and one
+// addition a pair; one logarithm a row.
 inline double normalize_soft(double* joint2, int64_t components, int64_t rows, int64_t stride,
-                             const double* weight, double* share) {
+                             const double* top, const double* weight, double* share) {
+  for (int64_t i = 0; i < rows; i += lanes) store(share + i, vec{});
+  constexpr int C = 4;
+  int64_t k = 0;
+  for (; k + C <= components; k += C) exponentiate<C>(joint2 + k * stride, top, rows, stride, share);
+  for (; k < components; ++k) exponentiate<1>(joint2 + k * stride, top, rows, stride, share);
   vec log_likelihood{};
-  for (int64_t i = 0; i < rows; i += group_rows) {
-    vec top[groups], total[groups];
-    MIXTURA_UNROLL
-    for (int g = 0; g < groups; ++g) top[g] = load(joint2 + i + g * lanes), total[g] = vec{};
-    for (int64_t k = 1; k < components; ++k) {
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) top[g] = max(top[g], load(joint2 + k * stride + i + g * lanes));
-    }
-    for (int64_t k = 0; k < components; ++k) {
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) {
-        double* at = joint2 + k * stride + i + g * lanes;
-        const vec e = exp2_nonpositive(load(at) - top[g]);
-        store(at, e);
-        total[g] += e;
-      }
-    }
-    MIXTURA_UNROLL
-    for (int g = 0; g < groups; ++g) {
-      const vec w = load(weight + i + g * lanes);
-      store(share + i + g * lanes, w / total[g]);
-      log_likelihood += w * (top[g] + log2_positive(total[g]));
-    }
+  for (int64_t i = 0; i < rows; i += lanes) {
+    const vec total = load(share + i), w = load(weight + i);
+    store(share + i, w / total);
+    log_likelihood += w * (load(top + i) + log2_positive(total));
   }
   return sum(log_likelihood);
 }

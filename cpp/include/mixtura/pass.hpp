@@ -18,7 +18,7 @@ MIXTURA_INLINE int64_t block_stride(const Pass& p) {
 
 // The block's arrays, each a row of `stride` doubles, one after another.
 struct Workspace {
-  double *x, *weighted, *joint2, *transformed, *panel, *weight, *share, *row;
+  double *x, *weighted, *joint2, *transformed, *panel, *top, *weight, *share, *row;
   int64_t* label;
 };
 
@@ -35,6 +35,7 @@ inline size_t lay_out(const Pass& p, double* memory, Workspace& w) {
   const bool statistics = !p.joint;
   w.x = take(dims);
   w.joint2 = take(q.components);
+  w.top = take(1);
   w.weight = take(1);
   w.share = take(1);
   w.label = reinterpret_cast<int64_t*>(take(1));
@@ -57,20 +58,13 @@ inline size_t workspace_size(const Pass& p) {
   return lay_out(p, nullptr, w);
 }
 
-// joint2[k][i] += log2 weights: one per component, or one per (row, component) from a gate.
-inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t padded, int64_t stride,
-                            double* joint2) {
-  if (!p.log_weights) return;
+// joint2[k][i] += log2 weights of (row, component), from a gate.
+inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t stride, double* joint2) {
   const int64_t components = p.quadratics.components;
   for (int64_t k = 0; k < components; ++k) {
     double* out = joint2 + k * stride;
-    if (p.log_weights_per_row) {
-      const double* in = p.log_weights + begin * components + k;
-      for (int64_t i = 0; i < n; ++i) out[i] += in[i * components] * log2e;
-    } else {
-      const vec w = splat(p.log_weights[k] * log2e);
-      for (int64_t i = 0; i < padded; i += lanes) store(out + i, load(out + i) + w);
-    }
+    const double* in = p.log_weights + begin * components + k;
+    for (int64_t i = 0; i < n; ++i) out[i] += in[i * components] * log2e;
   }
 }
 
@@ -97,8 +91,11 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
                       total);
       continue;
     }
-    evaluate(q, packed, w.x, padded, stride, w.transformed, w.joint2);
-    add_log_weights(p, b, n, padded, stride, w.joint2);
+    evaluate(q, packed, w.x, padded, stride, w.transformed, w.joint2, w.top);
+    if (p.log_weights && p.log_weights_per_row) {
+      add_log_weights(p, b, n, stride, w.joint2);
+      find_top(w.joint2, components, padded, stride, w.top);
+    }
     if (p.joint) {
       double* out = p.joint + b * components;
       for (int64_t i = 0; i < n; ++i)
@@ -107,7 +104,7 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
       log2_likelihood += normalize_hard(w.joint2, components, padded, stride, w.weight, w.label);
       accumulate_hard(p.kind, dims, w.x, w.label, w.weight, n, stride, w.row, total);
     } else {
-      log2_likelihood += normalize_soft(w.joint2, components, padded, stride, w.weight, w.share);
+      log2_likelihood += normalize_soft(w.joint2, components, padded, stride, w.top, w.weight, w.share);
       accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.share, padded, stride, w.weighted, w.panel,
                       total);
     }

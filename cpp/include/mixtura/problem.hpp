@@ -73,7 +73,7 @@ struct Kernels {
   const char* name;
   int vector_bytes;
   size_t (*packed_size)(const Quadratics&);
-  void (*pack)(const Quadratics&, const double* pivot, double* packed);
+  void (*pack)(const Pass&, double* packed);
   size_t (*workspace_size)(const Pass&);
   void (*run)(const Pass&, const double* packed, int64_t begin, int64_t end, double* total,
               double* workspace);

@@ -38,13 +38,81 @@ MIXTURA_INLINE vec max(vec a, vec b) {
   return a > b ? a : b;
 }
 
-// Sum over lanes by halves: the order is fixed by the vector length alone.
+// Lane j of the result is a[j] where bit `step` of j is 0 and b[j - step] where it is 1; and the other half,
+// a[j + step] and b[j]. Transposing a square of lanes x lanes takes this for every power of two below lanes.
+template <int step>
+MIXTURA_INLINE void butterfly(vec& a, vec& b) {
+#if MIXTURA_VECTOR_BYTES == 64
+  vec low, high;
+  if constexpr (step == 1) {
+    low = __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+    high = __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+  } else if constexpr (step == 2) {
+    low = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+    high = __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+  } else {
+    low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+    high = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+#elif MIXTURA_VECTOR_BYTES == 32
+  vec low, high;
+  if constexpr (step == 1) {
+    low = __builtin_shufflevector(a, b, 0, 4, 2, 6);
+    high = __builtin_shufflevector(a, b, 1, 5, 3, 7);
+  } else {
+    low = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+    high = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  }
+#else
+  const vec low = __builtin_shufflevector(a, b, 0, 2);
+  const vec high = __builtin_shufflevector(a, b, 1, 3);
+#endif
+  a = low;
+  b = high;
+}
+
+// v[i][j] <-> v[j][i]
+MIXTURA_INLINE void transpose(vec (&v)[lanes]) {
+  MIXTURA_UNROLL
+  for (int i = 0; i < lanes; i += 2) butterfly<1>(v[i], v[i + 1]);
+  if constexpr (lanes > 2) {
+    MIXTURA_UNROLL
+    for (int i = 0; i < lanes; ++i)
+      if (!(i & 2)) butterfly<2>(v[i], v[i | 2]);
+  }
+  if constexpr (lanes > 4) {
+    MIXTURA_UNROLL
+    for (int i = 0; i < lanes; ++i)
+      if (!(i & 4)) butterfly<4>(v[i], v[i | 4]);
+  }
+}
+
+// Lane i of the result is the sum over the lanes of v[i]: a transposition that adds as it goes, lanes - 1
+// additions for all of them. The order of the sums is fixed by the vector length alone.
+MIXTURA_INLINE vec sums(vec (&v)[lanes]) {
+  MIXTURA_UNROLL
+  for (int i = 0; i < lanes; i += 2) {
+    butterfly<1>(v[i], v[i + 1]);
+    v[i] += v[i + 1];
+  }
+  if constexpr (lanes > 2) {
+    MIXTURA_UNROLL
+    for (int i = 0; i < lanes; i += 4) {
+      butterfly<2>(v[i], v[i + 2]);
+      v[i] += v[i + 2];
+    }
+  }
+  if constexpr (lanes > 4) {
+    butterfly<4>(v[0], v[4]);
+    v[0] += v[4];
+  }
+  return v[0];
+}
+
 MIXTURA_INLINE double sum(vec v) {
-  double s[lanes];
-  __builtin_memcpy(s, &v, sizeof v);
-  for (int width = lanes / 2; width; width /= 2)
-    for (int i = 0; i < width; ++i) s[i] += s[i + width];
-  return s[0];
+  double s = 0.0;
+  for (int i = 0; i < lanes; ++i) s += v[i];
+  return s;
 }
 
 // 2^x for x <= 0 to 1 ulp: n = round(x), degree-11 Chebyshev fit of 2^f on |f| <= 1/2 (error 3e-18),
