@@ -64,11 +64,12 @@ Buffer aligned_buffer(size_t size) {
 }
 
 // Rows per block: its arrays (rows, densities, weighted rows, a panel) should stay in half a megabyte of
-// second-level cache; 64 at least, so that reading a factor is shared by many rows.
+// second-level cache; 128 at least, so that reading a factor and adding up lanes are shared by many rows; 192
+// at most, so that four components' densities and a panel stay in the first-level cache.
 int64_t block_rows(const Pass& p) {
   const int64_t columns = 2 * p.rows.dims + p.quadratics.components + 16;
   const int64_t fit = 65536 / columns / 64 * 64;
-  return std::min<int64_t>(std::max<int64_t>(fit, 64), 256);
+  return std::min<int64_t>(std::max<int64_t>(fit, 128), 192);
 }
 
 // Rows per chunk: about a millisecond of work, so that threads finish together, but enough rows for the merge

@@ -7,6 +7,27 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
+// Brings the next block's rows towards the caches while this one is worked on, a few lines at each call: all
+// at once they would fill the processor's queue of misses and stall it.
+struct Prefetch {
+  const char* at = nullptr;
+  const char* end = nullptr;
+  int64_t lines = 0;  // at each call
+
+  Prefetch(const Rows& rows, int64_t begin, int64_t n, int64_t calls) {
+    if (rows.column_stride != 1 || n <= 0) return;
+    const int64_t item = rows.single_precision ? 4 : 8;
+    if (rows.row_stride < 0 || rows.row_stride > 2 * rows.dims) return;  // not one stretch of memory
+    at = static_cast<const char*>(rows.data) + begin * rows.row_stride * item;
+    end = at + n * rows.row_stride * item;
+    lines = ((end - at) / 64 + calls) / calls;
+  }
+
+  MIXTURA_INLINE void step() {
+    for (int64_t l = 0; l < lines && at < end; ++l, at += 64) __builtin_prefetch(at, 0, 2);
+  }
+};
+
 typedef float half_vec __attribute__((vector_size(MIXTURA_VECTOR_BYTES / 2), may_alias, aligned(4)));
 
 MIXTURA_INLINE vec load_row(const double* p) {

@@ -10,6 +10,7 @@
 // multiply-adds share `tile_rows + groups` loads.
 #pragma once
 
+#include "mixtura/block.hpp"
 #include "mixtura/problem.hpp"
 #include "mixtura/simd.hpp"
 
@@ -238,10 +239,53 @@ inline void apply_factor(const Quadratics& q, const double* factor, const double
   }
 }
 
+// The same for triangles of up to four rows: the whole factor stays in registers while the block passes, and
+// no tile is left half empty.
+constexpr int64_t tiny_dims = 4;
+
+template <int D>
+inline void evaluate_tiny(const Quadratics& q, const double* packed, const double* x, int64_t rows,
+                          int64_t stride, double* joint2, double* top, Prefetch& ahead) {
+  const PackedLayout l = packed_layout(q);
+  for (int64_t k = 0; k < q.components; ++k) {
+    const double* factor = packed + l.factor + k * l.factor_size;
+    const double* b = packed + l.bias + k * l.bias_size;
+    const vec offset = splat(packed[l.offsets + k]);
+    vec f[D][D], bias[D];
+    MIXTURA_UNROLL
+    for (int r = 0; r < D; ++r) {
+      bias[r] = splat(b[r]);
+      MIXTURA_UNROLL
+      for (int d = 0; d <= r; ++d) f[r][d] = splat(factor[d * tile_rows + r]);
+    }
+    double* out = joint2 + k * stride;
+    for (int64_t i = 0; i < rows; i += group_rows) {
+      ahead.step();
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        const int64_t at = i + g * lanes;
+        vec v[D];
+        MIXTURA_UNROLL
+        for (int d = 0; d < D; ++d) v[d] = load(x + d * stride + at);
+        vec value = offset;
+        MIXTURA_UNROLL
+        for (int r = 0; r < D; ++r) {
+          vec y = bias[r];
+          MIXTURA_UNROLL
+          for (int d = 0; d <= r; ++d) y += f[r][d] * v[d];
+          value -= y * y;
+        }
+        store(out + at, value);
+        store(top + at, k ? max(load(top + at), value) : value);
+      }
+    }
+  }
+}
+
 // joint2[k][i] for a triangle or a rectangle per component, and the largest of them so far, top[i].
 template <bool triangle>
 inline void evaluate_factors(const Quadratics& q, const double* packed, const double* x, int64_t rows,
-                             int64_t stride, double* joint2, double* top) {
+                             int64_t stride, double* joint2, double* top, Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
   for (int64_t k = 0; k < q.components; ++k) {
     const double* factor = packed + l.factor + k * l.factor_size;
@@ -249,6 +293,7 @@ inline void evaluate_factors(const Quadratics& q, const double* packed, const do
     const vec offset = splat(packed[l.offsets + k]);
     for (int64_t i = 0; i < rows; i += group_rows) {
       SquaredNorm norm{};
+      ahead.step();
       apply_factor<triangle>(q, factor, bias, x + i, stride, norm);
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
@@ -267,8 +312,9 @@ inline void evaluate_factors(const Quadratics& q, const double* packed, const do
 template <int C, bool each_column>
 inline void evaluate_elementwise(const double* offsets, const double* s, const double* b, int64_t dims,
                                  int64_t bias_size, const double* x, int64_t rows, int64_t stride,
-                                 double* joint2, double* top, bool first) {
+                                 double* joint2, double* top, bool first, Prefetch& ahead) {
   for (int64_t i = 0; i < rows; i += group_rows) {
+    ahead.step();
     vec q[C][groups];
     MIXTURA_UNROLL
     for (int c = 0; c < C; ++c) {
@@ -312,7 +358,8 @@ inline void evaluate_elementwise(const double* offsets, const double* s, const d
 template <bool each_column>
 inline void evaluate_all_elementwise(const double* offsets, const double* s, const double* b,
                                      int64_t components, int64_t dims, int64_t bias_size, const double* x,
-                                     int64_t rows, int64_t stride, double* joint2, double* top) {
+                                     int64_t rows, int64_t stride, double* joint2, double* top,
+                                     Prefetch& ahead) {
   constexpr int C = 4;
   const int64_t factor_size = each_column ? dims : 1;
   for (int64_t k = 0; k < components;) {
@@ -321,11 +368,11 @@ inline void evaluate_all_elementwise(const double* offsets, const double* s, con
     double* out = joint2 + k * stride;
     if (k + C <= components) {
       evaluate_elementwise<C, each_column>(offsets + k, scale, bias, dims, bias_size, x, rows, stride, out,
-                                           top, !k);
+                                           top, !k, ahead);
       k += C;
     } else {
       evaluate_elementwise<1, each_column>(offsets + k, scale, bias, dims, bias_size, x, rows, stride, out,
-                                           top, !k);
+                                           top, !k, ahead);
       k += 1;
     }
   }
@@ -335,17 +382,17 @@ inline void evaluate_all_elementwise(const double* offsets, const double* s, con
 // padded x stride) holds the rows under a shared factor, where the quadratics become spherical: one
 // transformation, then one subtraction and one multiply-add per entry.
 inline void evaluate(const Quadratics& q, const double* packed, const double* x, int64_t rows, int64_t stride,
-                     double* transformed, double* joint2, double* top) {
+                     double* transformed, double* joint2, double* top, Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
   const double* offsets = packed + l.offsets;
   const double* factor = packed + l.factor;
   const double* bias = packed + l.bias;
   if (q.factor == Factor::scalar) {
     evaluate_all_elementwise<false>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
-                                    joint2, top);
+                                    joint2, top, ahead);
   } else if (q.factor == Factor::diagonal) {
     evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
-                                   joint2, top);
+                                   joint2, top, ahead);
   } else if (q.shared) {
     for (int64_t i = 0; i < rows; i += group_rows) {
       StoreRows out{transformed + i, stride};
@@ -356,11 +403,18 @@ inline void evaluate(const Quadratics& q, const double* packed, const double* x,
         apply_factor<false>(q, factor, zero, x + i, stride, out);
     }
     evaluate_all_elementwise<false>(offsets, nullptr, bias, q.components, q.factor_rows, l.bias_size,
-                                    transformed, rows, stride, joint2, top);
+                                    transformed, rows, stride, joint2, top, ahead);
+  } else if (q.factor == Factor::triangle && q.dims <= tiny_dims) {
+    switch (q.dims) {
+      case 1: evaluate_tiny<1>(q, packed, x, rows, stride, joint2, top, ahead); break;
+      case 2: evaluate_tiny<2>(q, packed, x, rows, stride, joint2, top, ahead); break;
+      case 3: evaluate_tiny<3>(q, packed, x, rows, stride, joint2, top, ahead); break;
+      default: evaluate_tiny<4>(q, packed, x, rows, stride, joint2, top, ahead); break;
+    }
   } else if (q.factor == Factor::triangle) {
-    evaluate_factors<true>(q, packed, x, rows, stride, joint2, top);
+    evaluate_factors<true>(q, packed, x, rows, stride, joint2, top, ahead);
   } else {
-    evaluate_factors<false>(q, packed, x, rows, stride, joint2, top);
+    evaluate_factors<false>(q, packed, x, rows, stride, joint2, top, ahead);
   }
 }
 

@@ -91,7 +91,10 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
                       total);
       continue;
     }
-    evaluate(q, packed, w.x, padded, stride, w.transformed, w.joint2, w.top);
+    // One call per group and component, or four components where factors are elementwise.
+    const int64_t calls = padded / group_rows * (components + 3) / (tiled(q) && !q.shared ? 1 : 4);
+    Prefetch ahead(p.rows, b + n, end - b - n < p.block ? end - b - n : p.block, calls);
+    evaluate(q, packed, w.x, padded, stride, w.transformed, w.joint2, w.top, ahead);
     if (p.log_weights && p.log_weights_per_row) {
       add_log_weights(p, b, n, stride, w.joint2);
       find_top(w.joint2, components, padded, stride, w.top);
