@@ -79,8 +79,8 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
     const int64_t n = end - b < p.block ? end - b : p.block;
     const int64_t padded = (n + group_rows - 1) / group_rows * group_rows;
     pack_rows(p.rows, p.pivot, b, n, padded, stride, w.x);
-    for (int64_t i = 0; i < padded; ++i)
-      w.weight[i] = i >= n ? 0.0 : p.sample_weight ? p.sample_weight[b + i] : 1.0;
+    for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
+    for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
     if (p.resp) {
       for (int64_t k = 0; k < components; ++k) {
         const double* in = p.resp + b * components + k;
@@ -107,7 +107,8 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
       log2_likelihood += normalize_hard(w.joint2, components, padded, stride, w.weight, w.label);
       accumulate_hard(p.kind, dims, w.x, w.label, w.weight, n, stride, w.row, total);
     } else {
-      log2_likelihood += normalize_soft(w.joint2, components, padded, stride, w.top, w.weight, w.share);
+      log2_likelihood += normalize_soft(w.joint2, components, padded, stride, w.top, w.weight,
+                                        p.sample_weight != nullptr, w.share);
       accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.share, padded, stride, w.weighted, w.panel,
                       total);
     }
