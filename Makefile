@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT := out
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src cpp -name '*.py' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cpp')
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-sanitize lint format clean
 
 demo: $(VENV)/.demo
 	@mkdir -p $(OUT)
@@ -16,6 +16,13 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest --require-backend native --require-backend numba $(PYTEST)
+
+# The C++ core without Python, under AddressSanitizer and UBSan, then under ThreadSanitizer.
+test-sanitize: $(VENV)/.test
+	for kind in address,undefined thread; do \
+	  $(BIN)/cmake -S . -B build/$$kind -DMIXTURA_PYTHON=OFF -DMIXTURA_TESTS=ON -DMIXTURA_WERROR=ON -DMIXTURA_SANITIZE=$$kind && \
+	  $(BIN)/cmake --build build/$$kind && build/$$kind/kernels_test || exit 1; \
+	done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

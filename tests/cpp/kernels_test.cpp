@@ -1,0 +1,198 @@
+// The core without Python, to run under sanitizers: every kernel at shapes around the edges of its tiles, on
+// rows that end exactly where their memory ends, against plain loops; and the pool from several threads at
+// once.
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "mixtura/driver.hpp"
+#include "mixtura/pool.hpp"
+
+namespace {
+
+using namespace mixtura;
+using Numbers = std::vector<double>;
+
+int failures = 0;
+
+void check(bool good, const std::string& what) {
+  if (good) return;
+  ++failures;
+  std::fprintf(stderr, "FAILED %s\n", what.c_str());
+}
+
+struct Case {
+  Factor factor;
+  bool shared, single, hard, gate, weighted, column_major;
+  Kind kind;
+  int64_t rows, dims, components;
+
+  std::string name() const {
+    return "factor " + std::to_string(static_cast<int>(factor)) + " kind " +
+           std::to_string(static_cast<int>(kind)) + (shared ? " shared" : "") + (single ? " float" : "") +
+           (hard ? " hard" : "") + " " + std::to_string(rows) + " x " + std::to_string(dims) + ", K " +
+           std::to_string(components) + " on " + instruction_set();
+  }
+};
+
+Numbers draw(std::mt19937& g, size_t size, double low = -1.0, double high = 1.0) {
+  std::uniform_real_distribution<double> uniform(low, high);
+  Numbers v(size);
+  for (double& x : v) x = uniform(g);
+  return v;
+}
+
+// One pass through the kernels, and the same by definition.
+void compare(const Case& c, std::mt19937& g) {
+  const int64_t N = c.rows, D = c.dims, K = c.components, R = c.factor == Factor::rectangle ? D + 1 : D;
+  const size_t per_factor = c.factor == Factor::scalar ? 1 : c.factor == Factor::diagonal ? D : R * D;
+  const int64_t factors = c.shared ? 1 : K;
+  Numbers X = draw(g, N * D), means = draw(g, K * D), offsets = draw(g, K), pivot = draw(g, D);
+  Numbers F = draw(g, factors * per_factor, 0.2, 1.0);
+  Numbers log_weights = draw(g, c.gate ? N * K : K), weight = draw(g, N, 0.0, 2.0);
+  std::vector<float> single(X.begin(), X.end());
+  if (c.single)
+    for (size_t i = 0; i < X.size(); ++i) X[i] = single[i];
+
+  Pass p{};
+  p.rows = {c.single ? static_cast<const void*>(single.data()) : X.data(),
+            c.single,
+            N,
+            D,
+            c.column_major ? 1 : D,
+            c.column_major ? N : 1};
+  p.quadratics = {c.factor, c.shared && K > 1, K, D, R, offsets.data(), means.data(), F.data()};
+  p.pivot = pivot.data();
+  p.log_weights = log_weights.data();
+  p.log_weights_per_row = c.gate;
+  p.sample_weight = c.weighted ? weight.data() : nullptr;
+  p.hard = c.hard;
+  p.kind = c.kind;
+  const int64_t P = statistics_size(c.kind, D);
+  Numbers total(K * P + 1), joint(N * K);
+  run_pass(p, 3, total.data());
+  Pass q = p;
+  q.joint = joint.data();
+  run_pass(q, 2, nullptr);
+
+  auto at = [&](int64_t i, int64_t d) { return c.column_major ? X[d * N + i] : X[i * D + d]; };
+  Numbers want(K * P + 1);
+  double worst = 0.0;
+  for (int64_t i = 0; i < N; ++i) {
+    Numbers l(K);
+    for (int64_t k = 0; k < K; ++k) {
+      const double* f = F.data() + (c.shared ? 0 : k) * per_factor;
+      double square = 0.0;
+      for (int64_t r = 0; r < R; ++r) {
+        double y = 0.0;
+        for (int64_t d = 0; d < D; ++d) {
+          const double z = at(i, d) - means[k * D + d];
+          if (c.factor == Factor::scalar) y += d == r ? f[0] * z : 0.0;
+          if (c.factor == Factor::diagonal) y += d == r ? f[d] * z : 0.0;
+          if (c.factor == Factor::triangle) y += d <= r ? f[r * D + d] * z : 0.0;
+          if (c.factor == Factor::rectangle) y += f[r * D + d] * z;
+        }
+        square += y * y;
+      }
+      l[k] = offsets[k] + log_weights[c.gate ? i * K + k : k] - 0.5 * square;
+      worst = std::max(worst, std::abs(l[k] - joint[i * K + k]) / (1.0 + std::abs(l[k])));
+    }
+    int64_t best = 0;
+    for (int64_t k = 1; k < K; ++k)
+      if (l[k] > l[best]) best = k;
+    double sum = 0.0;
+    for (int64_t k = 0; k < K; ++k) sum += std::exp(l[k] - l[best]);
+    const double w = c.weighted ? weight[i] : 1.0;
+    want[K * P] += w * (l[best] + (c.hard ? 0.0 : std::log(sum)));
+    for (int64_t k = 0; k < K; ++k) {
+      const double r = w * (c.hard ? k == best : std::exp(l[k] - l[best]) / sum);
+      double* t = want.data() + k * P;
+      t[0] += r;
+      for (int64_t d = 0; c.kind != Kind::mass && d < D; ++d) t[1 + d] += r * (at(i, d) - pivot[d]);
+      int64_t next = 1 + D;
+      for (int64_t a = 0; a < D; ++a) {
+        const double za = at(i, a) - pivot[a];
+        if (c.kind == Kind::trace) t[1 + D] += r * za * za;
+        if (c.kind == Kind::diagonal) t[1 + D + a] += r * za * za;
+        for (int64_t b = 0; c.kind == Kind::full && b <= a; ++b) t[next++] += r * za * (at(i, b) - pivot[b]);
+      }
+    }
+  }
+  // Sums of up to N terms below 4 D in size: N eps of them, with room for the densities' own rounding.
+  const double tolerance = 1e-15 * (64.0 + static_cast<double>(N)) * 4.0 * static_cast<double>(D * R + 4);
+  check(worst < tolerance, "joint, " + c.name() + ": " + std::to_string(worst));
+  for (size_t i = 0; i < want.size(); ++i)
+    if (!(std::abs(total[i] - want[i]) < tolerance * static_cast<double>(N + 1))) {
+      check(false, "statistics " + std::to_string(i) + ", " + c.name());
+      break;
+    }
+  Numbers again(total.size());
+  run_pass(p, 1, again.data());
+  check(again == total, "same bits from one thread, " + c.name());
+}
+
+void kernels() {
+  std::mt19937 g(1);
+  const int64_t shapes[][3] = {{1, 1, 1},   {7, 2, 3},   {33, 3, 5},   {190, 4, 8}, {260, 7, 4},
+                               {131, 8, 9}, {70, 9, 13}, {300, 16, 6}, {45, 17, 2}, {20, 33, 30}};
+  const auto in_use = instruction_set();
+  int count = 0;
+  for (const std::string& name : instruction_sets()) {
+    set_instruction_set(name);
+    for (const auto& s : shapes)
+      for (const Factor factor : {Factor::scalar, Factor::diagonal, Factor::triangle, Factor::rectangle})
+        for (const Kind kind : {Kind::mass, Kind::mean, Kind::trace, Kind::diagonal, Kind::full}) {
+          const int n = count++;
+          compare({factor, n % 3 == 0, n % 5 == 0, n % 4 == 0, n % 7 == 0, n % 2 == 0, n % 6 == 0, kind, s[0],
+                   s[1], s[2]},
+                  g);
+        }
+  }
+  set_instruction_set(in_use);
+  std::printf("%d passes\n", count);
+}
+
+void pool() {
+  // Several threads ask at once: one gets the workers, the others run on their own.
+  std::vector<std::thread> callers;
+  std::vector<long> sums(6);
+  for (int t = 0; t < 6; ++t)
+    callers.emplace_back([&sums, t] {
+      for (int round = 0; round < 200; ++round) {
+        std::atomic<long> next{0}, sum{0};
+        parallel(4, [&](int) {
+          for (long i; (i = next++) < 100;) sum += i;
+        });
+        sums[t] += sum;
+      }
+    });
+  for (auto& t : callers) t.join();
+  for (const long s : sums) check(s == 200 * 4950, "parallel sums");
+  // An exception on any worker reaches the caller, and the pool goes on.
+  for (int round = 0; round < 20; ++round) {
+    bool thrown = false;
+    try {
+      parallel(3, [](int) { throw std::string("no"); });
+    } catch (const std::string&) {
+      thrown = true;
+    }
+    check(thrown, "an exception comes through");
+  }
+  std::mt19937 g(2);
+  compare({Factor::triangle, false, false, false, false, true, false, Kind::full, 20000, 5, 40}, g);
+}
+
+}  // namespace
+
+int main() {
+  kernels();
+  pool();
+  if (failures) std::printf("%d checks failed\n", failures);
+  return failures ? EXIT_FAILURE : EXIT_SUCCESS;
+}
