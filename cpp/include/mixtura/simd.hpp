@@ -20,6 +20,7 @@ constexpr int lanes = MIXTURA_VECTOR_BYTES / 8;
 
 typedef double vec __attribute__((vector_size(MIXTURA_VECTOR_BYTES), may_alias));
 typedef int64_t ivec __attribute__((vector_size(MIXTURA_VECTOR_BYTES), may_alias));
+typedef uint64_t uvec __attribute__((vector_size(MIXTURA_VECTOR_BYTES), may_alias));
 typedef double unaligned_vec __attribute__((vector_size(MIXTURA_VECTOR_BYTES), may_alias, aligned(8)));
 
 MIXTURA_INLINE vec load(const double* p) {
@@ -133,8 +134,9 @@ MIXTURA_INLINE vec exp2_nonpositive(vec x) {
   p = p * f + 2.4022650695910159567e-1;
   p = p * f + 6.9314718055994530925e-1;
   p = p * f + 1.0;
+  // Unsigned: for x far below the bound the sum wraps, and is not used.
   const vec scaled =
-      reinterpret_cast<vec>(reinterpret_cast<ivec>(p) + (reinterpret_cast<ivec>(shifted) << 52));
+      reinterpret_cast<vec>(reinterpret_cast<uvec>(p) + (reinterpret_cast<uvec>(shifted) << 52));
   return x > -500.0 ? scaled : vec{};
 }
 
