@@ -121,6 +121,25 @@ def _theta(kind: str, weights, means, covariances) -> np.ndarray:
     return np.column_stack([c + 0.5 * np.log(P).sum(1) - 0.5 * (b * means).sum(1), b, second])
 
 
+def _parameters(kind: str, s: np.ndarray, total: np.ndarray | None, N: int, D: int) -> tuple:
+    """Weights, means and covariances from the sums (K, P) of the features, and the tied scatter of all rows."""
+    mass = s[:, 0] + 1e-15
+    m = s[:, 1 : 1 + D] / mass[:, None]
+    if kind == "full":
+        c = np.empty((len(s), D, D))
+        i, j = np.triu_indices(D)
+        c[:, i, j] = c[:, j, i] = s[:, 1 + D :] / mass[:, None]
+        c -= m[:, :, None] * m[:, None, :]
+        c[:, range(D), range(D)] += 1e-6
+    elif kind == "diag":
+        c = s[:, 1 + D :] / mass[:, None] - m * m + 1e-6
+    elif kind == "spherical":
+        c = (s[:, 1 + D] / mass - (m * m).sum(axis=1)) / D + 1e-6
+    else:
+        c = (total - (mass[:, None] * m).T @ m) / N + 1e-6 * np.eye(D)
+    return mass / N, m, c
+
+
 def numpy_gemm(X, w, weights, means, precisions, threads) -> Run:
     """What a good engineer writes in an afternoon: blocks of rows, features [1 | x | vech x x'], one GEMM a half.
 
@@ -176,21 +195,7 @@ def numpy_gemm(X, w, weights, means, precisions, threads) -> Run:
             theta = _theta(kind, *p)
             parts = list(pool.map(lambda t, theta=theta: chunk(cuts[t], cuts[t + 1], theta), range(threads)))
             s = sum(part[0] for part in parts)
-            mass = s[:, 0] + 1e-15
-            m = s[:, 1 : 1 + D] / mass[:, None]
-            if kind == "full":
-                c = np.empty((K, D, D))
-                i, j = np.triu_indices(D)
-                c[:, i, j] = c[:, j, i] = s[:, 1 + D :] / mass[:, None]
-                c -= m[:, :, None] * m[:, None, :]
-                c[:, range(D), range(D)] += 1e-6
-            elif kind == "diag":
-                c = s[:, 1 + D :] / mass[:, None] - m * m + 1e-6
-            elif kind == "spherical":
-                c = (s[:, 1 + D] / mass - (m * m).sum(axis=1)) / D + 1e-6
-            else:
-                c = (total - (mass[:, None] * m).T @ m) / N + 1e-6 * np.eye(D)
-            p = (mass / N, m, c)
+            p = _parameters(kind, s, total, N, D)
         return p[0], p[1] + shift, p[2]
 
     run.limits = limits  # kept as long as the function is
@@ -236,21 +241,7 @@ def torch_gemm(X, w, weights, means, precisions, threads) -> Run:
                     f[1 + D] = (x * x).sum(0)
                 sums += torch.softmax(theta @ f, 0) @ f.T
             s = sums.numpy()
-            mass = s[:, 0] + 1e-15
-            m = s[:, 1 : 1 + D] / mass[:, None]
-            if kind == "full":
-                c = np.empty((K, D, D))
-                i, j = np.triu_indices(D)
-                c[:, i, j] = c[:, j, i] = s[:, 1 + D :] / mass[:, None]
-                c -= m[:, :, None] * m[:, None, :]
-                c[:, range(D), range(D)] += 1e-6
-            elif kind == "diag":
-                c = s[:, 1 + D :] / mass[:, None] - m * m + 1e-6
-            elif kind == "spherical":
-                c = (s[:, 1 + D] / mass - (m * m).sum(axis=1)) / D + 1e-6
-            else:
-                c = (total - (mass[:, None] * m).T @ m) / N + 1e-6 * np.eye(D)
-            p = (mass / N, m, c)
+            p = _parameters(kind, s, total, N, D)
         return p[0], p[1] + shift, p[2]
 
     return run

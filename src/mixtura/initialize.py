@@ -35,6 +35,11 @@ def sample(table: Table, components: int, rng: np.random.RandomState) -> Table:
     return table.take(np.sort(drawn if weights is None else np.flatnonzero(weights)[drawn]))
 
 
+def seed_rows(table: Table, components: int, rng: np.random.RandomState) -> Float:
+    """K rows of the table, (K, D), that k-means++ chose."""
+    return np.asarray(table.rows.X[seed(table, components, rng)], dtype=np.float64)
+
+
 def column_variance(table: Table) -> float:
     """Weighted variance of the columns, averaged over them: the scale of k-means' tolerance."""
     one = Quadratics("scalar", np.zeros(1), table.pivot[None], np.zeros(1))
@@ -51,7 +56,7 @@ def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
 def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
     """Each row belongs to the cluster that k-means, seeded by k-means++, puts it in."""
     some = sample(table, components, rng)
-    start = np.asarray(some.rows.X[seed(some, components, rng)], dtype=np.float64)
+    start = seed_rows(some, components, rng)
     clustering = lloyd(some, start, max_iter=_MAX_ITER, tol=_TOL * column_variance(some))
     return _assigned(table, clustering.centers.means, kind, floor)
 

@@ -25,8 +25,8 @@ from mixtura import backends, em
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.validation import check_rows, check_weights
-from mixtura.initialize import column_variance, sample
-from mixtura.lloyd import Clustering, lloyd, nearest, seed, squared_distances
+from mixtura.initialize import column_variance, sample, seed_rows
+from mixtura.lloyd import Clustering, lloyd, nearest, squared_distances
 from mixtura.mixture import Table
 from mixtura.progress import progress
 from mixtura.report import summary
@@ -220,8 +220,7 @@ class KMeans(
 
     def _first_centers(self, table: Table, X: NDArray[np.floating], rng: np.random.RandomState) -> Float:
         if isinstance(self.init, str) and self.init == "k-means++":
-            some = sample(table, self.n_clusters, rng)
-            return np.asarray(some.rows.X[seed(some, self.n_clusters, rng)], dtype=np.float64)
+            return seed_rows(sample(table, self.n_clusters, rng), self.n_clusters, rng)
         if isinstance(self.init, str):
             weights = table.sample_weight
             share = None if weights is None else weights / weights.sum()
