@@ -257,3 +257,94 @@ def test_bad_models(capsys, model):
     header["class"] = "GaussianMixture"
     save_file({"w": np.zeros(3)}, "part.safetensors", {"mixtura": json.dumps(header)})
     assert "not a whole GaussianMixture" in info("part.safetensors")
+
+
+def test_more_bad_tables(capsys):
+    import gzip
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def fit(*arguments):
+        return fails(["fit", *arguments, "-k", "2"], capsys)
+
+    assert "has 2 columns named 'a'" in fit(write("d.csv", "a,a,b\n1,2,3\n4,5,6\n7,8,9\n"))
+    parquet.write_table(pa.Table.from_arrays([pa.array([1.0, 2.0])] * 2, names=["a", "a"]), "d.parquet")
+    assert "has 2 columns named 'a'" in fit("d.parquet")
+    whole = gzip.compress(b"a,b\n1,2\n3,4\n5,6\n")
+    Path("t.csv.gz").write_bytes(whole[:12])
+    assert "is not a readable CSV file" in fit("t.csv.gz")
+    Path("c.csv.gz").write_bytes(whole[:15] + bytes(b ^ 255 for b in whole[15:25]) + whole[25:])
+    assert "is not a readable CSV file" in fit("c.csv.gz")
+    np.save("h.npy", np.zeros((3, 2)))
+    header = Path("h.npy").read_bytes().replace(b"(3, 2)", b"(999999999999999999999, 2)")
+    Path("h.npy").write_bytes(header)
+    assert "is not a .npy file" in fit("h.npy")
+    os.mkfifo("f.csv")
+    assert "is not a regular file" in fit("f.csv")
+    assert "look separated by ';'" in fit(write("s.csv", "a;b\n1;2\n3;4\n"))
+
+
+def test_numbers_and_missing_cells_in_the_first_line_are_a_row(capsys):
+    assert "column 1 ('x1') has 1 NaN" in fails(
+        ["fit", write("m.csv", "1.5,\n2,3\n4,5\n"), "-k", "1"], capsys
+    )
+    assert "column 0 ('x0') has 1 NaN" in fails(
+        ["fit", write("m.csv", "NA,2\n2,3\n4,5\n"), "-k", "1"], capsys
+    )
+    code, out, _ = run(["fit", write("b.csv", "\n1,2\n2,3\n4,6\n"), "-k", "1", "--json"], capsys)
+    assert code == 0
+    assert json.loads(out)["rows"] == 3
+
+
+def test_names_with_spaces_and_big_integers(capsys):
+    write("n.csv", "a , b\n9007199254740993,1\n9007199254740995,2\n9007199254740999,4\n")
+    code, out, _ = run(["fit", "n.csv", "-k", "1", "--columns", "a,b", "--json"], capsys)
+    assert code == 0
+    assert json.loads(out)["columns"] == ["a", "b"]
+
+
+def test_outputs_do_not_overwrite_inputs_or_each_other(capsys, model):
+    write("d.csv", "a,b\n1,2\n3,4\n5,7\n")
+    assert "named twice" in fails(["fit", "d.csv", "-k", "1", "-o", "d.csv"], capsys)
+    assert "named twice" in fails(["fit", "d.csv", "-k", "1", "-o", "p.png", "--plot", "./p.png"], capsys)
+    assert "named twice" in fails(["predict", model, FAITHFUL, "-o", FAITHFUL], capsys)
+    assert "cannot be written" in fails(["fit", "d.csv", "-k", "1", "-o", ""], capsys)
+    assert "too long" in fails(["fit", "d.csv", "-k", "1", "-o", "x" * 250], capsys)
+    assert Path("d.csv").read_text().startswith("a,b")
+
+
+def test_links_are_followed_and_devices_written_to(capsys):
+    Path("real.st").write_text("old")
+    os.symlink("real.st", "link.st")
+    assert run(["fit", FAITHFUL, "-k", "2", "-o", "link.st"], capsys)[0] == 0
+    assert Path("link.st").is_symlink()
+    assert load("real.st").n_components == 2
+    assert run(["fit", FAITHFUL, "-k", "2", "-o", os.devnull], capsys)[0] == 0
+    assert Path(os.devnull).is_char_device()
+
+
+def test_wrong_commands_take_one_line(capsys):
+    for arguments in (["fit", FAITHFUL], ["fit", FAITHFUL, "-k", "x"], [], ["paint"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        err = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert err.count("\n") == 1
+        assert err.startswith("mixtura: error: ")
+
+
+def test_fits_without_iterations_are_valid_json(capsys):
+    code, out, _ = run(["fit", FAITHFUL, "-k", "2", "--max-iter", "0", "--json", "-o", "m.st"], capsys)
+    assert code == 0
+    assert "Infinity" not in out
+    assert json.loads(out)["log_likelihood_per_row"] is None
+    assert "Infinity" not in run(["info", "m.st", "--json"], capsys)[1]
+    assert load("m.st").lower_bound_ == -np.inf
+
+
+def test_pictures_of_odd_data(capsys, rng):
+    X = rng.normal(size=(50, 2))
+    np.savetxt("t.csv", X * 1e-30, delimiter=",", header=r"$\foo$,b_{", comments="")
+    assert run(["fit", "t.csv", "-k", "2", "-o", "m.st", "--plot", "p.png"], capsys)[0] == 0
+    assert Path("p.png").stat().st_size > 1000

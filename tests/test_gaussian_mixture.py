@@ -567,3 +567,53 @@ def test_unavailable_backend_says_why(blobs, monkeypatch):
     gm = GaussianMixture(2, random_state=0).fit(blobs)
     assert gm.backend_ != "native"
     assert backends.available()["native"] == (False, "no such compiler")
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-20, 1e-8, 1e8, 1e300])
+def test_only_ratios_of_weights_matter(scale, blobs, rng, quiet):
+    w = rng.uniform(0.1, 2.0, len(blobs))
+    arguments = {"random_state": 0, "max_iter": 10, "tol": 0}
+    a = GaussianMixture(3, **arguments).fit(blobs, sample_weight=w)
+    b = GaussianMixture(3, **arguments).fit(blobs, sample_weight=w * scale)
+    for name in FITTED:
+        np.testing.assert_allclose(getattr(b, name), getattr(a, name), rtol=1e-9, atol=1e-12, err_msg=name)
+    assert b.score(blobs, sample_weight=w * scale) == pytest.approx(
+        a.score(blobs, sample_weight=w), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("init_params", ["kmeans", "random"])
+@pytest.mark.parametrize("backend", ["reference", "numba", "native"])
+@pytest.mark.parametrize("far", [1e18, 1e100, 1e300])
+def test_rows_of_weight_zero_do_not_exist(far, backend, init_params, require, blobs, quiet):
+    require(backend)
+    X = np.vstack([blobs, np.full((2, 3), far)])
+    w = np.r_[np.ones(len(blobs)), 0.0, 0.0]
+    arguments = {"random_state": 0, "max_iter": 5, "tol": 0, "backend": backend, "init_params": init_params}
+    a = GaussianMixture(3, **arguments).fit(X, sample_weight=w)
+    b = GaussianMixture(3, **arguments).fit(blobs, sample_weight=w[:-2])
+    for name in FITTED:
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_too_few_rows_of_positive_weight(blobs):
+    w = np.zeros(len(blobs))
+    w[:3] = 1.0
+    for init in ("kmeans", "random_from_data"):
+        with pytest.raises(
+            ValueError, match="only 3 rows have a positive weight, fewer than the 4 components"
+        ):
+            GaussianMixture(4, init_params=init).fit(blobs, sample_weight=w)
+
+
+def test_weights_that_overflow(blobs):
+    with pytest.raises(ValueError, match="sample_weight sums to infinity"):
+        GaussianMixture(2).fit(blobs, sample_weight=np.full(len(blobs), 1e307))
+
+
+def test_sampling_from_what_float32_keeps(rng):
+    """A covariance that is positive definite before it is rounded, and not after."""
+    z = rng.normal(size=(500, 1)) * 1e4
+    X = np.hstack([z, z + rng.normal(size=(500, 1)), rng.normal(size=(500, 1)) * 1e4]).astype(np.float32)
+    drawn, _ = GaussianMixture(1).fit(X).sample(4000)
+    np.testing.assert_allclose(np.std(drawn[:, 1] - drawn[:, 0]), np.std(X[:, 1] - X[:, 0]), rtol=0.1)

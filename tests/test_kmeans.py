@@ -151,3 +151,27 @@ def test_values_near_the_limits(blobs):
 def test_given_centres_and_n_init(blobs):
     with pytest.warns(RuntimeWarning, match="performing only one init"):
         KMeans(3, init=blobs[:3], n_init=4).fit(blobs)
+
+
+def test_rows_too_far_to_have_a_nearest_centre(blobs):
+    km = KMeans(2, random_state=0).fit(blobs)
+    with pytest.raises(ValueError, match="row 0 of X is so far from every centre"):
+        km.predict(np.full((1, 3), 1e200))
+
+
+def test_weights_of_any_scale_and_rows_of_none(blobs, rng):
+    w = rng.uniform(0.1, 2.0, len(blobs))
+    a = KMeans(3, random_state=0).fit(blobs, sample_weight=w)
+    b = KMeans(3, random_state=0).fit(blobs, sample_weight=w * 1e-200)
+    np.testing.assert_allclose(a.cluster_centers_, b.cluster_centers_, rtol=1e-12)
+    far = np.vstack([blobs, np.full((1, 3), 1e100)])
+    c = KMeans(3, random_state=0).fit(far, sample_weight=np.r_[w, 0.0])
+    np.testing.assert_allclose(a.cluster_centers_, c.cluster_centers_, rtol=1e-12)
+    # Empty clusters move to rows that count.
+    start = np.vstack([blobs[:2], np.full((2, 3), 500.0)])
+    d = KMeans(4, init=start).fit(far, sample_weight=np.r_[w, 0.0])
+    assert np.all(np.bincount(d.labels_[:-1], minlength=4) > 0)
+
+
+def test_exact_fits_have_no_negative_zero():
+    assert str(KMeans(2, random_state=0).fit([[0.0], [1.0]]).inertia_) == "0.0"

@@ -16,6 +16,8 @@ X = np.random.default_rng(1).normal(size=(rows, dims))
 X[: rows // 2] += 3.0
 # Everything is loaded and every thread has run before the count starts.
 def model(n):
+    if kind == "random":
+        return GaussianMixture(n, covariance_type="spherical", max_iter=2, random_state=0, init_params="random")
     if kind == "kmeans":
         return KMeans(n, max_iter=2, random_state=0)
     return GaussianMixture(n, covariance_type=kind, max_iter=2, random_state=0)
@@ -40,6 +42,8 @@ print(fitted, peak() - before)
         (1_000_000, 16, 16, "tied"),
         (1_000_000, 16, 16, "spherical"),
         (1_000_000, 8, 32, "kmeans"),
+        (20_000_000, 1, 2, "diag"),
+        (200_000, 2, 1000, "random"),
     ],
 )
 def test_fit_holds_x_and_64_mb(require, rows, dims, components, kind):

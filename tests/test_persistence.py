@@ -89,3 +89,65 @@ def test_the_file_is_plain_safetensors(blobs, tmp_path):
     assert header["format"] == 1
     assert header["class"] == "GaussianMixture"
     assert header["fitted"]["n_iter_"] == gm.n_iter_
+
+
+@pytest.fixture
+def edited(blobs, tmp_path):
+    """A function that saves a model, edits its header and tensors, and loads it."""
+    from safetensors.numpy import save_file
+
+    def edit(change, model=None):
+        mixtura.save(model or GaussianMixture(2, random_state=0).fit(blobs), tmp_path / "m")
+        with safe_open(tmp_path / "m", framework="numpy") as file:
+            header = json.loads(file.metadata()["mixtura"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        change(header, tensors)
+        save_file(tensors, tmp_path / "edited", {"mixtura": json.dumps(header)})
+        return mixtura.load(tmp_path / "edited")
+
+    assert edit(lambda h, t: None).means_.shape == (2, 3)
+    return edit
+
+
+EDITS = {
+    "type": lambda h, t: h["parameters"].update(covariance_type="foo"),
+    "other type": lambda h, t: h["parameters"].update(covariance_type="diag"),
+    "threads": lambda h, t: h["parameters"].update(n_threads=-5),
+    "components": lambda h, t: h["parameters"].update(n_components=3),
+    "unknown parameter": lambda h, t: h["parameters"].update(colour="red"),
+    "no version": lambda h, t: h.pop("version"),
+    "format": lambda h, t: h.update(format=True),
+    "names": lambda h, t: h.update(feature_names=["a"]),
+    "nan": lambda h, t: t["fitted.means_"].__setitem__((0, 0), np.nan),
+    "weights": lambda h, t: t.update({"fitted.weights_": np.array([2.5, 2.5])}),
+    "shape": lambda h, t: t.update({"fitted.covariances_": np.zeros((2, 3, 4))}),
+    "no rows": lambda h, t: t.update({"fitted.means_": np.zeros((0, 3))}),
+    "integers": lambda h, t: t.update({"fitted.means_": np.zeros((2, 3), dtype=np.int64)}),
+    "attribute": lambda h, t: h["fitted"].update(predict=1),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edited_files_are_refused(name, edited):
+    with pytest.raises(ValueError, match="edited"):
+        edited(EDITS[name])
+
+
+def test_labels_that_name_no_cluster_are_refused(edited, blobs):
+    km = KMeans(2, random_state=0).fit(blobs)
+    with pytest.raises(ValueError, match="labels_ names clusters that do not exist"):
+        edited(lambda h, t: t["fitted.labels_"].__setitem__(0, 2**27), km)
+
+
+def test_parameters_changed_since_the_fit_are_not_saved(blobs, tmp_path):
+    gm = GaussianMixture(2, random_state=0).fit(blobs).set_params(covariance_type="diag")
+    with pytest.raises(ValueError, match="covariances_ is float64"):
+        mixtura.save(gm, tmp_path / "m")
+
+
+def test_permissions_of_a_replaced_file_stay(blobs, tmp_path):
+    path = tmp_path / "m"
+    path.write_text("old")
+    path.chmod(0o640)
+    mixtura.save(GaussianMixture(2, random_state=0).fit(blobs), path)
+    assert path.stat().st_mode & 0o777 == 0o640

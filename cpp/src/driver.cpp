@@ -45,7 +45,8 @@ const Kernels* find(const std::string& name) {
 
 std::atomic<const Kernels*>& chosen() {
   static std::atomic<const Kernels*> current{[] {
-    if (const char* name = std::getenv("MIXTURA_INSTRUCTION_SET")) return find(name);
+    const char* name = std::getenv("MIXTURA_INSTRUCTION_SET");
+    if (name && *name) return find(name);
     const auto sets = supported();
     if (sets.empty()) throw std::runtime_error("this processor is older than x86-64-v2");
     return sets.front();
@@ -162,7 +163,7 @@ void run_pass(Pass pass, int threads, double* total) {
   Buffer packed = aligned_buffer(pass.resp ? 0 : kernels.packed_size(pass.quadratics));
   if (!pass.resp) kernels.pack(pass, packed.get());
 
-  const int limit = threads > 0 ? threads : thread_limit();
+  const int limit = std::min(threads > 0 ? threads : thread_limit(), 1024);
   const int workers = static_cast<int>(std::min<int64_t>(limit, chunks));
   std::atomic<int64_t> next{0};
   OrderedSum sum(total, size, static_cast<size_t>(workers));

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells of a wrong command in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_fail(f"{message} (see {self.prog} --help)"))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mixtura", description="Mixture models at the speed of the machine.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -119,17 +127,29 @@ def _columns(text: str | None) -> list[str] | None:
     return None if text is None else [c.strip() for c in text.split(",") if c.strip()]
 
 
-def _check_output(path: str | None, *endings: str) -> None:
-    """Refuse, before any work, a place that cannot be written to."""
+def _check_output(path: str | None, *endings: str, beside: Sequence[str | None] = ()) -> None:
+    """Refuse, before any work, a place that cannot be written to, or that holds one of the other files."""
+    from mixtura.files import partial_name
+
     if path is None:
         return
     if endings and not path.lower().endswith(endings):
-        raise UsageError(f"{path}: write to a file that ends in {' or '.join(endings)}")
-    folder = os.path.dirname(path) or "."
+        raise UsageError(f"{path!r}: write to a file that ends in {' or '.join(endings)}")
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise UsageError(f"{path}: there is no directory {folder}")
-    if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
-        raise UsageError(f"{path} cannot be written")
+    if (
+        not path
+        or os.path.isdir(target)
+        or not os.access(target if os.path.exists(target) else folder, os.W_OK)
+    ):
+        raise UsageError(f"{path!r} cannot be written")
+    if len(os.path.basename(partial_name(target)).encode()) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise UsageError(f"{path}: the name is too long")
+    for other in beside:
+        if other is not None and os.path.realpath(other) == target:
+            raise UsageError(f"{path} is named twice: writing it would overwrite the other")
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -137,16 +157,18 @@ def _fit(options: argparse.Namespace) -> None:
     from mixtura.data import read_table
     from mixtura.estimators.validation import check_finite, check_weights
 
-    _check_output(options.output)
-    _check_output(options.plot, ".png", ".pdf", ".svg")
+    _check_output(options.output, beside=[options.data, options.plot])
+    _check_output(options.plot, ".png", ".pdf", ".svg", beside=[options.data])
     if options.plot:
         try:
             import matplotlib  # noqa: F401
         except ImportError as error:
             raise ImportError("--plot needs matplotlib: pip install 'mixtura[plot]'") from error
-    table = read_table(options.data, _columns(options.columns), [options.weights] if options.weights else [])
+    table = read_table(
+        options.data, _columns(options.columns), [] if options.weights is None else [options.weights]
+    )
     check_finite(table.X, table.names)
-    weights = check_weights(table.extra[options.weights], table.X) if options.weights else None
+    weights = None if options.weights is None else check_weights(table.extra[options.weights], table.X)
     model = GaussianMixture(
         options.components,
         covariance_type=options.covariance,
@@ -164,21 +186,20 @@ def _fit(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - began
     model.set_params(verbose=0)
     rows = len(table.X)
-    if options.plot:
-        from mixtura.plotting import save_picture
-
-        save_picture(model, table.X, options.plot, table.names)
-    # Only now: a model that knows names would warn of the nameless array it is drawn from.
     model.feature_names_in_ = np.array(table.names, dtype=object)
     result = {
         **_facts(model),
         "rows": rows,
-        "log_likelihood": model.lower_bound_ * (rows if weights is None else float(weights.sum())),
+        "log_likelihood": _finite(model.lower_bound_ * (rows if weights is None else float(weights.sum()))),
         "seconds": seconds,
         "rows_per_second_and_iteration": rows * max(model.n_iter_, 1) / seconds,
     }
     if options.output:
         save(model, options.output)
+    if options.plot:
+        from mixtura.plotting import save_picture
+
+        save_picture(model, table.X, options.plot)
     if options.json:
         print(json.dumps(result))
         return
@@ -188,6 +209,11 @@ def _fit(options: argparse.Namespace) -> None:
     for path in (options.output, options.plot):
         if path:
             print(f"wrote {path}")
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON has it: a fit without iterations has no likelihood."""
+    return value if math.isfinite(value) else None
 
 
 def _facts(model: Any) -> dict[str, Any]:
@@ -200,7 +226,7 @@ def _facts(model: Any) -> dict[str, Any]:
         "weights": model.weights_.tolist(),
         "means": model.means_.tolist(),
         "covariances": model.covariances_.tolist(),
-        "log_likelihood_per_row": model.lower_bound_,
+        "log_likelihood_per_row": _finite(model.lower_bound_),
         "parameters": model._n_parameters(),
         "iterations": model.n_iter_,
         "converged": model.converged_,
@@ -213,7 +239,7 @@ def _predict(options: argparse.Namespace) -> None:
     from mixtura.data import read_table
     from mixtura.estimators.validation import check_finite
 
-    _check_output(options.output, ".csv", ".parquet", ".npy")
+    _check_output(options.output, ".csv", ".parquet", ".npy", beside=[options.data, options.model])
     model = load(options.model)
     if options.proba and not hasattr(model, "predict_proba"):
         raise UsageError(f"{options.model} holds a {type(model).__name__}, which has no probabilities")
@@ -234,27 +260,31 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _write(path: str, names: list[str], values: list[Any]) -> None:
-    """Columns to a file, which appears whole or not at all."""
-    partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.partial")
-    try:
-        if path.lower().endswith(".npy"):
-            with open(partial, "wb") as file:
-                np.save(file, values[0] if len(values) == 1 else np.column_stack(values))
-        else:
-            try:
-                import pyarrow
-                from pyarrow import csv, parquet
-            except ImportError as error:
-                raise ImportError(f"writing {path} needs pyarrow: pip install 'mixtura[io]'") from error
-            table = pyarrow.table(dict(zip(names, values, strict=True)))
+    """Columns to a file."""
+    from mixtura.files import write_whole
+
+    if path.lower().endswith(".npy"):
+        array = values[0] if len(values) == 1 else np.column_stack(values)
+
+        def write(name: str) -> None:
+            with open(name, "wb") as file:
+                np.save(file, array)
+
+    else:
+        try:
+            import pyarrow
+            from pyarrow import csv, parquet
+        except ImportError as error:
+            raise ImportError(f"writing {path} needs pyarrow: pip install 'mixtura[io]'") from error
+        table = pyarrow.table(dict(zip(names, values, strict=True)))
+
+        def write(name: str) -> None:
             if path.lower().endswith(".csv"):
-                csv.write_csv(table, partial, csv.WriteOptions(quoting_style="none"))
+                csv.write_csv(table, name, csv.WriteOptions(quoting_style="none"))
             else:
-                parquet.write_table(table, partial)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
+                parquet.write_table(table, name)
+
+    write_whole(path, write)
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
 from mixtura.lloyd import blocks, lloyd, seed
@@ -31,7 +32,7 @@ def sample(table: Table, components: int, rng: np.random.RandomState) -> Table:
     candidates = len(table) if weights is None else int(np.count_nonzero(weights))
     if candidates <= size:
         return table
-    drawn = rng.choice(candidates, size, replace=False)
+    drawn = sample_without_replacement(candidates, size, random_state=rng)  # holds no more than it draws
     return table.take(np.sort(drawn if weights is None else np.flatnonzero(weights)[drawn]))
 
 
@@ -61,6 +62,14 @@ def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.rand
     return _assigned(table, clustering.centers.means, kind, floor)
 
 
+def random_rows(table: Table, components: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+    """Indices of K different rows, (K,), drawn by weight."""
+    weights = table.sample_weight
+    if weights is None:
+        return np.asarray(sample_without_replacement(len(table), components, random_state=rng))
+    return np.asarray(rng.choice(len(table), components, replace=False, p=weights / weights.sum()))
+
+
 def _single_rows(table: Table, indices: NDArray[np.intp], kind: Kind) -> Moments:
     """Component k has row indices[k] for its only one."""
     X = np.asarray(table.rows.X[indices], dtype=np.float64)
@@ -81,15 +90,13 @@ def random_from_data(
     table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState
 ) -> Moments:
     """Each component starts from one row, drawn by weight."""
-    weights = table.sample_weight
-    share = None if weights is None else weights / weights.sum()
-    return _single_rows(table, rng.choice(len(table), components, replace=False, p=share), kind)
+    return _single_rows(table, random_rows(table, components, rng), kind)
 
 
 def random(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
     """Responsibilities are drawn uniformly and normalised."""
     total = Moments.zero(kind, components, table.pivot)
-    for cut in blocks(len(table)):
+    for cut in blocks(len(table), max((1 << 20) // components, 1)):
         resp = rng.uniform(size=(cut.stop - cut.start, components))
         resp /= resp.sum(axis=1)[:, None]
         weights = None if table.sample_weight is None else table.sample_weight[cut]

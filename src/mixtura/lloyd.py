@@ -46,6 +46,12 @@ def nearest(table: Table, centers: Centers) -> tuple[NDArray[np.int32], Float]:
         )
         labels[cut] = joint.argmax(axis=1)
         distances[cut] = -2.0 * np.take_along_axis(joint, labels[cut, None].astype(np.intp), axis=1)[:, 0]
+    far = np.flatnonzero(~np.isfinite(distances))
+    if len(far):
+        raise ValueError(
+            f"row {far[0]} of X is so far from every centre that its squared distance cannot be represented "
+            f"({len(far)} such rows). Scale the input data, or remove such rows."
+        )
     return labels, distances
 
 
@@ -57,6 +63,9 @@ def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[n
     through the rows in an order of their values, so the rows that are chosen do not depend on the order of
     the table, nor on whether a row of weight 2 stands there twice.
     """
+    if table.sample_weight is not None and not table.sample_weight.all():
+        counted = np.flatnonzero(table.sample_weight)  # the others may lie beyond the range of a square
+        return counted[seed(table.take(counted), n_clusters, rng)]
     X = table.rows.X
     order = _order(X)
     weight = np.ones(len(X)) if table.sample_weight is None else table.sample_weight
@@ -155,7 +164,7 @@ def lloyd(
         report=report,
     )
     final = expect(fit.parameters)
-    return Clustering(fit.parameters, -2.0 * final.log_likelihood, fit.n_iter)
+    return Clustering(fit.parameters, 0.0 - 2.0 * final.log_likelihood, fit.n_iter)  # not -0.0
 
 
 def _recentre(table: Table, centers: Centers, moments: Moments) -> Centers:
@@ -163,13 +172,16 @@ def _recentre(table: Table, centers: Centers, moments: Moments) -> Centers:
     mass, first = moments.mass, moments.first
     empty = np.flatnonzero(mass <= 0.0)
     if len(empty):
-        labels, distances = nearest(table, centers)
+        # Only rows that count: one of weight 0 would leave the cluster as empty as it was.
+        counted = np.flatnonzero(np.ones(len(table)) if table.sample_weight is None else table.sample_weight)
+        some = table.take(counted)
+        labels, distances = nearest(some, centers)
         if distances.max() > 0.0:
             mass, first = mass.copy(), first.copy()
             far = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
             for k, i in zip(empty, far, strict=True):
-                weight = 1.0 if table.sample_weight is None else table.sample_weight[i]
-                moved = weight * (np.asarray(table.rows.X[i], dtype=np.float64) - moments.pivot)
+                weight = 1.0 if some.sample_weight is None else some.sample_weight[i]
+                moved = weight * (np.asarray(some.rows.X[i], dtype=np.float64) - moments.pivot)
                 first[labels[i]] -= moved
                 first[k] = moved
                 mass[labels[i]] -= weight

@@ -36,7 +36,10 @@ class Table:
     def of(cls, backend: Backend, X: NDArray[np.floating], sample_weight: Float | None = None) -> Table:
         """Place an array (N, D)."""
         step = max(1, len(X) // _PIVOT_ROWS)
-        sample = np.asarray(X[::step])
+        if sample_weight is None or sample_weight.all():
+            sample = np.asarray(X[::step])
+        else:
+            sample = np.asarray(X[np.flatnonzero(sample_weight)[::step]])
         with np.errstate(over="ignore", invalid="ignore"):
             pivot = sample.mean(axis=0, dtype=np.float64)
         # A sum may overflow, and the mean of equal numbers need not be that number: then nothing would cancel.

@@ -8,17 +8,19 @@ Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixt
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as serialize
 
 from mixtura._version import __version__
 from mixtura.estimators import GaussianMixture, KMeans
+from mixtura.files import write_whole
 
 FORMAT = 1
 
@@ -82,6 +84,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     if _CLASSES.get(name) is not type(model):
         raise TypeError(f"cannot save a {name}; mixtura saves {', '.join(_CLASSES)}")
     check_is_fitted(model)
+    model._check_state()  # parameters may have been set since the fit
     tensors = {f"fitted.{a}": np.ascontiguousarray(getattr(model, a)) for a in _ARRAYS[name]}
     parameters: dict[str, Any] = {}
     for key, value in model.get_params(deep=False).items():
@@ -107,18 +110,16 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     }
     if hasattr(model, "feature_names_in_"):
         header["feature_names"] = [str(n) for n in model.feature_names_in_]
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(serialize(tensors, {"mixtura": json.dumps(header)}))
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    data = serialize(tensors, {"mixtura": json.dumps(header, allow_nan=False)})
+    write_whole(path, lambda name: Path(name).write_bytes(data))
 
 
 def _plain(value: Any) -> Any:
+    """A value as JSON knows it; minus infinity, the bound of a fit without iterations, becomes null."""
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
@@ -143,19 +144,19 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]
         with safe_open(name, framework="numpy") as file:
             text = (file.metadata() or {}).get("mixtura")
             tensors = {key: file.get_tensor(key) for key in file.keys()} if text else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # whatever a damaged file makes its reader raise
         raise ModelFileError(f"{name} is not a model file, or is cut short ({error})") from error
     if text is None:
         raise ModelFileError(f"{name} is a safetensors file, but not one that mixtura wrote")
     try:
         header = json.loads(text)
-        version = header["format"]
-    except (ValueError, TypeError, KeyError) as error:
+        version, writer = header["format"], str(header["version"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelFileError(f"{name} has a damaged header") from error
-    if version != FORMAT:
+    if type(version) is not int or version != FORMAT:
         raise ModelFileError(
             f"{name} has format {version!r}, this mixtura reads format {FORMAT}: "
-            f"it was written by mixtura {header.get('version')}"
+            f"it was written by mixtura {writer}"
         )
     return header, tensors
 
@@ -199,17 +200,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         for attribute, value in header["fitted"].items():
             if attribute not in _VALUES[name]:
                 raise ModelFileError(f"{os.fspath(path)} has an unknown attribute {attribute!r}")
-            setattr(model, attribute, value)
+            setattr(model, attribute, -math.inf if attribute == "lower_bound_" and value is None else value)
         if "feature_names" in header:
-            model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
-        _check(model, name)
-    except (KeyError, TypeError, AttributeError) as error:
+            names = [str(n) for n in header["feature_names"]]
+            if len(names) != model.n_features_in_:
+                raise ValueError(f"{len(names)} names for {model.n_features_in_} columns")
+            model.feature_names_in_ = np.array(names, dtype=object)
+        model._check_state()
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelFileError(f"{os.fspath(path)} is not a whole {name} model: {error}") from error
     return model
-
-
-def _check(model: Any, name: str) -> None:
-    """Shapes that belong together."""
-    main = getattr(model, _ARRAYS[name][1 if name == "GaussianMixture" else 0])
-    if main.ndim != 2 or main.shape[1] != model.n_features_in_:
-        raise ModelFileError(f"its arrays do not fit together: means are {main.shape}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,7 +128,9 @@ class _Picture:
         self.covariances = COVARIANCES[estimator.covariance_type].dense(
             np.asarray(estimator.covariances_, dtype=np.float64), K, D
         )
-        self.labels = estimator.predict(X)
+        nameless = copy.copy(estimator)  # X has no column names here, and scikit-learn would warn of that
+        nameless.__dict__.pop("feature_names_in_", None)
+        self.labels = nameless.predict(X)
         palette = mpl.colormaps["tab10" if K <= 10 else "turbo"]
         self.colors = [palette(k if K <= 10 else k / (K - 1)) for k in range(K)]
 
@@ -153,7 +156,8 @@ class _Picture:
         for k, color in enumerate(self.colors):
             ax.plot(x, parts[:, k], color=color, lw=1.0)
         ax.plot(x, parts.sum(axis=1), color="0.15", lw=1.5)
-        ax.set(xlim=(x[0], x[-1]), xlabel=self.names[column], ylabel="density")
+        ax.set(xlim=(x[0], x[-1]), ylabel="density")
+        ax.set_xlabel(self.names[column], parse_math=False)
 
     def pair(self, ax: Axes, i: int, j: int) -> None:
         """Two columns: contours of their density, rows, ellipses, means."""
@@ -194,6 +198,8 @@ class _Picture:
             values, vectors = np.linalg.eigh(covariance)
             angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
             for sigma in _SIGMAS:
+                if sigma * np.sqrt(values[1]) > 100.0 * max(x1 - x0, y1 - y0):
+                    continue  # no part of it is in sight, and drawing it would take minutes
                 ax.add_patch(
                     Ellipse(
                         (mean[0], mean[1]),
@@ -206,7 +212,9 @@ class _Picture:
                     )
                 )
             ax.plot(*mean, marker="+", ms=9, mew=2, color="black")
-        ax.set(xlim=(x0, x1), ylim=(y0, y1), xlabel=self.names[i], ylabel=self.names[j])
+        ax.set(xlim=(x0, x1), ylim=(y0, y1))
+        ax.set_xlabel(self.names[i], parse_math=False)
+        ax.set_ylabel(self.names[j], parse_math=False)
 
     def _pair(self, i: int, j: int) -> Any:
         return self.covariances[:, [i, j]][:, :, [i, j]]

@@ -185,6 +185,7 @@ class Moments:
         if sample_weight is not None:
             r = r * np.asarray(sample_weight, dtype=np.float64)[:, None]
         z = X - p
+        z[~r.any(axis=1)] = 0.0  # a row that does not count may be far beyond the range of its square
         zero = cls.zero(kind, r.shape[1], p)
         second = zero.second
         if kind == "full":

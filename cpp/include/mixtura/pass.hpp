@@ -68,6 +68,13 @@ inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t str
   }
 }
 
+// A row of weight 0 is read as the pivot: whatever it holds, no infinity of its squares meets that 0.
+inline void skip_weightless(const double* weight, int64_t dims, int64_t n, int64_t stride, double* x) {
+  for (int64_t i = 0; i < n; ++i)
+    if (weight[i] == 0.0)
+      for (int64_t d = 0; d < dims; ++d) x[d * stride + i] = 0.0;
+}
+
 inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end, double* total,
                 double* memory) {
   Workspace w;
@@ -81,6 +88,7 @@ inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end,
     pack_rows(p.rows, p.pivot, b, n, padded, stride, w.x);
     for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
     for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
+    if (p.sample_weight) skip_weightless(w.weight, dims, n, stride, w.x);
     if (p.resp) {
       for (int64_t k = 0; k < components; ++k) {
         const double* in = p.resp + b * components + k;

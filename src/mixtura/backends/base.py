@@ -112,6 +112,7 @@ class Backend(ABC):
         pivot : ndarray of shape (D,)
             The point to measure the moments from: near the rows.
         sample_weight : ndarray of shape (N,), default: ones
+            A row of weight 0 is not looked at, whatever it holds.
         hard : bool, default=False
             Give all of a row to its most likely component (the first of equals), and count its joint
             log-density in the log-likelihood: the limit that makes EM k-means.
@@ -120,7 +121,10 @@ class Backend(ABC):
         for start in range(0, len(rows), _BLOCK):
             stop = min(start + _BLOCK, len(rows))
             block = rows.block(start, stop)
-            weights = None if sample_weight is None else sample_weight[start:stop]
+            weights = None
+            if sample_weight is not None:
+                weights = sample_weight[start:stop]
+                block = Rows(np.where(weights[:, None] != 0.0, block.X, pivot))
             prior = log_weights if log_weights.ndim == 1 else log_weights[start:stop]
             joint = self.log_joint(block, quadratics, prior)
             resp, density = normalize(joint, hard)

@@ -27,7 +27,7 @@ class NativeBackend(Backend):
 
     @property
     def _threads(self) -> int:
-        return 0 if self.n_threads is None else self.n_threads
+        return 0 if self.n_threads is None else min(self.n_threads, 1 << 16)  # fits a C int
 
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""

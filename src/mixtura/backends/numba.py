@@ -40,6 +40,15 @@ def _pack_rows(X: Any, pivot: Any, start: int, n: int, x: Any) -> None:
 
 
 @_jit
+def _skip_weightless(weights: Any, start: int, n: int, x: Any) -> None:
+    """Rows of weight 0 are read as the pivot, whatever they hold."""
+    for i in range(n):
+        if weights[start + i] == 0.0:
+            for d in range(x.shape[0]):
+                x[d, i] = 0.0
+
+
+@_jit
 def _evaluate_triangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -> None:
     """q[i] += |F x_i - b|^2 for a lower triangle: D (D + 1) / 2 multiply-adds a row."""
     D = len(bias)
@@ -236,6 +245,7 @@ def _expect_chunk(
     for at in range(start, stop, _BLOCK):
         n = min(_BLOCK, stop - at)
         _pack_rows(X, pivot, at, n, x)
+        _skip_weightless(weights, at, n, x)
         _evaluate(form, offsets, means, factors, bias, x, n, y, joint)
         if len(prior) > 1:
             for k in range(K):
@@ -302,6 +312,7 @@ def _accumulate_chunk(
     for at in range(start, stop, _BLOCK):
         n = min(_BLOCK, stop - at)
         _pack_rows(X, pivot, at, n, x)
+        _skip_weightless(weights, at, n, x)
         for i in range(n):
             share[i] = weights[at + i]
             for k in range(K):

@@ -99,12 +99,21 @@ class Covariance(ABC):
         """Log |U_k|, (K,)."""
 
     @abstractmethod
+    def color(self, noise: Float, cholesky: Float, k: int) -> Float:
+        """White noise (n, D) with the covariance of component k: ``noise U_k^-1``."""
+
+    @abstractmethod
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         """The covariances as (K, D, D)."""
 
     @abstractmethod
     def check_precisions(self, precisions: Float) -> None:
         """Raise ValueError if precisions of the right shape are not positive definite."""
+
+
+def _solve_right(rows: Float, upper: Float) -> Float:
+    """``rows upper^-1``."""
+    return np.asarray(linalg.solve_triangular(upper, rows.T, trans="T", check_finite=False).T)
 
 
 def _check_matrix(precision: Float, name: str) -> None:
@@ -151,6 +160,9 @@ class Full(Covariance):
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
         return np.asarray(np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1))
 
+    def color(self, noise: Float, cholesky: Float, k: int) -> Float:
+        return _solve_right(noise, cholesky[k])
+
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         return covariances
 
@@ -196,6 +208,9 @@ class Tied(Covariance):
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
         return np.full(components, np.log(np.diagonal(cholesky)).sum())
 
+    def color(self, noise: Float, cholesky: Float, k: int) -> Float:
+        return _solve_right(noise, cholesky)
+
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         return np.broadcast_to(covariances, (components, dims, dims))
 
@@ -226,6 +241,9 @@ class _Elementwise(Covariance):
 
     def factors(self, cholesky: Float) -> Float:
         return cholesky
+
+    def color(self, noise: Float, cholesky: Float, k: int) -> Float:
+        return np.asarray(noise / cholesky[k])
 
     def check_precisions(self, precisions: Float) -> None:
         if np.any(precisions <= 0.0):
@@ -335,11 +353,10 @@ class Gaussians:
 
     def sample(self, counts: NDArray[Any], rng: np.random.RandomState) -> Float:
         """Draw counts[k] rows of each component, (sum counts, D), component by component."""
-        K, D = self.means.shape
-        dense = self.covariance.dense(self.covariances, K, D)
+        D = self.means.shape[1]
         return np.vstack(
             [
-                mean + rng.standard_normal((int(n), D)) @ np.linalg.cholesky(c).T
-                for mean, c, n in zip(self.means, dense, counts, strict=True)
+                mean + self.covariance.color(rng.standard_normal((int(n), D)), self.precisions_cholesky, k)
+                for k, (mean, n) in enumerate(zip(self.means, counts, strict=True))
             ]
         )

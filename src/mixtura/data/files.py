@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,8 +73,10 @@ def read_table(
     array([1., 3., 5.])
     """
     name = os.fspath(path)
-    if Path(name).is_dir():
-        raise TableError(f"{name} is a directory, not a table")
+    if os.path.exists(name) and not os.path.isfile(name):
+        raise TableError(
+            f"{name} is {'a directory' if os.path.isdir(name) else 'not a regular file'}, not a table"
+        )
     with open(name, "rb") as file:
         empty = not file.read(1)
     if empty:
@@ -91,9 +93,11 @@ def read_table(
     missing = [c for c in (*(columns or ()), *extra) if c not in names]
     if missing:
         raise TableError(f"{name} has no column {missing[0]!r}; its columns are {_list(names)}")
-    duplicate = {c for c in columns or () if list(columns or ()).count(c) > 1}
-    if duplicate:
-        raise TableError(f"column {duplicate.pop()!r} is asked for twice")
+    for c in (*(columns or names), *extra):
+        if names.count(c) > 1:
+            raise TableError(f"{name} has {names.count(c)} columns named {c!r}; give them different names")
+        if columns is not None and list(columns).count(c) > 1:
+            raise TableError(f"column {c!r} is asked for twice")
     chosen = list(columns) if columns is not None else [n for n in names if n not in extra]
     if not chosen:
         raise TableError(f"{name} has no columns left to use")
@@ -130,11 +134,14 @@ def _numbers(path: str, name: str, column: Any) -> NDArray[np.floating]:
         if pa.types.is_null(t):
             array, kind = np.full(len(column), np.nan), "f"
         elif not numeric:
+            hint = next((f"; the cells look separated by {c!r}" for c in ";\t|" if c in name), "")
             raise TableError(
-                f"{path}: column {name!r} is not numeric ({t}); choose others with columns, or encode it"
+                f"{path}: column {name!r} is not numeric ({t}); choose others with columns, or encode it{hint}"
             )
         else:
-            wide = column if t == pa.float32() else column.cast(pa.float64())
+            wide = (
+                column if t == pa.float32() else column.cast(pa.float64(), safe=False)
+            )  # rounds integers above 2^53
             array, kind = wide.to_numpy(), "f"
     if kind not in "fiub":
         raise TableError(f"{path}: column {name!r} is not numeric ({column.dtype})")
@@ -144,8 +151,8 @@ def _numbers(path: str, name: str, column: Any) -> NDArray[np.floating]:
 def _read_npy(name: str) -> tuple[list[str], Any]:
     try:
         array = np.load(name, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise TableError(f"{name} is not a .npy file, or is cut short ({error})") from error
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        raise TableError(f"{name} is not a .npy file of numbers, or is cut short") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2:
         shape = getattr(array, "shape", None)
         raise TableError(f"{name} holds an array of shape {shape}; a table has two dimensions")
@@ -164,21 +171,21 @@ def _pyarrow(name: str) -> Any:
 
 
 def _read_parquet(name: str, columns: Sequence[str] | None, extra: Sequence[str]) -> tuple[list[str], Any]:
-    pa = _pyarrow(name)
+    _pyarrow(name)
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(name) as file:
-            names = file.schema_arrow.names
-            wanted = None if columns is None else [c for c in (*columns, *extra) if c in names]
-            table = file.read(columns=wanted)
-    except (pa.ArrowInvalid, OSError) as error:
+            names = list(file.schema_arrow.names)
+            wanted = [c for c in (names if columns is None else (*columns, *extra)) if names.count(c) == 1]
+            table = file.read(columns=list(dict.fromkeys(wanted)))
+    except Exception as error:
         raise TableError(f"{name} is not a Parquet file, or is damaged ({_first_line(error)})") from error
-    return list(names), lambda column: table.column(column)
+    return names, lambda column: table.column(column)
 
 
 def _read_csv(name: str) -> tuple[list[str], Any]:
-    pa = _pyarrow(name)
+    _pyarrow(name)
     from pyarrow import csv
 
     parse = csv.ParseOptions(delimiter="\t" if ".tsv" in name.lower() else ",")
@@ -190,25 +197,35 @@ def _read_csv(name: str) -> tuple[list[str], Any]:
             parse_options=parse,
             convert_options=csv.ConvertOptions(strings_can_be_null=True),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
+    except Exception as error:
         raise TableError(f"{name} is not a readable CSV file ({_first_line(error)})") from error
-    names = [str(n) for n in table.column_names] if header else [f"x{j}" for j in range(table.num_columns)]
+    names = (
+        [str(n).strip() for n in table.column_names]
+        if header
+        else [f"x{j}" for j in range(table.num_columns)]
+    )
     return names, lambda column: table.column(names.index(column))
 
 
-def _has_header(name: str, delimiter: str) -> bool:
-    """Whether the first line has something that is not a number."""
-    import gzip
+# What a cell without a value may say, beside nothing.
+_MISSING = {"", "na", "n/a", "#n/a", "null", "none", "nan", "-nan"}
 
+
+def _has_header(name: str, delimiter: str) -> bool:
+    """Whether the first line that is not empty has something that is neither a number nor a missing one."""
     opener: Any = gzip.open if name.lower().endswith(".gz") else open
     with opener(name, "rt", encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-    for cell in first.strip().split(delimiter):
-        try:
-            float(cell.strip().strip('"'))
-        except ValueError:
-            return True
-    return False
+        first = next((line for line in file if line.strip()), "")
+    cells = [cell.strip().strip('"').strip().lower() for cell in first.strip("\r\n").split(delimiter)]
+    return not any(map(_is_number, cells)) or not all(c in _MISSING or _is_number(c) for c in cells)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _first_line(error: BaseException) -> str:

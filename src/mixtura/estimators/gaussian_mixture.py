@@ -19,7 +19,7 @@ from mixtura import backends, em
 from mixtura.backends.base import normalize
 from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
-from mixtura.estimators.validation import check_rows, check_weights
+from mixtura.estimators.validation import check_fit, check_rows, check_weights
 from mixtura.gates.constant import ConstantGate
 from mixtura.initialize import INITIALIZERS
 from mixtura.lloyd import blocks
@@ -229,6 +229,10 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
                 f"but got n_components = {self.n_components}, n_samples = {X.shape[0]}"
             )
         weights = check_weights(sample_weight, X)
+        check_fit(X, weights, self.n_components)
+        if weights is not None:
+            # Only their ratios matter; a mean of 1 keeps them clear of what is added to empty components.
+            weights = weights * (np.count_nonzero(weights) / weights.sum())
         given = self._check_given(X.shape[1])
 
         warm = self.warm_start and hasattr(self, "converged_")
@@ -377,6 +381,25 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
             "backend_": backend,
         }
 
+    def _check_state(self) -> None:
+        """Raise ValueError unless parameters and fitted attributes belong together."""
+        self._validate_params()
+        K, D = np.shape(self.means_)
+        shape = COVARIANCES[self.covariance_type].shape(K, D)
+        for name, wanted in (
+            ("weights_", (K,)),
+            ("means_", (self.n_components, self.n_features_in_)),
+            ("covariances_", shape),
+            ("precisions_", shape),
+            ("precisions_cholesky_", shape),
+        ):
+            value = getattr(self, name)
+            if value.shape != wanted or value.dtype not in (np.float32, np.float64):
+                raise ValueError(f"{name} is {value.dtype} {value.shape}, not floating-point {wanted}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} is not finite")
+        _check_proportions(self.weights_)
+
     # -------------------------------------------------------------- predict
 
     def _parameters(self) -> GaussianMixtureParameters:
@@ -477,9 +500,9 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
         """
         log_likelihood = self.score_samples(X)
         weights = check_weights(sample_weight, log_likelihood)
-        return float(
-            log_likelihood.mean() if weights is None else np.average(log_likelihood, weights=weights)
-        )
+        if weights is None:
+            return float(log_likelihood.mean())
+        return float(np.average(log_likelihood, weights=weights / weights.max()))
 
     def sample(
         self, n_samples: int = 1, random_state: Any = None

@@ -24,8 +24,8 @@ from sklearn.utils.validation import check_is_fitted
 from mixtura import backends, em
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
-from mixtura.estimators.validation import check_rows, check_weights
-from mixtura.initialize import column_variance, sample, seed_rows
+from mixtura.estimators.validation import check_fit, check_rows, check_weights
+from mixtura.initialize import column_variance, random_rows, sample, seed_rows
 from mixtura.lloyd import Clustering, lloyd, nearest, squared_distances
 from mixtura.mixture import Table
 from mixtura.progress import progress
@@ -153,12 +153,11 @@ class KMeans(
         if X.shape[0] < self.n_clusters:
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
         weights = check_weights(sample_weight, X)
+        check_fit(X, weights, self.n_clusters)
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
         n_init = self._runs()
         variance = column_variance(table)
-        if not np.isfinite(variance):
-            raise em.NotFiniteError
         told = progress(self.verbose, 10, len(table), self.max_iter, n_init)
         tasks = Tasks(self, X, weights, n_init, self.max_iter)
         best: Clustering | None = None
@@ -222,10 +221,7 @@ class KMeans(
         if isinstance(self.init, str) and self.init == "k-means++":
             return seed_rows(sample(table, self.n_clusters, rng), self.n_clusters, rng)
         if isinstance(self.init, str):
-            weights = table.sample_weight
-            share = None if weights is None else weights / weights.sum()
-            chosen = rng.choice(len(X), self.n_clusters, replace=False, p=share)
-            return np.asarray(X[chosen], dtype=np.float64)
+            return np.asarray(X[random_rows(table, self.n_clusters, rng)], dtype=np.float64)
         centers = self.init(X, self.n_clusters, random_state=rng) if callable(self.init) else self.init
         centers = check_array(centers, dtype=np.float64, copy=True)
         for given, wanted, what in (
@@ -237,6 +233,22 @@ class KMeans(
                     f"The shape of the initial centers {centers.shape} does not match the number of {what} {wanted}."
                 )
         return np.asarray(centers)
+
+    def _check_state(self) -> None:
+        """Raise ValueError unless parameters and fitted attributes belong together."""
+        self._validate_params()
+        centers, labels = self.cluster_centers_, self.labels_
+        wanted = (self.n_clusters, self.n_features_in_)
+        if centers.shape != wanted or centers.dtype not in (np.float32, np.float64):
+            raise ValueError(
+                f"cluster_centers_ is {centers.dtype} {centers.shape}, not floating-point {wanted}"
+            )
+        if not np.isfinite(centers).all():
+            raise ValueError("cluster_centers_ is not finite")
+        if labels.ndim != 1 or labels.dtype != np.int32:
+            raise ValueError(f"labels_ is {labels.dtype} {labels.shape}, not int32 (N,)")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < self.n_clusters):
+            raise ValueError("labels_ names clusters that do not exist")
 
     def _centers(self) -> Centers:
         return Centers(np.asarray(self.cluster_centers_, dtype=np.float64))

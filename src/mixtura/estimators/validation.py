@@ -35,23 +35,24 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
         ensure_all_finite=False,
         ensure_min_samples=min_rows,
     )
-    low, high = check_finite(X, getattr(estimator, "feature_names_in_", None))
-    if reset and high / 2.0 - low / 2.0 > _LARGEST_SPREAD:
-        raise NotFiniteError
+    check_finite(X, getattr(estimator, "feature_names_in_", None))
     return X
 
 
-def check_finite(X: NDArray[np.floating], names: Any = None) -> tuple[float, float]:
-    """Smallest and largest value; raise ValueError naming the columns that hold NaN or infinity, and how many."""
-    low, high = float(X.min(initial=np.inf)), float(X.max(initial=-np.inf))  # NaN comes through both
-    if len(X) == 0 or (np.isfinite(low) and np.isfinite(high)):
-        return low, high
+def check_finite(X: NDArray[np.floating], names: Any = None) -> None:
+    """Raise ValueError naming the columns that hold NaN or infinity, and how many."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum is finite only if all its terms are; one that merely overflowed is found innocent below.
+        if np.isfinite(X.sum(dtype=np.float64)):
+            return
     found = []
     for j in range(X.shape[1]):
         nan, inf = int(np.isnan(X[:, j]).sum()), int(np.isinf(X[:, j]).sum())
         what = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (inf, "infinity")) if n)
         if what:
             found.append(f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {what}")
+    if not found:
+        return
     shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more columns" if len(found) > 5 else "")
     raise ValueError(f"Input X contains NaN or infinity: {shown}. Remove or impute these values first.")
 
@@ -67,4 +68,24 @@ def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
         )
     if not np.any(weights > 0.0):
         raise ValueError("sample_weight is zero for every row: nothing is left to fit")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weights.sum()):
+            raise ValueError("sample_weight sums to infinity: divide the weights by their largest")
     return weights
+
+
+def check_fit(X: NDArray[np.floating], weights: Float | None, components: int) -> None:
+    """Raise ValueError if too few rows count, or if those that do lie too far apart for sums of squares."""
+    if weights is None:
+        low, high = X.min(), X.max()
+    else:
+        counts = weights > 0.0
+        if np.count_nonzero(counts) < components:
+            raise ValueError(
+                f"only {np.count_nonzero(counts)} rows have a positive weight, fewer than the {components} "
+                "components asked for"
+            )
+        low = X.min(where=counts[:, None], initial=np.inf)
+        high = X.max(where=counts[:, None], initial=-np.inf)
+    if float(high) / 2.0 - float(low) / 2.0 > _LARGEST_SPREAD:
+        raise NotFiniteError
