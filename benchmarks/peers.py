@@ -211,15 +211,17 @@ def whole_fit(folder: Path, threads: int, seeds: int, names: tuple[str, ...] = (
         medians = {
             peer: [statistics.median(r[i] for r in values) for i in range(3)] for peer, values in runs.items()
         }
-        out.append({"workload": w.title, "seeds": seeds, "runs": runs, "medians": medians})
-        print(f"\nwhole fit, defaults, {w.title}, {seeds} seeds, medians")
-        print(f"{'peer':<18}{'seconds':>10}{'iterations':>12}{'log-likelihood/row':>20}")
+        lines = [
+            f"\nwhole fit, defaults, {w.title}, {seeds} seeds, medians",
+            f"{'peer':<18}{'seconds':>10}{'iterations':>12}{'log-likelihood/row':>20}",
+        ]
         for peer, (seconds, bound, n_iter) in medians.items():
-            print(f"{peer:<18}{seconds:>10.2f}{n_iter:>12.0f}{bound:>20.6f}")
+            lines.append(f"{peer:<18}{seconds:>10.2f}{n_iter:>12.0f}{bound:>20.6f}")
         ratio = statistics.median(
             b[0] / a[0] for a, b in zip(runs["mixtura"], runs["scikit-learn"], strict=True)
         )
-        print(f"scikit-learn takes {ratio:.1f} times as long (median of the pairs)")
+        lines.append(f"scikit-learn takes {ratio:.1f} times as long (median of the pairs)")
+        out.append({"workload": w.title, "seeds": seeds, "runs": runs, "medians": medians, "text": lines})
     return out
 
 
@@ -281,6 +283,9 @@ def main() -> None:
         print(text[-1], flush=True)
     if options.whole_fit:
         report["whole_fit"] = whole_fit(options.folder, options.threads, 5)
+        for result in report["whole_fit"]:
+            text.append("\n".join(result.pop("text")))
+            print(text[-1], flush=True)
     if options.save:
         options.save.mkdir(parents=True, exist_ok=True)
         stem = options.save / f"peers-{report['date'][:10]}"

@@ -188,7 +188,7 @@ def _read_csv(name: str) -> tuple[list[str], Any]:
     _pyarrow(name)
     from pyarrow import csv
 
-    parse = csv.ParseOptions(delimiter="\t" if ".tsv" in name.lower() else ",")
+    parse = csv.ParseOptions(delimiter="\t" if name.lower().removesuffix(".gz").endswith(".tsv") else ",")
     try:
         header = _has_header(name, parse.delimiter)
         table = csv.read_csv(
