@@ -109,6 +109,10 @@ def test_labels_are_those_of_predict(rng):
     assert km.get_feature_names_out().tolist() == [f"kmeans{k}" for k in range(9)]
     assert -km.score(X) == pytest.approx(km.inertia_, rel=1e-6)
     assert "k-means, 9 clusters" in km.summary()
+    assert km.converged_
+    assert len(km.lower_bounds_) == km.n_iter_
+    assert np.all(np.diff(km.lower_bounds_) >= -1e-14 * abs(km.lower_bound_))
+    assert -2.0 * len(X) * km.lower_bound_ == pytest.approx(km.inertia_, rel=1e-3)
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random", lambda X, k, random_state: X[:k]])

@@ -109,12 +109,13 @@ class Clustering:
     centers : Centers
     inertia : float
         Weighted sum of squared distances to the nearest centre.
-    n_iter : int
+    fit : em.Fit
+        Iterations, whether they converged, and the bound of each: minus half the inertia per unit of weight.
     """
 
     centers: Centers
     inertia: float
-    n_iter: int
+    fit: em.Fit[Centers]
 
 
 def lloyd(
@@ -164,7 +165,7 @@ def lloyd(
         report=report,
     )
     final = expect(fit.parameters)
-    return Clustering(fit.parameters, 0.0 - 2.0 * final.log_likelihood, fit.n_iter)  # not -0.0
+    return Clustering(fit.parameters, 0.0 - 2.0 * final.log_likelihood, fit)  # not -0.0
 
 
 def _recentre(table: Table, centers: Centers, moments: Moments) -> Centers:

@@ -41,7 +41,16 @@ _VALUES = {
         "n_features_in_",
         "_n_rows",
     ),
-    "KMeans": ("inertia_", "n_iter_", "backend_", "n_features_in_", "_n_features_out"),
+    "KMeans": (
+        "inertia_",
+        "n_iter_",
+        "converged_",
+        "lower_bound_",
+        "lower_bounds_",
+        "backend_",
+        "n_features_in_",
+        "_n_features_out",
+    ),
 }
 
 

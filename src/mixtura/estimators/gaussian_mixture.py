@@ -232,7 +232,8 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
         check_fit(X, weights, self.n_components)
         if weights is not None:
             # Only their ratios matter; a mean of 1 keeps them clear of what is added to empty components.
-            weights = weights * (np.count_nonzero(weights) / weights.sum())
+            weights = weights / weights.max()
+            weights *= np.count_nonzero(weights) / weights.sum()
         given = self._check_given(X.shape[1])
 
         warm = self.warm_start and hasattr(self, "converged_")

@@ -72,6 +72,12 @@ class KMeans(
     inertia_ : float
         Weighted sum of squared distances of the rows to their nearest centre.
     n_iter_ : int
+    converged_ : bool
+        False if the best run ended at ``max_iter``.
+    lower_bound_ : float
+        Minus half the inertia per unit of weight at the best run's last iteration, before its centres moved.
+    lower_bounds_ : list of float
+        The same at each of its iterations; never falls.
     backend_ : str
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (D,)
@@ -177,7 +183,7 @@ class KMeans(
                     )
 
                 found = lloyd(table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report)
-                told.end(-0.5 * found.inertia / table.total_weight, found.n_iter < self.max_iter)
+                told.end(found.fit.bound, found.fit.converged)
                 tasks.end()
                 if best is None or found.inertia < best.inertia:
                     best = found
@@ -196,7 +202,10 @@ class KMeans(
         self.cluster_centers_ = best.centers.means.astype(X.dtype)
         self.labels_ = labels
         self.inertia_ = best.inertia
-        self.n_iter_ = best.n_iter
+        self.n_iter_ = best.fit.n_iter
+        self.converged_ = best.fit.converged
+        self.lower_bound_ = best.fit.bound
+        self.lower_bounds_ = best.fit.bounds
         self.backend_ = backend.name
         self._n_features_out = self.n_clusters
         tasks.close(dict)
@@ -329,7 +338,7 @@ class KMeans(
             {
                 "rows x columns": f"{len(self.labels_)} x {D}",
                 "inertia": f"{self.inertia_:.8g}",
-                "iterations": str(self.n_iter_),
+                "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
                 "backend": self.backend_,
             },
             [str(name) for name in names],
