@@ -14,10 +14,9 @@
 
 namespace mixtura {
 
+extern const Kernels kernels_portable;
 #if defined(__x86_64__)
 extern const Kernels kernels_v2, kernels_v3, kernels_v4;
-#else
-extern const Kernels kernels_portable;
 #endif
 
 namespace {
@@ -29,9 +28,8 @@ std::vector<const Kernels*> supported() {
   if (__builtin_cpu_supports("x86-64-v4")) sets.push_back(&kernels_v4);
   if (__builtin_cpu_supports("x86-64-v3")) sets.push_back(&kernels_v3);
   if (__builtin_cpu_supports("x86-64-v2")) sets.push_back(&kernels_v2);
-#else
-  sets.push_back(&kernels_portable);
 #endif
+  sets.push_back(&kernels_portable);
   return sets;
 }
 
@@ -47,9 +45,7 @@ std::atomic<const Kernels*>& chosen() {
   static std::atomic<const Kernels*> current{[] {
     const char* name = std::getenv("MIXTURA_INSTRUCTION_SET");
     if (name && *name) return find(name);
-    const auto sets = supported();
-    if (sets.empty()) throw std::runtime_error("this processor is older than x86-64-v2");
-    return sets.front();
+    return supported().front();
   }()};
   return current;
 }
