@@ -80,10 +80,13 @@ def log_likelihood(X, w: Workload, weights, means, covariances) -> float:
         "diag": lambda: c[:, :, None] * np.eye(D),
         "spherical": lambda: c[:, None, None] * np.eye(D),
     }[w.covariance]()
-    parts = [
-        multivariate_normal(np.asarray(m, dtype=np.float64), s).logpdf(X)
-        for m, s in zip(means, dense, strict=True)
-    ]
+    try:
+        parts = [
+            multivariate_normal(np.asarray(m, dtype=np.float64), s).logpdf(X)
+            for m, s in zip(means, dense, strict=True)
+        ]
+    except np.linalg.LinAlgError:
+        return float("nan")  # the peer's covariances are singular: its time stands, its likelihood does not
     with np.errstate(divide="ignore"):
         return float(
             logsumexp(np.column_stack(parts) + np.log(np.asarray(weights, dtype=np.float64)), axis=1).mean()

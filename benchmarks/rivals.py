@@ -13,14 +13,11 @@ import numpy as np
 Run = Callable[[int], Any]
 
 
-def mixtura(X, w, weights, means, precisions, threads) -> Run:
-    from mixtura import GaussianMixture, KMeans
+def _mixture(cls, X, w, weights, means, precisions, **settings) -> Run:
+    """Ours and scikit-learn's classes are called alike."""
 
-    def kmeans(n):
-        return KMeans(w.components, init=means, max_iter=n, tol=0, n_threads=threads).fit(X).inertia_
-
-    def mixture(n):
-        gm = GaussianMixture(
+    def run(n):
+        gm = cls(
             w.components,
             covariance_type=w.covariance,
             weights_init=weights,
@@ -28,11 +25,23 @@ def mixtura(X, w, weights, means, precisions, threads) -> Run:
             precisions_init=precisions,
             tol=0,
             max_iter=n,
-            n_threads=threads,
+            **settings,
         ).fit(X)
         return gm.weights_, gm.means_, gm.covariances_
 
-    return kmeans if w.covariance == "kmeans" else mixture
+    return run
+
+
+def _kmeans(cls, X, w, means, **settings) -> Run:
+    return lambda n: cls(w.components, init=means, n_init=1, max_iter=n, tol=0, **settings).fit(X).inertia_
+
+
+def mixtura(X, w, weights, means, precisions, threads) -> Run:
+    from mixtura import GaussianMixture, KMeans
+
+    if w.covariance == "kmeans":
+        return _kmeans(KMeans, X, w, means, n_threads=threads)
+    return _mixture(GaussianMixture, X, w, weights, means, precisions, n_threads=threads)
 
 
 def mixtura32(X, *arguments) -> Run:
@@ -42,43 +51,16 @@ def mixtura32(X, *arguments) -> Run:
 def mixtura_numba(X, w, weights, means, precisions, threads) -> Run:
     from mixtura import GaussianMixture
 
-    def run(n):
-        gm = GaussianMixture(
-            w.components,
-            covariance_type=w.covariance,
-            weights_init=weights,
-            means_init=means,
-            precisions_init=precisions,
-            tol=0,
-            max_iter=n,
-            backend="numba",
-            n_threads=threads,
-        ).fit(X)
-        return gm.weights_, gm.means_, gm.covariances_
-
-    return run
+    return _mixture(GaussianMixture, X, w, weights, means, precisions, backend="numba", n_threads=threads)
 
 
 def sklearn(X, w, weights, means, precisions, threads) -> Run:
     from sklearn.cluster import KMeans
     from sklearn.mixture import GaussianMixture
 
-    def kmeans(n):
-        return KMeans(w.components, init=means, n_init=1, max_iter=n, tol=0).fit(X).inertia_
-
-    def mixture(n):
-        gm = GaussianMixture(
-            w.components,
-            covariance_type=w.covariance,
-            weights_init=weights,
-            means_init=means,
-            precisions_init=precisions,
-            tol=0,
-            max_iter=n,
-        ).fit(X)
-        return gm.weights_, gm.means_, gm.covariances_
-
-    return kmeans if w.covariance == "kmeans" else mixture
+    if w.covariance == "kmeans":
+        return _kmeans(KMeans, X, w, means)
+    return _mixture(GaussianMixture, X, w, weights, means, precisions)
 
 
 def onedal(X, w, weights, means, precisions, threads) -> Run:

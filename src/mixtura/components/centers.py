@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,9 @@ class Centers:
     means : ndarray of shape (K, D)
     """
 
-    means: Float
+    kind: ClassVar[Kind] = "mean"  # the moments that new centres are made of
 
-    kind: Kind = "mean"
+    means: Float
 
     @property
     def quadratics(self) -> Quadratics:
