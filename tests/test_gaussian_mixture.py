@@ -287,8 +287,9 @@ def test_float32_stays_and_is_as_good_as_float64(covariance_type, blobs):
     )
     for name in FITTED[:-1]:
         assert getattr(a, name).dtype == np.float32
-        # Sums are in float64: the one rounding left is that of the attribute itself.
-        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=2e-7, atol=1e-7)
+        # Rounding of float32 in moments about a pivot some spreads away, averaged over the rows.
+        tolerance = 8 * np.finfo(np.float32).eps * np.abs(X).max() ** 2
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=tolerance)
     assert a.score_samples(X).dtype == a.predict_proba(X).dtype == np.float32
     assert a.predict(X).dtype == np.int64
     assert isinstance(a.score(X), float)

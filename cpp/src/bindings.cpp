@@ -134,8 +134,9 @@ py::tuple statistics(mixtura::Pass& pass, const std::string& kind,
 
 py::tuple expect(const py::array& X, const Quadratics& quadratics, const Doubles& log_weights,
                  const std::string& kind, const Doubles& pivot, const std::optional<Doubles>& sample_weight,
-                 bool hard, int threads) {
+                 bool hard, bool single, int threads) {
   mixtura::Pass pass{};
+  pass.single = single && !hard;
   set_rows(pass, X, pivot);
   set_quadratics(pass, quadratics, log_weights);
   pass.hard = hard;
@@ -175,7 +176,7 @@ PYBIND11_MODULE(_native, m) {
       .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"),
            py::arg("means"), py::arg("factors"));
   m.def("expect", &expect, py::arg("X"), py::arg("quadratics"), py::arg("log_weights"), py::arg("kind"),
-        py::arg("pivot"), py::arg("sample_weight"), py::arg("hard"), py::arg("threads"));
+        py::arg("pivot"), py::arg("sample_weight"), py::arg("hard"), py::arg("single"), py::arg("threads"));
   m.def("accumulate", &accumulate, py::arg("X"), py::arg("resp"), py::arg("kind"), py::arg("pivot"),
         py::arg("sample_weight"), py::arg("threads"));
   m.def("log_joint", &log_joint, py::arg("X"), py::arg("quadratics"), py::arg("log_weights"),
@@ -183,6 +184,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);
   m.def("set_instruction_set", &mixtura::set_instruction_set, py::arg("name"));
+  m.def("skipping", &mixtura::skipping);
+  m.def("set_skipping", &mixtura::set_skipping, py::arg("on"));
   m.def("thread_limit", &mixtura::thread_limit);
   m.def("set_thread_limit", &mixtura::set_thread_limit, py::arg("threads"));
 }

@@ -14,59 +14,84 @@
 
 namespace mixtura {
 
-extern const Kernels kernels_portable;
+// One table for each instruction set and number type, defined where kernels.cpp is compiled for it.
+#define MIXTURA_DECLARE(isa)    \
+  namespace isa##_double {      \
+    extern const Kernels table; \
+  }                             \
+  namespace isa##_float {       \
+    extern const Kernels table; \
+  }
+MIXTURA_DECLARE(portable)
 #if defined(__x86_64__)
-extern const Kernels kernels_v2, kernels_v3, kernels_v4;
+MIXTURA_DECLARE(v2)
+MIXTURA_DECLARE(v3)
+MIXTURA_DECLARE(v4)
 #endif
+#undef MIXTURA_DECLARE
 
 namespace {
 
-std::vector<const Kernels*> supported() {
-  std::vector<const Kernels*> sets;
+const std::vector<InstructionSet>& supported() {
+  static const std::vector<InstructionSet> sets = [] {
+    std::vector<InstructionSet> found;
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("x86-64-v4")) sets.push_back(&kernels_v4);
-  if (__builtin_cpu_supports("x86-64-v3")) sets.push_back(&kernels_v3);
-  if (__builtin_cpu_supports("x86-64-v2")) sets.push_back(&kernels_v2);
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("x86-64-v4"))
+      found.push_back({"x86-64-v4", v4_double::table, v4_float::table});
+    if (__builtin_cpu_supports("x86-64-v3"))
+      found.push_back({"x86-64-v3", v3_double::table, v3_float::table});
+    if (__builtin_cpu_supports("x86-64-v2"))
+      found.push_back({"x86-64-v2", v2_double::table, v2_float::table});
 #endif
-  sets.push_back(&kernels_portable);
+    found.push_back({"portable", portable_double::table, portable_float::table});
+    return found;
+  }();
   return sets;
 }
 
-const Kernels* find(const std::string& name) {
-  for (const Kernels* k : supported())
-    if (name == k->name) return k;
+const InstructionSet* find(const std::string& name) {
+  for (const InstructionSet& set : supported())
+    if (name == set.name) return &set;
   std::string known;
-  for (const Kernels* k : supported()) known += (known.empty() ? "" : ", ") + std::string(k->name);
+  for (const InstructionSet& set : supported()) known += (known.empty() ? "" : ", ") + std::string(set.name);
   throw std::invalid_argument("instruction set '" + name + "' is not available here; available: " + known);
 }
 
-std::atomic<const Kernels*>& chosen() {
-  static std::atomic<const Kernels*> current{[] {
+std::atomic<const InstructionSet*>& chosen() {
+  static std::atomic<const InstructionSet*> current{[] {
     const char* name = std::getenv("MIXTURA_INSTRUCTION_SET");
     if (name && *name) return find(name);
-    return supported().front();
+    return &supported().front();
   }()};
   return current;
 }
 
-using Buffer = std::unique_ptr<double[], void (*)(double*)>;
-
-// Not value-initialised: large buffers get their pages when they are first written, by the thread that does.
-Buffer aligned_buffer(size_t size) {
-  constexpr std::align_val_t alignment{64};
-  void* memory = ::operator new[](std::max<size_t>(size, 1) * sizeof(double), alignment);
-  return Buffer(static_cast<double*>(memory),
-                [](double* p) { ::operator delete[](p, std::align_val_t{64}); });
+// Centres are looked for in single precision first, whatever the rows are: that search knows where it is
+// unsure.
+const Kernels& kernels_for(const Pass& pass) {
+  const InstructionSet& set = *chosen().load();
+  return pass.single || nearest_centre(pass) ? set.singles : set.doubles;
 }
 
-// Rows per block: its arrays (rows, densities, weighted rows, a panel) should stay in half a megabyte of
-// second-level cache; 128 at least, so that reading a factor and adding up lanes are shared by many rows; 192
-// at most, so that four components' densities and a panel stay in the first-level cache.
+template <class T>
+using Buffer = std::unique_ptr<T[], void (*)(T*)>;
+
+// Not value-initialised: large buffers get their pages when they are first written, by the thread that does.
+template <class T>
+Buffer<T> aligned_buffer(size_t size) {
+  constexpr std::align_val_t alignment{64};
+  void* memory = ::operator new[](std::max<size_t>(size, 1) * sizeof(T), alignment);
+  return Buffer<T>(static_cast<T*>(memory), [](T* p) { ::operator delete[](p, std::align_val_t{64}); });
+}
+
+// Rows per block. 128: a tile of eight components' densities and three vectors of a panel stay in the
+// first-level cache, and reading a factor is shared by many rows. With few columns blocks can be longer, with
+// very many components shorter: the block's arrays should stay in a megabyte of the second-level cache.
 int64_t block_rows(const Pass& p) {
-  const int64_t columns = 2 * p.rows.dims + p.quadratics.components + 16;
-  const int64_t fit = 65536 / columns / 64 * 64;
-  return std::min<int64_t>(std::max<int64_t>(fit, 128), 192);
+  const int64_t columns = 2 * p.rows.dims + p.quadratics.components;
+  if (columns <= 24) return 384;
+  return columns <= 1024 ? 128 : 64;
 }
 
 // Rows per chunk: about a millisecond of work, so that threads finish together, but enough rows for the merge
@@ -84,7 +109,7 @@ class OrderedSum {
   OrderedSum(double* total, size_t size, size_t spare) : total_(total), size_(size), spare_(spare) {}
 
   // Takes the buffer and gives back one to use next.
-  Buffer add(int64_t chunk, Buffer statistics) {
+  Buffer<double> add(int64_t chunk, Buffer<double> statistics) {
     std::unique_lock<std::mutex> lock(mutex_);
     turn_.wait(lock, [&] { return chunk == next_ || parked_.size() < spare_ || failed_; });
     if (chunk != next_) {
@@ -111,9 +136,9 @@ class OrderedSum {
   }
 
  private:
-  Buffer free_buffer() {
-    if (free_.empty()) return aligned_buffer(size_);
-    Buffer buffer = std::move(free_.back());
+  Buffer<double> free_buffer() {
+    if (free_.empty()) return aligned_buffer<double>(size_);
+    Buffer<double> buffer = std::move(free_.back());
     free_.pop_back();
     return buffer;
   }
@@ -122,8 +147,8 @@ class OrderedSum {
   const size_t size_, spare_;
   std::mutex mutex_;
   std::condition_variable turn_;
-  std::map<int64_t, Buffer> parked_;
-  std::vector<Buffer> free_;
+  std::map<int64_t, Buffer<double>> parked_;
+  std::vector<Buffer<double>> free_;
   int64_t next_ = 0;
   bool failed_ = false;
 };
@@ -132,7 +157,7 @@ class OrderedSum {
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
-  for (const Kernels* k : supported()) names.push_back(k->name);
+  for (const InstructionSet& set : supported()) names.push_back(set.name);
   return names;
 }
 
@@ -144,41 +169,60 @@ void set_instruction_set(const std::string& name) {
   chosen().store(find(name));
 }
 
+namespace {
+
+std::atomic<bool>& skipping_allowed() {
+  static std::atomic<bool> allowed{[] {
+    const char* value = std::getenv("MIXTURA_SKIPPING");
+    return !(value && std::string(value) == "0");
+  }()};
+  return allowed;
+}
+
+}  // namespace
+
+bool skipping() {
+  return skipping_allowed();
+}
+
+void set_skipping(bool on) {
+  skipping_allowed() = on;
+}
+
 void run_pass(Pass pass, int threads, double* total) {
-  const Kernels& kernels = *chosen().load();
+  const Kernels& kernels = kernels_for(pass);
   pass.block = block_rows(pass);
+  pass.skip = skipping();
   const int64_t chunk = chunk_rows(pass);
   const int64_t chunks = (pass.rows.count + chunk - 1) / chunk;
-  const size_t size =
-      pass.joint
-          ? 0
-          : static_cast<size_t>(pass.quadratics.components * statistics_size(pass.kind, pass.rows.dims)) + 1;
-  std::fill_n(total, size, 0.0);
-  if (chunks == 0) return;
+  const size_t size = kernels.sums_size(pass);
+  Buffer<double> sums = aligned_buffer<double>(size);
+  std::fill_n(sums.get(), size, 0.0);
 
-  Buffer packed = aligned_buffer(pass.resp ? 0 : kernels.packed_size(pass.quadratics));
-  if (!pass.resp) kernels.pack(pass, packed.get());
+  Buffer<char> packed = aligned_buffer<char>(kernels.packed_bytes(pass));
+  kernels.pack(pass, packed.get());
 
   const int limit = std::min(threads > 0 ? threads : thread_limit(), 1024);
   const int workers = static_cast<int>(std::min<int64_t>(limit, chunks));
   std::atomic<int64_t> next{0};
-  OrderedSum sum(total, size, static_cast<size_t>(workers));
+  OrderedSum merged(sums.get(), size, static_cast<size_t>(workers));
   parallel(workers, [&](int) {
     try {
-      Buffer workspace = aligned_buffer(kernels.workspace_size(pass));
-      Buffer statistics = aligned_buffer(size);
+      Buffer<char> workspace = aligned_buffer<char>(kernels.workspace_bytes(pass));
+      Buffer<double> statistics = aligned_buffer<double>(size);
       for (int64_t c; (c = next++) < chunks;) {
         const int64_t begin = c * chunk, end = std::min(begin + chunk, pass.rows.count);
         std::fill_n(statistics.get(), size, 0.0);
         kernels.run(pass, packed.get(), begin, end, statistics.get(), workspace.get());
-        if (size) statistics = sum.add(c, std::move(statistics));
+        if (size) statistics = merged.add(c, std::move(statistics));
       }
     } catch (...) {
       next = chunks;
-      sum.fail();
+      merged.fail();
       throw;
     }
   });
+  if (size) kernels.unpack(pass, sums.get(), total);
 }
 
 }  // namespace mixtura

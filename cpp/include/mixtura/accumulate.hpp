@@ -1,25 +1,60 @@
 // The M half: weighted moments of a block, added to the running statistics.
 //
-//   total[k][p] += sum_i r_ik phi_p(x_i),   phi = [1 | x | second moment of x]
+//   sums[k][p] += sum_i r_ik phi_p(x_i),   phi = [1 | x | second moment of x]
 //
-// a product of the K x B responsibilities and the P x B features, with rows on lanes in both operands.
-// 1 multiply-add per (row, component, feature). Reuse: a tile of C components and F features keeps C*F
-// accumulators and loads C + F vectors for them; features of the second moment are formed once per block
-// (one multiplication per (row, feature)) for all components. The row's share w_i / sum_k of the
-// responsibilities is folded into the features, so r is never normalised.
+// 1 multiply-add per (row, component, feature), symmetric halves only. The row's share w_i / sum_k of the
+// responsibilities is folded into the features, so r is never normalised. Three ways, by shape:
+//
+//   few features     rows on lanes: a K x B by B x P product whose accumulators are added up at the end of a
+//                    block. Features are formed once a block.
+//   circulant        features on lanes: a panel of features is formed for the block, one multiplication each,
+//                    and meets all components: a tile of C components and F vectors loads F vectors and C
+//                    numbers for C*F multiply-adds and ends with sums that need no further adding.
+//   blocks           one component at a time: rows scaled by r, their columns against the rows' columns.
+//
+// The last two can take a component's rows from a list: where most pairs are far from each other, that
+// leaves their work out.
 #pragma once
 
+#include "mixtura/normalize.hpp"
 #include "mixtura/problem.hpp"
 #include "mixtura/simd.hpp"
+#include "mixtura/statistics.hpp"
 
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-constexpr int tile_components = lanes == 8 ? 4 : 2;
-constexpr int tile_features = lanes == 8 ? 6 : 4;
+// A block's M half: its rows both ways, unnormalised responsibilities (K x stride) and the rows' shares.
+struct Accumulation {
+  const real* x;
+  int64_t stride;
+  real* rows;
+  int64_t row_stride;
+  real* resp;
+  const real* share;
+  int64_t count, components;
+  const int64_t* active;  // rows that count for each component; null: all
+};
+
+// What the M half writes between: weighted rows feature-major, a panel of features, a component's scaled
+// rows, which rows those are and their weights.
+struct Scratch {
+  real *weighted, *panel, *scaled, *weights;
+  integer* list;
+};
+
+constexpr int tile_features = MIXTURA_VECTOR_BYTES == 64 ? 6 : 4;    // of the product with rows on lanes
+constexpr int tile_components = MIXTURA_VECTOR_BYTES == 64 ? 8 : 4;  // of the circulant product
+constexpr int tile_accumulators = MIXTURA_VECTOR_BYTES == 64 ? 24 : 12;
+constexpr int64_t panel_rows =
+    64;  // with their panel and eight components' responsibilities, in the first-level cache
+constexpr int64_t few_components = 3;    // up to here rows are scaled for one component after the other
+constexpr int64_t many_components = 24;  // up to here products are formed for each tile of components
+
+// ---- rows on lanes -------------------------------------------------------------------------------------
 
 template <int C, int F>
-inline void product_tile(const double* resp, int64_t resp_stride, const double* const* features, int64_t rows,
+inline void product_tile(const real* resp, int64_t resp_stride, const real* const* features, int64_t rows,
                          double* total, int64_t total_stride) {
   vec a[C][F];
   MIXTURA_UNROLL
@@ -39,7 +74,7 @@ inline void product_tile(const double* resp, int64_t resp_stride, const double* 
     }
   }
   constexpr int wholes = (C * F + lanes - 1) / lanes;
-  alignas(64) double reduced[wholes * lanes];
+  alignas(64) real reduced[wholes * lanes];
   MIXTURA_UNROLL
   for (int w = 0; w < wholes; ++w) {
     vec v[lanes];
@@ -51,34 +86,33 @@ inline void product_tile(const double* resp, int64_t resp_stride, const double* 
   MIXTURA_UNROLL
   for (int c = 0; c < C; ++c) {
     MIXTURA_UNROLL
-    for (int f = 0; f < F; ++f) total[c * total_stride + f] += reduced[c * F + f];
+    for (int f = 0; f < F; ++f) total[c * total_stride + f] += static_cast<double>(reduced[c * F + f]);
   }
 }
 
 template <int F>
-inline void product_components(const double* resp, int64_t resp_stride, int64_t components,
-                               const double* const* features, int64_t rows, double* total,
+inline void product_components(const Accumulation& a, const real* const* features, double* total,
                                int64_t total_stride) {
+  constexpr int C = MIXTURA_VECTOR_BYTES == 64 ? 4 : 2;
   int64_t k = 0;
-  for (; k + tile_components <= components; k += tile_components)
-    product_tile<tile_components, F>(resp + k * resp_stride, resp_stride, features, rows,
-                                     total + k * total_stride, total_stride);
-  for (; k < components; ++k)
-    product_tile<1, F>(resp + k * resp_stride, resp_stride, features, rows, total + k * total_stride,
+  for (; k + C <= a.components; k += C)
+    product_tile<C, F>(a.resp + k * a.stride, a.stride, features, a.count, total + k * total_stride,
+                       total_stride);
+  for (; k < a.components; ++k)
+    product_tile<1, F>(a.resp + k * a.stride, a.stride, features, a.count, total + k * total_stride,
                        total_stride);
 }
 
-inline void product(const double* resp, int64_t resp_stride, int64_t components,
-                    const double* const* features, int64_t count, int64_t rows, double* total,
+inline void product(const Accumulation& a, const real* const* features, int64_t count, double* total,
                     int64_t total_stride) {
   switch (count) {
-    case 1: product_components<1>(resp, resp_stride, components, features, rows, total, total_stride); break;
-    case 2: product_components<2>(resp, resp_stride, components, features, rows, total, total_stride); break;
-    case 3: product_components<3>(resp, resp_stride, components, features, rows, total, total_stride); break;
-    case 4: product_components<4>(resp, resp_stride, components, features, rows, total, total_stride); break;
+    case 1: product_components<1>(a, features, total, total_stride); break;
+    case 2: product_components<2>(a, features, total, total_stride); break;
+    case 3: product_components<3>(a, features, total, total_stride); break;
+    case 4: product_components<4>(a, features, total, total_stride); break;
 #if MIXTURA_VECTOR_BYTES == 64
-    case 5: product_components<5>(resp, resp_stride, components, features, rows, total, total_stride); break;
-    case 6: product_components<6>(resp, resp_stride, components, features, rows, total, total_stride); break;
+    case 5: product_components<5>(a, features, total, total_stride); break;
+    case 6: product_components<6>(a, features, total, total_stride); break;
 #endif
     default: break;
   }
@@ -86,76 +120,438 @@ inline void product(const double* resp, int64_t resp_stride, int64_t components,
 
 // out[i] = a[i] * b[i], or += with `add`.
 template <bool add>
-MIXTURA_INLINE void multiply(const double* a, const double* b, int64_t rows, double* out) {
+MIXTURA_INLINE void multiply(const real* a, const real* b, int64_t rows, real* out) {
   for (int64_t i = 0; i < rows; i += lanes) {
     const vec v = load(a + i) * load(b + i);
     store(out + i, add ? load(out + i) + v : v);
   }
 }
 
-// Walks phi in order, a tile of features at a time: the share, the weighted rows (which are features as they
-// stand), then the second moment, formed in `panel` (tile_features x stride). `weighted` gets share * x.
-inline void accumulate_soft(Kind kind, int64_t dims, int64_t components, const double* x, const double* resp,
-                            const double* share, int64_t rows, int64_t stride, double* weighted,
-                            double* panel, double* total) {
-  const int64_t size = statistics_size(kind, dims);
-  if (kind != Kind::mass)
-    for (int64_t d = 0; d < dims; ++d) multiply<false>(share, x + d * stride, rows, weighted + d * stride);
-  int64_t a = 0, b = 0;  // the pair of columns of the next second moment
-  for (int64_t p = 0; p < size; p += tile_features) {
-    const double* features[tile_features];
-    const int64_t count = size - p < tile_features ? size - p : tile_features;
-    for (int64_t f = 0; f < count; ++f) {
-      if (p + f == 0) {
-        features[f] = share;
-      } else if (p + f <= dims) {
-        features[f] = weighted + (p + f - 1) * stride;
-      } else {
-        double* out = panel + f * stride;
-        features[f] = out;
-        if (kind == Kind::trace) {
-          multiply<false>(weighted, x, rows, out);
-          for (int64_t d = 1; d < dims; ++d) multiply<true>(weighted + d * stride, x + d * stride, rows, out);
-        } else {
-          multiply<false>(weighted + a * stride, x + b * stride, rows, out);
-          if (kind == Kind::diagonal || b == a) {
-            ++a;
-            b = kind == Kind::diagonal ? a : 0;
-          } else {
-            ++b;
-          }
-        }
-      }
+// out[i] = share_i |x_i|^2
+inline void weighted_squares(const Accumulation& a, int64_t dims, real* out) {
+  for (int64_t i = 0; i < a.count; i += lanes) {
+    vec square{};
+    for (int64_t d = 0; d < dims; ++d) {
+      const vec v = load(a.x + d * a.stride + i);
+      square += v * v;
     }
-    product(resp, stride, components, features, count, rows, total + p, size);
+    store(out + i, square * load(a.share + i));
   }
 }
 
-// Every row goes to one component: P additions a row instead of K * P multiply-adds.
-inline void accumulate_hard(Kind kind, int64_t dims, const double* x, const int64_t* label,
-                            const double* weight, int64_t n, int64_t stride, double* row, double* total) {
-  const int64_t size = statistics_size(kind, dims);
-  for (int64_t i = 0; i < n; ++i) {
-    double* t = total + label[i] * size;
-    const double w = weight[i];
-    t[0] += w;
-    if (kind == Kind::mass) continue;
-    for (int64_t d = 0; d < dims; ++d) row[d] = x[d * stride + i];
-    double* first = t + 1;
-    double* second = first + dims;
-    for (int64_t d = 0; d < dims; ++d) first[d] += w * row[d];
-    if (kind == Kind::trace) {
-      double s = 0.0;
-      for (int64_t d = 0; d < dims; ++d) s += row[d] * row[d];
-      second[0] += w * s;
-    } else if (kind == Kind::diagonal) {
-      for (int64_t d = 0; d < dims; ++d) second[d] += w * row[d] * row[d];
-    } else if (kind == Kind::full) {
-      for (int64_t a = 0; a < dims; ++a) {
-        const double wa = w * row[a];
-        for (int64_t b = 0; b <= a; ++b) second[b] += wa * row[b];
-        second += a + 1;
+// Walks phi in order, a tile of features at a time: the share, the weighted rows, then the second moment.
+inline void accumulate_few(const Statistics& s, const Accumulation& a, const Scratch& w, double* sums) {
+  if (s.kind != Kind::mass)
+    for (int64_t d = 0; d < s.dims; ++d)
+      multiply<false>(a.share, a.x + d * a.stride, a.count, w.weighted + d * a.stride);
+  int64_t row = 0, column = 0;  // the pair of the next second moment
+  for (int64_t p = 0; p < s.size; p += tile_features) {
+    const real* features[tile_features];
+    const int64_t count = smaller(s.size - p, tile_features);
+    for (int64_t f = 0; f < count; ++f) {
+      real* out = w.panel + f * a.stride;
+      features[f] = out;
+      if (p + f == 0) {
+        features[f] = a.share;
+      } else if (p + f <= s.dims) {
+        features[f] = w.weighted + (p + f - 1) * a.stride;
+      } else if (s.kind == Kind::trace) {
+        weighted_squares(a, s.dims, out);
+      } else {
+        multiply<false>(w.weighted + row * a.stride, a.x + column * a.stride, a.count, out);
+        if (s.kind == Kind::diagonal || column == row) {
+          ++row;
+          column = s.kind == Kind::diagonal ? row : 0;
+        } else {
+          ++column;
+        }
       }
+    }
+    product(a, features, count, sums + p, s.size);
+  }
+}
+
+// ---- circulant -----------------------------------------------------------------------------------------
+
+// Distance between rows that lie row-major: room for a row and, after it, as much of it again as shifts
+// reach, an odd number of vectors, so that rows spread over the cache's sets.
+MIXTURA_INLINE int64_t row_stride(const Statistics& s) {
+  const int64_t wrapped = s.order == Order::circulant && s.kind == Kind::full ? s.dims / 2 : 0;
+  const int64_t whole = round_up(s.order == Order::blocks ? round_up(s.dims, block_height) : s.dims, lanes);
+  return ((round_up(whole + wrapped, lanes) / lanes) | 1) * lanes;
+}
+
+// rows[i][D + j] = rows[i][j]: a shift of the row is then a load from further on. Zeros follow.
+inline void wrap_rows(const Statistics& s, const Accumulation& a) {
+  if (s.order != Order::circulant || s.kind != Kind::full) return;
+  for (int64_t i = 0; i < a.count; ++i) {
+    real* row = a.rows + i * a.row_stride;
+    for (int64_t j = 0; j < s.dims / 2; ++j) row[s.dims + j] = row[j];
+    for (int64_t j = s.dims + s.dims / 2; j < a.row_stride; ++j) row[j] = 0;
+  }
+}
+
+// out[i][v] = x_d x_(d + shift) for V vectors from column d; shift -1 stands for x itself.
+template <int V>
+inline void form_columns(const Accumulation& a, int64_t d, int64_t shift, int64_t pitch, real* out) {
+  const real* x = a.rows + d;
+  if (shift < 0) {
+    for (int64_t i = 0; i < a.count; ++i) {
+      MIXTURA_UNROLL
+      for (int v = 0; v < V; ++v)
+        store_unaligned(out + i * pitch + v * lanes, load_unaligned(x + i * a.row_stride + v * lanes));
+    }
+    return;
+  }
+  for (int64_t i = 0; i < a.count; ++i) {
+    const real* row = x + i * a.row_stride;
+    MIXTURA_UNROLL
+    for (int v = 0; v < V; ++v)
+      store_unaligned(out + i * pitch + v * lanes,
+                      load_unaligned(row + v * lanes) * load_unaligned(row + shift + v * lanes));
+  }
+}
+
+// panel[i] = features [begin, end) of row i. What a piece writes beyond its shift, the next piece writes
+// again; what the last one writes beyond the features is added to sums that nobody reads, or to none.
+inline void form_panel(const Statistics& s, const Accumulation& a, int64_t begin, int64_t end, int64_t pitch,
+                       real* panel) {
+  for (int64_t f = begin; f < end;) {
+    const int64_t shift = f / s.dims - 1, d = f % s.dims, n = smaller(s.dims - d, end - f);
+    real* out = panel + (f - begin);
+    switch ((n + lanes - 1) / lanes) {
+      case 1: form_columns<1>(a, d, shift, pitch, out); break;
+      case 2: form_columns<2>(a, d, shift, pitch, out); break;
+      case 3: form_columns<3>(a, d, shift, pitch, out); break;
+      case 4: form_columns<4>(a, d, shift, pitch, out); break;
+      case 5: form_columns<5>(a, d, shift, pitch, out); break;
+      default: form_columns<6>(a, d, shift, pitch, out); break;
+    }
+    f += n;
+  }
+}
+
+// F vectors of features of each row: a panel's, or products of two vectors of the row, formed as they are
+// needed.
+struct Features {
+  const real* left[tile_features];
+  const real* right[tile_features];
+  int64_t stride;
+};
+
+// sums[c][f] += sum_i resp[c][i] features[i][f], C components and F vectors. Forming a product costs one of C
+// + 1 operations; a panel, for many components, one store for all of them.
+template <int C, int F, bool formed>
+inline void feature_tile(const Accumulation& a, int64_t k, const Features& features, double* sums,
+                         int64_t size) {
+  const real* resp = a.resp + k * a.stride;
+  const real *left[F], *right[F];
+  vec total[C][F];
+  MIXTURA_UNROLL
+  for (int f = 0; f < F; ++f) {
+    left[f] = formed ? features.left[f] : features.left[0] + f * lanes;
+    right[f] = formed ? features.right[f] : nullptr;
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) total[c][f] = vec{};
+  }
+  for (int64_t i = 0; i < a.count; ++i) {
+    vec v[F];
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) {
+      v[f] = load(left[f] + i * features.stride);
+      if (formed) v[f] *= load_unaligned(right[f] + i * features.stride);
+    }
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) {
+      const vec r = splat(resp[c * a.stride + i]);
+      MIXTURA_UNROLL
+      for (int f = 0; f < F; ++f) total[c][f] += r * v[f];
+    }
+  }
+  MIXTURA_UNROLL
+  for (int c = 0; c < C; ++c) {
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) add_to(sums + (k + c) * size + f * lanes, total[c][f]);
+  }
+}
+
+// Cuts n into the fewest parts of at most `most`, as even as can be: calls part(begin, length).
+template <class Part>
+MIXTURA_INLINE void cut_evenly(int64_t n, int64_t most, Part part) {
+  const int64_t parts = (n + most - 1) / most;
+  for (int64_t p = 0, begin = 0; p < parts; ++p) {
+    const int64_t length = n / parts + (p < n % parts);
+    part(begin, length);
+    begin += length;
+  }
+}
+
+template <int F, bool formed>
+inline void all_components(const Accumulation& a, const Features& v, double* sums, int64_t size) {
+  cut_evenly(a.components, tile_components, [&](int64_t k, int64_t count) {
+    switch (count) {
+      case 1: feature_tile<1, F, formed>(a, k, v, sums, size); break;
+      case 2: feature_tile<2, F, formed>(a, k, v, sums, size); break;
+      case 3: feature_tile<3, F, formed>(a, k, v, sums, size); break;
+      case 4: feature_tile<4, F, formed>(a, k, v, sums, size); break;
+#if MIXTURA_VECTOR_BYTES == 64
+      case 5:
+        if constexpr (F <= 4) feature_tile<5, F, formed>(a, k, v, sums, size);
+        break;
+      case 6:
+        if constexpr (F <= 4) feature_tile<6, F, formed>(a, k, v, sums, size);
+        break;
+      case 7:
+        if constexpr (F <= 3) feature_tile<7, F, formed>(a, k, v, sums, size);
+        break;
+      case 8:
+        if constexpr (F <= 3) feature_tile<8, F, formed>(a, k, v, sums, size);
+        break;
+#endif
+      default: break;
+    }
+  });
+}
+
+template <bool formed>
+inline void all_components(int64_t width, const Accumulation& a, const Features& v, double* sums,
+                           int64_t size) {
+  switch (width) {
+    case 1: all_components<1, formed>(a, v, sums, size); break;
+    case 2: all_components<2, formed>(a, v, sums, size); break;
+    case 3: all_components<3, formed>(a, v, sums, size); break;
+    case 4: all_components<4, formed>(a, v, sums, size); break;
+#if MIXTURA_VECTOR_BYTES == 64
+    case 5: all_components<5, formed>(a, v, sums, size); break;
+    case 6: all_components<6, formed>(a, v, sums, size); break;
+#endif
+    default: break;
+  }
+}
+
+// All features, as many vectors at a time as a tile of all components is wide.
+inline void accumulate_circulant(const Statistics& s, const Accumulation& a, const Scratch& w, double* sums) {
+  int64_t features = s.dims * (1 + shifts(s.kind, s.dims));
+  if (s.kind == Kind::full && s.dims % 2 == 0)
+    features -= s.dims / 2;  // the last shift meets every pair twice
+  const int64_t parts = (a.components + tile_components - 1) / tile_components;
+  const int64_t most = smaller(tile_accumulators / ((a.components + parts - 1) / parts), tile_features);
+  // Products can be formed in registers where no vector of them straddles two shifts.
+  const bool whole = s.dims % lanes == 0, form = whole && a.components <= many_components;
+  const int64_t vectors = (features + lanes - 1) / lanes, panels = form ? s.dims / lanes : vectors;
+  cut_evenly(panels, most, [&](int64_t first, int64_t width) {
+    // A vector to spare between rows where the last piece can write beyond its features.
+    const int64_t begin = first * lanes, pitch = (width + !whole) * lanes;
+    form_panel(s, a, begin, smaller(begin + width * lanes, features), pitch, w.panel);
+    all_components<false>(width, a, Features{{w.panel}, {}, pitch}, sums + begin, s.size);
+  });
+  cut_evenly(vectors - panels, most, [&](int64_t first, int64_t width) {
+    Features v{{}, {}, a.row_stride};
+    const int64_t begin = (panels + first) * lanes;
+    for (int64_t f = 0; f < width; ++f) {
+      const int64_t p = begin + f * lanes, d = p % s.dims;
+      v.left[f] = a.rows + d;
+      v.right[f] = a.rows + d + p / s.dims - 1;
+    }
+    all_components<true>(width, a, v, sums + begin, s.size);
+  });
+}
+
+// ---- one component at a time ---------------------------------------------------------------------------
+
+// The rows that count for component k, and their weights: r_ik. All of them, or those from `least` on.
+inline int64_t list_rows(const Accumulation& a, int64_t k, bool all, const Scratch& w) {
+  const real* resp = a.resp + k * a.stride;
+  if (all) {
+    for (int64_t i = 0; i < a.count; i += lanes) store(w.weights + i, load(resp + i) * load(a.share + i));
+    for (int64_t i = 0; i < a.count; ++i) w.list[i] = static_cast<integer>(i);
+    return a.count;
+  }
+  const real least = least_that_counts(a.components);
+  int64_t n = 0;
+  for (int64_t i = 0; n < a.active[k]; ++i) {
+    w.list[n] = static_cast<integer>(i);
+    w.weights[n] = resp[i] * a.share[i];
+    n += resp[i] >= least;
+  }
+  return n;
+}
+
+// scaled[j] = weights[j] x[list[j]], zeros beyond D; and the sum of these.
+inline void scale_rows(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch,
+                       double* sum) {
+  for (int64_t d = 0; d < s.dims; d += lanes) {
+    vec total{};
+    ivec inside;
+    for (int u = 0; u < lanes; ++u) inside[u] = d + u < s.dims ? -1 : 0;
+    for (int64_t j = 0; j < n; ++j) {
+      const vec product = splat(w.weights[j]) * load(a.rows + w.list[j] * a.row_stride + d);
+      const vec y = inside ? product : vec{};
+      store(w.scaled + j * pitch + d, y);
+      total += y;
+    }
+    add_to(sum + d, total);
+  }
+}
+
+// T neighbouring shifts of one vector of columns.
+template <int T>
+inline void shifts_tile(const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch, int64_t d,
+                        int64_t shift, int64_t dims, double* sums) {
+  vec total[T];
+  MIXTURA_UNROLL
+  for (int t = 0; t < T; ++t) total[t] = vec{};
+  for (int64_t j = 0; j < n; ++j) {
+    const vec y = load(w.scaled + j * pitch + d);
+    const real* x = a.rows + w.list[j] * a.row_stride + d + shift;
+    MIXTURA_UNROLL
+    for (int t = 0; t < T; ++t) total[t] += y * load_unaligned(x + t);
+  }
+  MIXTURA_UNROLL
+  for (int t = 0; t < T; ++t) add_to(sums + t * dims, total[t]);
+}
+
+// Circulant sums of listed rows: one unaligned load a multiply-add. Lanes beyond D add zeros to what follows.
+inline void accumulate_shifts(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t n,
+                              int64_t pitch, double* sums) {
+  const int64_t end = shifts(s.kind, s.dims);
+  for (int64_t d = 0; d < s.dims; d += lanes)
+    for (int64_t shift = 0; shift < end;) {
+      // The last shift of an even D is needed for its first half only.
+      if (s.kind == Kind::full && shift == end - 1 && s.dims % 2 == 0 && 2 * d >= s.dims) break;
+      double* out = sums + s.dims * (1 + shift) + d;
+      if (shift + 8 <= end) {
+        shifts_tile<8>(a, w, n, pitch, d, shift, s.dims, out);
+        shift += 8;
+      } else if (shift + 4 <= end) {
+        shifts_tile<4>(a, w, n, pitch, d, shift, s.dims, out);
+        shift += 4;
+      } else {
+        shifts_tile<1>(a, w, n, pitch, d, shift, s.dims, out);
+        shift += 1;
+      }
+    }
+}
+
+// block_height columns of the scaled rows against F vectors of the rows.
+template <int F>
+inline void block_tile(const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch, int64_t row,
+                       int64_t column, double* sums, int64_t width) {
+  vec total[block_height][F];
+  MIXTURA_UNROLL
+  for (int u = 0; u < block_height; ++u) {
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) total[u][f] = vec{};
+  }
+  for (int64_t j = 0; j < n; ++j) {
+    const real* x = a.rows + w.list[j] * a.row_stride + column;
+    const real* y = w.scaled + j * pitch + row;
+    vec v[F];
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) v[f] = load(x + f * lanes);
+    MIXTURA_UNROLL
+    for (int u = 0; u < block_height; ++u) {
+      const vec r = splat(y[u]);
+      MIXTURA_UNROLL
+      for (int f = 0; f < F; ++f) total[u][f] += r * v[f];
+    }
+  }
+  MIXTURA_UNROLL
+  for (int u = 0; u < block_height; ++u) {
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) add_to(sums + u * width + f * lanes, total[u][f]);
+  }
+}
+
+// The lower triangle, three vectors of columns at a time: those of all rows stay in the first-level cache.
+inline void accumulate_blocks(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t n,
+                              int64_t pitch, double* sums) {
+  constexpr int64_t F = 3;
+  const int64_t blocks = (s.dims + block_height - 1) / block_height;
+  for (int64_t column = 0; column < s.dims; column += F * lanes) {
+    int64_t at = s.linear;
+    for (int64_t t = 0; t < blocks; ++t) {
+      const int64_t width = block_width(t);
+      double* out = sums + at + column;
+      at += block_height * width;
+      if (width <= column) continue;
+      switch (smaller((width - column) / lanes, F)) {
+        case 1: block_tile<1>(a, w, n, pitch, t * block_height, column, out, width); break;
+        case 2: block_tile<2>(a, w, n, pitch, t * block_height, column, out, width); break;
+        default: block_tile<3>(a, w, n, pitch, t * block_height, column, out, width); break;
+      }
+    }
+  }
+}
+
+// Distance between a component's scaled rows.
+MIXTURA_INLINE int64_t scaled_pitch(const Statistics& s) {
+  return ((round_up(round_up(s.dims, lanes), block_height) / lanes) | 1) * lanes;
+}
+
+inline void accumulate_component(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t k,
+                                 bool all, double* sums) {
+  const int64_t n = list_rows(a, k, all, w), pitch = scaled_pitch(s);
+  if (n == 0) return;
+  double* own = sums + k * s.size;
+  scale_rows(s, a, w, n, pitch, own);
+  if (s.order == Order::blocks)
+    accumulate_blocks(s, a, w, n, pitch, own);
+  else
+    accumulate_shifts(s, a, w, n, pitch, own);
+}
+
+// ---- the choice ----------------------------------------------------------------------------------------
+
+inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Scratch& w, double* sums) {
+  if (s.order == Order::plain) {
+    accumulate_few(s, a, w, sums);
+    return;
+  }
+  const real* scalars[2] = {a.share, w.weighted};
+  if (s.kind == Kind::trace) weighted_squares(a, s.dims, w.weighted);
+  product(a, scalars, s.kind == Kind::trace ? 2 : 1, sums + s.mass, s.size);
+  wrap_rows(s, a);
+  int64_t active = 0;
+  for (int64_t k = 0; a.active && k < a.components; ++k) active += a.active[k];
+  // Lists save work in proportion, but their kernels reuse less: measured even at about two pairs in five.
+  const bool sparse = a.active && 5 * active < 2 * a.count * a.components;
+  if (s.order == Order::circulant && a.components > few_components && !sparse) {
+    for (int64_t k = 0; k < a.components; ++k)
+      multiply<false>(a.share, a.resp + k * a.stride, a.count, a.resp + k * a.stride);
+    for (int64_t i = 0; i < a.count; i += panel_rows) {
+      Accumulation part = a;
+      part.rows += i * a.row_stride;
+      part.resp += i;
+      part.count = smaller(a.count - i, panel_rows);
+      accumulate_circulant(s, part, w, sums);
+    }
+    return;
+  }
+  for (int64_t k = 0; k < a.components; ++k) {
+    const bool some = a.active && (sparse || (s.order == Order::blocks && 5 * a.active[k] < 4 * a.count));
+    accumulate_component(s, a, w, k, !some, sums);
+  }
+}
+
+// Every row goes to one component: P additions a row instead of K * P multiply-adds. `row` is z - pivot.
+MIXTURA_INLINE void add_row(Kind kind, int64_t dims, const double* row, double w, double* t) {
+  t[0] += w;
+  if (kind == Kind::mass) return;
+  double* first = t + 1;
+  double* second = first + dims;
+  for (int64_t d = 0; d < dims; ++d) first[d] += w * row[d];
+  if (kind == Kind::trace) {
+    double s = 0.0;
+    for (int64_t d = 0; d < dims; ++d) s += row[d] * row[d];
+    second[0] += w * s;
+  } else if (kind == Kind::diagonal) {
+    for (int64_t d = 0; d < dims; ++d) second[d] += w * row[d] * row[d];
+  } else if (kind == Kind::full) {
+    for (int64_t a = 0; a < dims; ++a) {
+      const double wa = w * row[a];
+      for (int64_t b = 0; b <= a; ++b) second[b] += wa * row[b];
+      second += a + 1;
     }
   }
 }

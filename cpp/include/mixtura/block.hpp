@@ -1,4 +1,5 @@
-// A block: a few hundred rows turned feature-major, so that rows lie on vector lanes.
+// A block: a few hundred rows, feature-major for the E half, whose lanes are rows, and row-major for the M
+// half, whose lanes are features.
 #pragma once
 
 #include "mixtura/problem.hpp"
@@ -28,54 +29,124 @@ struct Prefetch {
   }
 };
 
-typedef float half_vec __attribute__((vector_size(MIXTURA_VECTOR_BYTES / 2), may_alias, aligned(4)));
+// z - pivot for `lanes` neighbours of one row. The difference is taken in double, or, between floats, in two
+// steps (the pivot's leading and trailing part) whose error is as small.
+struct Pivot {
+  const double* exact;   // D, and zeros up to a whole vector
+  const real* leading;   // the nearest reals
+  const real* trailing;  // what is left
+};
 
-MIXTURA_INLINE vec load_row(const double* p) {
-  return load_unaligned(p);
-}
-MIXTURA_INLINE vec load_row(const float* p) {
-  return __builtin_convertvector(*reinterpret_cast<const half_vec*>(p), vec);
+inline Pivot split_pivot(const Pass& p, double* exact, real* leading, real* trailing) {
+  for (int64_t d = 0; d < round_up(p.rows.dims, lanes); ++d) {
+    exact[d] = d < p.rows.dims ? p.pivot[d] : 0.0;
+    leading[d] = static_cast<real>(exact[d]);
+    trailing[d] = static_cast<real>(exact[d] - static_cast<double>(leading[d]));
+  }
+  return Pivot{exact, leading, trailing};
 }
 
-// x[d][i] = X[begin + i][d] - pivot[d] for i < n, and 0 (the pivot itself) up to `padded`, whole groups.
-// Cost: one read of X, N*D moves. Rows that lie one after another are turned in registers, a square of
-// lanes x lanes at a time; other layouts, and what is left at the edges, number by number.
+MIXTURA_INLINE vec load_centered(const double* row, const Pivot& pivot, int64_t d) {
+  if constexpr (is_double) {
+    return reinterpret_cast<vec>(load_wide(row + d) - load_wide(pivot.exact + d));
+  } else {
+    vec v;
+    half parts[2];
+    parts[0] = __builtin_convertvector(load_wide(row + d) - load_wide(pivot.exact + d), half);
+    parts[1] = __builtin_convertvector(
+        load_wide(row + d + wide_lanes) - load_wide(pivot.exact + d + wide_lanes), half);
+    __builtin_memcpy(&v, parts, sizeof v);
+    return v;
+  }
+}
+MIXTURA_INLINE vec load_centered(const float* row, const Pivot& pivot, int64_t d) {
+  if constexpr (is_double)
+    return reinterpret_cast<vec>(load_wide(row + d) - load_wide(pivot.exact + d));
+  else
+    return (load_unaligned(reinterpret_cast<const real*>(row + d)) - load(pivot.leading + d)) -
+           load(pivot.trailing + d);
+}
+
+// Where a block's rows go: x[d][i] (D x stride) and, unless null, rows[i][d] (block x row_stride).
+struct Packed {
+  real* x;
+  int64_t stride;
+  real* rows;
+  int64_t row_stride;
+};
+
+// lanes x lanes numbers turned in registers, `columns` of them wanted.
 template <class T>
-inline void pack_rows(const Rows& rows, const double* pivot, int64_t begin, int64_t n, int64_t padded,
-                      int64_t stride, double* x) {
+MIXTURA_INLINE void pack_square(const T* first, int64_t row_stride, const Pivot& pivot, int64_t i, int64_t d,
+                                int64_t columns, const Packed& out) {
+  vec v[lanes];
+  MIXTURA_UNROLL
+  for (int r = 0; r < lanes; ++r) v[r] = load_centered(first + (i + r) * row_stride, pivot, d);
+  if (out.rows) {
+    MIXTURA_UNROLL
+    for (int r = 0; r < lanes; ++r) store(out.rows + (i + r) * out.row_stride + d, v[r]);
+  }
+  transpose(v);
+  MIXTURA_UNROLL
+  for (int c = 0; c < lanes; ++c)
+    if (c < columns) store(out.x + (d + c) * out.stride + i, v[c]);
+}
+
+// z - pivot of n rows from `begin`, and 0 (the pivot itself) from there up to `padded`, whole groups. Cost:
+// one read of X, N*D moves. Rows that lie one after another are turned in registers, a square of lanes x
+// lanes at a time. The last columns may read beyond their row, into the next, which is there but for the
+// table's last rows: those, and other layouts, go number by number.
+template <class T>
+inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64_t n, int64_t padded,
+                      const Packed& out) {
   const T* first = static_cast<const T*>(rows.data) + begin * rows.row_stride;
   const int64_t dims = rows.dims;
-  const bool row_major = rows.column_stride == 1;
-  const int64_t square_rows = row_major ? n / lanes * lanes : 0,
-                square_columns = row_major ? dims / lanes * lanes : 0;
-  for (int64_t i = 0; i < square_rows; i += lanes)
-    for (int64_t d = 0; d < square_columns; d += lanes) {
-      vec v[lanes];
-      MIXTURA_UNROLL
-      for (int r = 0; r < lanes; ++r) v[r] = load_row(first + (i + r) * rows.row_stride + d);
-      transpose(v);
-      MIXTURA_UNROLL
-      for (int c = 0; c < lanes; ++c) store(x + (d + c) * stride + i, v[c] - pivot[d + c]);
-    }
+  int64_t whole = 0;  // rows done in squares
+  if (rows.column_stride == 1 && rows.row_stride >= dims) {
+    const int64_t beyond = round_up(dims, lanes) - dims;
+    const int64_t readable = rows.count - begin - (beyond + rows.row_stride - 1) / rows.row_stride;
+    whole = smaller(n, readable > 0 ? readable : 0) / lanes * lanes;
+  }
+  // Of a square that is wanted in part, the compiler leaves out what is not: 2 columns, the shape of maps and
+  // scatter plots, take a third of the shuffles of 8.
+  if (dims == 1) {
+    for (int64_t i = 0; i < whole; i += lanes) pack_square(first, rows.row_stride, pivot, i, 0, 1, out);
+  } else if (dims == 2) {
+    for (int64_t i = 0; i < whole; i += lanes) pack_square(first, rows.row_stride, pivot, i, 0, 2, out);
+  } else {
+    for (int64_t i = 0; i < whole; i += lanes)
+      for (int64_t d = 0; d < dims; d += lanes)
+        pack_square(first, rows.row_stride, pivot, i, d, smaller(dims - d, lanes), out);
+  }
   for (int64_t d = 0; d < dims; ++d) {
     const T* column = first + d * rows.column_stride;
-    double* out = x + d * stride;
-    const double p = pivot[d];
-    const int64_t done = d < square_columns ? square_rows : 0;
-    if (rows.row_stride == 1)
-      for (int64_t i = done; i < n; ++i) out[i] = static_cast<double>(column[i]) - p;
-    else
-      for (int64_t i = done; i < n; ++i) out[i] = static_cast<double>(column[i * rows.row_stride]) - p;
-    for (int64_t i = n; i < padded; ++i) out[i] = 0.0;
+    real* x = out.x + d * out.stride;
+    const double p = pivot.exact[d];
+    for (int64_t i = whole; i < n; ++i)
+      x[i] = static_cast<real>(static_cast<double>(column[i * rows.row_stride]) - p);
+    for (int64_t i = n; i < padded; ++i) x[i] = 0;
+    if (!out.rows) continue;
+    for (int64_t i = whole; i < padded; ++i) out.rows[i * out.row_stride + d] = x[i];
   }
 }
 
-inline void pack_rows(const Rows& rows, const double* pivot, int64_t begin, int64_t n, int64_t padded,
-                      int64_t stride, double* x) {
+inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64_t n, int64_t padded,
+                      const Packed& out) {
   if (rows.single_precision)
-    pack_rows<float>(rows, pivot, begin, n, padded, stride, x);
+    pack_rows<float>(rows, pivot, begin, n, padded, out);
   else
-    pack_rows<double>(rows, pivot, begin, n, padded, stride, x);
+    pack_rows<double>(rows, pivot, begin, n, padded, out);
+}
+
+// A row of weight 0 is read as the pivot: whatever it holds, no infinity of its squares meets that 0.
+inline void skip_weightless(const double* weight, int64_t dims, int64_t n, const Packed& out) {
+  for (int64_t i = 0; i < n; ++i) {
+    if (weight[i] != 0.0) continue;
+    for (int64_t d = 0; d < dims; ++d) {
+      out.x[d * out.stride + i] = 0;
+      if (out.rows) out.rows[i * out.row_stride + d] = 0;
+    }
+  }
 }
 
 }  // namespace MIXTURA_ISA

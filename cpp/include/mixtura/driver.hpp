@@ -13,6 +13,10 @@ std::vector<std::string> instruction_sets();
 std::string instruction_set();                      // the one in use
 void set_instruction_set(const std::string& name);  // throws std::invalid_argument
 
+// Whether passes may leave out what cannot matter (Pass::skip); MIXTURA_SKIPPING=0 starts without.
+bool skipping();
+void set_skipping(bool on);
+
 // Runs the pass with at most `threads` threads (0: the limit in force). Statistics, K x statistics_size, then
 // the log-likelihood, are written to `total` unless the pass has `joint`, which it writes instead.
 //

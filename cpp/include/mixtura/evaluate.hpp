@@ -4,10 +4,12 @@
 //
 // in base 2, so that the exponential needs no multiplication. With x = z - pivot and
 // b_k = -F_k (m_k - pivot), both scaled, y = F_k x + b_k costs one multiply-add per entry of F_k that is
-// not zero: D(D+1)/2 per (row, component) for a triangle, R*D for a rectangle, 2*D for a diagonal (y and y^2)
-// and for a scalar (x - m, exactly zero where they are equal, and its square).
-// Reuse: a tile of `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups`
-// multiply-adds share `tile_rows + groups` loads.
+// not zero: D(D+1)/2 per (row, component) for a triangle, R*D for a rectangle, 2*D for a diagonal (y and
+// y^2). Where all that differs between components is their means (a scalar, or a shared factor once the rows
+// are transformed), the square is multiplied out: c_k - |m_k|^2 + 2 m_k.x - |x|^2, one multiply-add per
+// column, unless the means lie so far from the pivot that the difference would cancel. Reuse: a tile of
+// `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups` multiply-adds share
+// `tile_rows + groups` loads.
 #pragma once
 
 #include "mixtura/block.hpp"
@@ -18,7 +20,7 @@ namespace mixtura {
 namespace MIXTURA_ISA {
 
 // 16 accumulators of 32 registers with AVX-512, 8 of 16 elsewhere.
-constexpr int tile_rows = lanes == 8 ? 8 : 4;
+constexpr int tile_rows = MIXTURA_VECTOR_BYTES == 64 ? 8 : 4;
 constexpr int groups = 2;
 constexpr int group_rows = groups * lanes;
 
@@ -36,19 +38,28 @@ MIXTURA_INLINE int64_t tile_columns(const Quadratics& q, int64_t t) {
   return q.factor == Factor::triangle && end < q.dims ? end : q.dims;
 }
 
-// Packed quadratics: c (K), the factors, and per component b. A factor is a number for a scalar, D numbers
-// for a diagonal, else tiles [column][tile_rows]; b is F_k (pivot - m_k), or pivot - m_k for a scalar. A
-// shared triangle or rectangle is stored once.
-struct PackedLayout {
-  int64_t factor_size;
-  int64_t bias_size;
-  int64_t factors;
-  size_t offsets, factor, bias, total;
-};
-
 MIXTURA_INLINE bool tiled(const Quadratics& q) {
   return q.factor == Factor::triangle || q.factor == Factor::rectangle;
 }
+
+// Components that differ in their means alone, once rows are transformed and scaled.
+MIXTURA_INLINE bool centred(const Quadratics& q) {
+  return q.factor == Factor::scalar || (q.shared && tiled(q));
+}
+
+// Largest |F_k (m_k - pivot)|^2 up to which the multiplied-out square may be used: its rounding error is
+// that many eps.
+constexpr double product_limit = is_double ? 1024.0 : 64.0;
+
+// Packed quadratics. `offsets` are c (K); `factor` is, by form: scalar, the scale of a square (K); diagonal,
+// D numbers a component; else tiles [column][tile_rows], once if shared. `bias` is F_k (pivot - m_k) per
+// component (pivot - m_k for a scalar). For centred forms also the multiplied-out square: `product` tiles of
+// components [column][tile_rows], their constants `product_offset` (K padded) and the factor of |x|^2,
+// `product_scale` (K padded). `use_product` says which of the two to use.
+struct PackedLayout {
+  int64_t factor_size, bias_size, factors, centre_dims;
+  size_t use_product, offsets, factor, bias, product, product_offset, product_scale, total;
+};
 
 inline PackedLayout packed_layout(const Quadratics& q) {
   PackedLayout l{};
@@ -61,82 +72,112 @@ inline PackedLayout packed_layout(const Quadratics& q) {
     l.bias_size = q.dims;
     l.factors = q.components;
   }
-  l.offsets = 0;
-  l.factor = static_cast<size_t>(q.components);
-  l.bias = l.factor + static_cast<size_t>(l.factors * l.factor_size);
-  l.total = l.bias + static_cast<size_t>(q.components * l.bias_size);
+  l.centre_dims = tiled(q) ? q.factor_rows : q.dims;
+  size_t at = 0;
+  auto take = [&at](int64_t size) {
+    const size_t here = at;
+    at += static_cast<size_t>(round_up(size, lanes));
+    return here;
+  };
+  const int64_t padded = centred(q) ? tiles(q.components) * tile_rows : 0;
+  l.use_product = take(1);
+  l.offsets = take(q.components);
+  l.factor = take(l.factors * l.factor_size);
+  l.bias = take(q.components * l.bias_size);
+  l.product = take(padded * l.centre_dims);
+  l.product_offset = take(padded);
+  l.product_scale = take(padded);
+  l.total = at;
   return l;
 }
 
-inline size_t packed_size(const Quadratics& q) {
-  return packed_layout(q).total;
-}
-
-inline void pack_elementwise(const Quadratics& q, const double* pivot, double* packed) {
-  const PackedLayout l = packed_layout(q);
+inline void pack_elementwise(const Quadratics& q, const double* pivot, const PackedLayout& l, real* packed) {
   const bool scalar = q.factor == Factor::scalar;
   for (int64_t k = 0; k < q.components; ++k) {
     const double* mean = q.means + k * q.dims;
     const double* source = q.factors + (q.shared ? 0 : k * l.factor_size);
-    double* factor = packed + l.factor + k * l.factor_size;
-    double* bias = packed + l.bias + k * l.bias_size;
-    if (scalar) factor[0] = source[0] * source[0] * (0.5 * log2e);
+    real* factor = packed + l.factor + k * l.factor_size;
+    real* bias = packed + l.bias + k * l.bias_size;
+    if (scalar) factor[0] = static_cast<real>(source[0] * source[0] * (0.5 * log2e));
     for (int64_t d = 0; d < q.dims; ++d) {
-      bias[d] = pivot[d] - mean[d];
-      if (scalar) continue;
-      factor[d] = source[d] * half_log2e_root;
-      bias[d] *= factor[d];
+      const double scale = scalar ? 1.0 : source[d] * half_log2e_root;
+      bias[d] = static_cast<real>((pivot[d] - mean[d]) * scale);
+      if (!scalar) factor[d] = static_cast<real>(scale);
     }
   }
 }
 
-inline void pack_tiles(const Quadratics& q, const double* pivot, double* packed) {
-  const PackedLayout l = packed_layout(q);
+inline void pack_tiles(const Quadratics& q, const double* pivot, const PackedLayout& l, real* packed) {
   const bool triangle = q.factor == Factor::triangle;
   for (int64_t k = 0; k < q.components; ++k) {
     const double* mean = q.means + k * q.dims;
     const double* source = q.factors + (q.shared ? 0 : k * q.factor_rows * q.dims);
-    double* bias = packed + l.bias + k * l.bias_size;
+    real* bias = packed + l.bias + k * l.bias_size;
     for (int64_t r = 0; r < q.factor_rows; ++r) {
       const int64_t columns = triangle ? r + 1 : q.dims;
       double b = 0.0;
       for (int64_t d = 0; d < columns; ++d) b += source[r * q.dims + d] * (pivot[d] - mean[d]);
-      bias[r] = b * half_log2e_root;
+      bias[r] = static_cast<real>(b * half_log2e_root);
     }
     if (q.shared && k) continue;
-    double* factor = packed + l.factor + k * l.factor_size;
+    real* factor = packed + l.factor + k * l.factor_size;
     for (int64_t t = 0; t < tiles(q.factor_rows); ++t) {
       const int64_t columns = tile_columns(q, t);
       for (int64_t d = 0; d < columns; ++d)
         for (int64_t u = 0; u < tile_rows; ++u) {
           const int64_t r = t * tile_rows + u;
           if (r < q.factor_rows && (!triangle || d <= r))
-            factor[d * tile_rows + u] = source[r * q.dims + d] * half_log2e_root;
+            factor[d * tile_rows + u] = static_cast<real>(source[r * q.dims + d] * half_log2e_root);
         }
       factor += columns * tile_rows;
     }
   }
 }
 
+// From the biases: with y = x (scalar, scale s) or y = F x, joint2 = c - s |y + b|^2
+//                                                                 = (c - s |b|^2) + (-2 s b).y - s |y|^2.
+// Densities that are written out are evaluated by differences: of equal points, distances are to be exactly
+// 0.
+inline void pack_product(const Pass& p, const PackedLayout& l, real* packed) {
+  const Quadratics& q = p.quadratics;
+  bool close = !p.joint;
+  for (int64_t k = 0; k < q.components; ++k) {
+    const double scale = q.factor == Factor::scalar ? static_cast<double>(packed[l.factor + k]) : 1.0;
+    const real* bias = packed + l.bias + k * l.bias_size;
+    real* tile = packed + l.product + k / tile_rows * tile_rows * l.centre_dims + k % tile_rows;
+    double square = 0.0;
+    for (int64_t d = 0; d < l.centre_dims; ++d) {
+      const double b = static_cast<double>(bias[d]);
+      square += scale * b * b;
+      tile[d * tile_rows] = static_cast<real>(-2.0 * scale * b);
+    }
+    close = close && square <= product_limit;
+    packed[l.product_offset + k] = static_cast<real>(static_cast<double>(packed[l.offsets + k]) - square);
+    packed[l.product_scale + k] = static_cast<real>(scale);
+  }
+  packed[l.use_product] = close ? real(1) : real(0);
+}
+
 // Log-weights of components are folded into c_k; those of rows wait for the block.
-inline void pack(const Pass& p, double* packed) {
+inline void pack_quadratics(const Pass& p, real* packed) {
   const Quadratics& q = p.quadratics;
   const PackedLayout l = packed_layout(q);
-  for (size_t i = 0; i < l.total; ++i) packed[i] = 0.0;
+  for (size_t i = 0; i < l.total; ++i) packed[i] = 0;
   for (int64_t k = 0; k < q.components; ++k) {
-    packed[l.offsets + k] = q.offsets[k] * log2e;
-    if (p.log_weights && !p.log_weights_per_row) packed[l.offsets + k] += p.log_weights[k] * log2e;
+    const double weight = p.log_weights && !p.log_weights_per_row ? p.log_weights[k] : 0.0;
+    packed[l.offsets + k] = static_cast<real>((q.offsets[k] + weight) * log2e);
   }
   if (tiled(q))
-    pack_tiles(q, p.pivot, packed);
+    pack_tiles(q, p.pivot, l, packed);
   else
-    pack_elementwise(q, p.pivot, packed);
+    pack_elementwise(q, p.pivot, l, packed);
+  if (centred(q)) pack_product(p, l, packed);
 }
 
 // y[u] = sum_d F[d][u] x[d] + b[u] for J rows of a factor and one group of rows. The last J columns of a
 // triangle's tile are its diagonal part: column J-end+t meets only rows u >= t.
 template <int J, bool triangle>
-MIXTURA_INLINE void factor_tile(const double* factor, int64_t columns, const double* bias, const double* x,
+MIXTURA_INLINE void factor_tile(const real* factor, int64_t columns, const real* bias, const real* x,
                                 int64_t stride, vec (&y)[J][groups]) {
   MIXTURA_UNROLL
   for (int u = 0; u < J; ++u) {
@@ -156,8 +197,8 @@ MIXTURA_INLINE void factor_tile(const double* factor, int64_t columns, const dou
     }
   }
   if (triangle) {
-    const double* corner = factor + square * tile_rows;
-    const double* xc = x + square * stride;
+    const real* corner = factor + square * tile_rows;
+    const real* xc = x + square * stride;
     MIXTURA_UNROLL
     for (int t = 0; t < J; ++t) {
       vec v[groups];
@@ -193,7 +234,7 @@ struct SquaredNorm {
 
 // Writes y of J rows of the shared factor.
 struct StoreRows {
-  double* out;
+  real* out;
   int64_t stride;
   template <int J>
   MIXTURA_INLINE void operator()(int64_t row, const vec (&y)[J][groups]) {
@@ -205,51 +246,81 @@ struct StoreRows {
   }
 };
 
+// joint2 of J components from their products with the rows: subtracts s_k |x|^2 and keeps the largest.
+struct StoreJoint {
+  real* joint2;
+  int64_t stride;
+  const real* scale;
+  vec square[groups], top[groups];
+  template <int J>
+  MIXTURA_INLINE void operator()(int64_t k, const vec (&y)[J][groups]) {
+    MIXTURA_UNROLL
+    for (int u = 0; u < J; ++u) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        const vec value = y[u][g] - splat(scale[k + u]) * square[g];
+        store(joint2 + (k + u) * stride + g * lanes, value);
+        top[g] = max(top[g], value);
+      }
+    }
+  }
+};
+
 template <int J, bool triangle, class Epilogue>
-MIXTURA_INLINE void one_tile(const double* factor, int64_t columns, const double* bias, const double* x,
+MIXTURA_INLINE void one_tile(const real* factor, int64_t columns, const real* bias, const real* x,
                              int64_t stride, int64_t row, Epilogue& done) {
   vec y[J][groups];
   factor_tile<J, triangle>(factor, columns, bias, x, stride, y);
   done(row, y);
 }
 
-// All rows of one factor against one group of rows of the block.
+// All `rows` rows of one factor of `dims` columns against one group of rows of the block.
 template <bool triangle, class Epilogue>
-inline void apply_factor(const Quadratics& q, const double* factor, const double* bias, const double* x,
-                         int64_t stride, Epilogue& done) {
-  const int64_t whole = q.factor_rows / tile_rows;
+MIXTURA_INLINE void apply_factor(int64_t rows, int64_t dims, const real* factor, const real* bias,
+                                 const real* x, int64_t stride, Epilogue& done) {
+  const int64_t whole = rows / tile_rows;
   for (int64_t t = 0; t < whole; ++t) {
-    const int64_t columns = triangle ? (t + 1) * tile_rows : q.dims;
+    const int64_t columns = triangle ? (t + 1) * tile_rows : dims;
     one_tile<tile_rows, triangle>(factor, columns, bias + t * tile_rows, x, stride, t * tile_rows, done);
     factor += columns * tile_rows;
   }
   const int64_t row = whole * tile_rows;
-  const double* b = bias + row;
-  switch (q.factor_rows - row) {
-    case 1: one_tile<1, triangle>(factor, q.dims, b, x, stride, row, done); break;
-    case 2: one_tile<2, triangle>(factor, q.dims, b, x, stride, row, done); break;
-    case 3: one_tile<3, triangle>(factor, q.dims, b, x, stride, row, done); break;
+  const real* b = bias + row;
+  switch (rows - row) {
+    case 1: one_tile<1, triangle>(factor, dims, b, x, stride, row, done); break;
+    case 2: one_tile<2, triangle>(factor, dims, b, x, stride, row, done); break;
+    case 3: one_tile<3, triangle>(factor, dims, b, x, stride, row, done); break;
 #if MIXTURA_VECTOR_BYTES == 64
-    case 4: one_tile<4, triangle>(factor, q.dims, b, x, stride, row, done); break;
-    case 5: one_tile<5, triangle>(factor, q.dims, b, x, stride, row, done); break;
-    case 6: one_tile<6, triangle>(factor, q.dims, b, x, stride, row, done); break;
-    case 7: one_tile<7, triangle>(factor, q.dims, b, x, stride, row, done); break;
+    case 4: one_tile<4, triangle>(factor, dims, b, x, stride, row, done); break;
+    case 5: one_tile<5, triangle>(factor, dims, b, x, stride, row, done); break;
+    case 6: one_tile<6, triangle>(factor, dims, b, x, stride, row, done); break;
+    case 7: one_tile<7, triangle>(factor, dims, b, x, stride, row, done); break;
 #endif
     default: break;
   }
 }
+
+// A block's E half: where its rows are, and where the densities go. `transformed` (R padded x stride) holds
+// the rows under a shared factor; `zero` is that many zeros.
+struct Evaluation {
+  const real* x;
+  int64_t rows, stride;
+  real* joint2;       // K x stride
+  real* top;          // stride: the largest of each row
+  real* transformed;  //
+  const real* zero;   //
+};
 
 // The same for triangles of up to four rows: the whole factor stays in registers while the block passes, and
 // no tile is left half empty.
 constexpr int64_t tiny_dims = 4;
 
 template <int D>
-inline void evaluate_tiny(const Quadratics& q, const double* packed, const double* x, int64_t rows,
-                          int64_t stride, double* joint2, double* top, Prefetch& ahead) {
-  const PackedLayout l = packed_layout(q);
+inline void evaluate_tiny(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
+                          Prefetch& ahead) {
   for (int64_t k = 0; k < q.components; ++k) {
-    const double* factor = packed + l.factor + k * l.factor_size;
-    const double* b = packed + l.bias + k * l.bias_size;
+    const real* factor = packed + l.factor + k * l.factor_size;
+    const real* b = packed + l.bias + k * l.bias_size;
     const vec offset = splat(packed[l.offsets + k]);
     vec f[D][D], bias[D];
     MIXTURA_UNROLL
@@ -258,15 +329,15 @@ inline void evaluate_tiny(const Quadratics& q, const double* packed, const doubl
       MIXTURA_UNROLL
       for (int d = 0; d <= r; ++d) f[r][d] = splat(factor[d * tile_rows + r]);
     }
-    double* out = joint2 + k * stride;
-    for (int64_t i = 0; i < rows; i += group_rows) {
+    real* out = e.joint2 + k * e.stride;
+    for (int64_t i = 0; i < e.rows; i += group_rows) {
       ahead.step();
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
         const int64_t at = i + g * lanes;
         vec v[D];
         MIXTURA_UNROLL
-        for (int d = 0; d < D; ++d) v[d] = load(x + d * stride + at);
+        for (int d = 0; d < D; ++d) v[d] = load(e.x + d * e.stride + at);
         vec value = offset;
         MIXTURA_UNROLL
         for (int r = 0; r < D; ++r) {
@@ -276,33 +347,64 @@ inline void evaluate_tiny(const Quadratics& q, const double* packed, const doubl
           value -= y * y;
         }
         store(out + at, value);
-        store(top + at, k ? max(load(top + at), value) : value);
+        store(e.top + at, k ? max(load(e.top + at), value) : value);
       }
     }
   }
 }
 
-// joint2[k][i] for a triangle or a rectangle per component, and the largest of them so far, top[i].
+// joint2[k][i] for a triangle or a rectangle per component, and the largest of them so far, top[i]. As many
+// components at a time as have factors that stay in the first-level cache.
 template <bool triangle>
-inline void evaluate_factors(const Quadratics& q, const double* packed, const double* x, int64_t rows,
-                             int64_t stride, double* joint2, double* top, Prefetch& ahead) {
-  const PackedLayout l = packed_layout(q);
-  for (int64_t k = 0; k < q.components; ++k) {
-    const double* factor = packed + l.factor + k * l.factor_size;
-    const double* bias = packed + l.bias + k * l.bias_size;
-    const vec offset = splat(packed[l.offsets + k]);
-    for (int64_t i = 0; i < rows; i += group_rows) {
-      SquaredNorm norm{};
-      ahead.step();
-      apply_factor<triangle>(q, factor, bias, x + i, stride, norm);
+inline void evaluate_factors(const Quadratics& q, const PackedLayout& l, const real* packed,
+                             const Evaluation& e, Prefetch& ahead) {
+  const int64_t fit = 24576 / (l.factor_size * static_cast<int64_t>(sizeof(real)));
+  const int64_t together = fit < 1 ? 1 : fit;
+  for (int64_t first = 0; first < q.components; first += together) {
+    const int64_t last = smaller(first + together, q.components);
+    for (int64_t i = 0; i < e.rows; i += group_rows) {
+      vec top[groups];
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g)
+        top[g] = first ? load(e.top + i + g * lanes) : splat(-__builtin_huge_val());
+      for (int64_t k = first; k < last; ++k) {
+        SquaredNorm norm{};
+        ahead.step();
+        apply_factor<triangle>(q.factor_rows, q.dims, packed + l.factor + k * l.factor_size,
+                               packed + l.bias + k * l.bias_size, e.x + i, e.stride, norm);
+        const vec offset = splat(packed[l.offsets + k]);
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) {
+          const vec value = offset - norm.q[g];
+          store(e.joint2 + k * e.stride + i + g * lanes, value);
+          top[g] = max(top[g], value);
+        }
+      }
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) store(e.top + i + g * lanes, top[g]);
+    }
+  }
+}
+
+// Centres by the multiplied-out square, on the rows or the transformed rows `y` of `dims` columns.
+inline void evaluate_product(const Quadratics& q, const PackedLayout& l, const real* packed, const real* y,
+                             const Evaluation& e, Prefetch& ahead) {
+  for (int64_t i = 0; i < e.rows; i += group_rows) {
+    StoreJoint joint{e.joint2 + i, e.stride, packed + l.product_scale, {}, {}};
+    for (int64_t d = 0; d < l.centre_dims; ++d) {
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
-        const vec value = offset - norm.q[g];
-        double* t = top + i + g * lanes;
-        store(joint2 + k * stride + i + g * lanes, value);
-        store(t, k ? max(load(t), value) : value);
+        const vec v = load(y + d * e.stride + i + g * lanes);
+        joint.square[g] += v * v;
       }
     }
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) joint.top[g] = splat(-__builtin_huge_val());
+    ahead.step();
+    apply_factor<false>(q.components, l.centre_dims, packed + l.product, packed + l.product_offset, y + i,
+                        e.stride, joint);
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) store(e.top + i + g * lanes, joint.top[g]);
   }
 }
 
@@ -310,10 +412,10 @@ inline void evaluate_factors(const Quadratics& q, const double* packed, const do
 //                c_k - s_k sum_d (x_d + b_kd)^2,       for C components at once.
 // 2*D operations a pair; C * groups of them share C * 2 + groups loads. A null s counts as ones.
 template <int C, bool each_column>
-inline void evaluate_elementwise(const double* offsets, const double* s, const double* b, int64_t dims,
-                                 int64_t bias_size, const double* x, int64_t rows, int64_t stride,
-                                 double* joint2, double* top, bool first, Prefetch& ahead) {
-  for (int64_t i = 0; i < rows; i += group_rows) {
+inline void evaluate_elementwise(const real* offsets, const real* s, const real* b, int64_t dims,
+                                 int64_t bias_size, const real* x, const Evaluation& e, int64_t k,
+                                 Prefetch& ahead) {
+  for (int64_t i = 0; i < e.rows; i += group_rows) {
     ahead.step();
     vec q[C][groups];
     MIXTURA_UNROLL
@@ -324,7 +426,7 @@ inline void evaluate_elementwise(const double* offsets, const double* s, const d
     for (int64_t d = 0; d < dims; ++d) {
       vec v[groups];
       MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + i + g * lanes);
+      for (int g = 0; g < groups; ++g) v[g] = load(x + d * e.stride + i + g * lanes);
       MIXTURA_UNROLL
       for (int c = 0; c < C; ++c) {
         const vec bias = splat(b[c * bias_size + d]);
@@ -339,82 +441,79 @@ inline void evaluate_elementwise(const double* offsets, const double* s, const d
     vec largest[groups];
     MIXTURA_UNROLL
     for (int c = 0; c < C; ++c) {
-      const double scale = each_column || !s ? 1.0 : s[c];
+      const vec scale = splat(each_column || !s ? real(1) : s[c]);
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
         const vec value = offsets[c] - scale * q[c][g];
-        store(joint2 + c * stride + i + g * lanes, value);
+        store(e.joint2 + (k + c) * e.stride + i + g * lanes, value);
         largest[g] = c ? max(largest[g], value) : value;
       }
     }
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) {
-      double* t = top + i + g * lanes;
-      store(t, first ? largest[g] : max(load(t), largest[g]));
+      real* t = e.top + i + g * lanes;
+      store(t, k ? max(load(t), largest[g]) : largest[g]);
     }
   }
 }
 
 template <bool each_column>
-inline void evaluate_all_elementwise(const double* offsets, const double* s, const double* b,
-                                     int64_t components, int64_t dims, int64_t bias_size, const double* x,
-                                     int64_t rows, int64_t stride, double* joint2, double* top,
+inline void evaluate_all_elementwise(const real* offsets, const real* s, const real* b, int64_t components,
+                                     int64_t dims, int64_t bias_size, const real* x, const Evaluation& e,
                                      Prefetch& ahead) {
   constexpr int C = 4;
   const int64_t factor_size = each_column ? dims : 1;
   for (int64_t k = 0; k < components;) {
-    const double* scale = s ? s + k * factor_size : s;
-    const double* bias = b + k * bias_size;
-    double* out = joint2 + k * stride;
+    const real* scale = s ? s + k * factor_size : s;
+    const real* bias = b + k * bias_size;
     if (k + C <= components) {
-      evaluate_elementwise<C, each_column>(offsets + k, scale, bias, dims, bias_size, x, rows, stride, out,
-                                           top, !k, ahead);
+      evaluate_elementwise<C, each_column>(offsets + k, scale, bias, dims, bias_size, x, e, k, ahead);
       k += C;
     } else {
-      evaluate_elementwise<1, each_column>(offsets + k, scale, bias, dims, bias_size, x, rows, stride, out,
-                                           top, !k, ahead);
+      evaluate_elementwise<1, each_column>(offsets + k, scale, bias, dims, bias_size, x, e, k, ahead);
       k += 1;
     }
   }
 }
 
-// joint2 (K x stride) of a block x (D x stride), and top (stride), the largest of each row. `transformed` (R
-// padded x stride) holds the rows under a shared factor, where the quadratics become spherical: one
-// transformation, then one subtraction and one multiply-add per entry.
-inline void evaluate(const Quadratics& q, const double* packed, const double* x, int64_t rows, int64_t stride,
-                     double* transformed, double* joint2, double* top, Prefetch& ahead) {
+// The rows under the factor that all components share.
+inline void transform(const Quadratics& q, const real* factor, const Evaluation& e) {
+  for (int64_t i = 0; i < e.rows; i += group_rows) {
+    StoreRows out{e.transformed + i, e.stride};
+    if (q.factor == Factor::triangle)
+      apply_factor<true>(q.factor_rows, q.dims, factor, e.zero, e.x + i, e.stride, out);
+    else
+      apply_factor<false>(q.factor_rows, q.dims, factor, e.zero, e.x + i, e.stride, out);
+  }
+}
+
+// joint2 (K x stride) of a block x (D x stride), and top (stride), the largest of each row.
+inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& e, Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
-  const double* offsets = packed + l.offsets;
-  const double* factor = packed + l.factor;
-  const double* bias = packed + l.bias;
-  if (q.factor == Factor::scalar) {
-    evaluate_all_elementwise<false>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
-                                    joint2, top, ahead);
+  const real* offsets = packed + l.offsets;
+  const real* factor = packed + l.factor;
+  const real* bias = packed + l.bias;
+  if (centred(q)) {
+    const real* y = tiled(q) ? e.transformed : e.x;
+    if (tiled(q)) transform(q, factor, e);
+    if (packed[l.use_product] != 0)
+      evaluate_product(q, l, packed, y, e, ahead);
+    else
+      evaluate_all_elementwise<false>(offsets, tiled(q) ? nullptr : factor, bias, q.components, l.centre_dims,
+                                      l.bias_size, y, e, ahead);
   } else if (q.factor == Factor::diagonal) {
-    evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, x, rows, stride,
-                                   joint2, top, ahead);
-  } else if (q.shared) {
-    for (int64_t i = 0; i < rows; i += group_rows) {
-      StoreRows out{transformed + i, stride};
-      const double* zero = transformed + l.bias_size * stride;  // kept zero by the workspace
-      if (q.factor == Factor::triangle)
-        apply_factor<true>(q, factor, zero, x + i, stride, out);
-      else
-        apply_factor<false>(q, factor, zero, x + i, stride, out);
-    }
-    evaluate_all_elementwise<false>(offsets, nullptr, bias, q.components, q.factor_rows, l.bias_size,
-                                    transformed, rows, stride, joint2, top, ahead);
+    evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, e.x, e, ahead);
   } else if (q.factor == Factor::triangle && q.dims <= tiny_dims) {
     switch (q.dims) {
-      case 1: evaluate_tiny<1>(q, packed, x, rows, stride, joint2, top, ahead); break;
-      case 2: evaluate_tiny<2>(q, packed, x, rows, stride, joint2, top, ahead); break;
-      case 3: evaluate_tiny<3>(q, packed, x, rows, stride, joint2, top, ahead); break;
-      default: evaluate_tiny<4>(q, packed, x, rows, stride, joint2, top, ahead); break;
+      case 1: evaluate_tiny<1>(q, l, packed, e, ahead); break;
+      case 2: evaluate_tiny<2>(q, l, packed, e, ahead); break;
+      case 3: evaluate_tiny<3>(q, l, packed, e, ahead); break;
+      default: evaluate_tiny<4>(q, l, packed, e, ahead); break;
     }
   } else if (q.factor == Factor::triangle) {
-    evaluate_factors<true>(q, packed, x, rows, stride, joint2, top, ahead);
+    evaluate_factors<true>(q, l, packed, e, ahead);
   } else {
-    evaluate_factors<false>(q, packed, x, rows, stride, joint2, top, ahead);
+    evaluate_factors<false>(q, l, packed, e, ahead);
   }
 }
 

@@ -1,131 +1,192 @@
 // One pass over a range of rows, block by block: pack, evaluate, normalise, accumulate.
 #pragma once
 
+#include <type_traits>
+
 #include "mixtura/accumulate.hpp"
 #include "mixtura/block.hpp"
 #include "mixtura/evaluate.hpp"
+#include "mixtura/nearest.hpp"
 #include "mixtura/normalize.hpp"
 #include "mixtura/problem.hpp"
 #include "mixtura/simd.hpp"
+#include "mixtura/statistics.hpp"
 
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// One vector of padding: columns a power of two apart would fall on the same few cache sets.
+// One line of padding: columns a power of two apart would fall on the same few cache sets.
 MIXTURA_INLINE int64_t block_stride(const Pass& p) {
-  return p.block + 8;
+  return p.block + 64 / static_cast<int64_t>(sizeof(real));
 }
 
-// The block's arrays, each a row of `stride` doubles, one after another.
+// The block's arrays, one after another, each from a cache line's start; `size` numbers from `begin` to `end`
+// must be zero at first, because padding is read but not written.
 struct Workspace {
-  double *x, *weighted, *joint2, *transformed, *panel, *top, *weight, *share, *row;
-  int64_t* label;
+  real *x, *rows, *joint2, *transformed, *zero, *top, *share, *leading, *trailing;
+  Scratch scratch;
+  integer* label;
+  double *exact, *weight, *row;
+  int64_t* active;
 };
 
-inline size_t lay_out(const Pass& p, double* memory, Workspace& w) {
-  const int64_t stride = block_stride(p);
-  double* at = memory;
-  auto take = [&at, stride](int64_t rows) {
-    double* here = at;
-    at += rows * stride;
-    return here;
+inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspace& w) {
+  char* at = static_cast<char*>(memory);
+  auto take = [&at](auto*& array, int64_t size) {
+    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at);
+    at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
   };
   const Quadratics& q = p.quadratics;
-  const int64_t dims = p.rows.dims;
-  const bool statistics = !p.joint;
-  w.x = take(dims);
-  w.joint2 = take(q.components);
-  w.top = take(1);
-  w.weight = take(1);
-  w.share = take(1);
-  w.label = reinterpret_cast<int64_t*>(take(1));
-  w.weighted = take(statistics && p.kind != Kind::mass && !p.hard ? dims : 0);
-  w.panel = take(statistics && !p.hard ? tile_features : 0);
-  const bool shared = q.shared && tiled(q) && !p.resp;
-  w.transformed = take(shared ? tiles(q.factor_rows) * tile_rows : 0);
-  if (shared && memory) {
-    double* zero = at;
-    for (int64_t i = 0; i < tiles(q.factor_rows) * tile_rows; ++i) zero[i] = 0.0;
-  }
-  if (shared) at += (tiles(q.factor_rows) * tile_rows + 7) / 8 * 8;
-  w.row = at;
-  at += (dims + 7) / 8 * 8;
-  return static_cast<size_t>(at - memory);
+  const int64_t dims = p.rows.dims, stride = block_stride(p), components = q.components;
+  const int64_t padded_dims = round_up(dims, lanes), lists = round_up(p.block, lanes);
+  const bool soft = !p.joint && !p.hard;
+  const bool features = soft && s.order != Order::plain, panels = features && s.order == Order::circulant;
+  const int64_t transformed = q.shared && tiled(q) && !p.resp ? tiles(q.factor_rows) * tile_rows : 0;
+  take(w.x, dims * stride);
+  take(w.joint2, components * stride);
+  take(w.top, stride);
+  take(w.share, stride);
+  take(w.weight, stride);
+  take(w.label, stride);
+  take(w.exact, padded_dims);
+  take(w.leading, padded_dims);
+  take(w.trailing, padded_dims);
+  take(w.row, dims);
+  take(w.active, components);
+  take(w.rows, features ? p.block * row_stride(s) : 0);
+  take(w.transformed, transformed * stride);
+  take(w.zero, transformed);
+  take(w.scratch.weighted, soft && !features && s.kind != Kind::mass ? dims * stride : stride);
+  take(w.scratch.panel, panels ? panel_rows * (tile_features + 1) * lanes
+                        : soft ? tile_features * stride
+                               : 0);
+  take(w.scratch.scaled, features ? p.block * (scaled_pitch(s)) : 0);
+  take(w.scratch.weights, features ? lists : 0);
+  take(w.scratch.list, features ? lists + 1 : 0);
+  return static_cast<size_t>(at - static_cast<char*>(memory));
 }
 
-inline size_t workspace_size(const Pass& p) {
+inline size_t workspace_bytes(const Pass& p) {
+  if (nearest_centre(p)) {
+    NearestWorkspace w;
+    return lay_out_nearest(p, nullptr, w);
+  }
   Workspace w;
-  return lay_out(p, nullptr, w);
+  return lay_out(p, statistics(p), nullptr, w);
+}
+
+inline size_t packed_bytes(const Pass& p) {
+  if (p.resp) return 0;
+  return nearest_centre(p) ? centre_layout(p.quadratics).bytes
+                           : packed_layout(p.quadratics).total * sizeof(real);
+}
+
+inline void pack(const Pass& p, void* packed) {
+  if (p.resp) return;
+  if (nearest_centre(p))
+    pack_centres(p, packed);
+  else
+    pack_quadratics(p, static_cast<real*>(packed));
 }
 
 // joint2[k][i] += log2 weights of (row, component), from a gate.
-inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t stride, double* joint2) {
+inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t stride, real* joint2) {
   const int64_t components = p.quadratics.components;
   for (int64_t k = 0; k < components; ++k) {
-    double* out = joint2 + k * stride;
+    real* out = joint2 + k * stride;
     const double* in = p.log_weights + begin * components + k;
-    for (int64_t i = 0; i < n; ++i) out[i] += in[i * components] * log2e;
+    for (int64_t i = 0; i < n; ++i) out[i] += static_cast<real>(in[i * components] * log2e);
   }
 }
 
-// A row of weight 0 is read as the pivot: whatever it holds, no infinity of its squares meets that 0.
-inline void skip_weightless(const double* weight, int64_t dims, int64_t n, int64_t stride, double* x) {
-  for (int64_t i = 0; i < n; ++i)
-    if (weight[i] == 0.0)
-      for (int64_t d = 0; d < dims; ++d) x[d * stride + i] = 0.0;
+// joint2[k][i] <- given responsibilities, zeros beyond the table's end.
+inline void take_responsibilities(const Pass& p, int64_t begin, int64_t n, int64_t padded, int64_t stride,
+                                  real* joint2) {
+  const int64_t components = p.quadratics.components;
+  for (int64_t k = 0; k < components; ++k) {
+    const double* in = p.resp + begin * components + k;
+    real* out = joint2 + k * stride;
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<real>(in[i * components]);
+    for (int64_t i = n; i < padded; ++i) out[i] = 0;
+  }
 }
 
-inline void run(const Pass& p, const double* packed, int64_t begin, int64_t end, double* total,
-                double* memory) {
-  Workspace w;
-  lay_out(p, memory, w);
+inline void accumulate_hard(const Pass& p, const Statistics& s, const Workspace& w, int64_t n, double* sums) {
+  const int64_t stride = block_stride(p);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t d = 0; d < s.dims; ++d) w.row[d] = static_cast<double>(w.x[d * stride + i]);
+    add_row(s.kind, s.dims, w.row, w.weight[i], sums + w.label[i] * s.size);
+  }
+}
+
+inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums,
+                       void* memory) {
+  const Statistics s = statistics(p);
   const Quadratics& q = p.quadratics;
   const int64_t components = q.components, dims = p.rows.dims, stride = block_stride(p);
+  Workspace w;
+  const size_t bytes = lay_out(p, s, memory, w);
+  char* first = reinterpret_cast<char*>(w.rows);
+  __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
+  const bool features = !p.joint && !p.hard && s.order != Order::plain;
+  const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
+  const Packed out{w.x, stride, features ? w.rows : nullptr, features ? row_stride(s) : 0};
+  int64_t* active = p.skip && features ? w.active : nullptr;
   double log2_likelihood = 0.0;
   for (int64_t b = begin; b < end; b += p.block) {
-    const int64_t n = end - b < p.block ? end - b : p.block;
-    const int64_t padded = (n + group_rows - 1) / group_rows * group_rows;
-    pack_rows(p.rows, p.pivot, b, n, padded, stride, w.x);
-    for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
-    for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
-    if (p.sample_weight) skip_weightless(w.weight, dims, n, stride, w.x);
+    const int64_t n = smaller(end - b, p.block), padded = round_up(n, group_rows);
+    pack_rows(p.rows, pivot, b, n, padded, out);
+    if (p.sample_weight || b == begin || n < p.block) {
+      for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
+      for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
+    }
+    if (p.sample_weight) skip_weightless(w.weight, dims, n, out);
+    Accumulation a{w.x, stride, w.rows, out.row_stride, w.joint2, w.share, padded, components, nullptr};
     if (p.resp) {
-      for (int64_t k = 0; k < components; ++k) {
-        const double* in = p.resp + b * components + k;
-        double* out = w.joint2 + k * stride;
-        for (int64_t i = 0; i < padded; ++i) out[i] = i < n ? in[i * components] : 0.0;
-      }
-      accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.weight, padded, stride, w.weighted, w.panel,
-                      total);
+      take_responsibilities(p, b, n, padded, stride, w.joint2);
+      for (int64_t i = 0; i < padded; ++i) w.share[i] = static_cast<real>(w.weight[i]);
+      accumulate_soft(s, a, w.scratch, sums);
       continue;
     }
     // One call per group and component, or four components where factors are elementwise.
-    const int64_t calls = padded / group_rows * (components + 3) / (tiled(q) && !q.shared ? 1 : 4);
-    Prefetch ahead(p.rows, b + n, end - b - n < p.block ? end - b - n : p.block, calls);
-    evaluate(q, packed, w.x, padded, stride, w.transformed, w.joint2, w.top, ahead);
+    const int64_t calls = padded / group_rows *
+                          (centred(q) ? 1
+                           : tiled(q) ? components
+                                      : (components + 3) / 4);
+    Prefetch ahead(p.rows, b + n, smaller(end - b - n, p.block), calls);
+    evaluate(q, static_cast<const real*>(packed),
+             Evaluation{w.x, padded, stride, w.joint2, w.top, w.transformed, w.zero}, ahead);
     if (p.log_weights && p.log_weights_per_row) {
       add_log_weights(p, b, n, stride, w.joint2);
       find_top(w.joint2, components, padded, stride, w.top);
     }
     if (p.joint) {
-      double* out = p.joint + b * components;
+      double* joint = p.joint + b * components;
       for (int64_t i = 0; i < n; ++i)
-        for (int64_t k = 0; k < components; ++k) out[i * components + k] = w.joint2[k * stride + i] * ln2;
+        for (int64_t k = 0; k < components; ++k)
+          joint[i * components + k] = static_cast<double>(w.joint2[k * stride + i]) * ln2;
     } else if (p.hard) {
       log2_likelihood += normalize_hard(w.joint2, components, padded, stride, w.weight, w.label);
-      accumulate_hard(p.kind, dims, w.x, w.label, w.weight, n, stride, w.row, total);
+      accumulate_hard(p, s, w, n, sums);
     } else {
       log2_likelihood += normalize_soft(w.joint2, components, padded, stride, w.top, w.weight,
-                                        p.sample_weight != nullptr, w.share);
-      accumulate_soft(p.kind, dims, components, w.x, w.joint2, w.share, padded, stride, w.weighted, w.panel,
-                      total);
+                                        p.sample_weight != nullptr, w.share, active);
+      a.active = active;
+      accumulate_soft(s, a, w.scratch, sums);
     }
   }
-  if (!p.joint) total[components * statistics_size(p.kind, dims)] += log2_likelihood * ln2;
+  if (!p.joint) sums[components * s.size] += log2_likelihood * ln2;
 }
 
-constexpr Kernels kernels(const char* name) {
-  return Kernels{name, MIXTURA_VECTOR_BYTES, packed_size, pack, workspace_size, run};
+inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums, void* memory) {
+  if (nearest_centre(p))
+    run_nearest(p, packed, begin, end, sums, memory);
+  else
+    run_blocks(p, packed, begin, end, sums, memory);
+}
+
+constexpr Kernels kernels() {
+  return Kernels{packed_bytes, pack, workspace_bytes, sums_size, run, unpack};
 }
 
 }  // namespace MIXTURA_ISA

@@ -51,8 +51,10 @@ struct Pass {
   const double* resp;           // (N, K) or null
   double* joint;                // (N, K) or null
   bool hard;                    // all of a row goes to its most likely component
-  Kind kind;                    //
-  int64_t block;                // rows that travel together, a multiple of every vector length
+  bool single;                  // compute in float32: the fused soft pass only
+  bool skip;      // leave out statistics of pairs whose responsibility cannot matter (the driver's)
+  Kind kind;      //
+  int64_t block;  // rows that travel together, a multiple of every vector length
 };
 
 // Length of one component's statistics: [mass | mean | second moment].
@@ -67,16 +69,35 @@ inline int64_t statistics_size(Kind kind, int64_t dims) {
   return 1 + dims + dims * (dims + 1) / 2;
 }
 
-// What one instruction set offers. `packed` holds the quadratics in that set's own tile order;
-// `total` gets K statistics and, last, the log-likelihood, all added to what is there.
+// Whether rows look for the nearest of K centres: every component the same multiple of the identity, with a
+// finite constant, and no log-weight of its own for each row.
+inline bool nearest_centre(const Pass& p) {
+  const Quadratics& q = p.quadratics;
+  if (!p.hard || p.joint || p.resp || q.factor != Factor::scalar || p.log_weights_per_row) return false;
+  if (!(q.shared || q.components == 1) || !(q.factors[0] > 0.0)) return false;
+  for (int64_t k = 0; k < q.components; ++k) {
+    const double c = q.offsets[k] + (p.log_weights ? p.log_weights[k] : 0.0);
+    if (c - c != 0.0) return false;
+  }
+  return true;
+}
+
+// What one instruction set offers for one type of number. `packed` holds the quadratics in that set's own
+// tile order. `sums` holds the running statistics in the order that suits the accumulation, and, last, the
+// log-likelihood; `unpack` turns them into K x statistics_size and, last, the log-likelihood.
 struct Kernels {
+  size_t (*packed_bytes)(const Pass&);
+  void (*pack)(const Pass&, void* packed);
+  size_t (*workspace_bytes)(const Pass&);
+  size_t (*sums_size)(const Pass&);
+  void (*run)(const Pass&, const void* packed, int64_t begin, int64_t end, double* sums, void* workspace);
+  void (*unpack)(const Pass&, const double* sums, double* total);
+};
+
+struct InstructionSet {
   const char* name;
-  int vector_bytes;
-  size_t (*packed_size)(const Quadratics&);
-  void (*pack)(const Pass&, double* packed);
-  size_t (*workspace_size)(const Pass&);
-  void (*run)(const Pass&, const double* packed, int64_t begin, int64_t end, double* total,
-              double* workspace);
+  Kernels doubles;
+  Kernels singles;
 };
 
 }  // namespace mixtura

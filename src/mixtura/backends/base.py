@@ -29,10 +29,13 @@ class Rows:
     scatter : dict
         Second moments of all rows, summed over components, by pivot and weights: for kind 'shared', where
         they do not depend on the responsibilities.
+    spread : tuple of ndarray of shape (D,), optional
+        Mean and standard deviation of the columns, once a backend has asked for them.
     """
 
     X: Rows2D
     scatter: dict[tuple[bytes, int], tuple[object, Moments]] = field(default_factory=dict, repr=False)
+    spread: tuple[Float, Float] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.X)

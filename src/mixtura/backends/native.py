@@ -14,6 +14,42 @@ def _packed(quadratics: Quadratics) -> _native.Quadratics:
     return _native.Quadratics(quadratics.form, quadratics.offsets, quadratics.means, quadratics.factors)
 
 
+# Largest width of a table, in spreads of a component along the rows of its factor, at which float32 rows are
+# computed with in float32: a variance is good to 64^2 float32 eps = 2e-4 there at the very worst, and to a thousandth
+# of that where rounding errors are as often up as down.
+_SINGLE_WIDTH = 64.0
+
+# Scales of a component at which no square of its rows leaves the range of float32.
+_SINGLE_SCALES = (1e-12, 1e12)
+
+# Rows that tell how wide a table is.
+_SAMPLE_ROWS = 1 << 14
+
+
+def _spread(rows: Rows) -> tuple[Float, Float]:
+    """Mean and standard deviation of the columns, (D,) each, from some of the rows."""
+    if rows.spread is None:
+        sample = np.asarray(rows.X[:: max(1, len(rows) // _SAMPLE_ROWS)], dtype=np.float64)
+        rows.spread = sample.mean(axis=0), sample.std(axis=0)
+    return rows.spread
+
+
+def _fits_single(rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
+    """Whether float32 arithmetic about the pivot loses nothing that matters of float32 rows."""
+    q = quadratics
+    mean, deviation = _spread(rows)
+    width = deviation**2 + (mean - pivot) ** 2 + (q.means - pivot) ** 2  # (K, D)
+    if q.form in ("scalar", "diagonal"):
+        scales = np.abs(q.factors)
+        widths = width * (scales[:, None] if q.form == "scalar" else scales) ** 2
+    else:
+        squares = q.factors**2
+        scales = np.sqrt(squares.sum(axis=-1))
+        widths = width @ squares[0].T if q.shared else np.matmul(squares, width[:, :, None])[:, :, 0]
+    low, high = _SINGLE_SCALES
+    return bool(low < scales.min() and scales.max() < high and widths.max() <= _SINGLE_WIDTH**2)
+
+
 class NativeBackend(Backend):
     """C++ kernels for x86-64-v2, v3 and v4 (chosen at run time) and plain vectors elsewhere."""
 
@@ -68,16 +104,24 @@ class NativeBackend(Backend):
     ) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
         second = self._scatter(rows, pivot, sample_weight) if kind == "shared" else None
-        table, log_likelihood = _native.expect(
-            rows.X,
-            _packed(quadratics),
-            np.ascontiguousarray(log_weights, dtype=np.float64),
-            "mean" if kind == "shared" else kind,
-            pivot,
-            sample_weight,
-            hard,
-            self._threads,
-        )
+
+        def run(single: bool) -> tuple[Float, float]:
+            return _native.expect(
+                rows.X,
+                _packed(quadratics),
+                np.ascontiguousarray(log_weights, dtype=np.float64),
+                "mean" if kind == "shared" else kind,
+                pivot,
+                sample_weight,
+                hard,
+                single,
+                self._threads,
+            )
+
+        single = rows.X.dtype == np.float32 and not hard and _fits_single(rows, quadratics, pivot)
+        table, log_likelihood = run(single)
+        if single and not (np.isfinite(log_likelihood) and np.isfinite(table).all()):
+            table, log_likelihood = run(False)  # a row whose square only float64 holds
         return Moments.from_table(kind, pivot, table, log_likelihood, len(rows), second)
 
     def _scatter(self, rows: Rows, pivot: Float, sample_weight: Float | None) -> Float:
