@@ -50,13 +50,9 @@ MIXTURA_INLINE vec load_centered(const double* row, const Pivot& pivot, int64_t 
   if constexpr (is_double) {
     return reinterpret_cast<vec>(load_wide(row + d) - load_wide(pivot.exact + d));
   } else {
-    vec v;
-    half parts[2];
-    parts[0] = __builtin_convertvector(load_wide(row + d) - load_wide(pivot.exact + d), half);
-    parts[1] = __builtin_convertvector(
-        load_wide(row + d + wide_lanes) - load_wide(pivot.exact + d + wide_lanes), half);
-    __builtin_memcpy(&v, parts, sizeof v);
-    return v;
+    const wide low = load_wide(row + d) - load_wide(pivot.exact + d);
+    const wide high = load_wide(row + d + wide_lanes) - load_wide(pivot.exact + d + wide_lanes);
+    return narrow(low, high, std::make_integer_sequence<int, lanes>{});
   }
 }
 MIXTURA_INLINE vec load_centered(const float* row, const Pivot& pivot, int64_t d) {

@@ -141,11 +141,12 @@ MIXTURA_INLINE double number(const Rows& rows, int64_t i, int64_t d) {
 // squared distances to those centres, lane by lane, to `squares`.
 template <class T>
 inline void add_rows(const Pass& p, const double* means, const T* first, int64_t n, const integer* label,
-                     const double* weight, double* sums, wide& squares, double& rest) {
+                     const double* weight, double* sums, wide& squares, double& rest, Prefetch& ahead) {
   const int64_t dims = p.rows.dims, size = statistics_size(p.kind, dims);
   const int64_t whole = dims / wide_lanes * wide_lanes;
   for (int64_t i = 0; i < n; ++i) {
     const double w = weight[i];
+    ahead.step();
     if (w == 0.0) continue;
     const T* row = first + i * p.rows.row_stride;
     const double* mean = means + label[i] * dims;
@@ -209,15 +210,16 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
   const double* means = exact + l.means;
   const bool along =
       p.rows.column_stride == 1 && p.kind != Kind::trace && p.kind != Kind::diagonal && p.kind != Kind::full;
+  bool varied = false;
+  for (int64_t k = 0; k < q.components; ++k) varied = varied || exact[l.constants + k] != 0.0;
   wide squares{};
   double constants = 0.0, rest = 0.0;
   for (int64_t b = begin; b < end; b += p.block) {
     const int64_t n = smaller(end - b, p.block), padded = round_up(n, group_rows);
     pack_rows(p.rows, pivot, b, n, padded, Packed{w.x, stride, nullptr, 0});
     for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
-    Prefetch ahead(p.rows, b + n, smaller(end - b - n, p.block), padded / group_rows);
+    Prefetch ahead(p.rows, b + n, smaller(end - b - n, p.block), n);
     for (int64_t i = 0; i < padded; i += group_rows) {
-      ahead.step();
       Leader leader;
       vec square[groups];
       MIXTURA_UNROLL
@@ -250,10 +252,10 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
     }
     if (along && p.rows.single_precision) {
       add_rows(p, means, static_cast<const float*>(p.rows.data) + b * p.rows.row_stride, n, w.label, w.weight,
-               sums, squares, rest);
+               sums, squares, rest, ahead);
     } else if (along) {
       add_rows(p, means, static_cast<const double*>(p.rows.data) + b * p.rows.row_stride, n, w.label,
-               w.weight, sums, squares, rest);
+               w.weight, sums, squares, rest, ahead);
     } else {
       for (int64_t i = 0; i < n; ++i) {
         if (w.weight[i] == 0.0) continue;
@@ -266,7 +268,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
         add_row(p.kind, dims, w.row, w.weight[i], sums + w.label[i] * size);
       }
     }
-    for (int64_t i = 0; i < n; ++i) constants += w.weight[i] * exact[l.constants + w.label[i]];
+    for (int64_t i = 0; varied && i < n; ++i) constants += w.weight[i] * exact[l.constants + w.label[i]];
   }
   const double scale = q.factors[0] * q.factors[0];
   sums[q.components * size] += scale * (constants - 0.5 * (sum(squares) + rest));

@@ -97,6 +97,16 @@ MIXTURA_INLINE wide widen(vec v, std::integer_sequence<int, j...>) {
     return __builtin_convertvector(__builtin_shufflevector(v, v, (first + j)...), wide);
 }
 
+// Two vectors of doubles as one of reals; where those are doubles, the first of them.
+template <int... j>
+MIXTURA_INLINE vec narrow(wide low, wide high, std::integer_sequence<int, j...>) {
+  if constexpr (is_double)
+    return reinterpret_cast<vec>(low);
+  else
+    return reinterpret_cast<vec>(__builtin_shufflevector(__builtin_convertvector(low, half),
+                                                         __builtin_convertvector(high, half), j...));
+}
+
 // sums[0 .. lanes) += v, in double.
 MIXTURA_INLINE void add_to(double* sums, vec v) {
   constexpr auto all = std::make_integer_sequence<int, wide_lanes>{};
