@@ -85,21 +85,12 @@ Buffer<T> aligned_buffer(size_t size) {
   return Buffer<T>(static_cast<T*>(memory), [](T* p) { ::operator delete[](p, std::align_val_t{64}); });
 }
 
-// Rows per block. 128: a tile of eight components' densities and three vectors of a panel stay in the
-// first-level cache, and reading a factor is shared by many rows. With few columns blocks can be longer, with
-// very many components shorter: the block's arrays should stay in a megabyte of the second-level cache.
-int64_t block_rows(const Pass& p) {
-  const int64_t columns = 2 * p.rows.dims + p.quadratics.components;
-  if (columns <= 24) return 384;
-  return columns <= 1024 ? 128 : 64;
-}
-
 // Rows per chunk: about a millisecond of work, so that threads finish together, but enough rows for the merge
 // of a chunk's statistics to stay under a hundredth of that work.
 int64_t chunk_rows(const Pass& p) {
   const int64_t work = p.quadratics.components * (p.rows.dims + statistics_size(p.kind, p.rows.dims) + 16);
   const int64_t rows = std::min<int64_t>(std::max<int64_t>((int64_t{1} << 25) / work, 1024), 16384);
-  return (rows + p.block - 1) / p.block * p.block;
+  return (rows + block_rows - 1) / block_rows * block_rows;
 }
 
 // Adds the chunks' statistics to the total in the chunks' order, whoever finishes first: a chunk that is
@@ -191,7 +182,6 @@ void set_skipping(bool on) {
 
 void run_pass(Pass pass, int threads, double* total) {
   const Kernels& kernels = kernels_for(pass);
-  pass.block = block_rows(pass);
   pass.skip = skipping();
   const int64_t chunk = chunk_rows(pass);
   const int64_t chunks = (pass.rows.count + chunk - 1) / chunk;

@@ -27,7 +27,6 @@ namespace MIXTURA_ISA {
 // A block's M half: its rows both ways, unnormalised responsibilities (K x stride) and the rows' shares.
 struct Accumulation {
   const real* x;
-  int64_t stride;
   real* rows;
   int64_t row_stride;
   real* resp;
@@ -54,8 +53,8 @@ constexpr int64_t many_components = 24;  // up to here products are formed for e
 // ---- rows on lanes -------------------------------------------------------------------------------------
 
 template <int C, int F>
-inline void product_tile(const real* resp, int64_t resp_stride, const real* const* features, int64_t rows,
-                         double* total, int64_t total_stride) {
+inline void product_tile(const real* resp, const real* const* features, int64_t rows, double* total,
+                         int64_t total_stride) {
   vec a[C][F];
   MIXTURA_UNROLL
   for (int c = 0; c < C; ++c) {
@@ -65,7 +64,7 @@ inline void product_tile(const real* resp, int64_t resp_stride, const real* cons
   for (int64_t i = 0; i < rows; i += lanes) {
     vec r[C];
     MIXTURA_UNROLL
-    for (int c = 0; c < C; ++c) r[c] = load(resp + c * resp_stride + i);
+    for (int c = 0; c < C; ++c) r[c] = load(resp + c * stride + i);
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) {
       const vec v = load(features[f] + i);
@@ -96,11 +95,9 @@ inline void product_components(const Accumulation& a, const real* const* feature
   constexpr int C = MIXTURA_VECTOR_BYTES == 64 ? 4 : 2;
   int64_t k = 0;
   for (; k + C <= a.components; k += C)
-    product_tile<C, F>(a.resp + k * a.stride, a.stride, features, a.count, total + k * total_stride,
-                       total_stride);
+    product_tile<C, F>(a.resp + k * stride, features, a.count, total + k * total_stride, total_stride);
   for (; k < a.components; ++k)
-    product_tile<1, F>(a.resp + k * a.stride, a.stride, features, a.count, total + k * total_stride,
-                       total_stride);
+    product_tile<1, F>(a.resp + k * stride, features, a.count, total + k * total_stride, total_stride);
 }
 
 inline void product(const Accumulation& a, const real* const* features, int64_t count, double* total,
@@ -132,7 +129,7 @@ inline void weighted_squares(const Accumulation& a, int64_t dims, real* out) {
   for (int64_t i = 0; i < a.count; i += lanes) {
     vec square{};
     for (int64_t d = 0; d < dims; ++d) {
-      const vec v = load(a.x + d * a.stride + i);
+      const vec v = load(a.x + d * stride + i);
       square += v * v;
     }
     store(out + i, square * load(a.share + i));
@@ -143,22 +140,22 @@ inline void weighted_squares(const Accumulation& a, int64_t dims, real* out) {
 inline void accumulate_few(const Statistics& s, const Accumulation& a, const Scratch& w, double* sums) {
   if (s.kind != Kind::mass)
     for (int64_t d = 0; d < s.dims; ++d)
-      multiply<false>(a.share, a.x + d * a.stride, a.count, w.weighted + d * a.stride);
+      multiply<false>(a.share, a.x + d * stride, a.count, w.weighted + d * stride);
   int64_t row = 0, column = 0;  // the pair of the next second moment
   for (int64_t p = 0; p < s.size; p += tile_features) {
     const real* features[tile_features];
     const int64_t count = smaller(s.size - p, tile_features);
     for (int64_t f = 0; f < count; ++f) {
-      real* out = w.panel + f * a.stride;
+      real* out = w.panel + f * stride;
       features[f] = out;
       if (p + f == 0) {
         features[f] = a.share;
       } else if (p + f <= s.dims) {
-        features[f] = w.weighted + (p + f - 1) * a.stride;
+        features[f] = w.weighted + (p + f - 1) * stride;
       } else if (s.kind == Kind::trace) {
         weighted_squares(a, s.dims, out);
       } else {
-        multiply<false>(w.weighted + row * a.stride, a.x + column * a.stride, a.count, out);
+        multiply<false>(w.weighted + row * stride, a.x + column * stride, a.count, out);
         if (s.kind == Kind::diagonal || column == row) {
           ++row;
           column = s.kind == Kind::diagonal ? row : 0;
@@ -236,7 +233,7 @@ inline void form_panel(const Statistics& s, const Accumulation& a, int64_t begin
 struct Features {
   const real* left[tile_features];
   const real* right[tile_features];
-  int64_t stride;
+  int64_t pitch;
 };
 
 // sums[c][f] += sum_i resp[c][i] features[i][f], C components and F vectors. Forming a product costs one of C
@@ -244,7 +241,7 @@ struct Features {
 template <int C, int F, bool formed>
 inline void feature_tile(const Accumulation& a, int64_t k, const Features& features, double* sums,
                          int64_t size) {
-  const real* resp = a.resp + k * a.stride;
+  const real* resp = a.resp + k * stride;
   const real *left[F], *right[F];
   vec total[C][F];
   MIXTURA_UNROLL
@@ -258,12 +255,12 @@ inline void feature_tile(const Accumulation& a, int64_t k, const Features& featu
     vec v[F];
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) {
-      v[f] = load(left[f] + i * features.stride);
-      if (formed) v[f] *= load_unaligned(right[f] + i * features.stride);
+      v[f] = load(left[f] + i * features.pitch);
+      if (formed) v[f] *= load_unaligned(right[f] + i * features.pitch);
     }
     MIXTURA_UNROLL
     for (int c = 0; c < C; ++c) {
-      const vec r = splat(resp[c * a.stride + i]);
+      const vec r = splat(resp[c * stride + i]);
       MIXTURA_UNROLL
       for (int f = 0; f < F; ++f) total[c][f] += r * v[f];
     }
@@ -361,7 +358,7 @@ inline void accumulate_circulant(const Statistics& s, const Accumulation& a, con
 
 // The rows that count for component k, and their weights: r_ik. All of them, or those from `least` on.
 inline int64_t list_rows(const Accumulation& a, int64_t k, bool all, const Scratch& w) {
-  const real* resp = a.resp + k * a.stride;
+  const real* resp = a.resp + k * stride;
   if (all) {
     for (int64_t i = 0; i < a.count; i += lanes) store(w.weights + i, load(resp + i) * load(a.share + i));
     for (int64_t i = 0; i < a.count; ++i) w.list[i] = static_cast<integer>(i);
@@ -518,7 +515,7 @@ inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Sc
   const bool sparse = a.active && 5 * active < 2 * a.count * a.components;
   if (s.order == Order::circulant && a.components > few_components && !sparse) {
     for (int64_t k = 0; k < a.components; ++k)
-      multiply<false>(a.share, a.resp + k * a.stride, a.count, a.resp + k * a.stride);
+      multiply<false>(a.share, a.resp + k * stride, a.count, a.resp + k * stride);
     for (int64_t i = 0; i < a.count; i += panel_rows) {
       Accumulation part = a;
       part.rows += i * a.row_stride;

@@ -8,6 +8,10 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
+// Numbers from one column (or component) of a block to the next, known to the compiler. One line of padding:
+// columns a power of two apart would fall on the same few cache sets.
+constexpr int64_t stride = block_rows + 64 / static_cast<int64_t>(sizeof(real));
+
 // Brings the next block's rows towards the caches while this one is worked on, a few lines at each call: all
 // at once they would fill the processor's queue of misses and stall it.
 struct Prefetch {
@@ -66,7 +70,6 @@ MIXTURA_INLINE vec load_centered(const float* row, const Pivot& pivot, int64_t d
 // Where a block's rows go: x[d][i] (D x stride) and, unless null, rows[i][d] (block x row_stride).
 struct Packed {
   real* x;
-  int64_t stride;
   real* rows;
   int64_t row_stride;
 };
@@ -85,7 +88,7 @@ MIXTURA_INLINE void pack_square(const T* first, int64_t row_stride, const Pivot&
   transpose(v);
   MIXTURA_UNROLL
   for (int c = 0; c < lanes; ++c)
-    if (c < columns) store(out.x + (d + c) * out.stride + i, v[c]);
+    if (c < columns) store(out.x + (d + c) * stride + i, v[c]);
 }
 
 // z - pivot of n rows from `begin`, and 0 (the pivot itself) from there up to `padded`, whole groups. Cost:
@@ -116,7 +119,7 @@ inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64
   }
   for (int64_t d = 0; d < dims; ++d) {
     const T* column = first + d * rows.column_stride;
-    real* x = out.x + d * out.stride;
+    real* x = out.x + d * stride;
     const double p = pivot.exact[d];
     for (int64_t i = whole; i < n; ++i)
       x[i] = static_cast<real>(static_cast<double>(column[i * rows.row_stride]) - p);
@@ -139,7 +142,7 @@ inline void skip_weightless(const double* weight, int64_t dims, int64_t n, const
   for (int64_t i = 0; i < n; ++i) {
     if (weight[i] != 0.0) continue;
     for (int64_t d = 0; d < dims; ++d) {
-      out.x[d * out.stride + i] = 0;
+      out.x[d * stride + i] = 0;
       if (out.rows) out.rows[i * out.row_stride + d] = 0;
     }
   }

@@ -178,7 +178,7 @@ inline void pack_quadratics(const Pass& p, real* packed) {
 // triangle's tile are its diagonal part: column J-end+t meets only rows u >= t.
 template <int J, bool triangle>
 MIXTURA_INLINE void factor_tile(const real* factor, int64_t columns, const real* bias, const real* x,
-                                int64_t stride, vec (&y)[J][groups]) {
+                                vec (&y)[J][groups]) {
   MIXTURA_UNROLL
   for (int u = 0; u < J; ++u) {
     MIXTURA_UNROLL
@@ -235,7 +235,6 @@ struct SquaredNorm {
 // Writes y of J rows of the shared factor.
 struct StoreRows {
   real* out;
-  int64_t stride;
   template <int J>
   MIXTURA_INLINE void operator()(int64_t row, const vec (&y)[J][groups]) {
     MIXTURA_UNROLL
@@ -249,7 +248,6 @@ struct StoreRows {
 // joint2 of J components from their products with the rows: subtracts s_k |x|^2 and keeps the largest.
 struct StoreJoint {
   real* joint2;
-  int64_t stride;
   const real* scale;
   vec square[groups], top[groups];
   template <int J>
@@ -268,33 +266,33 @@ struct StoreJoint {
 
 template <int J, bool triangle, class Epilogue>
 MIXTURA_INLINE void one_tile(const real* factor, int64_t columns, const real* bias, const real* x,
-                             int64_t stride, int64_t row, Epilogue& done) {
+                             int64_t row, Epilogue& done) {
   vec y[J][groups];
-  factor_tile<J, triangle>(factor, columns, bias, x, stride, y);
+  factor_tile<J, triangle>(factor, columns, bias, x, y);
   done(row, y);
 }
 
 // All `rows` rows of one factor of `dims` columns against one group of rows of the block.
 template <bool triangle, class Epilogue>
 MIXTURA_INLINE void apply_factor(int64_t rows, int64_t dims, const real* factor, const real* bias,
-                                 const real* x, int64_t stride, Epilogue& done) {
+                                 const real* x, Epilogue& done) {
   const int64_t whole = rows / tile_rows;
   for (int64_t t = 0; t < whole; ++t) {
     const int64_t columns = triangle ? (t + 1) * tile_rows : dims;
-    one_tile<tile_rows, triangle>(factor, columns, bias + t * tile_rows, x, stride, t * tile_rows, done);
+    one_tile<tile_rows, triangle>(factor, columns, bias + t * tile_rows, x, t * tile_rows, done);
     factor += columns * tile_rows;
   }
   const int64_t row = whole * tile_rows;
   const real* b = bias + row;
   switch (rows - row) {
-    case 1: one_tile<1, triangle>(factor, dims, b, x, stride, row, done); break;
-    case 2: one_tile<2, triangle>(factor, dims, b, x, stride, row, done); break;
-    case 3: one_tile<3, triangle>(factor, dims, b, x, stride, row, done); break;
+    case 1: one_tile<1, triangle>(factor, dims, b, x, row, done); break;
+    case 2: one_tile<2, triangle>(factor, dims, b, x, row, done); break;
+    case 3: one_tile<3, triangle>(factor, dims, b, x, row, done); break;
 #if MIXTURA_VECTOR_BYTES == 64
-    case 4: one_tile<4, triangle>(factor, dims, b, x, stride, row, done); break;
-    case 5: one_tile<5, triangle>(factor, dims, b, x, stride, row, done); break;
-    case 6: one_tile<6, triangle>(factor, dims, b, x, stride, row, done); break;
-    case 7: one_tile<7, triangle>(factor, dims, b, x, stride, row, done); break;
+    case 4: one_tile<4, triangle>(factor, dims, b, x, row, done); break;
+    case 5: one_tile<5, triangle>(factor, dims, b, x, row, done); break;
+    case 6: one_tile<6, triangle>(factor, dims, b, x, row, done); break;
+    case 7: one_tile<7, triangle>(factor, dims, b, x, row, done); break;
 #endif
     default: break;
   }
@@ -304,7 +302,7 @@ MIXTURA_INLINE void apply_factor(int64_t rows, int64_t dims, const real* factor,
 // the rows under a shared factor; `zero` is that many zeros.
 struct Evaluation {
   const real* x;
-  int64_t rows, stride;
+  int64_t rows;
   real* joint2;       // K x stride
   real* top;          // stride: the largest of each row
   real* transformed;  //
@@ -329,7 +327,7 @@ inline void evaluate_tiny(const Quadratics& q, const PackedLayout& l, const real
       MIXTURA_UNROLL
       for (int d = 0; d <= r; ++d) f[r][d] = splat(factor[d * tile_rows + r]);
     }
-    real* out = e.joint2 + k * e.stride;
+    real* out = e.joint2 + k * stride;
     for (int64_t i = 0; i < e.rows; i += group_rows) {
       ahead.step();
       MIXTURA_UNROLL
@@ -337,7 +335,7 @@ inline void evaluate_tiny(const Quadratics& q, const PackedLayout& l, const real
         const int64_t at = i + g * lanes;
         vec v[D];
         MIXTURA_UNROLL
-        for (int d = 0; d < D; ++d) v[d] = load(e.x + d * e.stride + at);
+        for (int d = 0; d < D; ++d) v[d] = load(e.x + d * stride + at);
         vec value = offset;
         MIXTURA_UNROLL
         for (int r = 0; r < D; ++r) {
@@ -371,12 +369,12 @@ inline void evaluate_factors(const Quadratics& q, const PackedLayout& l, const r
         SquaredNorm norm{};
         ahead.step();
         apply_factor<triangle>(q.factor_rows, q.dims, packed + l.factor + k * l.factor_size,
-                               packed + l.bias + k * l.bias_size, e.x + i, e.stride, norm);
+                               packed + l.bias + k * l.bias_size, e.x + i, norm);
         const vec offset = splat(packed[l.offsets + k]);
         MIXTURA_UNROLL
         for (int g = 0; g < groups; ++g) {
           const vec value = offset - norm.q[g];
-          store(e.joint2 + k * e.stride + i + g * lanes, value);
+          store(e.joint2 + k * stride + i + g * lanes, value);
           top[g] = max(top[g], value);
         }
       }
@@ -390,11 +388,11 @@ inline void evaluate_factors(const Quadratics& q, const PackedLayout& l, const r
 inline void evaluate_product(const Quadratics& q, const PackedLayout& l, const real* packed, const real* y,
                              const Evaluation& e, Prefetch& ahead) {
   for (int64_t i = 0; i < e.rows; i += group_rows) {
-    StoreJoint joint{e.joint2 + i, e.stride, packed + l.product_scale, {}, {}};
+    StoreJoint joint{e.joint2 + i, packed + l.product_scale, {}, {}};
     for (int64_t d = 0; d < l.centre_dims; ++d) {
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
-        const vec v = load(y + d * e.stride + i + g * lanes);
+        const vec v = load(y + d * stride + i + g * lanes);
         joint.square[g] += v * v;
       }
     }
@@ -402,7 +400,7 @@ inline void evaluate_product(const Quadratics& q, const PackedLayout& l, const r
     for (int g = 0; g < groups; ++g) joint.top[g] = splat(-__builtin_huge_val());
     ahead.step();
     apply_factor<false>(q.components, l.centre_dims, packed + l.product, packed + l.product_offset, y + i,
-                        e.stride, joint);
+                        joint);
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) store(e.top + i + g * lanes, joint.top[g]);
   }
@@ -426,7 +424,7 @@ inline void evaluate_elementwise(const real* offsets, const real* s, const real*
     for (int64_t d = 0; d < dims; ++d) {
       vec v[groups];
       MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) v[g] = load(x + d * e.stride + i + g * lanes);
+      for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + i + g * lanes);
       MIXTURA_UNROLL
       for (int c = 0; c < C; ++c) {
         const vec bias = splat(b[c * bias_size + d]);
@@ -445,7 +443,7 @@ inline void evaluate_elementwise(const real* offsets, const real* s, const real*
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
         const vec value = offsets[c] - scale * q[c][g];
-        store(e.joint2 + (k + c) * e.stride + i + g * lanes, value);
+        store(e.joint2 + (k + c) * stride + i + g * lanes, value);
         largest[g] = c ? max(largest[g], value) : value;
       }
     }
@@ -479,11 +477,11 @@ inline void evaluate_all_elementwise(const real* offsets, const real* s, const r
 // The rows under the factor that all components share.
 inline void transform(const Quadratics& q, const real* factor, const Evaluation& e) {
   for (int64_t i = 0; i < e.rows; i += group_rows) {
-    StoreRows out{e.transformed + i, e.stride};
+    StoreRows out{e.transformed + i};
     if (q.factor == Factor::triangle)
-      apply_factor<true>(q.factor_rows, q.dims, factor, e.zero, e.x + i, e.stride, out);
+      apply_factor<true>(q.factor_rows, q.dims, factor, e.zero, e.x + i, out);
     else
-      apply_factor<false>(q.factor_rows, q.dims, factor, e.zero, e.x + i, e.stride, out);
+      apply_factor<false>(q.factor_rows, q.dims, factor, e.zero, e.x + i, out);
   }
 }
 

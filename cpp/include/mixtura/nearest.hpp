@@ -180,14 +180,14 @@ inline size_t lay_out_nearest(const Pass& p, void* memory, NearestWorkspace& w) 
     at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
   };
   const int64_t dims = p.rows.dims, padded_dims = round_up(dims, lanes);
-  take(w.x, dims * (p.block + lanes));
-  take(w.squares, p.block);
+  take(w.x, dims * stride);
+  take(w.squares, block_rows);
   take(w.leading, padded_dims);
   take(w.trailing, padded_dims);
-  take(w.label, p.block);
-  take(w.unsure, p.block);
+  take(w.label, block_rows);
+  take(w.unsure, block_rows);
   take(w.exact, padded_dims);
-  take(w.weight, p.block);
+  take(w.weight, block_rows);
   take(w.row, dims);
   return static_cast<size_t>(at - static_cast<char*>(memory));
 }
@@ -200,7 +200,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
   const CentreLayout l = centre_layout(q);
   const double* exact = static_cast<const double*>(packed);
   const real* screen = reinterpret_cast<const real*>(exact + l.doubles);
-  const int64_t dims = p.rows.dims, stride = p.block + lanes, size = statistics_size(p.kind, dims);
+  const int64_t dims = p.rows.dims, size = statistics_size(p.kind, dims);
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const double unit = is_double ? 1.1102230246251565e-16 : 5.9604644775390625e-08;
   const double slack = 2.02 * (static_cast<double>(dims) + 8.0) * unit;
@@ -214,11 +214,11 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
   for (int64_t k = 0; k < q.components; ++k) varied = varied || exact[l.constants + k] != 0.0;
   wide squares{};
   double constants = 0.0, rest = 0.0;
-  for (int64_t b = begin; b < end; b += p.block) {
-    const int64_t n = smaller(end - b, p.block), padded = round_up(n, group_rows);
-    pack_rows(p.rows, pivot, b, n, padded, Packed{w.x, stride, nullptr, 0});
+  for (int64_t b = begin; b < end; b += block_rows) {
+    const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
+    pack_rows(p.rows, pivot, b, n, padded, Packed{w.x, nullptr, 0});
     for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
-    Prefetch ahead(p.rows, b + n, smaller(end - b - n, p.block), n);
+    Prefetch ahead(p.rows, b + n, smaller(end - b - n, block_rows), n);
     for (int64_t i = 0; i < padded; i += group_rows) {
       Leader leader;
       vec square[groups];
@@ -235,7 +235,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
           square[g] += v * v;
         }
       }
-      apply_factor<false>(q.components, dims, screen + l.tiles, screen + l.bias, w.x + i, stride, leader);
+      apply_factor<false>(q.components, dims, screen + l.tiles, screen + l.bias, w.x + i, leader);
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
         const int64_t at = i + g * lanes;

@@ -14,7 +14,7 @@ MIXTURA_INLINE real least_that_counts(int64_t components) {
 }
 
 // The largest joint2[k][i] of each row, where evaluation could not see it yet.
-inline void find_top(const real* joint2, int64_t components, int64_t rows, int64_t stride, real* top) {
+inline void find_top(const real* joint2, int64_t components, int64_t rows, real* top) {
   for (int64_t k = 0; k < components; ++k)
     for (int64_t i = 0; i < rows; i += lanes) {
       const vec value = load(joint2 + k * stride + i);
@@ -25,7 +25,7 @@ inline void find_top(const real* joint2, int64_t components, int64_t rows, int64
 // joint2[k][i] <- 2^(joint2[k][i] - top[i]) for C components, added to total[i]; counts in active[k] how many
 // reach `least`, if anyone asks.
 template <int C, bool counting>
-inline void exponentiate(real* joint2, const real* top, int64_t rows, int64_t stride, real* total, real least,
+inline void exponentiate(real* joint2, const real* top, int64_t rows, real* total, real least,
                          int64_t* active) {
   ivec count[C];
   MIXTURA_UNROLL
@@ -80,29 +80,27 @@ inline double plain_log_likelihood(const real* top, const real* total, const dou
 }
 
 template <bool counting>
-inline void exponentiate_all(real* joint2, int64_t components, int64_t rows, int64_t stride, const real* top,
-                             real* total, int64_t* active) {
+inline void exponentiate_all(real* joint2, int64_t components, int64_t rows, const real* top, real* total,
+                             int64_t* active) {
   constexpr int C = 4;
   const real least = least_that_counts(components);
   int64_t k = 0;
   for (; k + C <= components; k += C)
-    exponentiate<C, counting>(joint2 + k * stride, top, rows, stride, total, least,
-                              counting ? active + k : nullptr);
+    exponentiate<C, counting>(joint2 + k * stride, top, rows, total, least, counting ? active + k : nullptr);
   for (; k < components; ++k)
-    exponentiate<1, counting>(joint2 + k * stride, top, rows, stride, total, least,
-                              counting ? active + k : nullptr);
+    exponentiate<1, counting>(joint2 + k * stride, top, rows, total, least, counting ? active + k : nullptr);
 }
 
 // Soft: joint2[k][i] <- 2^(joint2[k][i] - top[i]); share[i] <- w_i / sum_k of these, so that r_ik = share[i]
 // * joint2[k][i]; active[k] <- how many rows of component k count, if not null; returns sum_i w_i log2
 // p(z_i). One exponential, one addition and a comparison a pair; a division a row.
-inline double normalize_soft(real* joint2, int64_t components, int64_t rows, int64_t stride, const real* top,
+inline double normalize_soft(real* joint2, int64_t components, int64_t rows, const real* top,
                              const double* weight, bool weighted, real* share, int64_t* active) {
   for (int64_t i = 0; i < rows; i += lanes) store(share + i, vec{});
   if (active)
-    exponentiate_all<true>(joint2, components, rows, stride, top, share, active);
+    exponentiate_all<true>(joint2, components, rows, top, share, active);
   else
-    exponentiate_all<false>(joint2, components, rows, stride, top, share, nullptr);
+    exponentiate_all<false>(joint2, components, rows, top, share, nullptr);
   const double log_likelihood = weighted ? weighted_log_likelihood(top, share, weight, rows)
                                          : plain_log_likelihood(top, share, weight, rows);
   for (int64_t i = 0; i < rows; i += wide_lanes) {
@@ -117,8 +115,8 @@ inline double normalize_soft(real* joint2, int64_t components, int64_t rows, int
 }
 
 // Hard: label[i] <- the first k with the largest joint2[k][i]; returns sum_i w_i max_k joint2[k][i].
-inline double normalize_hard(const real* joint2, int64_t components, int64_t rows, int64_t stride,
-                             const double* weight, integer* label) {
+inline double normalize_hard(const real* joint2, int64_t components, int64_t rows, const double* weight,
+                             integer* label) {
   double log_likelihood = 0.0;
   for (int64_t i = 0; i < rows; i += lanes) {
     vec top = load(joint2 + i);

@@ -15,11 +15,6 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// One line of padding: columns a power of two apart would fall on the same few cache sets.
-MIXTURA_INLINE int64_t block_stride(const Pass& p) {
-  return p.block + 64 / static_cast<int64_t>(sizeof(real));
-}
-
 // The block's arrays, one after another, each from a cache line's start; `size` numbers from `begin` to `end`
 // must be zero at first, because padding is read but not written.
 struct Workspace {
@@ -37,8 +32,8 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
     at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
   };
   const Quadratics& q = p.quadratics;
-  const int64_t dims = p.rows.dims, stride = block_stride(p), components = q.components;
-  const int64_t padded_dims = round_up(dims, lanes), lists = round_up(p.block, lanes);
+  const int64_t dims = p.rows.dims, components = q.components;
+  const int64_t padded_dims = round_up(dims, lanes), lists = round_up(block_rows, lanes);
   const bool soft = !p.joint && !p.hard;
   const bool features = soft && s.order != Order::plain, panels = features && s.order == Order::circulant;
   const int64_t transformed = q.shared && tiled(q) && !p.resp ? tiles(q.factor_rows) * tile_rows : 0;
@@ -53,14 +48,14 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.trailing, padded_dims);
   take(w.row, dims);
   take(w.active, components);
-  take(w.rows, features ? p.block * row_stride(s) : 0);
+  take(w.rows, features ? block_rows * row_stride(s) : 0);
   take(w.transformed, transformed * stride);
   take(w.zero, transformed);
   take(w.scratch.weighted, soft && !features && s.kind != Kind::mass ? dims * stride : stride);
   take(w.scratch.panel, panels ? panel_rows * (tile_features + 1) * lanes
                         : soft ? tile_features * stride
                                : 0);
-  take(w.scratch.scaled, features ? p.block * (scaled_pitch(s)) : 0);
+  take(w.scratch.scaled, features ? block_rows * (scaled_pitch(s)) : 0);
   take(w.scratch.weights, features ? lists : 0);
   take(w.scratch.list, features ? lists + 1 : 0);
   return static_cast<size_t>(at - static_cast<char*>(memory));
@@ -90,7 +85,7 @@ inline void pack(const Pass& p, void* packed) {
 }
 
 // joint2[k][i] += log2 weights of (row, component), from a gate.
-inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t stride, real* joint2) {
+inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, real* joint2) {
   const int64_t components = p.quadratics.components;
   for (int64_t k = 0; k < components; ++k) {
     real* out = joint2 + k * stride;
@@ -100,8 +95,7 @@ inline void add_log_weights(const Pass& p, int64_t begin, int64_t n, int64_t str
 }
 
 // joint2[k][i] <- given responsibilities, zeros beyond the table's end.
-inline void take_responsibilities(const Pass& p, int64_t begin, int64_t n, int64_t padded, int64_t stride,
-                                  real* joint2) {
+inline void take_responsibilities(const Pass& p, int64_t begin, int64_t n, int64_t padded, real* joint2) {
   const int64_t components = p.quadratics.components;
   for (int64_t k = 0; k < components; ++k) {
     const double* in = p.resp + begin * components + k;
@@ -111,8 +105,7 @@ inline void take_responsibilities(const Pass& p, int64_t begin, int64_t n, int64
   }
 }
 
-inline void accumulate_hard(const Pass& p, const Statistics& s, const Workspace& w, int64_t n, double* sums) {
-  const int64_t stride = block_stride(p);
+inline void accumulate_hard(const Statistics& s, const Workspace& w, int64_t n, double* sums) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t d = 0; d < s.dims; ++d) w.row[d] = static_cast<double>(w.x[d * stride + i]);
     add_row(s.kind, s.dims, w.row, w.weight[i], sums + w.label[i] * s.size);
@@ -123,27 +116,27 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
                        void* memory) {
   const Statistics s = statistics(p);
   const Quadratics& q = p.quadratics;
-  const int64_t components = q.components, dims = p.rows.dims, stride = block_stride(p);
+  const int64_t components = q.components, dims = p.rows.dims;
   Workspace w;
   const size_t bytes = lay_out(p, s, memory, w);
   char* first = reinterpret_cast<char*>(w.rows);
   __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
   const bool features = !p.joint && !p.hard && s.order != Order::plain;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
-  const Packed out{w.x, stride, features ? w.rows : nullptr, features ? row_stride(s) : 0};
+  const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
   double log2_likelihood = 0.0;
-  for (int64_t b = begin; b < end; b += p.block) {
-    const int64_t n = smaller(end - b, p.block), padded = round_up(n, group_rows);
+  for (int64_t b = begin; b < end; b += block_rows) {
+    const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
     pack_rows(p.rows, pivot, b, n, padded, out);
-    if (p.sample_weight || b == begin || n < p.block) {
+    if (p.sample_weight || b == begin || n < block_rows) {
       for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
       for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
     }
     if (p.sample_weight) skip_weightless(w.weight, dims, n, out);
-    Accumulation a{w.x, stride, w.rows, out.row_stride, w.joint2, w.share, padded, components, nullptr};
+    Accumulation a{w.x, w.rows, out.row_stride, w.joint2, w.share, padded, components, nullptr};
     if (p.resp) {
-      take_responsibilities(p, b, n, padded, stride, w.joint2);
+      take_responsibilities(p, b, n, padded, w.joint2);
       for (int64_t i = 0; i < padded; ++i) w.share[i] = static_cast<real>(w.weight[i]);
       accumulate_soft(s, a, w.scratch, sums);
       continue;
@@ -153,12 +146,12 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
                           (centred(q) ? 1
                            : tiled(q) ? components
                                       : (components + 3) / 4);
-    Prefetch ahead(p.rows, b + n, smaller(end - b - n, p.block), calls);
+    Prefetch ahead(p.rows, b + n, smaller(end - b - n, block_rows), calls);
     evaluate(q, static_cast<const real*>(packed),
-             Evaluation{w.x, padded, stride, w.joint2, w.top, w.transformed, w.zero}, ahead);
+             Evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero}, ahead);
     if (p.log_weights && p.log_weights_per_row) {
-      add_log_weights(p, b, n, stride, w.joint2);
-      find_top(w.joint2, components, padded, stride, w.top);
+      add_log_weights(p, b, n, w.joint2);
+      find_top(w.joint2, components, padded, w.top);
     }
     if (p.joint) {
       double* joint = p.joint + b * components;
@@ -166,10 +159,10 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
         for (int64_t k = 0; k < components; ++k)
           joint[i * components + k] = static_cast<double>(w.joint2[k * stride + i]) * ln2;
     } else if (p.hard) {
-      log2_likelihood += normalize_hard(w.joint2, components, padded, stride, w.weight, w.label);
-      accumulate_hard(p, s, w, n, sums);
+      log2_likelihood += normalize_hard(w.joint2, components, padded, w.weight, w.label);
+      accumulate_hard(s, w, n, sums);
     } else {
-      log2_likelihood += normalize_soft(w.joint2, components, padded, stride, w.top, w.weight,
+      log2_likelihood += normalize_soft(w.joint2, components, padded, w.top, w.weight,
                                         p.sample_weight != nullptr, w.share, active);
       a.active = active;
       accumulate_soft(s, a, w.scratch, sums);
