@@ -124,15 +124,15 @@ MIXTURA_INLINE void multiply(const real* a, const real* b, int64_t rows, real* o
   }
 }
 
-// out[i] = share_i |x_i|^2
-inline void weighted_squares(const Accumulation& a, int64_t dims, real* out) {
+// out[i] = |x_i|^2
+inline void squared_norms(const Accumulation& a, int64_t dims, real* out) {
   for (int64_t i = 0; i < a.count; i += lanes) {
     vec square{};
     for (int64_t d = 0; d < dims; ++d) {
       const vec v = load(a.x + d * stride + i);
       square += v * v;
     }
-    store(out + i, square * load(a.share + i));
+    store(out + i, square);
   }
 }
 
@@ -153,7 +153,8 @@ inline void accumulate_few(const Statistics& s, const Accumulation& a, const Scr
       } else if (p + f <= s.dims) {
         features[f] = w.weighted + (p + f - 1) * stride;
       } else if (s.kind == Kind::trace) {
-        weighted_squares(a, s.dims, out);
+        squared_norms(a, s.dims, out);
+        multiply<false>(a.share, out, a.count, out);
       } else {
         multiply<false>(w.weighted + row * stride, a.x + column * stride, a.count, out);
         if (s.kind == Kind::diagonal || column == row) {
@@ -335,8 +336,14 @@ inline void accumulate_circulant(const Statistics& s, const Accumulation& a, con
   const int64_t most = smaller(tile_accumulators / ((a.components + parts - 1) / parts), tile_features);
   // Products can be formed in registers where no vector of them straddles two shifts.
   const bool whole = s.dims % lanes == 0, form = whole && a.components <= many_components;
-  const int64_t vectors = (features + lanes - 1) / lanes, panels = form ? s.dims / lanes : vectors;
-  cut_evenly(panels, most, [&](int64_t first, int64_t width) {
+  const int64_t vectors = (features + lanes - 1) / lanes, linear = whole ? s.dims / lanes : 0;
+  cut_evenly(linear, most, [&](int64_t first, int64_t width) {  // the rows as they stand
+    const int64_t begin = first * lanes;
+    all_components<false>(width, a, Features{{a.rows + begin}, {}, a.row_stride}, sums + begin, s.size);
+  });
+  const int64_t panels = form ? linear : vectors;
+  cut_evenly(panels - linear, most, [&](int64_t part, int64_t width) {
+    const int64_t first = linear + part;
     // A vector to spare between rows where the last piece can write beyond its features.
     const int64_t begin = first * lanes, pitch = (width + !whole) * lanes;
     form_panel(s, a, begin, smaller(begin + width * lanes, features), pitch, w.panel);
@@ -498,6 +505,36 @@ inline void accumulate_component(const Statistics& s, const Accumulation& a, con
     accumulate_shifts(s, a, w, n, pitch, own);
 }
 
+// resp[k][i] *= share[i], and on the way their sums, and with `trace` those of resp * squares, for C components.
+template <int C, bool trace>
+inline void share_out(const Accumulation& a, int64_t k, const real* squares, double* sums, int64_t size) {
+  vec masses[lanes]{}, traces[lanes]{};
+  for (int64_t i = 0; i < a.count; i += lanes) {
+    const vec share = load(a.share + i), square = trace ? load(squares + i) : vec{};
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) {
+      real* resp = a.resp + (k + c) * stride + i;
+      const vec r = load(resp) * share;
+      store(resp, r);
+      masses[c] += r;
+      if (trace) traces[c] += r * square;
+    }
+  }
+  const vec mass = mixtura::MIXTURA_ISA::sums(masses);
+  for (int c = 0; c < C; ++c) sums[(k + c) * size] += static_cast<double>(mass[c]);
+  if (!trace) return;
+  const vec total = mixtura::MIXTURA_ISA::sums(traces);
+  for (int c = 0; c < C; ++c) sums[(k + c) * size + 1] += static_cast<double>(total[c]);
+}
+
+template <bool trace>
+inline void share_out(const Accumulation& a, const real* squares, double* sums, int64_t size) {
+  constexpr int C = lanes < 8 ? lanes : 8;
+  int64_t k = 0;
+  for (; k + C <= a.components; k += C) share_out<C, trace>(a, k, squares, sums, size);
+  for (; k < a.components; ++k) share_out<1, trace>(a, k, squares, sums, size);
+}
+
 // ---- the choice ----------------------------------------------------------------------------------------
 
 inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Scratch& w, double* sums) {
@@ -505,17 +542,17 @@ inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Sc
     accumulate_few(s, a, w, sums);
     return;
   }
-  const real* scalars[2] = {a.share, w.weighted};
-  if (s.kind == Kind::trace) weighted_squares(a, s.dims, w.weighted);
-  product(a, scalars, s.kind == Kind::trace ? 2 : 1, sums + s.mass, s.size);
   wrap_rows(s, a);
   int64_t active = 0;
   for (int64_t k = 0; a.active && k < a.components; ++k) active += a.active[k];
   // Lists save work in proportion, but their kernels reuse less: measured even at about two pairs in five.
   const bool sparse = a.active && 5 * active < 2 * a.count * a.components;
-  if (s.order == Order::circulant && a.components > few_components && !sparse) {
-    for (int64_t k = 0; k < a.components; ++k)
-      multiply<false>(a.share, a.resp + k * stride, a.count, a.resp + k * stride);
+  const bool together = s.order == Order::circulant && a.components > few_components && !sparse;
+  const bool trace = s.kind == Kind::trace;
+  if (trace) squared_norms(a, s.dims, w.weighted);
+  if (together) {
+    trace ? share_out<true>(a, w.weighted, sums + s.mass, s.size)
+          : share_out<false>(a, nullptr, sums + s.mass, s.size);
     for (int64_t i = 0; i < a.count; i += panel_rows) {
       Accumulation part = a;
       part.rows += i * a.row_stride;
@@ -525,6 +562,9 @@ inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Sc
     }
     return;
   }
+  if (trace) multiply<false>(a.share, w.weighted, a.count, w.weighted);
+  const real* scalars[2] = {a.share, w.weighted};
+  product(a, scalars, trace ? 2 : 1, sums + s.mass, s.size);
   for (int64_t k = 0; k < a.components; ++k) {
     const bool some = a.active && (sparse || (s.order == Order::blocks && 5 * a.active[k] < 4 * a.count));
     accumulate_component(s, a, w, k, !some, sums);

@@ -309,46 +309,57 @@ struct Evaluation {
   const real* zero;   //
 };
 
-// The same for triangles of up to four rows: the whole factor stays in registers while the block passes, and
-// no tile is left half empty.
+// The same for triangles of up to four rows: the factors of C components stay in registers while the block passes,
+// and no tile is left half empty.
 constexpr int64_t tiny_dims = 4;
+
+template <int C, int D>
+inline void evaluate_tiny(const PackedLayout& l, const real* packed, const Evaluation& e, int64_t k,
+                          Prefetch& ahead) {
+  vec offset[C], f[C][D][D], bias[C][D];
+  MIXTURA_UNROLL
+  for (int c = 0; c < C; ++c) {
+    const real* factor = packed + l.factor + (k + c) * l.factor_size;
+    const real* b = packed + l.bias + (k + c) * l.bias_size;
+    offset[c] = splat(packed[l.offsets + k + c]);
+    MIXTURA_UNROLL
+    for (int r = 0; r < D; ++r) {
+      bias[c][r] = splat(b[r]);
+      MIXTURA_UNROLL
+      for (int d = 0; d <= r; ++d) f[c][r][d] = splat(factor[d * tile_rows + r]);
+    }
+  }
+  real* out = e.joint2 + k * stride;
+  for (int64_t i = 0; i < e.rows; i += lanes) {
+    if (i % group_rows == 0) ahead.step();
+    vec v[D];
+    MIXTURA_UNROLL
+    for (int d = 0; d < D; ++d) v[d] = load(e.x + d * stride + i);
+    vec top = k ? load(e.top + i) : splat(-__builtin_huge_val());
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) {
+      vec value = offset[c];
+      MIXTURA_UNROLL
+      for (int r = 0; r < D; ++r) {
+        vec y = bias[c][r];
+        MIXTURA_UNROLL
+        for (int d = 0; d <= r; ++d) y += f[c][r][d] * v[d];
+        value -= y * y;
+      }
+      store(out + c * stride + i, value);
+      top = max(top, value);
+    }
+    store(e.top + i, top);
+  }
+}
 
 template <int D>
 inline void evaluate_tiny(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
                           Prefetch& ahead) {
-  for (int64_t k = 0; k < q.components; ++k) {
-    const real* factor = packed + l.factor + k * l.factor_size;
-    const real* b = packed + l.bias + k * l.bias_size;
-    const vec offset = splat(packed[l.offsets + k]);
-    vec f[D][D], bias[D];
-    MIXTURA_UNROLL
-    for (int r = 0; r < D; ++r) {
-      bias[r] = splat(b[r]);
-      MIXTURA_UNROLL
-      for (int d = 0; d <= r; ++d) f[r][d] = splat(factor[d * tile_rows + r]);
-    }
-    real* out = e.joint2 + k * stride;
-    for (int64_t i = 0; i < e.rows; i += group_rows) {
-      ahead.step();
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) {
-        const int64_t at = i + g * lanes;
-        vec v[D];
-        MIXTURA_UNROLL
-        for (int d = 0; d < D; ++d) v[d] = load(e.x + d * stride + at);
-        vec value = offset;
-        MIXTURA_UNROLL
-        for (int r = 0; r < D; ++r) {
-          vec y = bias[r];
-          MIXTURA_UNROLL
-          for (int d = 0; d <= r; ++d) y += f[r][d] * v[d];
-          value -= y * y;
-        }
-        store(out + at, value);
-        store(e.top + at, k ? max(load(e.top + at), value) : value);
-      }
-    }
-  }
+  constexpr int C = MIXTURA_VECTOR_BYTES == 64 && D <= 3 ? 2 : 1;
+  int64_t k = 0;
+  for (; k + C <= q.components; k += C) evaluate_tiny<C, D>(l, packed, e, k, ahead);
+  for (; k < q.components; ++k) evaluate_tiny<1, D>(l, packed, e, k, ahead);
 }
 
 // joint2[k][i] for a triangle or a rectangle per component, and the largest of them so far, top[i]. As many
