@@ -17,11 +17,14 @@ from mixtura.statistics import Kind, Moments
 Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
 
 # k-means looks for the first means in this many rows at most, or this many per component: beyond that, where
-# the means start no longer improves, and the search would cost more than the EM iterations that it saves.
-_SAMPLE_ROWS = 1 << 16
-_SAMPLE_ROWS_PER_COMPONENT = 256
+# the means start no longer improves, and the search would cost more than the EM iterations that it saves. A table up
+# to twice as long is taken whole.
+_SAMPLE_ROWS = 1 << 13
+_SAMPLE_ROWS_PER_COMPONENT = 128
 
+# Iterations of k-means on the whole table, and on a sample of it, whose last digits mean nothing.
 _MAX_ITER = 300
+_MAX_ITER_OF_SAMPLE = 20
 _TOL = 1e-4
 
 
@@ -30,10 +33,11 @@ def sample(table: Table, components: int, rng: np.random.RandomState) -> Table:
     size = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_COMPONENT * components)
     weights = table.sample_weight
     candidates = len(table) if weights is None else int(np.count_nonzero(weights))
-    if candidates <= size:
+    if candidates <= 2 * size:
         return table
-    drawn = sample_without_replacement(candidates, size, random_state=rng)  # holds no more than it draws
-    return table.take(np.sort(drawn if weights is None else np.flatnonzero(weights)[drawn]))
+    # Drawn with replacement, each row kept once: of a table that much longer, hardly one comes twice.
+    drawn = np.unique(rng.randint(candidates, size=size))
+    return table.take(drawn if weights is None else np.flatnonzero(weights)[drawn])
 
 
 def seed_rows(table: Table, components: int, rng: np.random.RandomState) -> Float:
@@ -58,7 +62,8 @@ def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.rand
     """Each row belongs to the cluster that k-means, seeded by k-means++, puts it in."""
     some = sample(table, components, rng)
     start = seed_rows(some, components, rng)
-    clustering = lloyd(some, start, max_iter=_MAX_ITER, tol=_TOL * column_variance(some))
+    max_iter = _MAX_ITER if some is table else _MAX_ITER_OF_SAMPLE
+    clustering = lloyd(some, start, max_iter=max_iter, tol=_TOL * column_variance(some))
     return _assigned(table, clustering.centers.means, kind, floor)
 
 

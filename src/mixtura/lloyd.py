@@ -19,6 +19,15 @@ from mixtura.statistics import Moments
 
 Float = NDArray[np.float64]
 
+# Indices of rows drawn with probability proportional to the masses (N,), one for each uniform number (J,).
+Draw = Callable[[Float, Float], NDArray[np.intp]]
+
+# Rows times clusters up to which k-means++ looks at every row for every cluster.
+_GREEDY_WORK = 1 << 23
+
+# Length of the chains that stand in for that look: the paper's choice.
+_CHAIN_LENGTH = 200
+
 # Rows for which densities of all K components are held at a time.
 _BLOCK = 1 << 16
 
@@ -56,12 +65,10 @@ def nearest(table: Table, centers: Centers) -> tuple[NDArray[np.int32], Float]:
 
 
 def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[np.intp]:
-    """Greedy k-means++ (Arthur and Vassilvitskii 2007): indices of K rows, (K,).
+    """Indices of K rows, (K,), by greedy k-means++ or, for large tables and many clusters, AFK-MC².
 
-    Each next row is drawn with probability proportional to its weight times its squared distance to the
-    nearest row drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. The draws run
-    through the rows in an order of their values, so the rows that are chosen do not depend on the order of
-    the table, nor on whether a row of weight 2 stands there twice.
+    The draws run through the rows in an order of their values, so the rows that are chosen do not depend on the
+    order of the table, nor on whether a row of weight 2 stands there twice.
     """
     if table.sample_weight is not None and not table.sample_weight.all():
         counted = np.flatnonzero(table.sample_weight)  # the others may lie beyond the range of a square
@@ -76,6 +83,19 @@ def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[n
         at = np.searchsorted(reached, uniforms * reached[-1], side="right")
         return np.asarray(order[np.minimum(at, np.searchsorted(reached, reached[-1]))])
 
+    search = _greedy if len(X) * n_clusters <= _GREEDY_WORK else _chains
+    return search(table, weight, n_clusters, draw, rng)
+
+
+def _greedy(
+    table: Table, weight: Float, n_clusters: int, draw: Draw, rng: np.random.RandomState
+) -> NDArray[np.intp]:
+    """Greedy k-means++ (Arthur and Vassilvitskii 2007).
+
+    Each next row is drawn with probability proportional to its weight times its squared distance to the nearest
+    row drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. N K (2 + log K) distances.
+    """
+    X = table.rows.X
     trials = 2 + int(np.log(n_clusters))
     chosen = np.empty(n_clusters, dtype=np.intp)
     chosen[0] = draw(weight, rng.uniform(size=1))[0]
@@ -88,6 +108,33 @@ def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[n
         np.minimum(distances, closest[:, None], out=distances)
         best = int(np.argmin(weight @ distances))
         chosen[k], closest = candidates[best], np.ascontiguousarray(distances[:, best])
+    return chosen
+
+
+def _chains(
+    table: Table, weight: Float, n_clusters: int, draw: Draw, rng: np.random.RandomState
+) -> NDArray[np.intp]:
+    """k-means++ by Markov chains, AFK-MC² (Bachem, Lucic, Hassani and Krause 2016, algorithm 1).
+
+    Each next row is the end of a Metropolis chain towards the distribution of k-means++, with proposals drawn half
+    by squared distance to the first row and half uniformly. N distances, then K² / 2 times the chain's length.
+    """
+    X = table.rows.X
+    chosen = np.empty(n_clusters, dtype=np.intp)
+    chosen[0] = draw(weight, rng.uniform(size=1))[0]
+    distances = squared_distances(table, np.asarray(X[chosen[:1]], dtype=np.float64))[:, 0]
+    total = float(weight @ distances)
+    proposal = 0.5 / weight.sum() + (0.5 / total * distances if total > 0.0 else 0.0)  # over the weight
+    for k in range(1, n_clusters):
+        candidates = draw(weight * proposal, rng.uniform(size=_CHAIN_LENGTH))
+        some = table.take(candidates)
+        closest = squared_distances(some, np.asarray(X[chosen[:k]], dtype=np.float64)).min(axis=1)
+        odds = (closest / proposal[candidates]).tolist()
+        at = 0
+        for j, uniform in enumerate(rng.uniform(size=_CHAIN_LENGTH).tolist()):
+            if odds[j] > odds[at] * uniform:
+                at = j
+        chosen[k] = candidates[at]
     return chosen
 
 

@@ -20,7 +20,7 @@ Float = NDArray[np.float64]
 _CANCELLATION = 1e8
 
 # Rows whose mean is the pivot: enough to be well inside the data.
-_PIVOT_ROWS = 1 << 16
+_PIVOT_ROWS = 1 << 12
 
 
 @dataclass(frozen=True)

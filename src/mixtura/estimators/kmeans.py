@@ -47,7 +47,8 @@ class KMeans(
     n_clusters : int, default=8
         K.
     init : {'k-means++', 'random'}, callable or array-like of shape (K, D), default='k-means++'
-        First centres: greedy k-means++ on at most 65,536 rows (or 256 per cluster); rows drawn by weight;
+        First centres: greedy k-means++ (with very many clusters its Markov chain form, AFK-MC²), on a sample of
+        8192 rows, or 128 per cluster, where the table is more than twice as long; rows drawn by weight;
         ``init(X, n_clusters, random_state=...)``; or the centres themselves.
     n_init : 'auto' or int, default='auto'
         Runs, of which the one with the least inertia is kept. 'auto': 1 for 'k-means++' and for given
