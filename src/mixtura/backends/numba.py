@@ -30,6 +30,11 @@ _jit: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
     nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy"
 )
 
+# Where rounding is part of the algorithm, sums stay in the order in which they are written.
+_jit_in_order: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
+    nogil=True, cache=True, fastmath={"contract"}, error_model="numpy"
+)
+
 
 @_jit
 def _pack_rows(X: Any, pivot: Any, start: int, n: int, x: Any) -> None:
@@ -73,6 +78,17 @@ def _evaluate_triangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -
 
 
 @_jit
+def _evaluate_pair(factor: Any, bias: Any, x: Any, n: int, q: Any) -> None:
+    """q[i] += |F x_i - b|^2 for two columns, in one loop."""
+    f0, f1, f2, b0, b1 = factor[0, 0], factor[1, 0], factor[1, 1], bias[0], bias[1]
+    x0, x1 = x[0], x[1]
+    for i in range(n):
+        y0 = f0 * x0[i] - b0
+        y1 = f1 * x0[i] + f2 * x1[i] - b1
+        q[i] += y0 * y0 + y1 * y1
+
+
+@_jit
 def _evaluate_rectangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -> None:
     """q[i] += |F x_i - b|^2: R D multiply-adds a row."""
     for r in range(len(bias)):
@@ -110,6 +126,8 @@ def _evaluate(
             q[i] = 0.0
         if form == 0:
             _evaluate_elementwise(f[0], means[k], x, n, q)
+        elif form == 1 and len(bias[k]) == 2:
+            _evaluate_pair(f, bias[k], x, n, q)
         elif form == 1:
             _evaluate_triangle(f, bias[k], x, n, y, q)
         else:
@@ -118,22 +136,51 @@ def _evaluate(
             q[i] = offsets[k] - 0.5 * q[i]
 
 
+@_jit_in_order
+def _exponentiate(row: Any, top: Any, n: int, power: Any, steps: Any, total: Any) -> None:
+    """row <- exp(row - top), added to the total: 2^n 2^f with |f| <= 1/2, in loops that use vector lanes.
+
+    ``steps`` is ``power`` seen as integers. Numba's own exp is a call for every number.
+    """
+    for i in range(n):
+        x = max((row[i] - top[i]) * 1.4426950408889634074, -600.0)
+        shifted = x + 6755399441055744.0  # 1.5 * 2^52 leaves round(x) in the low bits
+        f = x - (shifted - 6755399441055744.0)
+        power[i] = shifted
+        p = 4.455817908336064493e-10 * f + 7.0741942972885210056e-9
+        p = p * f + 1.0178057087733941105e-7
+        p = p * f + 1.3215432535912376166e-6
+        p = p * f + 1.5252733841556772589e-5
+        p = p * f + 1.5403530463724354209e-4
+        p = p * f + 1.3333558146406470697e-3
+        p = p * f + 9.6181291075872566681e-3
+        p = p * f + 5.5504108664821627039e-2
+        p = p * f + 2.4022650695910159567e-1
+        p = p * f + 6.9314718055994530925e-1
+        row[i] = p * f + 1.0
+    for i in range(n):
+        steps[i] = (steps[i] << 52) + 0x3FF0000000000000
+    for i in range(n):
+        e = row[i] * power[i]
+        # Under the rounding of a sum that is at least 1; and subnormals are slow.
+        row[i] = e if e > 1e-150 else 0.0
+        total[i] += row[i]
+
+
 @_jit
-def _normalize(joint: Any, n: int, top: Any, total: Any) -> None:
+def _normalize(joint: Any, n: int, top: Any, total: Any, power: Any) -> None:
     """Joint <- exp(joint - top); total its sum over components."""
     K = joint.shape[0]
+    steps = power.view(np.int64)
     for i in range(n):
         top[i] = joint[0, i]
         total[i] = 0.0
     for k in range(1, K):
+        row = joint[k]
         for i in range(n):
-            top[i] = max(top[i], joint[k, i])
+            top[i] = max(top[i], row[i])
     for k in range(K):
-        for i in range(n):
-            e = np.exp(joint[k, i] - top[i])
-            # Under the rounding of a sum that is at least 1; and subnormals are slow.
-            joint[k, i] = e if e > 1e-150 else 0.0
-            total[i] += joint[k, i]
+        _exponentiate(joint[k], top, n, power, steps, total)
 
 
 @_jit
@@ -267,9 +314,20 @@ def _expect_chunk(
                 joint[best, i] = 1.0
                 share[i] = weights[at + i]
         else:
-            _normalize(joint, n, top, total)
+            _normalize(joint, n, top, total, y)
+            product = 1.0  # of up to 16 sums, each between 1 and K: one logarithm for them
             for i in range(n):
-                log_likelihood += weights[at + i] * (top[i] + np.log(total[i]))
+                weight = weights[at + i]
+                if weight == 1.0:
+                    log_likelihood += top[i]
+                    product *= total[i]
+                else:
+                    log_likelihood += weight * (top[i] + np.log(total[i]))
+                if i % 16 == 15:
+                    log_likelihood += np.log(product)
+                    product = 1.0
+            log_likelihood += np.log(product)
+            for i in range(n):
                 share[i] = weights[at + i] / total[i]
         _features(kind, x, share, n, features)
         _accumulate(joint, features, n, out)
