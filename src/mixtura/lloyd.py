@@ -25,8 +25,10 @@ Draw = Callable[[Float, Float], NDArray[np.intp]]
 # Rows times clusters up to which k-means++ looks at every row for every cluster.
 _GREEDY_WORK = 1 << 23
 
-# Length of the chains that stand in for that look: the paper's choice.
-_CHAIN_LENGTH = 200
+# Rows that are looked at for each cluster instead, on all chains together; and clusters whose candidates are drawn at
+# once.
+_CANDIDATES = 400
+_DRAWN_TOGETHER = 64
 
 # Rows for which densities of all K components are held at a time.
 _BLOCK = 1 << 16
@@ -114,28 +116,45 @@ def _greedy(
 def _chains(
     table: Table, weight: Float, n_clusters: int, draw: Draw, rng: np.random.RandomState
 ) -> NDArray[np.intp]:
-    """k-means++ by Markov chains, AFK-MC² (Bachem, Lucic, Hassani and Krause 2016, algorithm 1).
+    """k-means++ by Markov chains, AFK-MC² (Bachem, Lucic, Hassani and Krause 2016, algorithm 1), made greedy.
 
-    Each next row is the end of a Metropolis chain towards the distribution of k-means++, with proposals drawn half
-    by squared distance to the first row and half uniformly. N distances, then K² / 2 times the chain's length.
+    Candidates are drawn half by squared distance to the first row and half uniformly. Each of 2 + log K Metropolis
+    chains through its share of them ends near a draw of k-means++; of these ends the one is kept that leaves the
+    smallest sum, which all the candidates, weighted by the inverse of their chance to be drawn, estimate. N distances,
+    then K² / 2 times the number of candidates.
     """
     X = table.rows.X
+    trials = 2 + int(np.log(n_clusters))
+    length = -(-_CANDIDATES // trials)
     chosen = np.empty(n_clusters, dtype=np.intp)
     chosen[0] = draw(weight, rng.uniform(size=1))[0]
     distances = squared_distances(table, np.asarray(X[chosen[:1]], dtype=np.float64))[:, 0]
     total = float(weight @ distances)
-    proposal = 0.5 / weight.sum() + (0.5 / total * distances if total > 0.0 else 0.0)  # over the weight
+    proposal = np.full(len(X), 0.5 / weight.sum())  # per unit of weight
+    if total > 0.0:
+        proposal += 0.5 / total * distances
     for k in range(1, n_clusters):
-        candidates = draw(weight * proposal, rng.uniform(size=_CHAIN_LENGTH))
+        if k % _DRAWN_TOGETHER == 1:
+            batch = draw(weight * proposal, rng.uniform(size=_DRAWN_TOGETHER * trials * length))
+            batch = batch.reshape(_DRAWN_TOGETHER, trials * length)
+        candidates = batch[(k - 1) % _DRAWN_TOGETHER]
         some = table.take(candidates)
         closest = squared_distances(some, np.asarray(X[chosen[:k]], dtype=np.float64)).min(axis=1)
-        odds = (closest / proposal[candidates]).tolist()
-        at = 0
-        for j, uniform in enumerate(rng.uniform(size=_CHAIN_LENGTH).tolist()):
-            if odds[j] > odds[at] * uniform:
-                at = j
-        chosen[k] = candidates[at]
+        chance = proposal[candidates]
+        ends = _chain_ends((closest / chance).reshape(trials, length), rng)
+        after = squared_distances(some, np.asarray(X[candidates[ends]], dtype=np.float64))
+        np.minimum(after, closest[:, None], out=after)
+        chosen[k] = candidates[ends[np.argmin((1.0 / chance) @ after)]]
     return chosen
+
+
+def _chain_ends(odds: Float, rng: np.random.RandomState) -> NDArray[np.intp]:
+    """Where Metropolis chains end, as flat indices of ``odds`` (chains, steps): target over proposal of each step."""
+    at = np.zeros(len(odds), dtype=np.intp)
+    chains = np.arange(len(odds))
+    for step, uniform in enumerate(rng.uniform(size=odds.T.shape)):
+        at = np.where(odds[:, step] > odds[chains, at] * uniform, step, at)
+    return np.asarray(chains * odds.shape[1] + at)
 
 
 def _order(X: NDArray[np.floating]) -> NDArray[np.intp]:

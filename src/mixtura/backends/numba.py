@@ -138,7 +138,7 @@ def _evaluate(
 
 @_jit_in_order
 def _exponentiate(row: Any, top: Any, n: int, power: Any, steps: Any, total: Any) -> None:
-    """row <- exp(row - top), added to the total: 2^n 2^f with |f| <= 1/2, in loops that use vector lanes.
+    """Row <- exp(row - top), added to the total: 2^n 2^f with |f| <= 1/2, in loops that use vector lanes.
 
     ``steps`` is ``power`` seen as integers. Numba's own exp is a call for every number.
     """

@@ -1,0 +1,199 @@
+"""What the C++ kernels do beyond the reference: regimes by shape, skipping, single precision, the nearest centre."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mixtura import GaussianMixture, KMeans
+from mixtura.backends.reference import ReferenceBackend
+from mixtura.mixture import Table
+from mixtura.quadratics import Quadratics
+from problems import EPS, FORMS, Problem, assert_moments_close, computing_eps, quadratics
+
+try:
+    from mixtura import _native
+    from mixtura.backends.native import NativeBackend, _fits_single
+except ImportError:
+    _native = None
+SETS = _native.instruction_sets() if _native else ["none"]
+
+
+@pytest.fixture(autouse=True)
+def _restore(require):
+    require("native")
+    instruction_set, skipping = _native.instruction_set(), _native.skipping()
+    yield
+    _native.set_instruction_set(instruction_set)
+    _native.set_skipping(skipping)
+
+
+def clusters(rng, form, components, dims, rows, separation, dtype=np.float64):
+    """Rows about the means of random quadratics, ``separation`` apart."""
+    q = quadratics(rng, form, components, dims)
+    q = Quadratics(form, q.offsets, q.means * separation, q.factors)
+    X = (q.means[rng.integers(0, components, rows)] + rng.normal(size=(rows, dims))).astype(dtype)
+    return Problem(X, q, np.full(components, -np.log(components)), None, X.mean(axis=0, dtype=np.float64))
+
+
+# One shape at least for each way to accumulate: few features, panels, products in registers, one component at a time,
+# blocks of the triangle; with whole and broken vectors and tiles.
+SHAPES = [(8, 2), (9, 7), (5, 8), (23, 13), (16, 16), (3, 16), (30, 16), (7, 33), (2, 48), (4, 100), (1, 130)]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("separation", [0.2, 5.0])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_every_regime(instruction_set, form, separation, dtype, rng):
+    _native.set_instruction_set(instruction_set)
+    native, reference = NativeBackend(), ReferenceBackend()
+    for components, dims in SHAPES:
+        p = clusters(rng, form, components, dims, 200, separation, dtype)
+        for kind in ("mean", "trace", "diagonal", "full"):
+            arguments = (p.quadratics, p.log_weights, kind, p.pivot)
+            got = native.expect(native.place(p.X), *arguments)
+            want = reference.expect(reference.place(p.X), *arguments)
+            assert_moments_close(got, want, p, computing_eps(native, p.X))
+
+
+@pytest.mark.parametrize("dims", [16, 13, 100])
+def test_skipping_loses_less_than_it_says(dims, rng):
+    """Left out are responsibilities below 2^-50 / K of a row's largest: in all, less than 1e-15 of the mass."""
+    components, rows = 24, 3000
+    native = NativeBackend()
+    # 8.6 spreads: the neighbour's responsibility is about 2^-53, on either side of the threshold.
+    means = np.zeros((components, dims))
+    means[:, 0] = 8.6 * np.arange(components)
+    q = Quadratics("triangle", np.zeros(components), means, np.tile(np.eye(dims), (components, 1, 1)))
+    X = means[rng.integers(0, components, rows)] + rng.normal(size=(rows, dims)) * 0.5
+    pivot = X.mean(axis=0)
+    results = []
+    for on in (True, False):
+        _native.set_skipping(on)
+        results.append(native.expect(native.place(X), q, np.zeros(components), "full", pivot))
+    some, everything = results
+    assert some.log_likelihood == everything.log_likelihood  # the E half leaves nothing out
+    reach = np.abs(X - pivot).max()
+    rounding = 2 * rows * EPS  # of adding the rows up in another order
+    for name, power in (("mass", 0), ("first", 1), ("second", 2)):
+        difference = np.abs(getattr(some, name) - getattr(everything, name))
+        assert difference.max() <= (1e-15 + rounding) * rows * reach**power
+
+
+def test_what_skipping_leaves_out(rng):
+    """A component that no row reaches gets nothing with skipping, and next to nothing without."""
+    native, dims = NativeBackend(), 16
+    means = np.zeros((5, dims))
+    means[1:4, 1] = [10.0, 20.0, 30.0]
+    means[4, 0] = 9.5  # exp(-9.5^2 / 2) = 2^-65, but not 0
+    q = Quadratics("triangle", np.zeros(5), means, np.tile(np.eye(dims), (5, 1, 1)))
+    X = means[rng.integers(0, 4, 2000)] + rng.normal(size=(2000, dims)) * 0.01
+    moments = {}
+    for on in (True, False):
+        _native.set_skipping(on)
+        moments[on] = native.expect(native.place(X), q, np.zeros(5), "full", X.mean(axis=0))
+    assert np.all(moments[True].first[4] == 0.0)
+    assert np.all(moments[True].second[4] == 0.0)
+    assert 0.0 < np.abs(moments[False].first[4]).max() < 1e-15 * len(X)
+
+
+def test_skipping_can_be_turned_off_from_outside():
+    code = "from mixtura import _native; print(_native.skipping())"
+    for value, want in (("0", "False"), ("", "True"), ("1", "True")):
+        environment = {**os.environ, "MIXTURA_SKIPPING": value}
+        out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert out.stdout.strip() == want, out.stderr
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e4])
+def test_log_likelihood_is_the_references(covariance_type, offset, rng):
+    """1e-12 relative in float64; float32 rows, whatever they are computed in, 1e-5."""
+    X = rng.normal(size=(5000, 6)) + rng.integers(0, 4, (5000, 1)) * 3.0 + offset
+    gm = GaussianMixture(4, covariance_type=covariance_type, random_state=0, tol=1e-4).fit(X)
+    native, reference = NativeBackend(), ReferenceBackend()
+    for dtype, bound in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        rows = X.astype(dtype)
+        got, want = (gm._parameters().expect(Table.of(b, rows)).log_likelihood for b in (native, reference))
+        assert abs(got / want - 1.0) < bound
+
+
+def test_single_precision_where_it_loses_nothing(rng):
+    """Float32 rows are computed with in float32, unless a table is wide in spreads of a component."""
+    native = NativeBackend()
+    narrow = rng.normal(size=(500, 3)).astype(np.float32)
+    q = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.ones(2))
+    assert _fits_single(native.place(narrow), q, np.zeros(3))
+    assert not _fits_single(native.place(narrow * 100), q, np.zeros(3))
+    assert not _fits_single(native.place(narrow), q, np.full(3, 1e3))
+    tiny = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.full(2, 1e20))
+    assert not _fits_single(native.place(narrow * 1e-20), tiny, np.zeros(3))
+    correlated = Quadratics("triangle", np.zeros(1), np.zeros((1, 2)), np.array([[[1.0, 0.0], [-1e4, 1e4]]]))
+    assert not _fits_single(native.place(narrow[:, :2]), correlated, np.zeros(2))
+
+
+def test_a_float32_row_whose_square_only_float64_holds(rng):
+    X = rng.normal(size=(1000, 2)).astype(np.float32)
+    X[700] = 1e25
+    q = Quadratics("scalar", np.zeros(2), np.array([[-1.0, 0.0], [1.0, 0.0]]), np.ones(2))
+    arguments = (q, np.zeros(2), "full", np.zeros(2))
+    native, reference = NativeBackend(), ReferenceBackend()
+    placed = native.place(X)
+    placed.spread = np.zeros(2), np.ones(2)  # as if the sample had missed it
+    got, want = native.expect(placed, *arguments), reference.expect(reference.place(X), *arguments)
+    np.testing.assert_allclose(got.second, want.second, rtol=1e-12)
+    assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-12)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_nearest_centre_is_exact(instruction_set, dtype, rng):
+    """Rows that single precision cannot decide are decided in double: ties of integers go to the first centre."""
+    _native.set_instruction_set(instruction_set)
+    native, reference = NativeBackend(), ReferenceBackend()
+    grid = np.stack(np.meshgrid(np.arange(40.0), np.arange(25.0)), axis=-1).reshape(-1, 2)
+    for offset in (0.0, 4096.0):
+        X = (grid + offset).astype(dtype)
+        centres = np.array([[2.0, 2.0], [4.0, 2.0], [2.0, 4.0], [30.0, 20.0], [32.0, 20.0]]) + offset
+        q = Quadratics("scalar", np.zeros(5), centres, np.ones(1))
+        arguments = (q, np.zeros(5), "mean", X.mean(axis=0, dtype=np.float64), None, True)
+        got, want = (
+            native.expect(native.place(X), *arguments),
+            reference.expect(reference.place(X), *arguments),
+        )
+        np.testing.assert_array_equal(got.mass, want.mass)
+        np.testing.assert_allclose(got.first, want.first, rtol=1e-12, atol=1e-9)
+        assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_nearest_centre_where_single_precision_sees_nothing(scale, rng):
+    """Two close pairs, far from each other: each row's best two centres differ by less than a float32 shows."""
+    centres = scale * np.array([[0.0, 0.0], [1e-3, 0.0], [1e4, 1e4], [1e4 + 1e-3, 1e4]])
+    labels = rng.integers(0, 4, 2000)
+    X = centres[labels] + scale * 1e-4 * rng.uniform(-1, 1, (2000, 2))
+    km = KMeans(4, init=centres, max_iter=1).fit(X)
+    np.testing.assert_array_equal(km.labels_, labels)
+
+
+def test_chains_seed_as_well_as_looking_at_every_row(rng, monkeypatch):
+    """AFK-MC² costs little in the inertia that k-means ends with."""
+    centers = rng.normal(size=(40, 4)) * 12
+    X = centers[rng.integers(0, 40, 6000)] + rng.normal(size=(6000, 4))
+    inertia = {}
+    for work in (1 << 40, 0):
+        monkeypatch.setattr("mixtura.lloyd._GREEDY_WORK", work)
+        inertia[work] = np.median([KMeans(40, random_state=s).fit(X).inertia_ for s in range(7)])
+    assert inertia[0] < 1.35 * inertia[1 << 40]
+    first = KMeans(40, random_state=3).fit(X).cluster_centers_
+    np.testing.assert_array_equal(KMeans(40, random_state=3).fit(X).cluster_centers_, first)
+
+
+def test_chains_when_rows_are_equal(monkeypatch):
+    monkeypatch.setattr("mixtura.lloyd._GREEDY_WORK", 0)
+    with pytest.warns(UserWarning, match="distinct"):
+        km = KMeans(3, random_state=0).fit(np.ones((10, 2)))
+    assert km.inertia_ == 0.0
