@@ -48,6 +48,14 @@ def mixtura32(X, *arguments) -> Run:
     return mixtura(X.astype(np.float32), *arguments)
 
 
+def mixtura_everything(*arguments) -> Run:
+    """Without leaving out what cannot matter."""
+    from mixtura import _native
+
+    _native.set_skipping(False)
+    return mixtura(*arguments)
+
+
 def mixtura_numba(X, w, weights, means, precisions, threads) -> Run:
     from mixtura import GaussianMixture
 
@@ -247,6 +255,7 @@ def faiss(X, w, weights, means, precisions, threads) -> Run:
 MIXTURES = {
     "mixtura": mixtura,
     "mixtura float32": mixtura32,
+    "nothing skipped": mixtura_everything,
     "mixtura numba": mixtura_numba,
     "scikit-learn": sklearn,
     "oneDAL em_gmm": onedal,
@@ -255,7 +264,9 @@ MIXTURES = {
 }
 KMEANS = {"mixtura": mixtura, "mixtura float32": mixtura32, "scikit-learn": sklearn, "faiss float32": faiss}
 # What each library offers.
-COVARIANCES = {"oneDAL em_gmm": ("full", "diag")}
+COVARIANCES = {"oneDAL em_gmm": ("full", "diag"), "nothing skipped": ("full",)}
+# Ours, in other ways than the default.
+OURS = ("mixtura", "mixtura float32", "nothing skipped", "mixtura numba")
 PACKAGES = {
     "scikit-learn": "sklearn",
     "oneDAL em_gmm": "daal4py",

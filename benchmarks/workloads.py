@@ -15,10 +15,12 @@ class Workload:
     dims: int
     components: int
     covariance: str  # a covariance type, or 'kmeans'
+    separation: float = 4.0  # of the clusters, in spreads
 
     @property
     def title(self) -> str:
-        return f"{self.name}  {self.rows:,} x {self.dims}, K = {self.components}, {self.covariance}"
+        apart = f", {self.separation:.0f} spreads apart" if self.separation != 4.0 else ""
+        return f"{self.name}  {self.rows:,} x {self.dims}, K = {self.components}, {self.covariance}{apart}"
 
     @property
     def multiply_adds(self) -> float:
@@ -54,6 +56,7 @@ WORKLOADS = {
         Workload("W4", 50_000, 256, 16, "full"),
         Workload("W5", 1_000_000, 32, 64, "diag"),
         Workload("W6", 200_000, 16, 512, "full"),
+        Workload("W6s", 200_000, 16, 512, "full", separation=16.0),
         Workload("W7t", 200_000, 16, 16, "tied"),
         Workload("W7s", 200_000, 16, 16, "spherical"),
         Workload("K1", 1_000_000, 16, 16, "kmeans"),
@@ -63,11 +66,16 @@ WORKLOADS = {
 }
 
 
-def draw(w: Workload, separation: float = 4.0) -> np.ndarray:
-    """Rows of a mixture of K overlapping clusters, ``separation`` spreads apart."""
+def means_of(w: Workload, g: np.random.Generator) -> np.ndarray:
+    """Means of K clusters, ``separation`` spreads apart."""
+    return g.normal(size=(w.components, w.dims)) * max(w.separation / np.sqrt(2.0 * w.dims), 0.5)
+
+
+def draw(w: Workload) -> np.ndarray:
+    """Rows of a mixture of K clusters, which overlap unless they are far apart."""
     g = np.random.default_rng(7)
     N, D, K = w.rows, w.dims, w.components
-    means = g.normal(size=(K, D)) * max(separation / np.sqrt(2.0 * D), 0.5)
+    means = means_of(w, g)
     labels = g.choice(K, N, p=g.dirichlet(np.full(K, 5.0)))
     X = g.standard_normal((N, D))
     shape = None
@@ -91,11 +99,17 @@ def rows(w: Workload, folder: Path) -> np.ndarray:
 
 
 def start(X: np.ndarray, w: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same first parameters for everyone: weights, means (rows of X), precisions."""
+    """The same first parameters for everyone: weights, means (rows of X), precisions.
+
+    Clusters far apart start where they are, as after the first iterations of a fit.
+    """
     g = np.random.default_rng(3)
     D, K = w.dims, w.components
-    means = X[g.choice(len(X), K, replace=False)].copy()
-    p = 1.0 / X[:20_000].var(axis=0).mean()
+    if w.separation > 8.0:
+        means, p = means_of(w, np.random.default_rng(7)), 1.0
+    else:
+        means = X[g.choice(len(X), K, replace=False)].copy()
+        p = 1.0 / X[:20_000].var(axis=0).mean()
     precisions = {
         "full": lambda: np.tile(np.eye(D) * p, (K, 1, 1)),
         "diag": lambda: np.full((K, D), p),

@@ -48,7 +48,7 @@ constexpr int tile_accumulators = MIXTURA_VECTOR_BYTES == 64 ? 24 : 12;
 constexpr int64_t panel_rows =
     64;  // with their panel and eight components' responsibilities, in the first-level cache
 constexpr int64_t few_components = 3;    // up to here rows are scaled for one component after the other
-constexpr int64_t many_components = 24;  // up to here products are formed for each tile of components
+constexpr int64_t many_components = 48;  // up to here products are formed for each tile of components
 
 // ---- rows on lanes -------------------------------------------------------------------------------------
 

@@ -73,14 +73,10 @@ inline size_t sums_size(const Pass& p) {
   return p.joint ? 0 : static_cast<size_t>(p.quadratics.components * statistics(p).size) + 1;
 }
 
-// Where x_a x_b, b <= a, lies.
-MIXTURA_INLINE int64_t pair_offset(const Statistics& s, int64_t a, int64_t b) {
-  if (s.order == Order::blocks) {
-    const int64_t t = a / block_height;
-    return s.linear + block_offset(t) + (a % block_height) * block_width(t) + b;
-  }
+// Where x_a x_b, b <= a, lies in the circulant order.
+MIXTURA_INLINE int64_t pair_offset(int64_t dims, int64_t a, int64_t b) {
   const int64_t gap = a - b;
-  return gap <= s.dims / 2 ? s.dims * (1 + gap) + b : s.dims * (1 + s.dims - gap) + a;
+  return gap <= dims / 2 ? dims * (1 + gap) + b : dims * (1 + dims - gap) + a;
 }
 
 inline void unpack(const Pass& p, const double* sums, double* total) {
@@ -98,9 +94,14 @@ inline void unpack(const Pass& p, const double* sums, double* total) {
     if (s.kind == Kind::trace) second[0] = sums[s.mass + 1];
     if (s.kind == Kind::diagonal)
       for (int64_t d = 0; d < s.dims; ++d) second[d] = sums[s.dims + d];
-    if (s.kind == Kind::full)
+    if (s.kind == Kind::full && s.order == Order::circulant)
       for (int64_t a = 0; a < s.dims; ++a)
-        for (int64_t b = 0; b <= a; ++b) *second++ = sums[pair_offset(s, a, b)];
+        for (int64_t b = 0; b <= a; ++b) *second++ = sums[pair_offset(s.dims, a, b)];
+    if (s.kind == Kind::full && s.order == Order::blocks) {
+      const double* row = sums + s.linear;
+      for (int64_t a = 0; a < s.dims; row += block_width(a / block_height), ++a)
+        for (int64_t b = 0; b <= a; ++b) *second++ = row[b];
+    }
   }
 }
 
