@@ -4,9 +4,10 @@ python benchmarks/peers.py [--workloads W1,W2,W5] [--peers mixtura,scikit-learn]
                            [--save benchmarks/results] [--whole-fit W2,W5]
 
 An iteration is the difference of a long and a short fit divided by the difference of their iterations, so that checks,
-initialisation and final labels cancel. Every measurement is a process of its own; peers take turns (one whose iteration
-takes more than two seconds is measured in the first round only), and the median over the rounds is shown with its ratio to ours. The floor is the least arithmetic at the rates that ceilings.cpp measures
-before and after. A peer that is not installed is named in the table, not left out.
+initialisation and final labels cancel. Every measurement is a process of its own; peers take turns (one whose
+iteration takes more than two seconds is measured in the first round only), and the median over the rounds is shown
+with its ratio to ours. The floor is the least arithmetic at the rates that ceilings.cpp measures before and after. A
+peer that is not installed is named in the table, not left out.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def test_single_precision_where_it_loses_nothing(rng):
     narrow = rng.normal(size=(500, 3)).astype(np.float32)
     q = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.ones(2))
     assert _fits_single(native.place(narrow), q, np.zeros(3))
-    assert not _fits_single(native.place(narrow * 100), q, np.zeros(3))
+    assert not _fits_single(native.place(narrow * 1000), q, np.zeros(3))
     assert not _fits_single(native.place(narrow), q, np.full(3, 1e3))
     tiny = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.full(2, 1e20))
     assert not _fits_single(native.place(narrow * 1e-20), tiny, np.zeros(3))

@@ -15,9 +15,9 @@ def _packed(quadratics: Quadratics) -> _native.Quadratics:
 
 
 # Largest width of a table, in spreads of a component along the rows of its factor, at which float32 rows are
-# computed with in float32: a variance is good to 64^2 float32 eps = 2e-4 there at the very worst, and to a thousandth
-# of that where rounding errors are as often up as down.
-_SINGLE_WIDTH = 64.0
+# computed with in float32. If all rounding errors were of one sign, a variance would be good to 256^2 float32 eps =
+# 0.8% there; they are not, and over n rows it is good to that over the root of n.
+_SINGLE_WIDTH = 256.0
 
 # Scales of a component at which no square of its rows leaves the range of float32.
 _SINGLE_SCALES = (1e-12, 1e12)
