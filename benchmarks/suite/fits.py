@@ -58,6 +58,49 @@ class Iterations:
         self.model.fit(self.X)
 
 
+class Skipping:
+    """Clusters far apart, where most statistics do not count: leaving them out, and not."""
+
+    params = ([True, False], ["float64", "float32"])
+    param_names = ("skipping", "dtype")
+
+    def setup(self, skipping, dtype):
+        from mixtura import _native
+
+        warnings.simplefilter("ignore")
+        g = np.random.default_rng(7)
+        means = 8.0 * g.normal(size=(64, 16))
+        self.X = (means[g.integers(0, 64, 100_000)] + g.normal(size=(100_000, 16))).astype(dtype)
+        self.model = GaussianMixture(
+            64, means_init=means, max_iter=5, tol=0.0, init_params="random_from_data"
+        )
+        self.before = _native.skipping()
+        _native.set_skipping(skipping)
+        self.model.fit(self.X)
+
+    def teardown(self, skipping, dtype):
+        from mixtura import _native
+
+        _native.set_skipping(self.before)
+
+    def time_fit(self, skipping, dtype):
+        self.model.fit(self.X)
+
+
+class Seeds:
+    """First centres, by looking at every row and by Markov chains."""
+
+    params = [16, 1000]
+    param_names = ("clusters",)
+
+    def setup(self, clusters):
+        warnings.simplefilter("ignore")
+        self.X = np.random.default_rng(0).normal(size=(100_000, 8))
+
+    def time_seeds(self, clusters):
+        KMeans(clusters, random_state=0, max_iter=1).fit(self.X)
+
+
 class Whole:
     """Fits from the data alone."""
 

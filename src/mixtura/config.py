@@ -40,7 +40,11 @@ def config() -> dict[str, Any]:
     if found["native"]:
         from mixtura import _native
 
-        instruction_sets = {"in use": _native.instruction_set(), "available": _native.instruction_sets()}
+        instruction_sets = {
+            "in use": _native.instruction_set(),
+            "available": _native.instruction_sets(),
+            "skipping": _native.skipping(),
+        }
     blas = {
         (lib["internal_api"], lib.get("version"), lib.get("architecture"), lib["num_threads"])
         for lib in threadpoolctl.threadpool_info()
@@ -93,6 +97,7 @@ def format_config(c: dict[str, Any]) -> str:
     sets = c["instruction_sets"]
     if sets:
         lines += ["", f"instruction set  {sets['in use']} (of {', '.join(sets['available'])})"]
+        lines.append(f"skipping         {'on' if sets['skipping'] else 'off (MIXTURA_SKIPPING=0)'}")
     t = c["threads"]
     lines.append(
         f"threads          {t['limit']} (OMP_NUM_THREADS={t['OMP_NUM_THREADS'] or 'unset'}, "

@@ -91,6 +91,26 @@ MIXTURA_INLINE void pack_square(const T* first, int64_t row_stride, const Pivot&
     if (c < columns) store(out.x + (d + c) * stride + i, v[c]);
 }
 
+// As they stand, `lanes` numbers as reals; of doubles that are to be floats, see load_centered.
+template <class T>
+MIXTURA_INLINE vec load_numbers(const T* p) {
+  if constexpr (sizeof(T) == sizeof(real))
+    return load_unaligned(reinterpret_cast<const real*>(p));
+  else
+    return reinterpret_cast<vec>(load_wide(p));
+}
+
+// Rows of two neighbouring numbers: two loads hold a vector of rows, even lanes one column, odd lanes the other.
+template <class T, int... j>
+MIXTURA_INLINE void pack_pairs(const T* first, const Pivot& pivot, int64_t i, real* x,
+                               std::integer_sequence<int, j...>) {
+  const vec low = load_numbers(first + 2 * i), high = load_numbers(first + 2 * i + lanes);
+  const vec even = __builtin_shufflevector(low, high, (2 * j)...);
+  const vec odd = __builtin_shufflevector(low, high, (2 * j + 1)...);
+  store(x + i, (even - pivot.leading[0]) - pivot.trailing[0]);
+  store(x + stride + i, (odd - pivot.leading[1]) - pivot.trailing[1]);
+}
+
 // z - pivot of n rows from `begin`, and 0 (the pivot itself) from there up to `padded`, whole groups. Cost:
 // one read of X, N*D moves. Rows that lie one after another are turned in registers, a square of lanes x
 // lanes at a time. The last columns may read beyond their row, into the next, which is there but for the
@@ -106,12 +126,13 @@ inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64
     const int64_t readable = rows.count - begin - (beyond + rows.row_stride - 1) / rows.row_stride;
     whole = smaller(n, readable > 0 ? readable : 0) / lanes * lanes;
   }
-  // Of a square that is wanted in part, the compiler leaves out what is not: 2 columns, the shape of maps and
-  // scatter plots, take a third of the shuffles of 8.
-  if (dims == 1) {
-    for (int64_t i = 0; i < whole; i += lanes) pack_square(first, rows.row_stride, pivot, i, 0, 1, out);
-  } else if (dims == 2) {
-    for (int64_t i = 0; i < whole; i += lanes) pack_square(first, rows.row_stride, pivot, i, 0, 2, out);
+  constexpr bool narrowing = sizeof(T) > sizeof(real);
+  if (!narrowing && dims == 2 && rows.column_stride == 1 && rows.row_stride == 2 && !out.rows) {
+    if constexpr (!narrowing) {
+      whole = n / lanes * lanes;
+      for (int64_t i = 0; i < whole; i += lanes)
+        pack_pairs(first, pivot, i, out.x, std::make_integer_sequence<int, lanes>{});
+    }
   } else {
     for (int64_t i = 0; i < whole; i += lanes)
       for (int64_t d = 0; d < dims; d += lanes)
