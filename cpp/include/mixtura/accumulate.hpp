@@ -505,7 +505,8 @@ inline void accumulate_component(const Statistics& s, const Accumulation& a, con
     accumulate_shifts(s, a, w, n, pitch, own);
 }
 
-// resp[k][i] *= share[i], and on the way their sums, and with `trace` those of resp * squares, for C components.
+// resp[k][i] *= share[i], and on the way their sums, and with `trace` those of resp * squares, for C
+// components.
 template <int C, bool trace>
 inline void share_out(const Accumulation& a, int64_t k, const real* squares, double* sums, int64_t size) {
   vec masses[lanes]{}, traces[lanes]{};

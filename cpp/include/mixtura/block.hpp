@@ -100,7 +100,8 @@ MIXTURA_INLINE vec load_numbers(const T* p) {
     return reinterpret_cast<vec>(load_wide(p));
 }
 
-// Rows of two neighbouring numbers: two loads hold a vector of rows, even lanes one column, odd lanes the other.
+// Rows of two neighbouring numbers: two loads hold a vector of rows, even lanes one column, odd lanes the
+// other.
 template <class T, int... j>
 MIXTURA_INLINE void pack_pairs(const T* first, const Pivot& pivot, int64_t i, real* x,
                                std::integer_sequence<int, j...>) {

@@ -309,8 +309,8 @@ struct Evaluation {
   const real* zero;   //
 };
 
-// The same for triangles of up to four rows: the factors of C components stay in registers while the block passes,
-// and no tile is left half empty.
+// The same for triangles of up to four rows: the factors of C components stay in registers while the block
+// passes, and no tile is left half empty.
 constexpr int64_t tiny_dims = 4;
 
 template <int C, int D>
