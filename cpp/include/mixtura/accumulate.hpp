@@ -2,14 +2,14 @@
 //
 //   sums[k][p] += sum_i r_ik phi_p(x_i),   phi = [1 | x | second moment of x]
 //
-// 1 multiply-add per (row, component, feature), symmetric halves only. The row's share w_i / sum_k of the
-// responsibilities is folded into the features, so r is never normalised. Three ways, by shape:
+// 1 multiply-add per (row, component, feature), symmetric halves only. Three ways, by shape:
 //
 //   few features     rows on lanes: a K x B by B x P product whose accumulators are added up at the end of a
-//                    block. Features are formed once a block.
-//   circulant        features on lanes: a panel of features is formed for the block, one multiplication each,
-//                    and meets all components: a tile of C components and F vectors loads F vectors and C
-//                    numbers for C*F multiply-adds and ends with sums that need no further adding.
+//                    block. Features, with the rows' shares of the responsibilities folded in, are formed
+//                    once a block.
+//   circulant        features on lanes: a tile of C components and F vectors of features loads F vectors (or
+//                    forms them, one multiplication each) and C numbers for C*F multiply-adds, and ends with
+//                    sums that need no further adding.
 //   blocks           one component at a time: rows scaled by r, their columns against the rows' columns.
 //
 // The last two can take a component's rows from a list: where most pairs are far from each other, that
@@ -45,10 +45,14 @@ struct Scratch {
 constexpr int tile_features = MIXTURA_VECTOR_BYTES == 64 ? 6 : 4;    // of the product with rows on lanes
 constexpr int tile_components = MIXTURA_VECTOR_BYTES == 64 ? 8 : 4;  // of the circulant product
 constexpr int tile_accumulators = MIXTURA_VECTOR_BYTES == 64 ? 24 : 12;
-constexpr int64_t panel_rows =
-    64;  // with their panel and eight components' responsibilities, in the first-level cache
-constexpr int64_t few_components = 3;    // up to here rows are scaled for one component after the other
-constexpr int64_t many_components = 48;  // up to here products are formed for each tile of components
+
+// Rows that stay in the first-level cache with a panel of theirs and eight components' responsibilities.
+constexpr int64_t panel_rows = 64;
+
+// Up to the first, rows are scaled for one component after the other; up to the second, products are formed
+// for each tile of components.
+constexpr int64_t few_components = 3;
+constexpr int64_t many_components = 48;
 
 // ---- rows on lanes -------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// The block's arrays, one after another, each from a cache line's start; `size` numbers from `begin` to `end`
-// must be zero at first, because padding is read but not written.
+// The block's arrays, one after another, each from a cache line's start. From `rows` on they must be zero at
+// first, because padding is read but not written.
 struct Workspace {
   real *x, *rows, *joint2, *transformed, *zero, *top, *share, *leading, *trailing;
   Scratch scratch;
@@ -55,7 +55,7 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.scratch.panel, panels ? panel_rows * (tile_features + 1) * lanes
                         : soft ? tile_features * stride
                                : 0);
-  take(w.scratch.scaled, features ? block_rows * (scaled_pitch(s)) : 0);
+  take(w.scratch.scaled, features ? block_rows * scaled_pitch(s) : 0);
   take(w.scratch.weights, features ? lists : 0);
   take(w.scratch.list, features ? lists + 1 : 0);
   return static_cast<size_t>(at - static_cast<char*>(memory));
