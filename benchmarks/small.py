@@ -11,6 +11,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +63,13 @@ def main() -> None:
         for covariance in ("full", "tied", "diag", "spherical"):
             settings = {"covariance_type": covariance, "random_state": 0, "max_iter": 20, "tol": 0.0}
             models = [c(K, init_params="random", **settings) for c in classes]
-            show(f"20 iterations, {covariance}", D, K, ratio(*[lambda m=m: m.fit(X) for m in models]))
+            show(f"20 iterations, {covariance}", D, K, ratio(*[partial(m.fit, X) for m in models]))
         models = [c(K, random_state=0) for c in classes]
-        show("whole fit", D, K, ratio(*[lambda m=m: m.fit(X) for m in models]))
+        show("whole fit", D, K, ratio(*[partial(m.fit, X) for m in models]))
         for method in ("predict", "score_samples", "predict_proba"):
-            show(method, D, K, ratio(*[lambda f=getattr(m, method): f(X) for m in models]))
+            show(method, D, K, ratio(*[partial(getattr(m, method), X) for m in models]))
         models = [c(K, random_state=0, n_init=1) for c in (mixtura.KMeans, sklearn.cluster.KMeans)]
-        show("KMeans", D, K, ratio(*[lambda m=m: m.fit(X) for m in models]))
+        show("KMeans", D, K, ratio(*[partial(m.fit, X) for m in models]))
     if options.save:
         (options.save / f"small-{date}.txt").write_text("\n".join(text) + "\n")
 
