@@ -189,7 +189,7 @@ def show(result: dict) -> str:
     return "\n".join(lines)
 
 
-def whole_fit(folder: Path, threads: int, seeds: int, names: list[str]) -> list[dict]:
+def whole_fit(folder: Path, threads: int, seeds: int, names: list[str], patience: float) -> list[dict]:
     """Fits with default settings from the data alone, ours and scikit-learn's in turn: seconds and likelihood."""
     import statistics
 
@@ -200,8 +200,8 @@ def whole_fit(folder: Path, threads: int, seeds: int, names: list[str]) -> list[
         runs: dict[str, list] = {"mixtura": [], "scikit-learn": []}
         for seed in range(seeds):
             for peer in runs:
-                if peer != "mixtura" and sum(r[0] for r in runs[peer]) > 600.0:
-                    continue  # ten minutes of it tell enough
+                if peer != "mixtura" and sum(r[0] for r in runs[peer]) > patience:
+                    continue
                 code = (
                     "import sys, time, json, warnings; import numpy as np; warnings.simplefilter('ignore')\n"
                     f"from {'mixtura' if peer == 'mixtura' else 'sklearn.mixture'} import GaussianMixture\n"
@@ -260,6 +260,9 @@ def main() -> None:
     parser.add_argument("--whole-fit", default="", help="also whole fits with defaults on these workloads")
     parser.add_argument("--name", default="peers", help="of the saved files, before the date")
     parser.add_argument("--seeds", type=int, default=5, help="of the whole fits")
+    parser.add_argument(
+        "--patience", type=float, default=600.0, help="seconds of scikit-learn after which no seed begins"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -290,7 +293,9 @@ def main() -> None:
         print(text[-1], flush=True)
     if options.whole_fit:
         names = options.whole_fit.split(",")
-        report["whole_fit"] = whole_fit(options.folder, options.threads, options.seeds, names)
+        report["whole_fit"] = whole_fit(
+            options.folder, options.threads, options.seeds, names, options.patience
+        )
         for result in report["whole_fit"]:
             text.append("\n".join(result.pop("text")))
             print(text[-1], flush=True)

@@ -78,14 +78,14 @@ def _evaluate_triangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -
 
 
 @_jit
-def _evaluate_pair(factor: Any, bias: Any, x: Any, n: int, q: Any) -> None:
-    """q[i] += |F x_i - b|^2 for two columns, in one loop."""
+def _evaluate_pair(offset: float, factor: Any, bias: Any, x: Any, n: int, q: Any) -> None:
+    """q[i] = c - 1/2 |F x_i - b|^2 for two columns, in one loop."""
     f0, f1, f2, b0, b1 = factor[0, 0], factor[1, 0], factor[1, 1], bias[0], bias[1]
     x0, x1 = x[0], x[1]
     for i in range(n):
         y0 = f0 * x0[i] - b0
         y1 = f1 * x0[i] + f2 * x1[i] - b1
-        q[i] += y0 * y0 + y1 * y1
+        q[i] = offset - 0.5 * (y0 * y0 + y1 * y1)
 
 
 @_jit
@@ -122,12 +122,13 @@ def _evaluate(
     for k in range(len(offsets)):
         q = joint[k]
         f = factors[0 if shared else k]
+        if form == 1 and len(bias[k]) == 2:
+            _evaluate_pair(offsets[k], f, bias[k], x, n, q)
+            continue
         for i in range(n):
             q[i] = 0.0
         if form == 0:
             _evaluate_elementwise(f[0], means[k], x, n, q)
-        elif form == 1 and len(bias[k]) == 2:
-            _evaluate_pair(f, bias[k], x, n, q)
         elif form == 1:
             _evaluate_triangle(f, bias[k], x, n, y, q)
         else:
@@ -289,19 +290,16 @@ def _expect_chunk(
     joint, features = np.empty((K, _BLOCK)), np.empty((P, _BLOCK))
     top, total, share = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
     log_likelihood = 0.0
+    constants = offsets + prior[0] if len(prior) == 1 else offsets
     for at in range(start, stop, _BLOCK):
         n = min(_BLOCK, stop - at)
         _pack_rows(X, pivot, at, n, x)
         _skip_weightless(weights, at, n, x)
-        _evaluate(form, offsets, means, factors, bias, x, n, y, joint)
+        _evaluate(form, constants, means, factors, bias, x, n, y, joint)
         if len(prior) > 1:
             for k in range(K):
                 for i in range(n):
                     joint[k, i] += prior[at + i, k]
-        else:
-            for k in range(K):
-                for i in range(n):
-                    joint[k, i] += prior[0, k]
         if hard:
             for i in range(n):
                 best = 0
