@@ -20,7 +20,17 @@ from problems import (
 )
 
 # Around every edge of the kernels' tiles: 1 lane to several vectors, whole and broken blocks.
-SHAPES = [(1, 1, 1), (2, 3, 5), (3, 2, 700), (5, 8, 257), (4, 7, 64), (13, 9, 300), (9, 17, 130), (2, 33, 40)]
+SHAPES = [
+    (1, 1, 1),
+    (2, 3, 5),
+    (3, 50, 45),
+    (3, 2, 700),
+    (5, 8, 257),
+    (4, 7, 64),
+    (13, 9, 300),
+    (9, 17, 130),
+    (2, 33, 40),
+]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

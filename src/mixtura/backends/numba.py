@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from mixtura.backends.base import Backend, Float, Rows
 from mixtura.quadratics import Quadratics
@@ -24,6 +26,10 @@ T = TypeVar("T")
 
 _BLOCK = 256  # rows that are turned feature-major together
 _CHUNK = 32 * _BLOCK  # rows of one task: its bounds do not depend on the number of threads
+
+# From this many columns on, matrix products of the BLAS beat loops that the compiler unrolled, though they compute
+# both halves of what is symmetric.
+_PRODUCT_DIMS = 48
 
 # Sums may be reordered (that is what lets them use vector lanes), but NaN and infinity keep their meaning.
 _jit: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
@@ -104,6 +110,17 @@ def _evaluate_rectangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) 
 
 
 @_jit
+def _evaluate_product(factor: Any, bias: Any, x: Any, n: int, products: Any, q: Any) -> None:
+    """q[i] += |F x_i - b|^2 by one matrix product."""
+    np.dot(factor, x, products)
+    for r in range(len(bias)):
+        row, b = products[r], bias[r]
+        for i in range(n):
+            y = row[i] - b
+            q[i] += y * y
+
+
+@_jit
 def _evaluate_elementwise(factor: Any, mean: Any, x: Any, n: int, q: Any) -> None:
     """q[i] += sum_d (f_d (x_d - m_d))^2: 2 D multiply-adds a row."""
     for d in range(len(mean)):
@@ -115,7 +132,16 @@ def _evaluate_elementwise(factor: Any, mean: Any, x: Any, n: int, q: Any) -> Non
 
 @_jit
 def _evaluate(
-    form: int, offsets: Any, means: Any, factors: Any, bias: Any, x: Any, n: int, y: Any, joint: Any
+    form: int,
+    offsets: Any,
+    means: Any,
+    factors: Any,
+    bias: Any,
+    x: Any,
+    n: int,
+    y: Any,
+    products: Any,
+    joint: Any,
 ) -> None:
     """joint[k, i] = c_k - 1/2 |F_k (x_i - m_k)|^2; form 0 elementwise, 1 triangle, 2 rectangle."""
     shared = len(factors) == 1
@@ -129,6 +155,8 @@ def _evaluate(
             q[i] = 0.0
         if form == 0:
             _evaluate_elementwise(f[0], means[k], x, n, q)
+        elif x.shape[0] >= _PRODUCT_DIMS:
+            _evaluate_product(f, bias[k], x, n, products, q)
         elif form == 1:
             _evaluate_triangle(f, bias[k], x, n, y, q)
         else:
@@ -265,6 +293,38 @@ def _features(kind: int, x: Any, share: Any, n: int, features: Any) -> None:
 
 
 @_jit
+def _scratch(kind: int, D: int, P: int) -> Any:
+    """Room for the features of a block, or for a component's scaled rows."""
+    return np.empty((D if kind == 4 and D >= _PRODUCT_DIMS else P, _BLOCK))
+
+
+@_jit
+def _accumulate_products(resp: Any, x: Any, share: Any, n: int, scaled: Any, out: Any) -> None:
+    """All moments of a block, one matrix product of rows and scaled rows for each component."""
+    D = x.shape[0]
+    second = np.empty((D, D))
+    for k in range(resp.shape[0]):
+        r, sums = resp[k], out[k]
+        for i in range(n):
+            sums[0] += r[i] * share[i]
+        for d in range(D):
+            row, xd = scaled[d], x[d]
+            a = 0.0
+            for i in range(n):
+                row[i] = xd[i] * (r[i] * share[i])
+                a += row[i]
+            for i in range(n, _BLOCK):
+                row[i] = 0.0
+            sums[1 + d] += a
+        np.dot(x, scaled.T, second)
+        p = 1 + D
+        for a_row in range(D):
+            for b in range(a_row + 1):
+                sums[p] += second[a_row, b]
+                p += 1
+
+
+@_jit
 def _expect_chunk(
     X: Any,
     start: int,
@@ -286,8 +346,8 @@ def _expect_chunk(
     ``prior`` (n or 1, K) is added to the log-densities; ``means`` and ``bias`` are taken about the pivot.
     """
     D, (K, P) = X.shape[1], out.shape
-    x, y = np.empty((D, _BLOCK)), np.empty(_BLOCK)
-    joint, features = np.empty((K, _BLOCK)), np.empty((P, _BLOCK))
+    x, y, joint = np.zeros((D, _BLOCK)), np.empty(_BLOCK), np.empty((K, _BLOCK))
+    products, features = np.empty((factors.shape[1], _BLOCK)), _scratch(kind, D, P)
     top, total, share = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
     log_likelihood = 0.0
     constants = offsets + prior[0] if len(prior) == 1 else offsets
@@ -295,7 +355,7 @@ def _expect_chunk(
         n = min(_BLOCK, stop - at)
         _pack_rows(X, pivot, at, n, x)
         _skip_weightless(weights, at, n, x)
-        _evaluate(form, constants, means, factors, bias, x, n, y, joint)
+        _evaluate(form, constants, means, factors, bias, x, n, y, products, joint)
         if len(prior) > 1:
             for k in range(K):
                 for i in range(n):
@@ -327,8 +387,11 @@ def _expect_chunk(
             log_likelihood += np.log(product)
             for i in range(n):
                 share[i] = weights[at + i] / total[i]
-        _features(kind, x, share, n, features)
-        _accumulate(joint, features, n, out)
+        if kind == 4 and D >= _PRODUCT_DIMS:
+            _accumulate_products(joint, x, share, n, features, out)
+        else:
+            _features(kind, x, share, n, features)
+            _accumulate(joint, features, n, out)
     return log_likelihood
 
 
@@ -347,11 +410,12 @@ def _log_joint_chunk(
 ) -> None:
     """out[i, k] = c_k + log p_k(x_i) over rows start..stop."""
     D, K = X.shape[1], len(offsets)
-    x, y, joint = np.empty((D, _BLOCK)), np.empty(_BLOCK), np.empty((K, _BLOCK))
+    x, y, joint = np.zeros((D, _BLOCK)), np.empty(_BLOCK), np.empty((K, _BLOCK))
+    products = np.empty((factors.shape[1], _BLOCK))
     for at in range(start, stop, _BLOCK):
         n = min(_BLOCK, stop - at)
         _pack_rows(X, pivot, at, n, x)
-        _evaluate(form, offsets, means, factors, bias, x, n, y, joint)
+        _evaluate(form, offsets, means, factors, bias, x, n, y, products, joint)
         for i in range(n):
             for k in range(K):
                 out[at + i, k] = joint[k, i]
@@ -363,7 +427,7 @@ def _accumulate_chunk(
 ) -> None:
     """Statistics of rows start..stop for given responsibilities, to ``out``, (K, P)."""
     D, (K, P) = X.shape[1], out.shape
-    x, joint, features = np.empty((D, _BLOCK)), np.empty((K, _BLOCK)), np.empty((P, _BLOCK))
+    x, joint, features = np.zeros((D, _BLOCK)), np.empty((K, _BLOCK)), _scratch(kind, D, P)
     share = np.empty(_BLOCK)
     for at in range(start, stop, _BLOCK):
         n = min(_BLOCK, stop - at)
@@ -373,8 +437,11 @@ def _accumulate_chunk(
             share[i] = weights[at + i]
             for k in range(K):
                 joint[k, i] = resp[at + i, k]
-        _features(kind, x, share, n, features)
-        _accumulate(joint, features, n, out)
+        if kind == 4 and D >= _PRODUCT_DIMS:
+            _accumulate_products(joint, x, share, n, features, out)
+        else:
+            _features(kind, x, share, n, features)
+            _accumulate(joint, features, n, out)
 
 
 _KINDS = {"mass": 0, "mean": 1, "trace": 2, "diagonal": 3, "full": 4, "shared": 4}
@@ -398,6 +465,12 @@ def _arguments(quadratics: Quadratics, pivot: Float) -> tuple[Any, ...]:
     return _FORMS[q.form], q.offsets, means, np.ascontiguousarray(factors), bias
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    """What limits the BLAS to the thread that calls it: the threads are ours."""
+    return ThreadpoolController()
+
+
 class NumbaBackend(Backend):
     """Loops compiled by Numba, called on chunks of rows from Python threads."""
 
@@ -408,10 +481,11 @@ class NumbaBackend(Backend):
         chunks = [(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
         threads = min(self.n_threads or thread_limit(), len(chunks))
         if threads <= 1:
-            for start, stop in chunks:
-                yield task(start, stop)
+            with _blas().limit(limits=1, user_api="blas"):
+                for start, stop in chunks:
+                    yield task(start, stop)
             return
-        with ThreadPoolExecutor(threads) as pool:
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             ahead: deque[Future[T]] = deque()
             for start, stop in chunks:
                 ahead.append(pool.submit(task, start, stop))
