@@ -1,6 +1,8 @@
 """docs/performance.md from the results that peers.py saved.
 
-python benchmarks/page.py benchmarks/results/peers-DATE.json [benchmarks/results/fits-DATE.json]
+python benchmarks/page.py benchmarks/results/peers-DATE.json [more.json ...]
+
+Of a workload that several files have, the last counts; a file with whole fits counts for those alone.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def workload(result: dict) -> list[str]:
     kmeans = result["workload"].endswith("kmeans")
     lines = [
         f"\n### {result['workload']}\n",
-        f"| | ms / iteration | × ours | × floor | peak MB | {'inertia' if kmeans else 'log-likelihood'} / row |",
+        f"| | ms / iteration | × ours | × floor | peak MB, at most | {'inertia' if kmeans else 'log-likelihood'} / row |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for p in sorted(rows, key=lambda p: p["ms"]):
@@ -93,25 +95,34 @@ def fits(report: dict) -> list[str]:
 
 
 def main() -> None:
-    report = json.loads(Path(sys.argv[1]).read_text())
+    reports = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
+    report = reports[0]
+    found = {}
+    for other in reports:
+        if "whole_fit" not in other:
+            found |= {result["name"]: {**result, "date": other["date"]} for result in other["workloads"]}
+    results = list(found.values())
     c = report["workloads"][0]["ceilings"]
     lines = [
         HEAD,
         f"{report['date']}, {report['cpu']}, {report['threads']} threads, float64 unless said. Measured in the first "
         f"workload's run: {c['fma64'] / 1e9:.0f} GFLOP/s float64, {c['fma32'] / 1e9:.0f} float32, "
         f"{c['exp64'] / 1e9:.1f} and {c['exp32'] / 1e9:.1f} billion exponentials, {c['read'] / 1e9:.0f} GB a second.",
-        *summary(report["workloads"]),
+        *summary(results),
     ]
-    if len(sys.argv) > 2:
-        lines += fits(json.loads(Path(sys.argv[2]).read_text()))
+    for other in reports:
+        if "whole_fit" in other:
+            lines += fits(other)
     lines.append("\n## Every peer\n")
     lines.append(
         "`nothing skipped` is Mixtura with `MIXTURA_SKIPPING=0`; `mixtura numba` its fallback without a compiler. "
         "`NumPy GEMM` and `torch GEMM` are what a good engineer writes in an afternoon: blocks of rows, features "
         "`[1, x, vech xx']`, one matrix product a half (`benchmarks/rivals.py`)."
     )
-    for result in report["workloads"]:
+    for result in results:
         lines += workload(result)
+        if result["date"] != report["date"]:
+            lines.append(f"\nMeasured {result['date']}, with more iterations a measurement.")
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(lines) + "\n")
 

@@ -138,7 +138,11 @@ def compare(w: Workload, names: list[str], threads: int, rounds: int, folder: Pa
     """All peers on one workload, taking turns; floors around them."""
     import statistics
 
-    rows(w, folder)
+    # In a process of its own, whose memory would else count as every child's: peaks survive fork and exec.
+    draw = (
+        f"from workloads import *; rows(WORKLOADS[{w.name!r}], __import__('pathlib').Path({str(folder)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", draw], cwd=HERE, check=True)
     first = ceilings(threads, folder)
     results: dict[str, list] = {name: [] for name in names}
     for _ in range(rounds):
