@@ -40,7 +40,8 @@ def workload(result: dict) -> list[str]:
     kmeans = result["workload"].endswith("kmeans")
     lines = [
         f"\n### {result['workload']}\n",
-        f"| | ms / iteration | × ours | × floor | peak MB, at most | {'inertia' if kmeans else 'log-likelihood'} / row |",
+        "| | ms / iteration | × ours | × floor | peak MB, at most "
+        f"| {'inertia' if kmeans else 'log-likelihood'} / row |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for p in sorted(rows, key=lambda p: p["ms"]):
