@@ -16,21 +16,32 @@ from mixtura.statistics import Kind, Moments
 
 Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
 
-# k-means looks for the first means in this many rows at most, or this many per component: beyond that, where
-# the means start no longer improves, and the search would cost more than the EM iterations that it saves. A table up
-# to twice as long is taken whole.
-_SAMPLE_ROWS = 1 << 13
+# k-means looks for the first means in this many rows at most, or this many per component: beyond that, the search would
+# cost more than the EM iterations that it saves. A table up to twice as long is taken whole. Where an iteration does
+# little work a row, the smaller sample is what a few iterations pay for.
+_SAMPLE_ROWS = 1 << 16
+_SAMPLE_ROWS_OF_QUICK = 1 << 13
 _SAMPLE_ROWS_PER_COMPONENT = 128
+_QUICK = 1024  # statistics of all components
 
 # Iterations of k-means on the whole table, and on a sample of it, whose last digits mean nothing.
 _MAX_ITER = 300
-_MAX_ITER_OF_SAMPLE = 20
+_MAX_ITER_OF_SAMPLE = 60
+_MAX_ITER_OF_QUICK_SAMPLE = 20
 _TOL = 1e-4
 
 
-def sample(table: Table, components: int, rng: np.random.RandomState) -> Table:
+def _quick(table: Table, components: int, kind: Kind) -> bool:
+    """Whether an EM iteration does little work a row."""
+    D = table.rows.dims
+    second = {"mass": 0, "mean": 0, "shared": 0, "trace": 1, "diagonal": D, "full": D * (D + 1) // 2}[kind]
+    return components * (1 + D + second) < _QUICK
+
+
+def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:
     """The table itself, or of a long one some rows drawn at random: enough to find K means in."""
-    size = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_COMPONENT * components)
+    rows = _SAMPLE_ROWS_OF_QUICK if _quick(table, components, kind) else _SAMPLE_ROWS
+    size = max(rows, _SAMPLE_ROWS_PER_COMPONENT * components)
     weights = table.sample_weight
     candidates = len(table) if weights is None else int(np.count_nonzero(weights))
     if candidates <= 2 * size:
@@ -60,9 +71,10 @@ def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
 
 def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
     """Each row belongs to the cluster that k-means, seeded by k-means++, puts it in."""
-    some = sample(table, components, rng)
+    some = sample(table, components, rng, kind)
     start = seed_rows(some, components, rng)
-    max_iter = _MAX_ITER if some is table else _MAX_ITER_OF_SAMPLE
+    of_sample = _MAX_ITER_OF_QUICK_SAMPLE if _quick(table, components, kind) else _MAX_ITER_OF_SAMPLE
+    max_iter = _MAX_ITER if some is table else of_sample
     clustering = lloyd(some, start, max_iter=max_iter, tol=_TOL * column_variance(some))
     return _assigned(table, clustering.centers.means, kind, floor)
 
@@ -87,7 +99,7 @@ def kmeans_plusplus(
     table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState
 ) -> Moments:
     """Each component starts from one row that k-means++ chose."""
-    some = sample(table, components, rng)
+    some = sample(table, components, rng, kind)
     return _single_rows(some, seed(some, components, rng), kind)
 
 

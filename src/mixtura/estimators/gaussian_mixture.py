@@ -53,8 +53,9 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
     n_init : int, default=1
         Number of initialisations; the run with the largest final bound is kept.
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
-        Where the first responsibilities come from. 'kmeans' and 'k-means++' look at a sample of 8192 rows, or 128
-        per component where that is more, if the table is more than twice as long.
+        Where the first responsibilities come from. 'kmeans' and 'k-means++' look at a sample of 65,536 rows, 8192
+        where an iteration does little work a row, or 128 per component where that is more, if the table is more
+        than twice as long.
     weights_init : array-like of shape (K,), default=None
         First weights; None takes them from ``init_params``, as for the next two.
     means_init : array-like of shape (K, D), default=None

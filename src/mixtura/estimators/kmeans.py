@@ -48,8 +48,8 @@ class KMeans(
         K.
     init : {'k-means++', 'random'}, callable or array-like of shape (K, D), default='k-means++'
         First centres: greedy k-means++ (with very many clusters its Markov chain form, AFK-MC²), on a sample of
-        8192 rows, or 128 per cluster, where the table is more than twice as long; rows drawn by weight;
-        ``init(X, n_clusters, random_state=...)``; or the centres themselves.
+        65,536 rows (8192 with few clusters and columns), or 128 per cluster, where the table is more than twice as
+        long; rows drawn by weight; ``init(X, n_clusters, random_state=...)``; or the centres themselves.
     n_init : 'auto' or int, default='auto'
         Runs, of which the one with the least inertia is kept. 'auto': 1 for 'k-means++' and for given
         centres, 10 otherwise.
