@@ -51,7 +51,7 @@ constexpr int64_t panel_rows = 64;
 
 // Up to the first, rows are scaled for one component after the other; up to the second, products are formed
 // for each tile of components.
-constexpr int64_t few_components = 3;
+constexpr int64_t few_components = 1;
 constexpr int64_t many_components = 48;
 
 // ---- rows on lanes -------------------------------------------------------------------------------------
