@@ -9,8 +9,8 @@ import pytest
 
 from mixtura import GaussianMixture, KMeans
 from mixtura.backends.reference import ReferenceBackend
-from mixtura.mixture import Table
 from mixtura.quadratics import Quadratics
+from mixtura.table import Table
 from problems import EPS, FORMS, Problem, assert_moments_close, computing_eps, quadratics
 
 try:

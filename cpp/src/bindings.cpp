@@ -26,15 +26,37 @@ namespace {
 
 using Doubles = py::array_t<double, py::array::c_style>;
 
-mixtura::Rows rows_of(const py::array& X) {
-  if (X.ndim() != 2) throw std::invalid_argument("X must have two dimensions");
+mixtura::Columns columns_of(const py::array& X, const char* name) {
+  if (X.ndim() != 2) throw std::invalid_argument(std::string(name) + " must have two dimensions");
   const bool single = py::isinstance<py::array_t<float>>(X);
   if (!single && !py::isinstance<py::array_t<double>>(X))
-    throw std::invalid_argument("X must be float32 or float64 in native byte order");
+    throw std::invalid_argument(std::string(name) + " must be float32 or float64 in native byte order");
   const py::ssize_t item = X.itemsize();
-  if (X.strides(0) % item || X.strides(1) % item) throw std::invalid_argument("X must be aligned");
-  return {X.data(), single, X.shape(0), X.shape(1), X.strides(0) / item, X.strides(1) / item};
+  if (X.strides(0) % item || X.strides(1) % item)
+    throw std::invalid_argument(std::string(name) + " must be aligned");
+  return {X.data(), single, X.shape(1), X.strides(0) / item, X.strides(1) / item};
 }
+
+// A table in one array, or in two that lie beside each other.
+struct Table {
+  py::array left;
+  std::optional<py::array> right;
+
+  Table(py::array left_, std::optional<py::array> right_)
+      : left(std::move(left_)), right(std::move(right_)) {}
+
+  mixtura::Rows view() const {
+    mixtura::Rows rows{};
+    rows.left = columns_of(left, "X");
+    if (right) {
+      rows.right = columns_of(*right, "y");
+      if (right->shape(0) != left.shape(0)) throw std::invalid_argument("X and y differ in rows");
+    }
+    rows.count = left.shape(0);
+    rows.dims = rows.left.dims + rows.right.dims;
+    return rows;
+  }
+};
 
 const double* checked(const Doubles& array, std::initializer_list<py::ssize_t> shape, const char* name) {
   bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
@@ -100,14 +122,14 @@ struct Quadratics {
   }
 };
 
-void set_rows(mixtura::Pass& pass, const py::array& X, const Doubles& pivot) {
-  pass.rows = rows_of(X);
+void set_rows(mixtura::Pass& pass, const Table& table, const Doubles& pivot) {
+  pass.rows = table.view();
   pass.pivot = checked(pivot, {pass.rows.dims}, "pivot");
 }
 
 void set_quadratics(mixtura::Pass& pass, const Quadratics& quadratics, const Doubles& log_weights) {
   pass.quadratics = quadratics.view();
-  if (pass.quadratics.dims != pass.rows.dims) throw std::invalid_argument("means and X differ in columns");
+  if (pass.quadratics.dims != pass.rows.dims) throw std::invalid_argument("means and rows differ in columns");
   pass.log_weights_per_row = log_weights.ndim() == 2;
   if (pass.log_weights_per_row)
     pass.log_weights = checked(log_weights, {pass.rows.count, pass.quadratics.components}, "log_weights");
@@ -132,21 +154,21 @@ py::tuple statistics(mixtura::Pass& pass, const std::string& kind,
   return py::make_tuple(table, out[components * size]);
 }
 
-py::tuple expect(const py::array& X, const Quadratics& quadratics, const Doubles& log_weights,
+py::tuple expect(const Table& rows, const Quadratics& quadratics, const Doubles& log_weights,
                  const std::string& kind, const Doubles& pivot, const std::optional<Doubles>& sample_weight,
                  bool hard, bool single, int threads) {
   mixtura::Pass pass{};
   pass.single = single && !hard;
-  set_rows(pass, X, pivot);
+  set_rows(pass, rows, pivot);
   set_quadratics(pass, quadratics, log_weights);
   pass.hard = hard;
   return statistics(pass, kind, sample_weight, threads);
 }
 
-py::tuple accumulate(const py::array& X, const Doubles& resp, const std::string& kind, const Doubles& pivot,
+py::tuple accumulate(const Table& rows, const Doubles& resp, const std::string& kind, const Doubles& pivot,
                      const std::optional<Doubles>& sample_weight, int threads) {
   mixtura::Pass pass{};
-  set_rows(pass, X, pivot);
+  set_rows(pass, rows, pivot);
   if (resp.ndim() != 2 || resp.shape(1) < 1) throw std::invalid_argument("resp has the wrong shape");
   pass.quadratics.components = resp.shape(1);
   pass.quadratics.dims = pass.rows.dims;
@@ -154,10 +176,10 @@ py::tuple accumulate(const py::array& X, const Doubles& resp, const std::string&
   return statistics(pass, kind, sample_weight, threads);
 }
 
-Doubles log_joint(const py::array& X, const Quadratics& quadratics, const Doubles& log_weights,
+Doubles log_joint(const Table& rows, const Quadratics& quadratics, const Doubles& log_weights,
                   const Doubles& pivot, int threads) {
   mixtura::Pass pass{};
-  set_rows(pass, X, pivot);
+  set_rows(pass, rows, pivot);
   set_quadratics(pass, quadratics, log_weights);
   Doubles joint({pass.rows.count, pass.quadratics.components});
   pass.joint = joint.mutable_data();
@@ -172,14 +194,16 @@ Doubles log_joint(const py::array& X, const Quadratics& quadratics, const Double
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Mixtura's C++ kernels.";
+  py::class_<Table>(m, "Table")
+      .def(py::init<py::array, std::optional<py::array>>(), py::arg("left"), py::arg("right"));
   py::class_<Quadratics>(m, "Quadratics")
       .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"),
            py::arg("means"), py::arg("factors"));
-  m.def("expect", &expect, py::arg("X"), py::arg("quadratics"), py::arg("log_weights"), py::arg("kind"),
+  m.def("expect", &expect, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"), py::arg("kind"),
         py::arg("pivot"), py::arg("sample_weight"), py::arg("hard"), py::arg("single"), py::arg("threads"));
-  m.def("accumulate", &accumulate, py::arg("X"), py::arg("resp"), py::arg("kind"), py::arg("pivot"),
+  m.def("accumulate", &accumulate, py::arg("rows"), py::arg("resp"), py::arg("kind"), py::arg("pivot"),
         py::arg("sample_weight"), py::arg("threads"));
-  m.def("log_joint", &log_joint, py::arg("X"), py::arg("quadratics"), py::arg("log_weights"),
+  m.def("log_joint", &log_joint, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),
         py::arg("pivot"), py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);

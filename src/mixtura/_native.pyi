@@ -4,11 +4,14 @@ from numpy.typing import NDArray
 _Float = NDArray[np.float64]
 _Rows = NDArray[np.floating]
 
+class Table:
+    def __init__(self, left: _Rows, right: _Rows | None) -> None: ...
+
 class Quadratics:
     def __init__(self, form: str, offsets: _Float, means: _Float, factors: _Float) -> None: ...
 
 def expect(
-    X: _Rows,
+    rows: Table,
     quadratics: Quadratics,
     log_weights: _Float,
     kind: str,
@@ -19,10 +22,10 @@ def expect(
     threads: int,
 ) -> tuple[_Float, float]: ...
 def accumulate(
-    X: _Rows, resp: _Float, kind: str, pivot: _Float, sample_weight: _Float | None, threads: int
+    rows: Table, resp: _Float, kind: str, pivot: _Float, sample_weight: _Float | None, threads: int
 ) -> tuple[_Float, float]: ...
 def log_joint(
-    X: _Rows, quadratics: Quadratics, log_weights: _Float, pivot: _Float, threads: int
+    rows: Table, quadratics: Quadratics, log_weights: _Float, pivot: _Float, threads: int
 ) -> _Float: ...
 def instruction_sets() -> list[str]: ...
 def instruction_set() -> str: ...

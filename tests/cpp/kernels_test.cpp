@@ -34,13 +34,14 @@ struct Case {
   bool compute;  // in single precision
   Kind kind;
   int64_t rows, dims, components;
+  bool split = false;  // the last column lies in an array of its own
 
   std::string name() const {
     return "factor " + std::to_string(static_cast<int>(factor)) + " kind " +
            std::to_string(static_cast<int>(kind)) + (shared ? " shared" : "") + (single ? " float" : "") +
-           (hard ? " hard" : "") + (apart ? " apart" : "") + (compute ? " in float" : "") + " " +
-           std::to_string(rows) + " x " + std::to_string(dims) + ", K " + std::to_string(components) +
-           " on " + instruction_set();
+           (hard ? " hard" : "") + (apart ? " apart" : "") + (split ? " split" : "") +
+           (compute ? " in float" : "") + " " + std::to_string(rows) + " x " + std::to_string(dims) + ", K " +
+           std::to_string(components) + " on " + instruction_set();
   }
 };
 
@@ -70,12 +71,13 @@ void compare(const Case& c, std::mt19937& g) {
     for (size_t i = 0; i < X.size(); ++i) X[i] = single[i];
 
   Pass p{};
-  p.rows = {c.single ? static_cast<const void*>(single.data()) : X.data(),
-            c.single,
-            N,
-            D,
-            c.column_major ? 1 : D,
-            c.column_major ? N : 1};
+  const int64_t targets = c.split ? 1 : 0, last = c.column_major ? (D - 1) * N : D - 1;
+  Columns left{c.single ? static_cast<const void*>(single.data()) : X.data(), c.single, D - targets,
+               c.column_major ? 1 : D, c.column_major ? N : 1};
+  Columns right = left;
+  right.dims = targets;
+  right.data = c.single ? static_cast<const void*>(single.data() + last) : X.data() + last;
+  p.rows = {left, right, N, D};
   p.quadratics = {c.factor, c.shared && K > 1, K, D, R, offsets.data(), means.data(), F.data()};
   p.pivot = pivot.data();
   p.log_weights = log_weights.data();
@@ -164,7 +166,7 @@ void kernels() {
         for (const Kind kind : {Kind::mass, Kind::mean, Kind::trace, Kind::diagonal, Kind::full}) {
           const int n = count++;
           compare({factor, n % 3 == 0, n % 5 == 0, n % 4 == 0, n % 7 == 0, n % 2 == 0, n % 6 == 0,
-                   n / 5 % 2 == 0, n / 10 % 2 == 0 && n % 4 != 0, kind, s[0], s[1], s[2]},
+                   n / 5 % 2 == 0, n / 10 % 2 == 0 && n % 4 != 0, kind, s[0], s[1], s[2], n / 3 % 3 == 0},
                   g);
         }
   }

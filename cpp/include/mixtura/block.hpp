@@ -19,7 +19,7 @@ struct Prefetch {
   const char* end = nullptr;
   int64_t lines = 0;  // at each call
 
-  Prefetch(const Rows& rows, int64_t begin, int64_t n, int64_t calls) {
+  Prefetch(const Columns& rows, int64_t begin, int64_t n, int64_t calls) {
     if (rows.column_stride != 1 || n <= 0) return;
     const int64_t item = rows.single_precision ? 4 : 8;
     if (rows.row_stride < 0 || rows.row_stride > 2 * rows.dims) return;  // not one stretch of memory
@@ -112,23 +112,41 @@ MIXTURA_INLINE void pack_pairs(const T* first, const Pivot& pivot, int64_t i, re
   store(x + stride + i, (odd - pivot.leading[1]) - pivot.trailing[1]);
 }
 
-// z - pivot of n rows from `begin`, and 0 (the pivot itself) from there up to `padded`, whole groups. Cost:
-// one read of X, N*D moves. Rows that lie one after another are turned in registers, a square of lanes x
-// lanes at a time. The last columns may read beyond their row, into the next, which is there but for the
-// table's last rows: those, and other layouts, go number by number.
+// z - pivot of rows whole .. n from `begin`, number by number, and 0 (the pivot itself) from there up to
+// `padded`; the columns are the block's from `at` on.
 template <class T>
-inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64_t n, int64_t padded,
-                      const Packed& out) {
-  const T* first = static_cast<const T*>(rows.data) + begin * rows.row_stride;
-  const int64_t dims = rows.dims;
+inline void pack_numbers(const Columns& columns, int64_t at, const Pivot& pivot, int64_t begin, int64_t whole,
+                         int64_t n, int64_t padded, const Packed& out) {
+  const T* first = static_cast<const T*>(columns.data) + begin * columns.row_stride;
+  for (int64_t d = 0; d < columns.dims; ++d) {
+    const T* column = first + d * columns.column_stride;
+    real* x = out.x + (at + d) * stride;
+    const double p = pivot.exact[at + d];
+    for (int64_t i = whole; i < n; ++i)
+      x[i] = static_cast<real>(static_cast<double>(column[i * columns.row_stride]) - p);
+    for (int64_t i = n; i < padded; ++i) x[i] = 0;
+    if (!out.rows) continue;
+    for (int64_t i = whole; i < padded; ++i) out.rows[i * out.row_stride + at + d] = x[i];
+  }
+}
+
+// The same of a table's left columns, all n rows. Cost: one read of X, N*D moves. Rows that lie one after
+// another are turned in registers, a square of lanes x lanes at a time. The last columns may read beyond
+// their row, into the next, which is there but for the table's last rows: those, and other layouts, go number
+// by number.
+template <class T>
+inline void pack_left(const Columns& left, int64_t count, const Pivot& pivot, int64_t begin, int64_t n,
+                      int64_t padded, const Packed& out) {
+  const T* first = static_cast<const T*>(left.data) + begin * left.row_stride;
+  const int64_t dims = left.dims;
   int64_t whole = 0;  // rows done in squares
-  if (rows.column_stride == 1 && rows.row_stride >= dims) {
+  if (left.column_stride == 1 && left.row_stride >= dims) {
     const int64_t beyond = round_up(dims, lanes) - dims;
-    const int64_t readable = rows.count - begin - (beyond + rows.row_stride - 1) / rows.row_stride;
+    const int64_t readable = count - begin - (beyond + left.row_stride - 1) / left.row_stride;
     whole = smaller(n, readable > 0 ? readable : 0) / lanes * lanes;
   }
   constexpr bool narrowing = sizeof(T) > sizeof(real);
-  if (!narrowing && dims == 2 && rows.column_stride == 1 && rows.row_stride == 2 && !out.rows) {
+  if (!narrowing && dims == 2 && left.column_stride == 1 && left.row_stride == 2 && !out.rows) {
     if constexpr (!narrowing) {
       whole = n / lanes * lanes;
       for (int64_t i = 0; i < whole; i += lanes)
@@ -137,26 +155,24 @@ inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64
   } else {
     for (int64_t i = 0; i < whole; i += lanes)
       for (int64_t d = 0; d < dims; d += lanes)
-        pack_square(first, rows.row_stride, pivot, i, d, smaller(dims - d, lanes), out);
+        pack_square(first, left.row_stride, pivot, i, d, smaller(dims - d, lanes), out);
   }
-  for (int64_t d = 0; d < dims; ++d) {
-    const T* column = first + d * rows.column_stride;
-    real* x = out.x + d * stride;
-    const double p = pivot.exact[d];
-    for (int64_t i = whole; i < n; ++i)
-      x[i] = static_cast<real>(static_cast<double>(column[i * rows.row_stride]) - p);
-    for (int64_t i = n; i < padded; ++i) x[i] = 0;
-    if (!out.rows) continue;
-    for (int64_t i = whole; i < padded; ++i) out.rows[i * out.row_stride + d] = x[i];
-  }
+  pack_numbers<T>(left, 0, pivot, begin, whole, n, padded, out);
 }
 
+// A block of the table [left | right]; the right columns, targets, are few and go number by number. They come
+// last: squares on the left write whole vectors, beyond their columns.
 inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64_t n, int64_t padded,
                       const Packed& out) {
-  if (rows.single_precision)
-    pack_rows<float>(rows, pivot, begin, n, padded, out);
+  if (rows.left.single_precision)
+    pack_left<float>(rows.left, rows.count, pivot, begin, n, padded, out);
   else
-    pack_rows<double>(rows, pivot, begin, n, padded, out);
+    pack_left<double>(rows.left, rows.count, pivot, begin, n, padded, out);
+  if (!rows.right.dims) return;
+  if (rows.right.single_precision)
+    pack_numbers<float>(rows.right, rows.left.dims, pivot, begin, 0, n, padded, out);
+  else
+    pack_numbers<double>(rows.right, rows.left.dims, pivot, begin, 0, n, padded, out);
 }
 
 // A row of weight 0 is read as the pivot: whatever it holds, no infinity of its squares meets that 0.

@@ -131,7 +131,7 @@ inline int64_t nearest_exactly(const Quadratics& q, const CentreLayout& l, const
   return winner < q.components ? winner : 0;
 }
 
-MIXTURA_INLINE double number(const Rows& rows, int64_t i, int64_t d) {
+MIXTURA_INLINE double number(const Columns& rows, int64_t i, int64_t d) {
   const int64_t at = i * rows.row_stride + d * rows.column_stride;
   return rows.single_precision ? static_cast<double>(static_cast<const float*>(rows.data)[at])
                                : static_cast<const double*>(rows.data)[at];
@@ -148,7 +148,7 @@ inline void add_rows(const Pass& p, const double* means, const T* first, int64_t
     const double w = weight[i];
     ahead.step();
     if (w == 0.0) continue;
-    const T* row = first + i * p.rows.row_stride;
+    const T* row = first + i * p.rows.left.row_stride;
     const double* mean = means + label[i] * dims;
     double* t = sums + label[i] * size;
     t[0] += w;
@@ -208,8 +208,8 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
   const real by_square = static_cast<real>(0.5 * slack);
   const real level = static_cast<real>(slack * (0.5 * farthest * farthest + exact[l.level]));
   const double* means = exact + l.means;
-  const bool along =
-      p.rows.column_stride == 1 && p.kind != Kind::trace && p.kind != Kind::diagonal && p.kind != Kind::full;
+  const bool along = p.rows.left.column_stride == 1 && p.kind != Kind::trace && p.kind != Kind::diagonal &&
+                     p.kind != Kind::full;
   bool varied = false;
   for (int64_t k = 0; k < q.components; ++k) varied = varied || exact[l.constants + k] != 0.0;
   wide squares{};
@@ -218,7 +218,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
     const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
     pack_rows(p.rows, pivot, b, n, padded, Packed{w.x, nullptr, 0});
     for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
-    Prefetch ahead(p.rows, b + n, smaller(end - b - n, block_rows), n);
+    Prefetch ahead(p.rows.left, b + n, smaller(end - b - n, block_rows), n);
     for (int64_t i = 0; i < padded; i += group_rows) {
       Leader leader;
       vec square[groups];
@@ -247,21 +247,21 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
     }
     for (int64_t i = 0; i < n; ++i) {
       if (q.components == 1 || !w.unsure[i] || w.weight[i] == 0.0) continue;
-      for (int64_t d = 0; d < dims; ++d) w.row[d] = number(p.rows, b + i, d);
+      for (int64_t d = 0; d < dims; ++d) w.row[d] = number(p.rows.left, b + i, d);
       w.label[i] = static_cast<integer>(nearest_exactly(q, l, exact, w.row));
     }
-    if (along && p.rows.single_precision) {
-      add_rows(p, means, static_cast<const float*>(p.rows.data) + b * p.rows.row_stride, n, w.label, w.weight,
-               sums, squares, rest, ahead);
-    } else if (along) {
-      add_rows(p, means, static_cast<const double*>(p.rows.data) + b * p.rows.row_stride, n, w.label,
+    if (along && p.rows.left.single_precision) {
+      add_rows(p, means, static_cast<const float*>(p.rows.left.data) + b * p.rows.left.row_stride, n, w.label,
                w.weight, sums, squares, rest, ahead);
+    } else if (along) {
+      add_rows(p, means, static_cast<const double*>(p.rows.left.data) + b * p.rows.left.row_stride, n,
+               w.label, w.weight, sums, squares, rest, ahead);
     } else {
       for (int64_t i = 0; i < n; ++i) {
         if (w.weight[i] == 0.0) continue;
         const double* mean = means + w.label[i] * dims;
         for (int64_t d = 0; d < dims; ++d) {
-          const double x = number(p.rows, b + i, d), difference = x - mean[d];
+          const double x = number(p.rows.left, b + i, d), difference = x - mean[d];
           rest += w.weight[i] * difference * difference;
           w.row[d] = x - p.pivot[d];
         }

@@ -146,7 +146,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
                           (centred(q) ? 1
                            : tiled(q) ? components
                                       : (components + 3) / 4);
-    Prefetch ahead(p.rows, b + n, smaller(end - b - n, block_rows), calls);
+    Prefetch ahead(p.rows.left, b + n, smaller(end - b - n, block_rows), calls);
     evaluate(q, static_cast<const real*>(packed),
              Evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero}, ahead);
     if (p.log_weights && p.log_weights_per_row) {

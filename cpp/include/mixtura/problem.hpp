@@ -18,14 +18,21 @@ enum class Factor : int { scalar, diagonal, triangle, rectangle };
 // and full are alternatives for the second moment.
 enum class Kind : int { mass, mean, trace, diagonal, full };
 
-// The table: N x D numbers anywhere in memory, strides counted in elements.
-struct Rows {
+// Some columns of a table, anywhere in memory, strides counted in elements.
+struct Columns {
   const void* data;
   bool single_precision;
-  int64_t count;          // N
-  int64_t dims;           // D
+  int64_t dims;           // how many
   int64_t row_stride;     // elements from one row to the next
   int64_t column_stride;  // elements from one column to the next
+};
+
+// The table: N rows [left | right] of D numbers. Covariates and targets may lie in two arrays; a table in one
+// array is all left.
+struct Rows {
+  Columns left, right;
+  int64_t count;  // N
+  int64_t dims;   // D
 };
 
 // K quadratics as the caller has them.
@@ -74,10 +81,11 @@ inline int64_t statistics_size(Kind kind, int64_t dims) {
 }
 
 // Whether rows look for the nearest of K centres: every component the same multiple of the identity, with a
-// finite constant, and no log-weight of its own for each row.
+// finite constant, no log-weight of its own for each row, and the table in one array.
 inline bool nearest_centre(const Pass& p) {
   const Quadratics& q = p.quadratics;
   if (!p.hard || p.joint || p.resp || q.factor != Factor::scalar || p.log_weights_per_row) return false;
+  if (p.rows.right.dims) return false;
   if (!(q.shared || q.components == 1) || !(q.factors[0] > 0.0)) return false;
   for (int64_t k = 0; k < q.components; ++k) {
     const double c = q.offsets[k] + (p.log_weights ? p.log_weights[k] : 0.0);

@@ -55,7 +55,8 @@ inline Statistics statistics(const Pass& p) {
   if (p.hard || size - scalars < 2 * lanes) {
     s.order = Order::plain;
     s.size = size;
-  } else if (s.kind == Kind::full && s.dims >= blocks_from) {
+  } else if (s.kind == Kind::full &&
+             (s.dims >= blocks_from || (s.dims >= 8 && p.quadratics.components <= 16))) {
     s.order = Order::blocks;
     s.linear = round_up(s.dims, lanes);
     s.mass = s.linear + block_offset(round_up(s.dims, block_height) / block_height);

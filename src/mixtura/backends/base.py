@@ -26,6 +26,8 @@ class Rows:
     Attributes
     ----------
     X : ndarray of shape (N, D), float32 or float64, any strides
+    y : ndarray of shape (N, M), optional
+        Columns that follow those of X, where a backend reads them from an array of their own: rows are z = [x; y].
     scatter : dict
         Second moments of all rows, summed over components, by pivot and weights: for kind 'shared', where
         they do not depend on the responsibilities.
@@ -34,6 +36,7 @@ class Rows:
     """
 
     X: Rows2D
+    y: Rows2D | None = None
     scatter: dict[tuple[bytes, int], tuple[object, Moments]] = field(default_factory=dict, repr=False)
     spread: tuple[Float, Float] | None = field(default=None, repr=False)
 
@@ -42,12 +45,12 @@ class Rows:
 
     @property
     def dims(self) -> int:
-        """D."""
-        return int(self.X.shape[1])
+        """D, or D + M with y."""
+        return int(self.X.shape[1]) + (0 if self.y is None else int(self.y.shape[1]))
 
     def block(self, start: int, stop: int) -> Rows:
         """A view of some of the rows."""
-        return Rows(self.X[start:stop])
+        return Rows(self.X[start:stop], None if self.y is None else self.y[start:stop])
 
 
 class Backend(ABC):
@@ -67,9 +70,12 @@ class Backend(ABC):
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads
 
-    def place(self, X: Rows2D) -> Rows:
-        """Take a table of float32 or float64 numbers (N, D), once per fit."""
-        return Rows(X)
+    def place(self, X: Rows2D, y: Rows2D | None = None) -> Rows:
+        """Take a table of float32 or float64 numbers (N, D), once per fit.
+
+        With y (N, M), rows are z = [x; y]: here a copy of both, where a backend cannot read from two arrays.
+        """
+        return Rows(X if y is None else np.hstack([X, y]))
 
     @abstractmethod
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:

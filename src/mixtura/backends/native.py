@@ -29,7 +29,9 @@ _SAMPLE_ROWS = 1 << 14
 def _spread(rows: Rows) -> tuple[Float, Float]:
     """Mean and standard deviation of the columns, (D,) each, from some of the rows."""
     if rows.spread is None:
-        sample = np.asarray(rows.X[:: max(1, len(rows) // _SAMPLE_ROWS)], dtype=np.float64)
+        step = max(1, len(rows) // _SAMPLE_ROWS)
+        parts = [np.asarray(part[::step], dtype=np.float64) for part in (rows.X, rows.y) if part is not None]
+        sample = np.hstack(parts)
         rows.spread = sample.mean(axis=0), sample.std(axis=0)
     return rows.spread
 
@@ -50,16 +52,29 @@ def _fits_single(rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
     return bool(low < scales.min() and scales.max() < high and widths.max() <= _SINGLE_WIDTH**2)
 
 
+def _readable(X: Rows2D) -> Rows2D:
+    """The array itself, if the kernels can read it where it lies."""
+    if X.dtype in (np.float32, np.float64) and X.flags.aligned and X.dtype.isnative:
+        return X
+    return np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
+
+
+def _table(rows: Rows) -> _native.Table:
+    return _native.Table(rows.X, rows.y)
+
+
+def _is_single(rows: Rows) -> bool:
+    return rows.X.dtype == np.float32 and (rows.y is None or rows.y.dtype == np.float32)
+
+
 class NativeBackend(Backend):
     """C++ kernels for x86-64-v2, v3 and v4 (chosen at run time) and plain vectors elsewhere."""
 
     name = "native"
 
-    def place(self, X: Rows2D) -> Rows:
+    def place(self, X: Rows2D, y: Rows2D | None = None) -> Rows:
         """Take the table as it lies, row-major, column-major or strided; only misaligned data are copied."""
-        if X.dtype not in (np.float32, np.float64) or not X.flags.aligned or not X.dtype.isnative:
-            X = np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
-        return Rows(X)
+        return Rows(_readable(X), None if y is None else _readable(y))
 
     @property
     def _threads(self) -> int:
@@ -68,7 +83,7 @@ class NativeBackend(Backend):
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""
         pivot = quadratics.center
-        return _native.log_joint(rows.X, _packed(quadratics), log_weights, pivot, self._threads)
+        return _native.log_joint(_table(rows), _packed(quadratics), log_weights, pivot, self._threads)
 
     def accumulate(
         self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
@@ -76,7 +91,7 @@ class NativeBackend(Backend):
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
         kernel_kind = "mean" if kind == "shared" else kind
         table, _ = _native.accumulate(
-            rows.X,
+            _table(rows),
             np.ascontiguousarray(resp, dtype=np.float64),
             kernel_kind,
             pivot,
@@ -87,7 +102,12 @@ class NativeBackend(Backend):
         if kind == "shared":
             inside = resp.sum(axis=1) if sample_weight is None else resp.sum(axis=1) * sample_weight
             scatter, _ = _native.accumulate(
-                rows.X, np.ones((len(rows), 1)), "full", pivot, np.ascontiguousarray(inside), self._threads
+                _table(rows),
+                np.ones((len(rows), 1)),
+                "full",
+                pivot,
+                np.ascontiguousarray(inside),
+                self._threads,
             )
             second = scatter[0, 1 + rows.dims :]
         return Moments.from_table(kind, pivot, table, 0.0, len(rows), second)
@@ -107,7 +127,7 @@ class NativeBackend(Backend):
 
         def run(single: bool) -> tuple[Float, float]:
             return _native.expect(
-                rows.X,
+                _table(rows),
                 _packed(quadratics),
                 np.ascontiguousarray(log_weights, dtype=np.float64),
                 "mean" if kind == "shared" else kind,
@@ -118,7 +138,7 @@ class NativeBackend(Backend):
                 self._threads,
             )
 
-        single = rows.X.dtype == np.float32 and not hard and _fits_single(rows, quadratics, pivot)
+        single = _is_single(rows) and not hard and _fits_single(rows, quadratics, pivot)
         table, log_likelihood = run(single)
         if single and not (np.isfinite(log_likelihood) and np.isfinite(table).all()):
             table, log_likelihood = run(False)  # a row whose square only float64 holds
