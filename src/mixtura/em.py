@@ -1,7 +1,7 @@
 """The EM loop: expect, maximise, stop, report.
 
-It knows no device, no covariance, no file and no scikit-learn: only that an E-step turns parameters into
-moments and an M-step turns moments into parameters.
+It knows no device, no covariance, no gate, no file and no scikit-learn: only that an E-step turns parameters into
+statistics and an M-step turns statistics into parameters.
 """
 
 from __future__ import annotations
@@ -9,11 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from mixtura.statistics import Moments
+
+class Statistics(Protocol):
+    """What an E-step hands to an M-step: moments, and perhaps more."""
+
+    @property
+    def log_likelihood(self) -> float:
+        """The objective under the parameters of the E-step, summed over the rows."""
+
+    def is_finite(self) -> bool:
+        """Whether every number in it is finite."""
+
 
 P = TypeVar("P")
+S = TypeVar("S", bound=Statistics)
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Step(Generic[P]):
     before, after : parameters
         Before the E-step, and after the M-step.
     bound : float
-        Log-likelihood per unit of weight under ``before``.
+        Log-likelihood, or what else is maximised, per unit of weight under ``before``.
     change : float
         ``bound`` minus that of the iteration before.
     """
@@ -76,8 +87,8 @@ class NotFiniteError(ValueError):
 
 def run(
     start: P,
-    expect: Callable[[P], Moments],
-    maximize: Callable[[P, Moments], P],
+    expect: Callable[[P], S],
+    maximize: Callable[[P, S], P],
     total_weight: float,
     *,
     max_iter: int,
@@ -91,9 +102,9 @@ def run(
     ----------
     start : parameters
     expect : callable
-        The E-step: moments of the rows, with their log-likelihood, under parameters.
+        The E-step: statistics of the rows, with their log-likelihood, under parameters.
     maximize : callable
-        The M-step: parameters from the previous ones and moments.
+        The M-step: parameters from the previous ones and statistics.
     total_weight : float
         Sum of the rows' weights, which makes a log-likelihood a bound per row.
     max_iter : int
@@ -110,11 +121,11 @@ def run(
     """
     parameters, bounds = start, list[float]()
     for n_iter in range(1, max_iter + 1):
-        moments = expect(parameters)
-        if not moments.is_finite():
+        found = expect(parameters)
+        if not found.is_finite():
             raise NotFiniteError
-        previous, bound = bound, moments.log_likelihood / total_weight
-        step = Step(n_iter, parameters, maximize(parameters, moments), bound, bound - previous)
+        previous, bound = bound, found.log_likelihood / total_weight
+        step = Step(n_iter, parameters, maximize(parameters, found), bound, bound - previous)
         parameters = step.after
         bounds.append(bound)
         enough = report(step) if report is not None else False

@@ -10,9 +10,10 @@ from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
 from mixtura.lloyd import blocks, lloyd, seed
-from mixtura.mixture import Table, precise_moments
+from mixtura.mixture import precise_moments
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Kind, Moments
+from mixtura.table import Table
 
 Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
 

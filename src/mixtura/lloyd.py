@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from mixtura import em
 from mixtura.components.centers import Centers
-from mixtura.mixture import Table
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Moments
+from mixtura.table import Table
 
 Float = NDArray[np.float64]
 

@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.backends.base import Backend, Rows
 from mixtura.components.gaussian import Covariance, Gaussians
-from mixtura.gates.constant import MASS_FLOOR, ConstantGate
+from mixtura.gates.constant import ConstantGate
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
+from mixtura.statistics import MASS_FLOOR, Kind, Moments
+from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
 # Largest (distance from the pivot / spread)^2 at which a component's covariance is taken from moments about
 # the common pivot: its relative error there is about 1e8 eps = 2e-8.
 _CANCELLATION = 1e8
-
-# Rows whose mean is the pivot: enough to be well inside the data.
-_PIVOT_ROWS = 1 << 12
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows placed with a backend, their weights, and the pivot that their moments are taken about."""
-
-    backend: Backend
-    rows: Rows
-    pivot: Float
-    sample_weight: Float | None = None
-
-    @classmethod
-    def of(cls, backend: Backend, X: NDArray[np.floating], sample_weight: Float | None = None) -> Table:
-        """Place an array (N, D)."""
-        step = max(1, len(X) // _PIVOT_ROWS)
-        if sample_weight is None or sample_weight.all():
-            sample = np.asarray(X[::step])
-        else:
-            sample = np.asarray(X[np.flatnonzero(sample_weight)[::step]])
-        with np.errstate(over="ignore", invalid="ignore"):
-            pivot = sample.mean(axis=0, dtype=np.float64)
-        # A sum may overflow, and the mean of equal numbers need not be that number: then nothing would cancel.
-        pivot = np.clip(pivot, sample.min(axis=0), sample.max(axis=0))
-        return cls(backend, backend.place(X), pivot, sample_weight)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def total_weight(self) -> float:
-        """Sum of the weights; N without."""
-        return float(len(self)) if self.sample_weight is None else float(self.sample_weight.sum())
-
-    def take(self, indices: NDArray[np.intp]) -> Table:
-        """A table of some of the rows, copied."""
-        weights = None if self.sample_weight is None else self.sample_weight[indices]
-        return Table(self.backend, self.backend.place(self.rows.X[indices]), self.pivot, weights)
 
 
 @dataclass(frozen=True)
@@ -90,17 +51,14 @@ class GaussianMixtureParameters:
             What the M-step will add to the variances: below it, no digit of them matters.
         """
         return precise_moments(
-            table, self.components.quadratics, self.gate.log_weights, self.components.kind, reg_covar
+            table, self.components.quadratics, self.gate.log_shares, self.components.kind, reg_covar
         )
 
 
 def precise_moments(
     table: Table, quadratics: Quadratics, log_weights: Float, kind: Kind, floor: float, hard: bool = False
 ) -> Moments:
-    """Moments of a table, good to about 8 digits however far apart the components lie.
-
-    One pass over the rows about the table's pivot. A component whose spread would drown in rounding there has
-    its moments taken once more about its own mean: one more pass for each such component.
+    """Moments of a table, good to about 8 digits however far apart the components lie: see :func:`refined`.
 
     Parameters
     ----------
@@ -120,16 +78,33 @@ def precise_moments(
             table.rows, quadratics, log_weights, kind, pivot, table.sample_weight, hard
         )
 
-    moments = about(table.pivot, kind)
+    return refined(about(table.pivot, kind), about, floor)
+
+
+def refined(moments: Moments, about: Callable[[Float, Kind], Moments], floor: float = 0.0) -> Moments:
+    """Moments with those of far components taken once more about their own means.
+
+    A component whose spread would drown in rounding about the common pivot costs one more pass over the rows.
+
+    Parameters
+    ----------
+    moments : Moments
+        About one pivot (D,).
+    about : callable
+        The same moments about a pivot (D,), of a kind.
+    floor : float, default=0
+        Variance below which no digit matters.
+    """
     if not moments.is_finite():
         return moments
     far = np.flatnonzero(moments.cancellation(floor) > _CANCELLATION)
     if not len(far):
         return moments
+    kind = moments.kind
     shared = kind == "shared"  # its second moment is one sum over all components: all must be taken again
-    K = quadratics.components
+    K = len(moments.mass)
     means = moments.means(np.maximum(moments.mass, MASS_FLOOR))
-    pivot, first, second = np.tile(table.pivot, (K, 1)), moments.first.copy(), moments.second.copy()
+    pivot, first, second = np.tile(moments.pivot, (K, 1)), moments.first.copy(), moments.second.copy()
     if shared:
         second = np.zeros_like(second)
     for k in range(K) if shared else far.tolist():

@@ -24,6 +24,9 @@ Float = NDArray[np.float64]
 
 _STATE_VERSION = 1
 
+# Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
+MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
+
 
 def packed_size(dims: int) -> int:
     """Length of a packed triangle: D (D + 1) / 2."""
