@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import lapack
 
-from mixtura.gates.constant import MASS_FLOOR
 from mixtura.quadratics import Form, Quadratics
-from mixtura.statistics import Kind, Moments
+from mixtura.statistics import MASS_FLOOR, Kind, Moments
 
 Float = NDArray[np.float64]
 

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.statistics import Moments
+from mixtura.gates.base import Gate, state
+from mixtura.statistics import MASS_FLOOR, Moments
+from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
-# Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
-MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
 
+@dataclass(frozen=True, eq=False)
+class ConstantGate(Gate):
+    """Mixing weights, the same for all rows, by maximum likelihood: ``pi_k(x) = weights_k``.
 
-@dataclass(frozen=True)
-class ConstantGate:
-    """``pi_k(x) = weights_k``.
-
-    Parameters
+    Attributes
     ----------
     weights : ndarray of shape (K,)
-        Non-negative, summing to 1.
+        Non-negative, summing to 1; None before a fit.
+
+    Examples
+    --------
+    >>> from mixtura import ConstantGate, MixtureOfExperts
+    >>> MixtureOfExperts(gate=ConstantGate()).gate
+    ConstantGate()
     """
 
-    weights: Float
+    name: ClassVar[str] = "constant"
+
+    weights: Float = state()
 
     @property
-    def log_weights(self) -> Float:
+    def log_shares(self) -> Float:
         """Log pi, (K,); minus infinity for a weight of 0."""
         with np.errstate(divide="ignore"):
             return np.log(self.weights)
@@ -37,4 +45,24 @@ class ConstantGate:
     def from_moments(cls, moments: Moments) -> ConstantGate:
         """Maximum likelihood: each component's share of the mass."""
         mass = moments.mass + MASS_FLOOR
-        return cls(mass / mass.sum())
+        return cls(weights=mass / mass.sum())
+
+    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+        """See :meth:`Gate.start`."""
+        return replace(self, weights=np.full(components, 1.0 / components))
+
+    def log_weights(self, covariates: Table, cut: slice) -> Float:
+        """Log pi, (K,)."""
+        return self.log_shares
+
+    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+        """Each component's share of the mass."""
+        return replace(self, weights=self.from_moments(moments).weights)
+
+    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+        """Log pi, (K,)."""
+        return self.log_shares
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        """K - 1."""
+        return components - 1

@@ -1,0 +1,94 @@
+"""Mixing weights with a Dirichlet prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import digamma, gammaln
+
+from mixtura.gates.base import Gate, state
+from mixtura.statistics import Moments
+from mixtura.table import Table
+
+Float = NDArray[np.float64]
+
+
+def divergence(posterior: Float, prior: Float) -> Float:
+    """Kullback-Leibler divergence KL(Dir(posterior) || Dir(prior)) along the last axis.
+
+    ``log Γ(Σa) - Σ log Γ(a) - log Γ(Σb) + Σ log Γ(b) + Σ (a - b)(ψ(a) - ψ(Σa))``.
+    """
+    total = posterior.sum(axis=-1, keepdims=True)
+    out = gammaln(total[..., 0]) - gammaln(posterior).sum(axis=-1)
+    out = out - gammaln(prior.sum(axis=-1)) + gammaln(prior).sum(axis=-1)
+    return np.asarray(out + np.sum((posterior - prior) * (digamma(posterior) - digamma(total)), axis=-1))
+
+
+def positive(value: ArrayLike, components: int, name: str) -> Float:
+    """A positive number for each component, (K,); one number serves all."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim > 1 or array.shape not in ((), (components,)):
+        raise ValueError(f"{name} has shape {array.shape}, not one number or ({components},)")
+    if not np.all(np.isfinite(array) & (array > 0.0)):
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return np.ascontiguousarray(np.broadcast_to(array, components))
+
+
+@dataclass(frozen=True, eq=False)
+class DirichletGate(Gate):
+    """Mixing weights with a Dirichlet prior, ``pi ~ Dir(concentration)``, by variational inference.
+
+    ``q(pi) = Dir(m)`` with ``m_k = concentration_k + sum_i r_ik``; the E-step takes
+    ``E log pi_k = psi(m_k) - psi(sum m)``, predictions ``m_k / sum m``.
+
+    Parameters
+    ----------
+    concentration : float or array-like of shape (K,), default=1
+        Rows that each expert is thought to have before any is seen; below 1, experts that are not needed lose
+        theirs.
+
+    Attributes
+    ----------
+    posterior : ndarray of shape (K,)
+        m; None before a fit.
+
+    References
+    ----------
+    Bishop (2006), Pattern Recognition and Machine Learning, 10.2.
+    """
+
+    name: ClassVar[str] = "dirichlet"
+
+    concentration: ArrayLike = 1.0
+    posterior: Float = state()
+
+    def _prior(self, components: int) -> Float:
+        return positive(self.concentration, components, "concentration")
+
+    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+        """See :meth:`Gate.start`."""
+        return replace(self, posterior=self._prior(components))
+
+    def log_weights(self, covariates: Table, cut: slice) -> Float:
+        """``E log pi``, (K,)."""
+        return np.asarray(digamma(self.posterior) - digamma(self.posterior.sum()))
+
+    @property
+    def bound(self) -> float:
+        """``-KL(q(pi) || p(pi))``."""
+        return -float(divergence(self.posterior, self._prior(len(self.posterior))))
+
+    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+        """``m = concentration + mass``."""
+        return replace(self, posterior=self._prior(len(moments.mass)) + moments.mass)
+
+    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+        """Log of the posterior mean, (K,)."""
+        return np.asarray(np.log(self.posterior / self.posterior.sum()))
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        """K - 1."""
+        return components - 1

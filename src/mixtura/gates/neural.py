@@ -1,0 +1,207 @@
+"""A neural network as a gate; with prior links the only use of torch, imported when a fit begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.gates.base import Gate, log_normalized, state
+from mixtura.optional import import_torch
+from mixtura.statistics import Moments
+from mixtura.table import Table
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class NeuralGate(Gate):
+    """``pi(x) = softmax(network(x))``, a multilayer perceptron with rectified units on standardised columns.
+
+    An M-step is ``steps`` of Adam on ``sum_ik w_i r_ik log pi_k(x_i)``, all rows at once up to ``batch_size``, in
+    float64. The optimiser is kept from one M-step to the next. The best weights seen are kept; if none is better than
+    before, the step is taken back and the learning rate halved, so the objective does not fall. Prediction needs no
+    torch.
+
+    Parameters
+    ----------
+    hidden : sequence of int, default=(10, 10)
+        Units of the hidden layers.
+    learning_rate : float, default=0.02
+        Of Adam, at first.
+    steps : int, default=20
+        Of Adam, in an M-step.
+    batch_size : int, default=131072
+        Most rows in a step of Adam.
+    device : str, default='cpu'
+        Where torch computes: 'cpu' or 'cuda'.
+
+    Attributes
+    ----------
+    center, scale : ndarray of shape (D,)
+        Mean and standard deviation of the columns.
+    layers : list of ndarray
+        Weight (in, out) and bias (out,) of each layer.
+    """
+
+    name: ClassVar[str] = "neural"
+    tol: ClassVar[float] = 1e-6
+    looks_at_rows: ClassVar[bool] = True
+    needs_responsibilities: ClassVar[bool] = True
+
+    hidden: Sequence[int] = (10, 10)
+    learning_rate: float = 0.02
+    steps: int = 20
+    batch_size: int = 1 << 17
+    device: str = "cpu"
+    center: Float = state()
+    scale: Float = state()
+    layers: list[Float] = state()
+    trainer: _Trainer = state(saved=False)
+
+    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+        """See :meth:`Gate.start`."""
+        hidden = [int(h) for h in self.hidden]
+        if any(h < 1 for h in hidden):
+            raise ValueError(f"hidden must be positive numbers of units, got {self.hidden!r}")
+        if not self.learning_rate > 0.0 or self.steps < 1 or self.batch_size < 1:
+            raise ValueError("learning_rate, steps and batch_size must be positive")
+        X = covariates.rows.X
+        weights = covariates.sample_weight
+        center = np.average(X, axis=0, weights=weights).astype(np.float64)
+        deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=weights))
+        sizes = [X.shape[1], *hidden, components]
+        layers: list[Float] = []
+        for inputs, outputs in pairwise(sizes):
+            layers.append(rng.normal(scale=np.sqrt(2.0 / inputs), size=(inputs, outputs)))
+            layers.append(np.zeros(outputs))
+        layers[-2] = np.zeros_like(layers[-2])  # no component is preferred
+        trainer = _Trainer(layers, self.learning_rate, self.device)
+        scale = np.where(deviation > 0.0, deviation, 1.0)
+        return replace(self, center=center, scale=scale, layers=layers, trainer=trainer)
+
+    def _standardized(self, covariates: Table, cut: slice) -> Float:
+        return np.asarray((covariates.rows.X[cut] - self.center) / self.scale)
+
+    def log_weights(self, covariates: Table, cut: slice) -> Float:
+        """``log pi(x)``, (n, K)."""
+        out = self._standardized(covariates, cut)
+        last = len(self.layers) - 2
+        for i in range(0, len(self.layers), 2):
+            out = out @ self.layers[i] + self.layers[i + 1]
+            if i < last:
+                np.maximum(out, 0.0, out=out)
+        return log_normalized(out)
+
+    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+        """Steps of Adam, taken back if none brought a gain."""
+        assert resp is not None
+        if covariates.sample_weight is not None:
+            resp = resp * covariates.sample_weight[:, None]
+        size = self.batch_size
+        cuts = [slice(i, min(i + size, len(resp))) for i in range(0, len(resp), size)]
+
+        def batches() -> Iterator[tuple[Float, Float]]:
+            for cut in cuts:
+                yield self._standardized(covariates, cut), resp[cut]
+
+        return replace(self, layers=self.trainer.improved(self.layers, batches, len(cuts), self.steps))
+
+    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+        """``log pi(x)``, (n, K)."""
+        return self.log_weights(covariates, cut)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        """Weights and biases; those of the last layer but one component's."""
+        sizes = [dims, *self.hidden, components - 1]
+        return sum((i + 1) * o for i, o in pairwise(sizes))
+
+
+class _Trainer:
+    """Torch's side of a neural gate: parameters, and Adam's memory of them.
+
+    Parameters
+    ----------
+    layers : list of ndarray
+        Shapes.
+    learning_rate : float
+    device : str
+    """
+
+    def __init__(self, layers: list[Float], learning_rate: float, device: str) -> None:
+        self._torch = import_torch("NeuralGate")
+        try:
+            self._layers = [
+                self._torch.tensor(layer, dtype=self._torch.float64, device=device, requires_grad=True)
+                for layer in layers
+            ]
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"NeuralGate(device={device!r}): torch cannot use this device: {error}"
+            ) from error
+        self._device, self._rate = device, learning_rate
+        self._adam = self._torch.optim.Adam(self._layers, lr=learning_rate)
+
+    def _objective(self, X: Any, resp: Any) -> Any:
+        """``sum_ik r_ik log pi_k(x_i)``."""
+        out = X
+        last = len(self._layers) - 2
+        for i in range(0, len(self._layers), 2):
+            out = out @ self._layers[i] + self._layers[i + 1]
+            if i < last:
+                out = self._torch.relu(out)
+        return (self._torch.log_softmax(out, dim=-1) * resp).sum()
+
+    def improved(self, layers: list[Float], batches: Any, n_batches: int, steps: int) -> list[Float]:
+        """Layers whose objective over all batches is not less than that of these.
+
+        Parameters
+        ----------
+        layers : list of ndarray
+        batches : callable
+            Gives the batches of (x, responsibilities) anew.
+        n_batches, steps : int
+        """
+        torch = self._torch
+        with torch.no_grad():
+            for mine, given in zip(self._layers, layers, strict=True):
+                mine.copy_(torch.as_tensor(given))
+        kept = None
+        if n_batches == 1:
+            kept = [tuple(torch.as_tensor(a, device=self._device) for a in batch) for batch in batches()]
+
+        def tensors() -> Iterator[Any]:
+            yield from kept or (
+                tuple(torch.as_tensor(a, device=self._device) for a in batch) for batch in batches()
+            )
+
+        def snapshot() -> list[Float]:
+            return [layer.detach().cpu().numpy().copy() for layer in self._layers]
+
+        best, best_layers = self._total(tensors), layers
+        done = 0
+        while done < steps:
+            for X, resp in tensors():
+                objective = self._objective(X, resp)
+                if n_batches == 1 and float(objective) > best:  # of all rows: what a look costs is paid
+                    best, best_layers = float(objective), snapshot()
+                self._adam.zero_grad()
+                (-objective / resp.sum()).backward()
+                self._adam.step()
+                done += 1
+                if done == steps:
+                    break
+        if self._total(tensors) > best:
+            best_layers = snapshot()
+        if best_layers is layers:
+            self._rate *= 0.5
+            self._adam.param_groups[0]["lr"] = self._rate
+        return best_layers
+
+    def _total(self, tensors: Any) -> float:
+        with self._torch.no_grad():
+            return sum(float(self._objective(X, resp)) for X, resp in tensors())

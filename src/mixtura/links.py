@@ -1,0 +1,162 @@
+"""Prior links: what the experts' prior means have to do with each other, as a term of the objective."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
+
+from mixtura.optional import import_torch
+
+Float = NDArray[np.float64]
+
+
+class PriorLink(ABC):
+    """``R(w0)``, added to the objective and maximised over the prior means w0 (K, M, D)."""
+
+    @abstractmethod
+    def value(self, prior_means: Float) -> float:
+        """R."""
+
+    @abstractmethod
+    def maximize(self, prior_means: Float, precisions: Float, slopes: Float) -> Float:
+        """The w0 (K, M, D) that maximise ``-1/2 sum_km (w0 - W)' P_k (w0 - W) + R(w0)``.
+
+        Parameters
+        ----------
+        prior_means : ndarray of shape (K, M, D)
+            Where to start; the result is not worse.
+        precisions : ndarray of shape (K, D, D)
+            P, of the priors.
+        slopes : ndarray of shape (K, M, D)
+            W, the posterior means.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class EqualMeans(PriorLink):
+    """The prior means are drawn to each other: ``R = -1/2 sum_(k<l) (w0_k - w0_l)' diag(strength) (w0_k - w0_l)``.
+
+    Parameters
+    ----------
+    strength : float or array-like of shape (D,), default=1
+        0 leaves each prior's mean at its posterior's; infinity makes all means one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixtura import EqualMeans
+    >>> slopes = np.array([[[0.0, 0.0]], [[1.0, 1.0]]])
+    >>> EqualMeans([1.0, 1e10]).maximize(slopes, np.stack([np.eye(2)] * 2), slopes).round(4)[:, 0]
+    array([[0.3333, 0.5   ],
+           [0.6667, 0.5   ]])
+    """
+
+    strength: ArrayLike = 1.0
+
+    def _strength(self, dims: int) -> Float:
+        a = np.asarray(self.strength, dtype=np.float64)
+        if a.shape not in ((), (dims,)) or not np.all(np.isfinite(a) & (a >= 0.0)):
+            raise ValueError(
+                f"EqualMeans(strength) must be finite and not negative, one number or ({dims},), got {self.strength!r}"
+            )
+        return np.broadcast_to(a, (dims,))
+
+    def value(self, prior_means: Float) -> float:
+        """R."""
+        K, _, D = prior_means.shape
+        away = prior_means - prior_means.mean(axis=0)  # sum over pairs = K sum over distances from the mean
+        return float(-0.5 * K * np.sum(self._strength(D) * away**2))
+
+    def maximize(self, prior_means: Float, precisions: Float, slopes: Float) -> Float:
+        """One linear system: ``(P_k + K a) w0_k = P_k W_k + a sum_l w0_l``."""
+        K, M, D = slopes.shape
+        a = np.diag(self._strength(D))
+        out = np.empty_like(slopes)
+        inner = [np.linalg.solve(P + K * a, np.column_stack([P, a])) for P in precisions]
+        pulled = np.sum([s[:, D:] for s in inner], axis=0)  # what the sum of the means adds to itself
+        for m in range(M):
+            own = [s[:, :D] @ W for s, W in zip(inner, slopes[:, m], strict=True)]
+            total = np.linalg.lstsq(np.eye(D) - pulled, np.sum(own, axis=0), rcond=None)[0]
+            for k in range(K):
+                out[k, m] = own[k] + inner[k][:, D:] @ total
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class LinkFunction(PriorLink):
+    """Any function of the stacked prior means that torch can differentiate, maximised to convergence.
+
+    Parameters
+    ----------
+    R : callable
+        Takes a float64 tensor (K, D), or (K, M, D) with several targets, gives a scalar tensor: the log of a prior
+        density, up to a constant. It must be bounded above, once the priors' quadratics are added.
+
+    Raises
+    ------
+    ValueError
+        While fitting: R gives no scalar, cannot be differentiated, or grows without bound.
+
+    Examples
+    --------
+    >>> from mixtura import LinkFunction, MixtureOfExperts
+    >>> shrink = LinkFunction(lambda w0: -(w0**2).sum())
+    >>> MixtureOfExperts(prior_link=shrink).get_params()["prior_link"] is shrink
+    True
+    """
+
+    R: Callable[[Any], Any]
+
+    def _evaluate(self, prior_means: Float) -> tuple[float, Float]:
+        """R and its gradient."""
+        torch = import_torch("LinkFunction")
+        stacked = torch.tensor(prior_means, dtype=torch.float64, requires_grad=True)
+        value = self.R(stacked[:, 0] if prior_means.shape[1] == 1 else stacked)
+        if not torch.is_tensor(value) or value.numel() != 1:
+            shape = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+            raise ValueError(
+                f"LinkFunction(R): R must give one number as a torch tensor, it gave {shape}: end it with .sum()"
+            )
+        if not value.requires_grad:
+            raise ValueError(
+                "LinkFunction(R): what R gives does not depend on the prior means in a way that torch can "
+                "differentiate: compute it with torch's functions, without .item(), .detach() or NumPy"
+            )
+        (gradient,) = torch.autograd.grad(value.reshape(()), stacked)
+        return float(value), gradient.numpy()
+
+    def value(self, prior_means: Float) -> float:
+        """R."""
+        return self._evaluate(prior_means)[0]
+
+    def maximize(self, prior_means: Float, precisions: Float, slopes: Float) -> Float:
+        """L-BFGS from the present means."""
+        shape = slopes.shape
+
+        def loss(flat: Float) -> tuple[float, Float]:
+            w0 = flat.reshape(shape)
+            away = np.matmul(w0 - slopes, precisions)
+            value, gradient = self._evaluate(w0)
+            return 0.5 * float(np.sum(away * (w0 - slopes))) - value, (away - gradient).ravel()
+
+        start, _ = loss(prior_means.ravel())
+        if not np.isfinite(start):
+            raise ValueError(f"LinkFunction(R): R is {-start} at the prior means {prior_means.tolist()}")
+        found = optimize.minimize(
+            loss,
+            prior_means.ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9},
+        )
+        if not np.isfinite(found.fun) or not np.isfinite(found.x).all() or np.abs(found.x).max() > 1e100:
+            raise ValueError(
+                "LinkFunction(R): R grows without bound; it must be a log-prior, such as -(w0**2).sum()"
+            )
+        return found.x.reshape(shape) if found.fun <= start else prior_means
