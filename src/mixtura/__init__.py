@@ -7,10 +7,38 @@ faces.
 
 from mixtura import backends, threads
 from mixtura._version import __version__
+from mixtura.components.linear import LinearExpert
 from mixtura.config import show_config
-from mixtura.estimators import GaussianMixture, KMeans
+from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura.gates import (
+    ConstantGate,
+    DirichletGate,
+    GaussianGate,
+    NeuralGate,
+    SoftmaxGate,
+    SparseGate,
+)
+from mixtura.links import EqualMeans, LinkFunction
 from mixtura.persistence import load, save
 
-__all__ = ["GaussianMixture", "KMeans", "__version__", "backends", "load", "save", "show_config"]
+__all__ = [
+    "ConstantGate",
+    "DirichletGate",
+    "EqualMeans",
+    "GaussianGate",
+    "GaussianMixture",
+    "KMeans",
+    "LinearExpert",
+    "LinkFunction",
+    "MixtureOfExperts",
+    "NeuralGate",
+    "SoftmaxGate",
+    "SparseGate",
+    "__version__",
+    "backends",
+    "load",
+    "save",
+    "show_config",
+]
 
 threads.register()

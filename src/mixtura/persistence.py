@@ -2,7 +2,7 @@
 
 Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixtura`` holds JSON with
 ``format`` (an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted``
-(what is not an array).
+(what is not an array; gates, experts and links by class and parameters).
 """
 
 from __future__ import annotations
@@ -19,39 +19,19 @@ from safetensors import safe_open
 from safetensors.numpy import save as serialize
 
 from mixtura._version import __version__
-from mixtura.estimators import GaussianMixture, KMeans
+from mixtura.components.linear import LinearExpert
+from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura.estimators.saved import Saved
 from mixtura.files import write_whole
+from mixtura.gates import GATES, Gate
+from mixtura.links import EqualMeans
 
 FORMAT = 1
 
-_CLASSES: dict[str, type[Any]] = {"GaussianMixture": GaussianMixture, "KMeans": KMeans}
+_CLASSES: dict[str, type[Any]] = {c.__name__: c for c in (GaussianMixture, KMeans, MixtureOfExperts)}
 
-# Fitted attributes, those that are arrays and those that JSON holds; the ones a model lacks are left out.
-_ARRAYS = {
-    "GaussianMixture": ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"),
-    "KMeans": ("cluster_centers_", "labels_"),
-}
-_VALUES = {
-    "GaussianMixture": (
-        "converged_",
-        "n_iter_",
-        "lower_bound_",
-        "lower_bounds_",
-        "backend_",
-        "n_features_in_",
-        "_n_rows",
-    ),
-    "KMeans": (
-        "inertia_",
-        "n_iter_",
-        "converged_",
-        "lower_bound_",
-        "lower_bounds_",
-        "backend_",
-        "n_features_in_",
-        "_n_features_out",
-    ),
-}
+# Values with parameters of their own, which JSON holds as {"object": class, "parameters": {...}}.
+_OBJECTS: dict[str, type[Any]] = {c.__name__: c for c in (*GATES.values(), LinearExpert, EqualMeans)}
 
 
 class ModelFileError(ValueError):
@@ -65,7 +45,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : GaussianMixture or KMeans
+    model : GaussianMixture, KMeans or MixtureOfExperts
         Fitted.
     path : path-like
         Usually ``*.safetensors``.
@@ -94,7 +74,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"cannot save a {name}; mixtura saves {', '.join(_CLASSES)}")
     check_is_fitted(model)
     model._check_state()  # parameters may have been set since the fit
-    tensors = {f"fitted.{a}": np.ascontiguousarray(getattr(model, a)) for a in _ARRAYS[name]}
+    tensors = {f"fitted.{a}": array for a, array in model._arrays().items()}
     parameters: dict[str, Any] = {}
     for key, value in model.get_params(deep=False).items():
         if key == "random_state" and not (value is None or isinstance(value, int | np.integer)):
@@ -102,11 +82,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
                 "random_state is a generator, which a model file does not hold: saved as None", stacklevel=2
             )
             value = None
-        if value is None or isinstance(value, str | bool | int | float):
-            parameters[key] = value
-        elif isinstance(value, np.generic):
-            parameters[key] = value.item()
-        elif callable(value):
+        if value is None or isinstance(value, str | bool | int | float | np.generic) or _holds_objects(value):
+            parameters[key] = _plain(value)
+        elif callable(value) or type(value).__module__.startswith("mixtura"):
             warnings.warn(f"{key} is a function, which a model file does not hold: left out", stacklevel=2)
         else:
             tensors[f"parameter.{key}"] = np.ascontiguousarray(value)
@@ -115,7 +93,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         "class": name,
         "version": __version__,
         "parameters": parameters,
-        "fitted": {a: _plain(getattr(model, a)) for a in _VALUES[name] if hasattr(model, a)},
+        "fitted": {a: _plain(value) for a, value in model._values().items()},
     }
     if hasattr(model, "feature_names_in_"):
         header["feature_names"] = [str(n) for n in model.feature_names_in_]
@@ -123,13 +101,35 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     write_whole(path, lambda name: Path(name).write_bytes(data))
 
 
+def _holds_objects(value: Any) -> bool:
+    """Whether a value is, or is a list of, what :data:`_OBJECTS` knows."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(_holds_objects(v) for v in value)
+    return _OBJECTS.get(type(value).__name__) is type(value)
+
+
 def _plain(value: Any) -> Any:
     """A value as JSON knows it; minus infinity, the bound of a fit without iterations, becomes null."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    if _OBJECTS.get(type(value).__name__) is type(value):
+        parameters = value.parameters if isinstance(value, Gate) else vars(value)
+        return {
+            "object": type(value).__name__,
+            "parameters": {k: _plain(v) for k, v in parameters.items()},
+        }
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return [_plain(v) for v in value] if isinstance(value, list) else value
+    return [_plain(v) for v in value] if isinstance(value, list | tuple | set | frozenset) else value
+
+
+def _object(value: Any) -> Any:
+    """What :func:`_plain` wrote of a gate, an expert or a link, and lists of them; the rest as it stands."""
+    if isinstance(value, list):
+        return [_object(v) for v in value]
+    if not (isinstance(value, dict) and "object" in value):
+        return value
+    return _OBJECTS[value["object"]](**value["parameters"])
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    GaussianMixture or KMeans
+    GaussianMixture, KMeans or MixtureOfExperts
 
     Raises
     ------
@@ -203,18 +203,18 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ModelFileError(f"{os.fspath(path)} holds a {name!r}, which this mixtura does not know")
     try:
         given = {k.removeprefix("parameter."): v for k, v in tensors.items() if k.startswith("parameter.")}
-        model = _CLASSES[name](**header["parameters"], **given)
-        for attribute in _ARRAYS[name]:
-            setattr(model, attribute, tensors[f"fitted.{attribute}"])
-        for attribute, value in header["fitted"].items():
-            if attribute not in _VALUES[name]:
-                raise ModelFileError(f"{os.fspath(path)} has an unknown attribute {attribute!r}")
-            setattr(model, attribute, -math.inf if attribute == "lower_bound_" and value is None else value)
+        fitted = {k.removeprefix("fitted."): v for k, v in tensors.items() if k.startswith("fitted.")}
+        model: Saved = _CLASSES[name](**{k: _object(v) for k, v in header["parameters"].items()}, **given)
+        values = {k: _object(v) for k, v in header["fitted"].items()}
+        if values.get("lower_bound_", 0.0) is None:
+            values["lower_bound_"] = -math.inf
+        model._restore(fitted, values)
         if "feature_names" in header:
             names = [str(n) for n in header["feature_names"]]
-            if len(names) != model.n_features_in_:
-                raise ValueError(f"{len(names)} names for {model.n_features_in_} columns")
-            model.feature_names_in_ = np.array(names, dtype=object)
+            columns = values["n_features_in_"]
+            if len(names) != columns:
+                raise ValueError(f"{len(names)} names for {columns} columns")
+            setattr(model, "feature_names_in_", np.array(names, dtype=object))  # noqa: B010
         model._check_state()
     except ModelFileError:
         raise

@@ -2,5 +2,6 @@
 
 from mixtura.estimators.gaussian_mixture import GaussianMixture
 from mixtura.estimators.kmeans import KMeans
+from mixtura.estimators.mixture_of_experts import MixtureOfExperts
 
-__all__ = ["GaussianMixture", "KMeans"]
+__all__ = ["GaussianMixture", "KMeans", "MixtureOfExperts"]

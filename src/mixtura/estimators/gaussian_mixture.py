@@ -19,18 +19,20 @@ from mixtura import backends, em
 from mixtura.backends.base import normalize
 from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_fit, check_rows, check_weights
 from mixtura.gates.constant import ConstantGate
 from mixtura.initialize import INITIALIZERS
 from mixtura.lloyd import blocks
-from mixtura.mixture import GaussianMixtureParameters, Table
+from mixtura.mixture import GaussianMixtureParameters
 from mixtura.progress import Progress, progress
 from mixtura.report import summary
+from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
 
-class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
+class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
     """Gaussian mixture, fitted by EM on native kernels.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same parameters, attributes, semantics and
@@ -118,6 +120,16 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
     True
     """
 
+    _saved_arrays = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
+    _saved_values = (
+        "converged_",
+        "n_iter_",
+        "lower_bound_",
+        "lower_bounds_",
+        "backend_",
+        "n_features_in_",
+        "_n_rows",
+    )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions(set(COVARIANCES))],
@@ -308,7 +320,7 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
         covariance = COVARIANCES[self.covariance_type]
         if len(given) == 3:
             return GaussianMixtureParameters(
-                ConstantGate(given["weights"]),
+                ConstantGate(weights=given["weights"]),
                 Gaussians.from_precisions(covariance, given["means"], given["precisions"]),
             )
         initialize = INITIALIZERS[self.init_params]
@@ -323,7 +335,9 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
             components = Gaussians(
                 covariance, means, found.components.covariances, found.components.precisions_cholesky
             )
-        return GaussianMixtureParameters(ConstantGate(given.get("weights", found.gate.weights)), components)
+        return GaussianMixtureParameters(
+            ConstantGate(weights=given.get("weights", found.gate.weights)), components
+        )
 
     def _check_given(self, dims: int) -> dict[str, Float]:
         """The user's initial weights, means and precisions, as float64 copies."""
@@ -412,13 +426,13 @@ class GaussianMixture(CallbackSupportMixin, DensityMixin, BaseEstimator):
             for value in (self.weights_, self.means_, self.covariances_, self.precisions_cholesky_)
         )
         return GaussianMixtureParameters(
-            ConstantGate(weights), Gaussians(covariance, means, covariances, cholesky)
+            ConstantGate(weights=weights), Gaussians(covariance, means, covariances, cholesky)
         )
 
     def _joint_blocks(self, X: NDArray[np.floating]) -> Any:
         """Cuts of the rows and their joint log-densities (n, K) in float64, a block at a time."""
         parameters = self._parameters()
-        quadratics, log_weights = parameters.components.quadratics, parameters.gate.log_weights
+        quadratics, log_weights = parameters.components.quadratics, parameters.gate.log_shares
         backend = backends.create(self.backend, self.n_threads)
         rows = backend.place(X)
         for cut in blocks(len(X), max((1 << 20) // self.means_.shape[0], 1024)):

@@ -24,18 +24,24 @@ from sklearn.utils.validation import check_is_fitted
 from mixtura import backends, em
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_fit, check_rows, check_weights
 from mixtura.initialize import column_variance, random_rows, sample, seed_rows
 from mixtura.lloyd import Clustering, lloyd, nearest, squared_distances
-from mixtura.mixture import Table
 from mixtura.progress import progress
 from mixtura.report import summary
+from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
 
 class KMeans(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+    CallbackSupportMixin,
+    Saved,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClusterMixin,
+    BaseEstimator,
 ):
     """k-means: hard EM, the limit of a spherical Gaussian mixture whose variance goes to zero.
 
@@ -100,6 +106,17 @@ class KMeans(
     array([1., 2.])
     """
 
+    _saved_arrays = ("cluster_centers_", "labels_")
+    _saved_values = (
+        "inertia_",
+        "n_iter_",
+        "converged_",
+        "lower_bound_",
+        "lower_bounds_",
+        "backend_",
+        "n_features_in_",
+        "_n_features_out",
+    )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],

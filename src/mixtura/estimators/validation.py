@@ -39,7 +39,29 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
     return X
 
 
-def check_finite(X: NDArray[np.floating], names: Any = None) -> None:
+def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """X (N, D) as :func:`check_rows` has it, and finite targets (N, M) of float32 or float64.
+
+    Remembers in ``estimator._one_target`` whether y had one dimension.
+    """
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        dtype=[np.float64, np.float32],
+        ensure_all_finite=False,
+        multi_output=True,
+        y_numeric=True,
+    )
+    check_finite(X, getattr(estimator, "feature_names_in_", None))
+    if y.dtype not in (np.float32, np.float64):
+        y = y.astype(np.float64)
+    check_finite(y.reshape(len(y), -1), name="y")
+    estimator._one_target = y.ndim == 1
+    return X, y.reshape(len(y), -1)
+
+
+def check_finite(X: NDArray[np.floating], names: Any = None, name: str = "X") -> None:
     """Raise ValueError naming the columns that hold NaN or infinity, and how many."""
     with np.errstate(over="ignore", invalid="ignore"):
         # A sum is finite only if all its terms are; one that merely overflowed is found innocent below.
@@ -54,7 +76,7 @@ def check_finite(X: NDArray[np.floating], names: Any = None) -> None:
     if not found:
         return
     shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more columns" if len(found) > 5 else "")
-    raise ValueError(f"Input X contains NaN or infinity: {shown}. Remove or impute these values first.")
+    raise ValueError(f"Input {name} contains NaN or infinity: {shown}. Remove or impute these values first.")
 
 
 def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:

@@ -1,0 +1,764 @@
+"""Mixtures of regressions and of experts with scikit-learn's face."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from mixtura import backends, em
+from mixtura.backends.base import normalize
+from mixtura.components.linear import LinearExpert, LinearExperts, Priors
+from mixtura.estimators.saved import Saved
+from mixtura.estimators.validation import check_fit, check_rows, check_targets, check_weights
+from mixtura.experts import Expectation, ExpertsParameters, RegressionTable, accumulate
+from mixtura.gates import GATES, Gate
+from mixtura.links import PriorLink
+from mixtura.lloyd import blocks
+from mixtura.progress import progress
+from mixtura.report import summary
+from mixtura.responsibilities import RESPONSIBILITIES, given_labels
+from mixtura.table import Table
+
+Float = NDArray[np.float64]
+
+# Least noise variance, as a share of the target's: a regression that fits its rows without error has no likelihood.
+_NOISE_FLOOR = 1e-10
+
+# Iterations of stochastic EM without a better objective after which it has settled.
+_PATIENCE = 50
+
+
+# What a model file holds of experts and priors.
+_EXPERTS = (
+    "noise_floor",
+    "anchor",
+    "level",
+    "level_variance",
+    "slopes",
+    "posterior",
+    "noise",
+    "dependent",
+    "empty",
+)
+_PRIORS = ("mean", "covariance")
+
+
+class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Mixture of linear regressions with a gate, fitted by EM on native kernels.
+
+    ``p(y | x) = sum_k pi_k(x) N(y | b_k + W_k x, s_k)``: K linear experts, and a gate that says which of them a row
+    of x listens to. With a gate that does not look at x it is a mixture of regressions. Without priors EM maximises the
+    likelihood; with them, its evidence lower bound. No array of N x K numbers is held, unless the gate is neural or
+    sparse or the algorithm stochastic.
+
+    Parameters
+    ----------
+    n_experts : int, default=2
+        K. Ignored if ``experts`` is a list.
+    experts : LinearExpert or list of LinearExpert, default=None
+        One expert is the prototype of all; a list has one for each. None: linear regressions without priors.
+    gate : {'constant', 'dirichlet', 'sparse', 'softmax', 'gaussian', 'neural'} or gate, default='constant'
+        :class:`ConstantGate`, :class:`DirichletGate`, :class:`SparseGate`, :class:`SoftmaxGate`,
+        :class:`GaussianGate` or :class:`NeuralGate`.
+    prior_link : EqualMeans or LinkFunction, default=None
+        Ties the means of the experts' priors to each other; they are then learnt.
+    algorithm : {'em', 'stochastic'}, default='em'
+        'em': each expert sees each row with its responsibility. 'stochastic': each row is given, at each iteration, to
+        one expert drawn from its responsibilities, which gets out of poor maxima; the best parameters seen are kept.
+    fit_intercept : bool, default=True
+        Whether experts have an intercept; without, their planes go through the origin.
+    noise : {'shared', 'per-expert'}, default='shared'
+        Whether all experts have the same noise variance (one for each target).
+    empirical_bayes : bool, default=False
+        Learn the covariances of the experts' priors.
+    tol : float, default=None
+        EM stops when the objective changes by less than this per unit of weight. None: 1e-9, but 1e-6 with a neural
+        gate, whose steps are small ones along the gradient.
+    max_iter : int, default=1000
+        Most EM iterations; 0 leaves the initialisation as the result.
+    n_init : int, default=1
+        Number of initialisations; the run with the largest objective is kept. Mixtures of regressions have many
+        maxima: 5 or more are advised where the fit is quick.
+    init : {'kmeans', 'random'} or array-like of int of shape (N,), default='kmeans'
+        First responsibilities: clusters of the standardised rows [x, y]; numbers drawn from a flat Dirichlet; or given
+        labels 0 .. K - 1. With ``n_init`` > 1, every second run of 'kmeans' starts from 'random'.
+    random_state : int, RandomState instance or None, default=None
+    warm_start : bool, default=False
+        Start from the last fit's parameters; ``n_init`` is then ignored.
+    verbose : int, default=0
+        1: a progress bar if the ``rich`` package is there, lines otherwise. 2: lines with times.
+    verbose_interval : int, default=10
+    backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
+    n_threads : int, default=None
+        Most threads to use; the result does not depend on it.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (K, D), or (K, M, D) if y had two dimensions
+        Slopes W: with a prior, means of their posterior.
+    intercept_ : ndarray of shape (K,) or (K, M)
+    noise_variance_ : ndarray of shape (K,) or (K, M)
+        s, in squared units of y; equal numbers if shared.
+    coef_covariance_ : ndarray of shape (K, D, D) or (K, M, D, D)
+        Covariances of the slopes' posteriors B; without a prior, of their estimates given the responsibilities.
+    prior_mean_ : ndarray of shape (K, D) or (K, M, D)
+    prior_covariance_ : ndarray of shape (K, D, D)
+        Of the experts' priors, as learnt or given; zeros for an expert without.
+    weights_ : ndarray of shape (K,)
+        Share of the rows that each expert answers for.
+    gate_ : gate
+        The fitted gate.
+    converged_ : bool
+    n_iter_ : int
+    lower_bound_ : float
+        The objective per unit of weight at the last E-step.
+    lower_bounds_ : list of float
+        The same at each iteration; with 'em' it does not fall.
+    backend_ : str
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (D,)
+
+    References
+    ----------
+    Jacobs, Jordan, Nowlan, Hinton (1991), Adaptive mixtures of local experts. DeSarbo, Cron (1988), A maximum
+    likelihood methodology for clusterwise linear regression. Bishop, Svensén (2003), Bayesian hierarchical mixtures of
+    experts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixtura import MixtureOfExperts
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.uniform(-1.0, 1.0, size=(300, 1))
+    >>> y = np.where(X[:, 0] < 0.0, -2.0 * X[:, 0], 3.0 * X[:, 0]) + 0.05 * rng.normal(size=300)
+    >>> model = MixtureOfExperts(2, gate="softmax", n_init=3, random_state=0).fit(X, y)
+    >>> np.sort(model.coef_[:, 0]).round(1)
+    array([-2.,  3.])
+    >>> model.predict([[-0.5], [0.5]]).round(1)
+    array([1. , 1.5])
+    """
+
+    _parameters: ExpertsParameters  # once fitted
+    _one_target: bool
+
+    _saved_arrays = ("weights_",)
+    _saved_values = (
+        "converged_",
+        "n_iter_",
+        "lower_bound_",
+        "lower_bounds_",
+        "backend_",
+        "n_features_in_",
+        "_n_rows",
+        "_one_target",
+    )
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_experts": [Interval(Integral, 1, None, closed="left")],
+        "experts": [LinearExpert, list, tuple, None],
+        "gate": [StrOptions(set(GATES)), Gate],
+        "prior_link": [PriorLink, None],
+        "algorithm": [StrOptions({"em", "stochastic"})],
+        "fit_intercept": ["boolean"],
+        "noise": [StrOptions({"shared", "per-expert"})],
+        "empirical_bayes": ["boolean"],
+        "tol": [Interval(Real, 0.0, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions(set(RESPONSIBILITIES)), "array-like"],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "backend": [str],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        n_experts: int = 2,
+        *,
+        experts: LinearExpert | Sequence[LinearExpert] | None = None,
+        gate: str | Gate = "constant",
+        prior_link: PriorLink | None = None,
+        algorithm: str = "em",
+        fit_intercept: bool = True,
+        noise: str = "shared",
+        empirical_bayes: bool = False,
+        tol: float | None = None,
+        max_iter: int = 1000,
+        n_init: int = 1,
+        init: str | ArrayLike = "kmeans",
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        backend: str = "auto",
+        n_threads: int | None = None,
+    ) -> None:
+        self.n_experts = n_experts
+        self.experts = experts
+        self.gate = gate
+        self.prior_link = prior_link
+        self.algorithm = algorithm
+        self.fit_intercept = fit_intercept
+        self.noise = noise
+        self.empirical_bayes = empirical_bayes
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init = init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.backend = backend
+        self.n_threads = n_threads
+
+    # ------------------------------------------------------------------ fit
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MixtureOfExperts:
+        """Estimate experts and gate by EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+            float32 and float64 are read as they are; other numbers become float64.
+        y : array-like of shape (N,) or (N, M)
+        sample_weight : array-like of shape (N,), default=None
+            A row of weight 2 counts as two rows, one of weight 0 as none.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            X or y is not finite, shapes do not fit, there are fewer rows than experts, a prior's covariance is not
+            positive definite, labels leave an expert without rows.
+        ImportError
+            The backend, or torch for a neural gate or a link function, is not available; says why.
+        """
+        backend = backends.create(self.backend, self.n_threads)
+        X, y = check_targets(self, X, y)
+        weights = check_weights(sample_weight, X)
+        specs = self._specs()
+        K, (N, D), M = len(specs), X.shape, y.shape[1]
+        if max(K, 2) > N:
+            raise ValueError(
+                f"n_samples={N} is too few for {K} experts: at least {max(K, 2)} rows are needed"
+            )
+        check_fit(X, weights, K)
+        check_fit(y, weights, K)
+        priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
+        rng = check_random_state(self.random_state)
+        table = RegressionTable.of(backend, X, y, weights)
+        center, spread = table.column_spread()
+        # A constant target has no scale but its own size.
+        floor = np.maximum(
+            _NOISE_FLOOR * spread[D:] ** 2, np.maximum((1e-8 * np.abs(center[D:])) ** 2, 1e-30)
+        )
+        begin = LinearExperts.start(
+            priors, self.fit_intercept, self.noise == "shared", floor, spread[D:] ** 2
+        )
+
+        warm = self.warm_start and hasattr(self, "_parameters")
+        if warm and self._parameters.experts.slopes.shape != (K, M, D):
+            raise ValueError(
+                f"warm_start: the last fit had experts, targets and columns {self._parameters.experts.slopes.shape}, "
+                f"this one has {(K, M, D)}"
+            )
+        n_init = 1 if warm else self.n_init
+        told = progress(self.verbose, self.verbose_interval, N, self.max_iter, n_init)
+        best: em.Fit[ExpertsParameters] | None = None
+        try:
+            for run in range(n_init):
+                told.begin(run)
+                if warm:
+                    last = self._parameters
+                    gate = last.gate.resume(K, table.covariates, rng)
+                    start = ExpertsParameters(gate, last.experts)
+                else:
+                    gate = self._gate().start(K, table.covariates, rng)
+                    resp = self._first_responsibilities(table, K, (center, spread), run, rng)
+                    found = accumulate(table, K, resp, gate.needs_responsibilities)
+                    start = ExpertsParameters(gate, begin).maximize(table, found)
+                fit = self._run(table, start, rng, told.iteration)
+                told.end(fit.bound, fit.converged)
+                if best is None or fit.bound > best.bound:
+                    best = fit
+        finally:
+            told.close()
+        assert best is not None  # n_init >= 1
+        self._warn(best)
+        self._parameters = ExpertsParameters(best.parameters.gate.without_rows(), best.parameters.experts)
+        self.weights_ = self._shares(table, best)
+        self.converged_ = best.converged
+        self.n_iter_ = best.n_iter
+        self.lower_bound_ = best.bound
+        self.lower_bounds_ = best.bounds
+        self.backend_ = backend.name
+        self._n_rows = N
+        return self
+
+    def _specs(self) -> list[LinearExpert]:
+        """One prototype for each expert."""
+        if self.experts is None or isinstance(self.experts, LinearExpert):
+            return [self.experts or LinearExpert()] * self.n_experts
+        specs = list(self.experts)
+        if not specs or not all(isinstance(e, LinearExpert) for e in specs):
+            raise ValueError("experts must be a LinearExpert or a list of them")
+        return specs
+
+    def _gate(self) -> Gate:
+        return GATES[self.gate]() if isinstance(self.gate, str) else self.gate
+
+    def _first_responsibilities(
+        self,
+        table: RegressionTable,
+        K: int,
+        spread: tuple[Float, Float],
+        run: int,
+        rng: np.random.RandomState,
+    ) -> Callable[[slice], Float]:
+        if not isinstance(self.init, str):
+            return given_labels(self.init, K, table)
+        init = "random" if self.init == "kmeans" and run % 2 else self.init
+        return RESPONSIBILITIES[init](table, K, *spread, rng)
+
+    def _run(
+        self,
+        table: RegressionTable,
+        start: ExpertsParameters,
+        rng: np.random.RandomState,
+        told: Callable[[em.Step[Any]], None],
+    ) -> em.Fit[ExpertsParameters]:
+        """EM until it settles; of stochastic EM, the best parameters it passed."""
+        stochastic = self.algorithm == "stochastic"
+        tol = start.gate.tol if self.tol is None else self.tol
+        best: list[em.Step[ExpertsParameters]] = []
+
+        def report(step: em.Step[ExpertsParameters]) -> bool:
+            told(step)
+            if not best or step.bound > best[0].bound + tol:
+                best[:] = [step]
+            return False
+
+        def stop(step: em.Step[ExpertsParameters]) -> bool:
+            if stochastic:
+                return step.n_iter - best[0].n_iter >= _PATIENCE
+            return abs(step.change) < tol
+
+        def maximize(parameters: ExpertsParameters, found: Expectation) -> ExpertsParameters:
+            return parameters.maximize(table, found)
+
+        fit = em.run(
+            start,
+            lambda parameters: parameters.expect(table, rng if stochastic else None),
+            maximize,
+            table.total_weight,
+            max_iter=self.max_iter,
+            stop=stop,
+            report=report,
+        )
+        if stochastic and best:
+            return em.Fit(best[0].before, best[0].bound, fit.bounds, fit.converged)
+        return fit
+
+    def _warn(self, fit: em.Fit[ExpertsParameters]) -> None:
+        experts = fit.parameters.experts
+        if not fit.converged and self.max_iter > 0:
+            warnings.warn(
+                f"The objective still changed after {self.max_iter} iterations: increase max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        if experts.empty.any():
+            who = ", ".join(str(k) for k in np.flatnonzero(experts.empty))
+            warnings.warn(
+                f"No rows are left for expert {who}: it is dropped (weight 0). Try fewer experts, n_init > 1, "
+                "or another init.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        if experts.dependent.any():
+            who = ", ".join(str(k) for k in np.flatnonzero(experts.dependent))
+            warnings.warn(
+                f"The rows of expert {who} do not determine its slopes: columns of X are constant or copies "
+                "of others there, or the rows are too few. The slopes of least norm were taken; a prior, "
+                "LinearExpert(prior_covariance=...), would determine them.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _shares(self, table: RegressionTable, fit: em.Fit[ExpertsParameters]) -> Float:
+        """Each expert's share of the rows."""
+        mass = fit.parameters.expect(table).moments.mass
+        return np.asarray(mass / mass.sum())
+
+    # ----------------------------------------------------------- attributes
+
+    @property
+    def gate_(self) -> Gate:
+        """The fitted gate."""
+        return self._parameters.gate
+
+    @property
+    def coef_(self) -> Float:
+        """Slopes."""
+        return self._of_targets(self._parameters.experts.slopes)
+
+    @property
+    def intercept_(self) -> Float:
+        """Values at x = 0."""
+        return self._of_targets(self._parameters.experts.intercepts)
+
+    @property
+    def noise_variance_(self) -> Float:
+        """Noise variances."""
+        return self._of_targets(self._parameters.experts.noise)
+
+    @property
+    def coef_covariance_(self) -> Float:
+        """Covariances of the slopes."""
+        return self._of_targets(self._parameters.experts.posterior)
+
+    @property
+    def prior_mean_(self) -> Float:
+        """Means of the slopes' priors."""
+        return self._of_targets(self._parameters.experts.priors.mean)
+
+    @property
+    def prior_covariance_(self) -> Float:
+        """Covariances of the slopes' priors."""
+        return self._parameters.experts.priors.covariance
+
+    def _of_targets(self, array: Float) -> Float:
+        """An array (K, M, ...), without M if y had one dimension."""
+        return array[:, 0] if self._one_target else array
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_parameters")
+
+    # ---------------------------------------------------------------- files
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of experts, priors and gate, by name."""
+        experts, gate = self._parameters.experts, self._parameters.gate
+        found = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
+        found |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
+        for name, value in gate.saved.items():
+            parts = enumerate(value) if isinstance(value, list) else [("", value)]
+            found |= {f"gate.{name}.{i}".rstrip("."): array for i, array in parts}
+        return super()._arrays() | {name: np.ascontiguousarray(a) for name, a in found.items()}
+
+    def _values(self) -> dict[str, Any]:
+        """What :class:`Saved` has, and the gate's own parameters."""
+        spec = type(self._parameters.gate)(**self._parameters.gate.parameters)
+        return {**super()._values(), "gate": spec}
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Put experts, priors and gate together again."""
+        values = dict(values)
+        gate = values.pop("gate")
+        super()._restore(arrays, values)
+        learnt: dict[str, Any] = {}
+        for name, array in arrays.items():
+            whose, _, what = name.partition(".")
+            if whose != "gate":
+                continue
+            what, _, layer = what.partition(".")
+            if layer:
+                learnt.setdefault(what, []).append((int(layer), array))
+            else:
+                learnt[what] = array
+        learnt = {
+            k: [a for _, a in sorted(v, key=_first)] if isinstance(v, list) else v for k, v in learnt.items()
+        }
+        _, M, D = arrays["experts.slopes"].shape
+        priors = Priors.of(self._specs(), M, D, self.empirical_bayes, self.prior_link).restored(
+            **{name: arrays[f"priors.{name}"] for name in _PRIORS}
+        )
+        experts = LinearExperts(
+            self.fit_intercept,
+            self.noise == "shared",
+            priors,
+            **{name: arrays[f"experts.{name}"] for name in _EXPERTS},
+        )
+        self._parameters = ExpertsParameters(gate.restored(learnt), experts)
+
+    def _check_state(self) -> None:
+        """Raise ValueError unless parameters and fitted attributes belong together."""
+        self._validate_params()
+        experts = self._parameters.experts
+        K, M, D = experts.slopes.shape
+        wanted = {
+            "anchor": (K, D),
+            "level": (K, M),
+            "level_variance": (K, M),
+            "posterior": (K, M, D, D),
+            "noise": (K, M),
+            "noise_floor": (M,),
+            "dependent": (K,),
+            "empty": (K,),
+        }
+        for name, shape in wanted.items():
+            if getattr(experts, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(experts, name).shape}, not {shape}")
+        if len(self._specs()) != K or self.n_features_in_ != D or self.weights_.shape != (K,):
+            raise ValueError(f"the experts' slopes have shape {experts.slopes.shape}")
+        finite = (experts.slopes, experts.anchor, experts.level, experts.posterior, self.weights_)
+        if not all(np.isfinite(a).all() for a in finite) or not np.all(experts.noise > 0.0):
+            raise ValueError("the experts are not finite")
+
+    # -------------------------------------------------------------- predict
+
+    def _covariates(self, X: ArrayLike) -> Table:
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        return Table.of(backends.create(self.backend, self.n_threads), X)
+
+    def _cuts(self, covariates: Table) -> Iterator[tuple[slice, NDArray[np.floating], Float]]:
+        """Cuts, their rows of x, and their log gate probabilities (n, K)."""
+        K = len(self._parameters.experts.slopes)
+        X = covariates.rows.X
+        for cut in blocks(len(X), max((1 << 18) // max(K, X.shape[1]), 1024)):
+            log_pi = self._parameters.gate.log_probabilities(covariates, cut)
+            yield cut, X[cut], np.broadcast_to(log_pi, (cut.stop - cut.start, K))
+
+    def _joint(self, X: ArrayLike, y: ArrayLike) -> Iterator[tuple[slice, Float]]:
+        """Cuts and ``log pi_k(x) + log p_k(y | x)`` (n, K), with the predictive densities."""
+        covariates = self._covariates(X)
+        Y = self._check_y(y, len(covariates))
+        for cut, rows, log_pi in self._cuts(covariates):
+            mean = self._parameters.experts.means(rows)
+            variance = self._parameters.experts.variances(rows)
+            squares = (Y[cut, None, :] - mean) ** 2 / variance
+            yield cut, log_pi - 0.5 * np.sum(np.log(2.0 * math.pi * variance) + squares, axis=2)
+
+    def _check_y(self, y: ArrayLike, rows: int) -> Float:
+        Y = np.asarray(y, dtype=np.float64)
+        Y = Y[:, None] if Y.ndim == 1 else Y
+        M = self._parameters.experts.slopes.shape[1]
+        if Y.shape != (rows, M):
+            raise ValueError(f"y has shape {np.shape(y)}, but X has {rows} rows and the model {M} target(s)")
+        if not np.isfinite(Y).all():
+            raise ValueError("Input y contains NaN or infinity")
+        return Y
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean of y given x, ``sum_k pi_k(x) (b_k + W_k x)``.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        return_std : bool, default=False
+            Also the standard deviation of y given x: noise, what is not known of the slopes, and the experts'
+            disagreement.
+
+        Returns
+        -------
+        mean : ndarray of shape (N,) or (N, M)
+        std : ndarray of the same shape
+            Only if ``return_std``.
+        """
+        covariates = self._covariates(X)
+        M = self._parameters.experts.slopes.shape[1]
+        mean = np.empty((len(covariates), M))
+        std = np.empty_like(mean) if return_std else None
+        for cut, rows, log_pi in self._cuts(covariates):
+            pi, means = np.exp(log_pi), self._parameters.experts.means(rows)
+            mean[cut] = np.einsum("nk,nkm->nm", pi, means)
+            if std is not None:
+                away = means - mean[cut, None, :]
+                variance = self._parameters.experts.variances(rows) + away**2
+                std[cut] = np.sqrt(np.einsum("nk,nkm->nm", pi, variance))
+        if self._one_target:
+            return mean[:, 0] if std is None else (mean[:, 0], std[:, 0])
+        return mean if std is None else (mean, std)
+
+    def predict_gate(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probability of each expert given x alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        pi : ndarray of shape (N, K)
+        """
+        covariates = self._covariates(X)
+        out = np.empty((len(covariates), len(self._parameters.experts.slopes)))
+        for cut, _, log_pi in self._cuts(covariates):
+            out[cut] = np.exp(log_pi)
+        return out
+
+    def predict_expert(self, X: ArrayLike) -> NDArray[np.float64]:
+        """What each expert says of y.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        means : ndarray of shape (N, K, M)
+            M is 1 if y had one dimension.
+        """
+        covariates = self._covariates(X)
+        out = np.empty((len(covariates), *self._parameters.experts.level.shape))
+        for cut, rows, _ in self._cuts(covariates):
+            out[cut] = self._parameters.experts.means(rows)
+        return out
+
+    def responsibilities(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """Probability of each expert given x and y.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,) or (N, M)
+
+        Returns
+        -------
+        resp : ndarray of shape (N, K)
+        """
+        check_is_fitted(self)
+        out = [normalize(joint)[0] for _, joint in self._joint(X, y)]
+        return np.concatenate(out)
+
+    def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
+        """``log p(y | x)`` of each row: the predictive density, which knows how well the slopes are known.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,) or (N, M), default=None
+            None takes the predictions: how dense the prediction is at its mean.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (N,)
+        """
+        check_is_fitted(self)
+        if y is None:
+            y = cast(NDArray[np.float64], self.predict(X))
+        return np.concatenate([normalize(joint)[1] for _, joint in self._joint(X, y)])
+
+    def sample(self, X: ArrayLike, random_state: Any = None) -> NDArray[np.float64]:
+        """Draw y for rows of x: an expert from the gate, y from the expert.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        y : ndarray of shape (N,) or (N, M)
+        """
+        covariates = self._covariates(X)
+        rng = check_random_state(random_state)
+        M = self._parameters.experts.slopes.shape[1]
+        out = np.empty((len(covariates), M))
+        for cut, rows, log_pi in self._cuts(covariates):
+            below = np.cumsum(np.exp(log_pi), axis=1)
+            who = (rng.uniform(size=(len(rows), 1)) * below[:, -1:] >= below[:, :-1]).sum(axis=1)
+            every = np.arange(len(rows))
+            mean = self._parameters.experts.means(rows)[every, who]
+            variance = self._parameters.experts.variances(rows)[every, who]
+            out[cut] = mean + np.sqrt(variance) * rng.normal(size=mean.shape)
+        return out[:, 0] if self._one_target else out
+
+    # ------------------------------------------------------------- criteria
+
+    def _n_parameters(self) -> int:
+        """Free parameters of the model."""
+        K, _, D = self._parameters.experts.slopes.shape
+        return self._parameters.experts.n_parameters() + self._parameters.gate.n_parameters(K, D)
+
+    def aic(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Akaike information criterion, -2 log-likelihood + 2 * parameters. Lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,) or (N, M)
+
+        Returns
+        -------
+        aic : float
+        """
+        return -2.0 * float(self.score_samples(X, y).sum()) + 2.0 * self._n_parameters()
+
+    def bic(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Bayesian information criterion, -2 log-likelihood + parameters * log N. Lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,) or (N, M)
+
+        Returns
+        -------
+        bic : float
+        """
+        log_likelihood = self.score_samples(X, y)
+        return -2.0 * float(log_likelihood.sum()) + self._n_parameters() * math.log(len(log_likelihood))
+
+    def summary(self) -> str:
+        """The fitted model in a few lines of text: how the fit went, then weights, noise and coefficients.
+
+        Returns
+        -------
+        text : str
+        """
+        check_is_fitted(self)
+        experts = self._parameters.experts
+        K, M, D = experts.slopes.shape
+        names = [str(n) for n in getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])]
+
+        def of(what: str, m: int) -> str:
+            return what if M == 1 else f"{what}[{m}]"
+
+        spread = np.sqrt(np.maximum(np.diagonal(experts.posterior, axis1=2, axis2=3), 0.0))
+        return summary(
+            f"Mixture of {K} linear expert{'s' if K > 1 else ''}, {self._parameters.gate.name} gate",
+            {
+                "rows x columns": f"{getattr(self, '_n_rows', '?')} x {D}" + (f" -> {M}" if M > 1 else ""),
+                "objective per row": f"{self.lower_bound_:.8g}",
+                "parameters": str(self._n_parameters()),
+                "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
+                "backend": self.backend_,
+            },
+            names,
+            {
+                "weight": self.weights_,
+                **{of("noise sd", m): np.sqrt(experts.noise[:, m]) for m in range(M)},
+                **{of("intercept", m): experts.intercepts[:, m] for m in range(M) if self.fit_intercept},
+            },
+            {
+                f"{of(what, m)}": array[:, m]
+                for m in range(M)
+                for what, array in (("coef", experts.slopes), ("se", spread))
+            },
+        )
+
+
+def _first(pair: tuple[int, Any]) -> int:
+    return pair[0]

@@ -1,0 +1,43 @@
+"""What of a fitted estimator a model file keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Saved:
+    """An estimator whose fitted state is arrays and plain values.
+
+    Attributes
+    ----------
+    _saved_arrays, _saved_values : tuple of str
+        Names of attributes: arrays, which all must be there, and what JSON holds, of which some may be absent.
+    """
+
+    _saved_arrays: ClassVar[tuple[str, ...]]
+    _saved_values: ClassVar[tuple[str, ...]]
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Fitted arrays by name."""
+        return {name: np.ascontiguousarray(getattr(self, name)) for name in self._saved_arrays}
+
+    def _values(self) -> dict[str, Any]:
+        """Fitted values by name."""
+        return {name: getattr(self, name) for name in self._saved_values if hasattr(self, name)}
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Set what :meth:`_arrays` and :meth:`_values` gave, and check that it belongs together."""
+        for name in self._saved_arrays:
+            setattr(self, name, arrays[name])
+        for name, value in values.items():
+            if name not in self._saved_values:
+                raise ValueError(f"unknown attribute {name!r}")
+            setattr(self, name, value)
+
+    def _check_state(self) -> None:
+        """Raise ValueError unless parameters and fitted attributes belong together."""
+        raise NotImplementedError

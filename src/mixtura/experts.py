@@ -1,0 +1,212 @@
+"""A mixture of experts' parameters, gate and experts together, and its E- and M-steps on a table of x and y."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.backends.base import Backend, Rows, normalize
+from mixtura.components.linear import LinearExperts, leading
+from mixtura.gates.base import Gate
+from mixtura.mixture import precise_moments, refined
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
+from mixtura.table import Table, pivot_of
+
+Float = NDArray[np.float64]
+
+# Log-weights or responsibilities in a block.
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class RegressionTable:
+    """Covariates x (N, D) and targets y (N, M), placed with a backend as rows z = [x; y].
+
+    Parameters
+    ----------
+    covariates : Table
+    targets : ndarray of shape (N, M)
+    joined : Table
+        Of z (N, D + M).
+    """
+
+    covariates: Table
+    targets: NDArray[np.floating]
+    joined: Table
+
+    @classmethod
+    def of(
+        cls,
+        backend: Backend,
+        X: NDArray[np.floating],
+        y: NDArray[np.floating],
+        sample_weight: Float | None = None,
+    ) -> RegressionTable:
+        """Place X (N, D) and y (N, M)."""
+        covariates = Table.of(backend, X, sample_weight)
+        pivot = np.concatenate([covariates.pivot, pivot_of(y, sample_weight)])
+        return cls(covariates, y, Table(backend, backend.place(X, y), pivot, sample_weight))
+
+    def __len__(self) -> int:
+        return len(self.covariates)
+
+    @property
+    def backend(self) -> Backend:
+        """What the rows are placed with."""
+        return self.joined.backend
+
+    @property
+    def pivot(self) -> Float:
+        """A point inside the rows z, (D + M,)."""
+        return self.joined.pivot
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights; N without."""
+        return self.joined.total_weight
+
+    def blocks(self, width: int) -> Iterator[tuple[slice, Rows, Float | None]]:
+        """Cuts with bounds that depend on shapes alone, their rows z, and their weights.
+
+        Parameters
+        ----------
+        width : int
+            Numbers that the caller will hold for each row; 0: one cut is all rows.
+        """
+        size = max(_BLOCK // width // 1024, 1) * 1024 if width else len(self)
+        weights = self.joined.sample_weight
+        for start in range(0, len(self), size):
+            cut = slice(start, min(start + size, len(self)))
+            rows = self.joined.rows.block(cut.start, cut.stop)
+            yield cut, rows, None if weights is None else weights[cut]
+
+    def column_spread(self) -> tuple[Float, Float]:
+        """Weighted mean and standard deviation of the columns of z, (D + M,) each."""
+        one = Quadratics("scalar", np.zeros(1), self.pivot[None], np.zeros(1))
+        moments = precise_moments(self.joined, one, np.zeros(1), "diagonal", 0.0)
+        return moments.means()[0], np.sqrt(np.maximum(moments.covariances()[0], 0.0))
+
+
+# Responsibilities of given rows, (n, K).
+Responsibilities = Callable[[slice], Float]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What an E-step finds.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of kind 'full', of z = [x; y], weighted with the responsibilities.
+    log_likelihood : float
+        The objective under the parameters of the E-step: the log-likelihood, or, where gate or experts have
+        priors, its evidence lower bound.
+    resp : ndarray of shape (N, K), optional
+        The responsibilities, if the gate needs them.
+    """
+
+    moments: Moments
+    log_likelihood: float
+    resp: Float | None = None
+
+    def is_finite(self) -> bool:
+        """Whether every sum is finite."""
+        return bool(np.isfinite(self.log_likelihood)) and self.moments.is_finite()
+
+
+def accumulate(table: RegressionTable, components: int, resp: Responsibilities, keep: bool) -> Expectation:
+    """Moments for given responsibilities, which are kept if the gate needs them."""
+    kept = np.empty((len(table), components)) if keep else None
+
+    def about(pivot: Float, kind: Kind) -> Moments:
+        total = Moments.zero(kind, components, pivot)
+        for cut, rows, weights in table.blocks(components):
+            r = resp(cut) if kept is None else kept[cut]
+            total += table.backend.accumulate(rows, r, kind, pivot, weights)
+        return total
+
+    if kept is not None:
+        for cut, _, _ in table.blocks(components):
+            kept[cut] = resp(cut)
+    return Expectation(refined(about(table.pivot, "full"), about), -np.inf, kept)
+
+
+@dataclass(frozen=True)
+class ExpertsParameters:
+    """Parameters of a mixture of experts, in float64: ``p(y | x) = sum_k pi_k(x) p_k(y | x)``.
+
+    Parameters
+    ----------
+    gate : Gate
+    experts : LinearExperts
+    """
+
+    gate: Gate
+    experts: LinearExperts
+
+    @property
+    def bound(self) -> float:
+        """Terms of the objective that do not depend on the rows."""
+        return self.gate.bound + self.experts.bound
+
+    def expect(self, table: RegressionTable, rng: np.random.RandomState | None = None) -> Expectation:
+        """The E-step.
+
+        Parameters
+        ----------
+        table : RegressionTable
+        rng : RandomState, optional
+            Give each row to one expert drawn from its responsibilities (stochastic EM).
+        """
+        if rng is not None or self.gate.needs_responsibilities:
+            return self._expect_in_steps(table, rng)
+        quadratics = self.experts.quadratics
+        K = quadratics.components
+        width = K if self.gate.looks_at_rows else 0
+
+        def about(pivot: Float, kind: Kind) -> Moments:
+            total = Moments.zero(kind, K, pivot)
+            for cut, rows, weights in table.blocks(width):
+                log_weights = self.gate.log_weights(table.covariates, cut)
+                total += table.backend.expect(rows, quadratics, log_weights, kind, pivot, weights)
+            return total
+
+        moments = refined(about(table.pivot, "full"), about)
+        return Expectation(moments, moments.log_likelihood + self.bound)
+
+    def _expect_in_steps(self, table: RegressionTable, rng: np.random.RandomState | None) -> Expectation:
+        """Responsibilities first, drawn from if stochastic, then their moments."""
+        quadratics = self.experts.quadratics
+        K = quadratics.components
+        resp, log_likelihood = np.empty((len(table), K)), 0.0
+        for cut, rows, weights in table.blocks(K):
+            joint = table.backend.log_joint(rows, quadratics, self.gate.log_weights(table.covariates, cut))
+            r, density = normalize(joint)
+            log_likelihood += float(density.sum() if weights is None else density @ weights)
+            resp[cut] = r if rng is None else _drawn(r, rng)
+        found = accumulate(table, K, lambda cut: resp[cut], keep=False)
+        return replace(
+            found,
+            log_likelihood=log_likelihood + self.bound,
+            resp=resp if self.gate.needs_responsibilities else None,
+        )
+
+    def maximize(self, table: RegressionTable, found: Expectation) -> ExpertsParameters:
+        """The M-step: gate and experts, each given the responsibilities."""
+        dims = table.covariates.rows.dims
+        gate = self.gate.maximize(table.covariates, leading(found.moments, dims), found.resp)
+        return ExpertsParameters(gate, self.experts.maximize(found.moments))
+
+
+def _drawn(resp: Float, rng: np.random.RandomState) -> Float:
+    """One component a row, with probability resp (n, K), as zeros and ones."""
+    above = rng.uniform(size=len(resp))[:, None] < np.cumsum(resp, axis=1)
+    above[:, -1] = True
+    out = np.zeros_like(resp)
+    out[np.arange(len(resp)), above.argmax(axis=1)] = 1.0
+    return out
