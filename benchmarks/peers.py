@@ -252,7 +252,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workloads", default="W1,W2,W5", help="names, or 'all' (default: W1,W2,W5)")
+    parser.add_argument(
+        "--workloads", default="W1,W2,W5", help="names, or 'all', or nothing (default: W1,W2,W5)"
+    )
     parser.add_argument("--peers", help="names (default: all)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -274,7 +276,13 @@ def main() -> None:
         name = options.workloads
         print(json.dumps(measure(options.child, name, options.threads, options.folder, options.budget)))
         return
-    names = list(WORKLOADS) if options.workloads == "all" else options.workloads.split(",")
+    names = (
+        list(WORKLOADS)
+        if options.workloads == "all"
+        else options.workloads.split(",")
+        if options.workloads
+        else []
+    )
     report: dict = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "threads": options.threads,
