@@ -180,16 +180,19 @@ class ExpertsParameters:
         return Expectation(moments, moments.log_likelihood + self.bound)
 
     def _expect_in_steps(self, table: RegressionTable, rng: np.random.RandomState | None) -> Expectation:
-        """Responsibilities first, drawn from if stochastic, then their moments."""
+        """Responsibilities first, then their moments, or those of a draw from them.
+
+        A gate that needs responsibilities sees them, not the draw: a flexible one would learn the draw by heart.
+        """
         quadratics = self.experts.quadratics
         K = quadratics.components
         resp, log_likelihood = np.empty((len(table), K)), 0.0
         for cut, rows, weights in table.blocks(K):
             joint = table.backend.log_joint(rows, quadratics, self.gate.log_weights(table.covariates, cut))
-            r, density = normalize(joint)
+            resp[cut], density = normalize(joint)
             log_likelihood += float(density.sum() if weights is None else density @ weights)
-            resp[cut] = r if rng is None else _drawn(r, rng)
-        found = accumulate(table, K, lambda cut: resp[cut], keep=False)
+        given = resp if rng is None else _drawn(resp, rng)
+        found = accumulate(table, K, lambda cut: given[cut], keep=False)
         return replace(
             found,
             log_likelihood=log_likelihood + self.bound,

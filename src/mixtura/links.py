@@ -113,6 +113,10 @@ class LinkFunction(PriorLink):
 
     R: Callable[[Any], Any]
 
+    def __post_init__(self) -> None:
+        if not callable(self.R):
+            raise TypeError(f"LinkFunction(R): R must be a function of the prior means, got {self.R!r}")
+
     def _evaluate(self, prior_means: Float) -> tuple[float, Float]:
         """R and its gradient."""
         torch = import_torch("LinkFunction")
@@ -123,13 +127,15 @@ class LinkFunction(PriorLink):
             raise ValueError(
                 f"LinkFunction(R): R must give one number as a torch tensor, it gave {shape}: end it with .sum()"
             )
-        if not value.requires_grad:
+        gradient = None
+        if value.requires_grad and not value.is_complex():
+            (gradient,) = torch.autograd.grad(value.reshape(()), stacked, allow_unused=True)
+        if gradient is None:
             raise ValueError(
                 "LinkFunction(R): what R gives does not depend on the prior means in a way that torch can "
-                "differentiate: compute it with torch's functions, without .item(), .detach() or NumPy"
+                "differentiate: compute it with torch's functions of real numbers, without .item(), .detach() or NumPy"
             )
-        (gradient,) = torch.autograd.grad(value.reshape(()), stacked)
-        return float(value), gradient.numpy()
+        return float(value.detach()), gradient.numpy()
 
     def value(self, prior_means: Float) -> float:
         """R."""

@@ -8,6 +8,7 @@ columns of x.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,7 @@ HYPERPARAMETERS = ("prior_mean", "prior_covariance")
 _DEPENDENT = 1e-12
 
 # Share of the rows below which an expert has none.
-_EMPTY = 1e-10
+_EMPTY = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class LinearExpert:
 
     Without a prior: maximum likelihood. With one: the conjugate posterior ``q(w) = N(W, B)``,
     ``B = (A^-1 + X'X / s)^-1``, ``W = B (A^-1 w0 + X'y / s)``, where X'X and X'y are weighted with the
-    responsibilities. The intercept has no prior.
+    responsibilities. The intercept has no prior: it is found by maximum likelihood.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ class LinearExpert:
     def learnt(self, empirical_bayes: bool) -> frozenset[str]:
         """Which hyperparameters the M-step learns."""
         names = (("prior_covariance",) if empirical_bayes else ()) if self.optimize is None else self.optimize
-        names = {names} if isinstance(names, str) else set(names)
+        names = {names} if isinstance(names, str) or not isinstance(names, Collection) else set(names)
         if not names <= set(HYPERPARAMETERS):
             raise ValueError(f"optimize takes names of {HYPERPARAMETERS}, got {self.optimize!r}")
         return frozenset(names)
@@ -317,9 +318,7 @@ class LinearExperts:
     anchor : ndarray of shape (K, D)
         Mean of x among the expert's rows, where its intercept and slopes are independent; 0 without an intercept.
     level : ndarray of shape (K, M)
-        The regression's value there.
-    level_variance : ndarray of shape (K, M)
-        Its posterior variance; 0 without a prior on the slopes.
+        The regression's value there. Both are parameters without a prior: slopes vary about this point.
     slopes : ndarray of shape (K, M, D)
         W.
     posterior : ndarray of shape (K, M, D, D)
@@ -338,7 +337,6 @@ class LinearExperts:
     noise_floor: Float
     anchor: Float
     level: Float
-    level_variance: Float
     slopes: Float
     posterior: Float
     noise: Float
@@ -358,7 +356,6 @@ class LinearExperts:
             noise_floor,
             np.zeros((K, D)),
             np.zeros((K, M)),
-            np.zeros((K, M)),
             priors.mean,
             np.zeros((K, M, D, D)),
             np.broadcast_to(np.maximum(noise, noise_floor), (K, M)),
@@ -370,9 +367,8 @@ class LinearExperts:
     def quadratics(self) -> Quadratics:
         """``E_q log p_k(y | x)`` as K quadratics in z = [x; y].
 
-        ``-1/2 sum_m log 2 pi s_m - 1/2 sum_m v_m / s_m - 1/2 sum_m (y_m - l_m - W_m (x - a))^2 / s_m
-        - 1/2 (x - a)' V (x - a)`` with v the variance of the level and ``V = sum_m B_m / s_m`` where there is a prior:
-        a rectangle of M rows, one a target, and D more for V.
+        ``-1/2 sum_m log 2 pi s_m - 1/2 sum_m (y_m - l_m - W_m (x - a))^2 / s_m - 1/2 (x - a)' V (x - a)`` with
+        ``V = sum_m B_m / s_m`` where there is a prior: a rectangle of M rows, one a target, and D more for V.
         """
         K, M, D = self.slopes.shape
         uncertain = bool(self.priors.present.any())
@@ -382,19 +378,14 @@ class LinearExperts:
         factors[:, np.arange(M), D + np.arange(M)] = 1.0 / roots
         for k in np.flatnonzero(self.priors.present):
             V = np.sum(self.posterior[k] / self.noise[k][:, None, None], axis=0)
-            factors[k, M:, :D] = np.linalg.cholesky(V).T
-        offsets = -0.5 * np.sum(np.log(2.0 * math.pi * self.noise) + self.level_variance / self.noise, axis=1)
+            factors[k, M:, :D] = _root(V)
+        offsets = -0.5 * np.sum(np.log(2.0 * math.pi * self.noise), axis=1)
         return Quadratics("rectangle", offsets, np.hstack([self.anchor, self.level]), factors)
 
     @property
     def bound(self) -> float:
-        """The experts' own terms of the objective: divergences from the priors, the link.
-
-        An intercept beside slopes with a prior has a flat prior of density 1: the entropy of its posterior.
-        """
-        total = self.priors.bound(self.slopes, self.posterior)
-        spread = self.level_variance[self.level_variance > 0.0]
-        return total + 0.5 * float(np.sum(np.log(2.0 * math.pi * math.e * spread)))
+        """The experts' own terms of the objective: divergences from the priors, the link."""
+        return self.priors.bound(self.slopes, self.posterior)
 
     def maximize(self, moments: Moments) -> LinearExperts:
         """The M-step: slopes given the noise, noise given the slopes, then what of the priors is learnt.
@@ -408,8 +399,7 @@ class LinearExperts:
         scatters = _scatters(moments, D, self.intercept)
         empty = moments.mass <= _EMPTY * moments.mass.sum()
         anchor, level = np.zeros((K, D)), np.zeros((K, M))
-        level_variance, slopes = np.zeros((K, M)), np.empty((K, M, D))
-        posterior, squares = np.empty((K, M, D, D)), np.zeros((K, M))
+        slopes, posterior, squares = np.empty((K, M, D)), np.empty((K, M, D, D)), np.zeros((K, M))
         dependent = np.zeros(K, dtype=bool)
         for k, s in enumerate(scatters):
             anchor[k], level[k] = s.x, s.y
@@ -418,9 +408,7 @@ class LinearExperts:
                 for m in range(M):
                     posterior[k, m] = _inverse(P + s.xx / self.noise[k, m])
                     slopes[k, m] = posterior[k, m] @ (P @ w0[m] + s.xy[:, m] / self.noise[k, m])
-                if self.intercept:
-                    level_variance[k] = self.noise[k] / max(s.mass, MASS_FLOOR)
-                spread = np.einsum("mde,de->m", posterior[k], s.xx) + s.mass * level_variance[k]
+                spread = np.einsum("mde,de->m", posterior[k], s.xx)
             else:
                 slopes[k], inverse, dependent[k] = least_squares(s.xx, s.xy)
                 posterior[k] = inverse  # times the noise, once that is known
@@ -437,7 +425,6 @@ class LinearExperts:
             priors=self.priors.updated(slopes, posterior),
             anchor=anchor,
             level=level,
-            level_variance=level_variance,
             slopes=slopes,
             posterior=posterior,
             noise=noise,
@@ -462,7 +449,7 @@ class LinearExperts:
         """Predictive variances of y at rows x (n, D), noise and what is not known of the slopes: (n, K, M)."""
         K, M, _ = self.slopes.shape
         out = np.empty((len(X), K, M))
-        out[:] = self.noise + self.level_variance
+        out[:] = self.noise
         for k in np.flatnonzero(self.priors.present):
             away = X - self.anchor[k]
             for m in range(M):
@@ -476,15 +463,23 @@ class LinearExperts:
 
 
 def _inverse(precision: Float) -> Float:
-    """Inverse of a positive definite matrix (D, D)."""
+    """Inverse of a positive definite matrix (D, D); eigenvalues that are rounding alone are raised above it."""
     factor, failed = lapack.dpotrf(precision, lower=1)
     if failed:
-        raise ValueError(
-            "the posterior of an expert's slopes is not positive definite: its prior's covariance is too "
-            "ill-conditioned. Scale the columns, or choose another prior"
-        )
+        values, vectors = np.linalg.eigh(precision)
+        least = len(values) * np.finfo(np.float64).eps * values[-1]
+        return np.asarray((vectors / np.maximum(values, least)) @ vectors.T)
     inverse, _ = lapack.dpotri(factor, lower=1)
     return np.ascontiguousarray(np.tril(inverse) + np.tril(inverse, -1).T)
+
+
+def _root(positive: Float) -> Float:
+    """L with L'L = a positive semidefinite matrix (D, D)."""
+    factor, failed = lapack.dpotrf(positive, lower=1, clean=1)
+    if failed:
+        values, vectors = np.linalg.eigh(positive)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
+    return np.ascontiguousarray(factor.T)
 
 
 def leading(moments: Moments, dims: int) -> Moments:

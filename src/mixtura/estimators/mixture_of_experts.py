@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -20,7 +21,7 @@ from mixtura import backends, em
 from mixtura.backends.base import normalize
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import check_fit, check_rows, check_targets, check_weights
+from mixtura.estimators.validation import LARGEST_SPREAD, check_fit, check_rows, check_targets, check_weights
 from mixtura.experts import Expectation, ExpertsParameters, RegressionTable, accumulate
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
@@ -44,7 +45,6 @@ _EXPERTS = (
     "noise_floor",
     "anchor",
     "level",
-    "level_variance",
     "slopes",
     "posterior",
     "noise",
@@ -287,9 +287,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             for run in range(n_init):
                 told.begin(run)
                 if warm:
-                    last = self._parameters
-                    gate = last.gate.resume(K, table.covariates, rng)
-                    start = ExpertsParameters(gate, last.experts)
+                    start = self._resumed(begin, table, rng)
                 else:
                     gate = self._gate().start(K, table.covariates, rng)
                     resp = self._first_responsibilities(table, K, (center, spread), run, rng)
@@ -312,6 +310,25 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.backend_ = backend.name
         self._n_rows = N
         return self
+
+    def _resumed(
+        self, begin: LinearExperts, table: RegressionTable, rng: np.random.RandomState
+    ) -> ExpertsParameters:
+        """The last fit's parameters under the present options: only what still applies is taken over."""
+        last, gate = self._parameters, self._gate()
+        K = len(begin.slopes)
+        same = type(gate) is type(last.gate) and repr(gate.parameters) == repr(last.gate.parameters)
+        gate = (last.gate.resume if same else gate.start)(K, table.covariates, rng)
+        experts = replace(
+            begin,
+            noise=np.maximum(last.experts.noise, begin.noise_floor),
+            **{name: getattr(last.experts, name) for name in ("anchor", "level", "slopes", "posterior")},
+        )
+        learnt = any(experts.priors.learnt) or experts.priors.link is not None
+        if learnt and np.array_equal(experts.priors.present, last.experts.priors.present):
+            held = last.experts.priors
+            experts = replace(experts, priors=experts.priors.restored(held.mean, held.covariance))
+        return ExpertsParameters(gate, experts)
 
     def _specs(self) -> list[LinearExpert]:
         """One prototype for each expert."""
@@ -507,7 +524,6 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         wanted = {
             "anchor": (K, D),
             "level": (K, M),
-            "level_variance": (K, M),
             "posterior": (K, M, D, D),
             "noise": (K, M),
             "noise_floor": (M,),
@@ -556,6 +572,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise ValueError(f"y has shape {np.shape(y)}, but X has {rows} rows and the model {M} target(s)")
         if not np.isfinite(Y).all():
             raise ValueError("Input y contains NaN or infinity")
+        if Y.size and np.abs(Y).max() > LARGEST_SPREAD:
+            raise em.NotFiniteError
         return Y
 
     def predict(

@@ -13,7 +13,7 @@ from mixtura.em import NotFiniteError
 Float = NDArray[np.float64]
 
 # Half the distance from the smallest value to the largest that leaves room for sums of weighted squares.
-_LARGEST_SPREAD = 1e145
+LARGEST_SPREAD = 1e145
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDArray[np.floating]:
@@ -109,5 +109,5 @@ def check_fit(X: NDArray[np.floating], weights: Float | None, components: int) -
             )
         low = X.min(where=counts[:, None], initial=np.inf)
         high = X.max(where=counts[:, None], initial=-np.inf)
-    if float(high) / 2.0 - float(low) / 2.0 > _LARGEST_SPREAD:
+    if float(high) / 2.0 - float(low) / 2.0 > LARGEST_SPREAD:
         raise NotFiniteError

@@ -65,9 +65,9 @@ class NeuralGate(Gate):
 
     def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.start`."""
-        hidden = [int(h) for h in self.hidden]
-        if any(h < 1 for h in hidden):
-            raise ValueError(f"hidden must be positive numbers of units, got {self.hidden!r}")
+        hidden = list(self.hidden) if isinstance(self.hidden, Sequence) else [0]
+        if not all(isinstance(h, int | np.integer) and h >= 1 for h in hidden):
+            raise ValueError(f"hidden must be a sequence of positive numbers of units, got {self.hidden!r}")
         if not self.learning_rate > 0.0 or self.steps < 1 or self.batch_size < 1:
             raise ValueError("learning_rate, steps and batch_size must be positive")
         X = covariates.rows.X
@@ -187,8 +187,9 @@ class _Trainer:
         while done < steps:
             for X, resp in tensors():
                 objective = self._objective(X, resp)
-                if n_batches == 1 and float(objective) > best:  # of all rows: what a look costs is paid
-                    best, best_layers = float(objective), snapshot()
+                value = float(objective.detach())
+                if n_batches == 1 and value > best:  # of all rows: what a look costs is paid
+                    best, best_layers = value, snapshot()
                 self._adam.zero_grad()
                 (-objective / resp.sum()).backward()
                 self._adam.step()

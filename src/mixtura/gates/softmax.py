@@ -193,7 +193,8 @@ class SoftmaxGate(Gate):
 
     def log_probabilities(self, covariates: Table, cut: slice) -> Float:
         """``log pi(x)``, (n, K)."""
-        return log_normalized(self.log_weights(covariates, cut))
+        u = (covariates.rows.X[cut] - self.center) / self.scale
+        return log_normalized(self.level + u @ self.slope.T)
 
     def n_parameters(self, components: int, dims: int) -> int:
         """(K - 1) (D + 1)."""

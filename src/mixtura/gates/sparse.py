@@ -73,6 +73,11 @@ class SparseGate(Gate):
         alpha = np.broadcast_to(gamma * mean, (len(covariates), components))
         return replace(self, mean=mean, alpha=alpha, divergence=0.0)
 
+    def resume(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+        """See :meth:`Gate.resume`: rows begin at the prior."""
+        begun = super().resume(components, covariates, rng)
+        return replace(begun, alpha=np.broadcast_to(self.gamma * begun.mean, begun.alpha.shape))
+
     def log_weights(self, covariates: Table, cut: slice) -> Float:
         """``E log pi_i``, (n, K)."""
         alpha = self.alpha[cut]
