@@ -348,3 +348,57 @@ def test_pictures_of_odd_data(capsys, rng):
     np.savetxt("t.csv", X * 1e-30, delimiter=",", header=r"$\foo$,b_{", comments="")
     assert run(["fit", "t.csv", "-k", "2", "-o", "m.st", "--plot", "p.png"], capsys)[0] == 0
     assert Path("p.png").stat().st_size > 1000
+
+
+CO2 = str(Path(__file__).parents[1] / "data" / "co2.csv")
+FIT_CO2 = [
+    "fit-experts",
+    CO2,
+    "--columns",
+    "GNP",
+    "--target",
+    "CO2",
+    "-k",
+    "2",
+    "--noise",
+    "per-expert",
+    "-q",
+]
+
+
+def test_experts_from_fit_to_prediction(capsys):
+    code, out, err = run([*FIT_CO2, "--gate", "softmax", "-o", "m", "--plot", "m.png"], capsys)
+    assert (code, err) == (0, "")
+    assert "softmax gate" in out
+    assert "coef GNP" in out
+    assert Path("m.png").stat().st_size > 10_000
+    assert run(["predict", "m", CO2, "-o", "p.npy", "--proba"], capsys)[0] == 0
+    got, model = np.load("p.npy"), load("m")
+    X = np.loadtxt(CO2, delimiter=",", skiprows=1, usecols=0)[:, None]
+    model.__dict__.pop("feature_names_in_")
+    mean, std = model.predict(X, return_std=True)
+    np.testing.assert_allclose(got, np.column_stack([mean, std, model.predict_gate(X)]), rtol=1e-12)
+    assert "softmax gate" in run(["info", "m"], capsys)[1]
+
+
+def test_experts_as_json_with_several_targets(capsys, rng):
+    X = rng.normal(size=(60, 4))
+    np.save("t.npy", X)
+    command = ["fit-experts", "t.npy", "--target", "x1,x3", "-k", "1", "--json", "-q", "-o", "m"]
+    code, out, _ = run(command, capsys)
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["columns"] == ["x0", "x2"]
+    want, *_ = np.linalg.lstsq(np.column_stack([X[:, [0, 2]], np.ones(60)]), X[:, [1, 3]])
+    np.testing.assert_allclose(facts["coefficients"][0], want[:2].T, atol=1e-10)
+    assert run(["predict", "m", "t.npy", "-o", "p.csv"], capsys)[0] == 0
+    assert Path("p.csv").read_text().splitlines()[0] == '"mean_0","mean_1","std_0","std_1"'
+
+
+def test_bad_wishes_of_experts(capsys):
+    assert "CO" in fails(["fit-experts", CO2, "--columns", "GNP", "--target", "CO", "-k", "2"], capsys)
+    assert "twice" in fails(["fit-experts", CO2, "--columns", "GNP", "--target", "GNP", "-k", "2"], capsys)
+    assert "numeric" in fails(["fit-experts", CO2, "--target", "CO2", "-k", "2"], capsys)
+    assert "experts" in fails([*FIT_CO2[:7], "90", "-q"], capsys)
+    assert "positive definite" in fails([*FIT_CO2, "--prior-variance", "-1"], capsys)
+    assert "--target" in fails(["fit-experts", CO2, "-k", "2"], capsys)

@@ -42,3 +42,20 @@ def test_million_rows_example_runs_small():
     )
     assert "rows per second and iteration" in out.stdout
     assert "rows/s" in out.stderr or "Iteration" in out.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "pictures"),
+    [
+        ("two_planes", ["2: BIC 1443.7", "log-likelihood -704.41265", "log-likelihood -702.55335"], 2),
+        ("carbon_dioxide", ["BIC 157.20", "CAN MEX USA AUS NOR TUR"], 3),
+    ],
+)
+def test_examples_of_experts(name, says, pictures, tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--out", str(tmp_path)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    for text in says:
+        assert text in out.stdout
+    drawn = sorted(tmp_path.glob("*.png"))
+    assert len(drawn) == pictures
+    assert all(p.stat().st_size > 10_000 for p in drawn)

@@ -53,3 +53,28 @@ def test_fit_holds_x_and_64_mb(require, rows, dims, components, kind):
     fitted, predicted = map(float, out.stdout.split())
     assert fitted <= 64.0, f"fit took {fitted:.0f} MB beside X"
     assert predicted <= 64.0 + 8e-6 * rows, f"predict took {predicted:.0f} MB beside X"
+
+
+EXPERTS = """
+import resource, sys, warnings
+import numpy as np
+from mixtura import MixtureOfExperts
+warnings.simplefilter("ignore")
+gate = sys.argv[1]
+rng = np.random.default_rng(0)
+def fit(n):
+    X = rng.normal(size=(n, 20))
+    y = rng.normal(size=n)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    MixtureOfExperts(4, gate=gate, max_iter=2, random_state=0).fit(X, y)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+fit(3000)
+print(fit(1_000_000))
+"""
+
+
+@pytest.mark.parametrize("gate", ["constant", "softmax", "gaussian"])
+def test_experts_hold_x_and_64_mb(require, gate):
+    require("native")
+    out = subprocess.run([sys.executable, "-c", EXPERTS, gate], capture_output=True, text=True, check=True)
+    assert float(out.stdout) <= 64.0, f"fit took {float(out.stdout):.0f} MB beside X and y"

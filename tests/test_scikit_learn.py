@@ -10,7 +10,7 @@ import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mixtura import GaussianMixture, KMeans
+from mixtura import GaussianMixture, KMeans, LinearExpert, MixtureOfExperts
 
 ESTIMATORS = [
     GaussianMixture(),
@@ -21,6 +21,12 @@ ESTIMATORS = [
     GaussianMixture(warm_start=True),
     KMeans(),
     KMeans(3, init="random", n_init=2),
+    MixtureOfExperts(),
+    MixtureOfExperts(3, experts=LinearExpert(prior_covariance=1.0), gate="softmax", noise="per-expert"),
+    MixtureOfExperts(gate="dirichlet", fit_intercept=False),
+    MixtureOfExperts(gate="sparse", max_iter=50),
+    MixtureOfExperts(gate="gaussian", warm_start=True),
+    MixtureOfExperts(gate="neural", max_iter=5),
 ]
 
 

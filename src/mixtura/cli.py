@@ -1,4 +1,4 @@
-"""The command line: ``mixtura fit | predict | info | config``.
+"""The command line: ``mixtura fit | fit-experts | predict | info | config``.
 
 Errors that the user can mend end with exit code 2 and one line on standard error.
 """
@@ -12,10 +12,13 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from mixtura.data.files import Columns
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,33 +40,46 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--covariance", choices=["full", "tied", "diag", "spherical"], default="full", help="default: full"
     )
-    fit.add_argument("--columns", metavar="A,B,...", help="columns to use (default: all but the weights)")
-    fit.add_argument("--weights", metavar="COLUMN", help="column that holds the rows' weights")
-    fit.add_argument("--seed", type=int, default=0, help="seed of the initialisation (default: 0)")
-    fit.add_argument("--n-init", type=int, default=1, metavar="N", help="initialisations; the best is kept")
-    fit.add_argument(
-        "--max-iter", type=int, default=100, metavar="N", help="most EM iterations (default: 100)"
-    )
     fit.add_argument(
         "--tol", type=float, default=1e-3, help="least gain per row that goes on (default: 1e-3)"
     )
     fit.add_argument("--reg-covar", type=float, default=1e-6, help="added to variances (default: 1e-6)")
-    fit.add_argument("--backend", default="auto", help="auto, native, numba or reference (default: auto)")
-    fit.add_argument("--threads", type=int, metavar="N", help="most threads (default: all processors)")
-    fit.add_argument("-o", "--output", metavar="MODEL", help="model file to write (.safetensors)")
-    fit.add_argument("--plot", metavar="FILE", help="picture to write (.png, .pdf, .svg)")
-    fit.add_argument("--json", action="store_true", help="print the result as JSON")
-    fit.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    _fit_options(fit, n_init=1, max_iter=100)
     fit.set_defaults(run=_fit)
+
+    experts = commands.add_parser(
+        "fit-experts", help="fit a mixture of regressions or of experts to a table", allow_abbrev=False
+    )
+    experts.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
+    experts.add_argument("--target", required=True, metavar="Y,...", help="column or columns to explain")
+    experts.add_argument("-k", "--experts", type=int, required=True, metavar="K", help="number of experts")
+    experts.add_argument(
+        "--gate",
+        choices=["constant", "dirichlet", "sparse", "softmax", "gaussian", "neural"],
+        default="constant",
+        help="what says which expert a row listens to (default: constant)",
+    )
+    experts.add_argument(
+        "--noise", choices=["shared", "per-expert"], default="shared", help="default: shared"
+    )
+    experts.add_argument("--no-intercept", action="store_true", help="planes through the origin")
+    experts.add_argument(
+        "--prior-variance", type=float, metavar="V", help="of the slopes' prior, around 0 (default: no prior)"
+    )
+    experts.add_argument("--tol", type=float, help="least gain per row that goes on (default: the gate's)")
+    _fit_options(experts, n_init=5, max_iter=1000)
+    experts.set_defaults(run=_fit_experts)
 
     predict = commands.add_parser("predict", help="label the rows of a table", allow_abbrev=False)
     predict.add_argument("model", metavar="MODEL", help="model file")
     predict.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
     predict.add_argument("--columns", metavar="A,B,...", help="columns to use (default: those of the model)")
     predict.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="labels: .csv, .parquet or .npy"
+        "-o", "--output", required=True, metavar="FILE", help="labels or means: .csv, .parquet or .npy"
     )
-    predict.add_argument("--proba", action="store_true", help="also the probability of each component")
+    predict.add_argument(
+        "--proba", action="store_true", help="also the probability of each component or expert"
+    )
     predict.set_defaults(run=_predict)
 
     info = commands.add_parser("info", help="print what a model file holds", allow_abbrev=False)
@@ -75,6 +91,34 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--json", action="store_true", help="print as JSON")
     config.set_defaults(run=_config)
     return parser
+
+
+def _fit_options(parser: argparse.ArgumentParser, *, n_init: int, max_iter: int) -> None:
+    """What every fit understands."""
+    add = parser.add_argument
+    add("--columns", metavar="A,B,...", help="columns to use (default: all that are nothing else)")
+    add("--weights", metavar="COLUMN", help="column that holds the rows' weights")
+    add("--seed", type=int, default=0, help="seed of the initialisation (default: 0)")
+    add(
+        "--n-init",
+        type=int,
+        default=n_init,
+        metavar="N",
+        help=f"initialisations; the best is kept (default: {n_init})",
+    )
+    add(
+        "--max-iter",
+        type=int,
+        default=max_iter,
+        metavar="N",
+        help=f"most EM iterations (default: {max_iter})",
+    )
+    add("--backend", default="auto", help="auto, native, numba or reference (default: auto)")
+    add("--threads", type=int, metavar="N", help="most threads (default: all processors)")
+    add("-o", "--output", metavar="MODEL", help="model file to write (.safetensors)")
+    add("--plot", metavar="FILE", help="picture to write (.png, .pdf, .svg)")
+    add("--json", action="store_true", help="print the result as JSON")
+    add("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 class UsageError(ValueError):
@@ -152,11 +196,8 @@ def _check_output(path: str | None, *endings: str, beside: Sequence[str | None] 
             raise UsageError(f"{path} is named twice: writing it would overwrite the other")
 
 
-def _fit(options: argparse.Namespace) -> None:
-    from mixtura import GaussianMixture, save
-    from mixtura.data import read_table
-    from mixtura.estimators.validation import check_finite, check_weights
-
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Before any work: whether model and picture can be written."""
     _check_output(options.output, beside=[options.data, options.plot])
     _check_output(options.plot, ".png", ".pdf", ".svg", beside=[options.data])
     if options.plot:
@@ -164,47 +205,116 @@ def _fit(options: argparse.Namespace) -> None:
             import matplotlib  # noqa: F401
         except ImportError as error:
             raise ImportError("--plot needs matplotlib: pip install 'mixtura[plot]'") from error
-    table = read_table(
-        options.data, _columns(options.columns), [] if options.weights is None else [options.weights]
-    )
+
+
+def _fit_data(options: argparse.Namespace, targets: Sequence[str] = ()) -> tuple[Columns, Any]:
+    """The table, targets and weights beside its columns, all finite; and the weights."""
+    from mixtura.data import read_table
+    from mixtura.estimators.validation import check_finite, check_weights
+
+    beside = [*targets, *([] if options.weights is None else [options.weights])]
+    table = read_table(options.data, _columns(options.columns), beside)
     check_finite(table.X, table.names)
     weights = None if options.weights is None else check_weights(table.extra[options.weights], table.X)
+    return table, weights
+
+
+def _fit_settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "max_iter": options.max_iter,
+        "n_init": options.n_init,
+        "random_state": options.seed,
+        "verbose": 0 if options.quiet or not sys.stderr.isatty() else 1,
+        "backend": options.backend,
+        "n_threads": options.threads,
+    }
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from mixtura import GaussianMixture
+
+    _check_outputs(options)
+    table, weights = _fit_data(options)
     model = GaussianMixture(
         options.components,
         covariance_type=options.covariance,
         tol=options.tol,
         reg_covar=options.reg_covar,
-        max_iter=options.max_iter,
-        n_init=options.n_init,
-        random_state=options.seed,
-        verbose=0 if options.quiet or not sys.stderr.isatty() else 1,
-        backend=options.backend,
-        n_threads=options.threads,
+        **_fit_settings(options),
     )
     began = time.perf_counter()
     model.fit(table.X, sample_weight=weights)
-    seconds = time.perf_counter() - began
+    _finish(options, model, table, time.perf_counter() - began, weights, _mixture_facts, table.X)
+
+
+def _fit_experts(options: argparse.Namespace) -> None:
+    from mixtura import LinearExpert, MixtureOfExperts
+    from mixtura.estimators.validation import check_finite
+
+    _check_outputs(options)
+    targets = _columns(options.target) or []
+    if not targets:
+        raise UsageError("--target names no column")
+    for name in targets:
+        if targets.count(name) > 1 or name == options.weights or name in (_columns(options.columns) or ()):
+            raise UsageError(f"column {name!r} is asked for twice: a target is nothing else")
+    table, weights = _fit_data(options, targets)
+    y = np.column_stack([table.extra[name] for name in targets])
+    check_finite(y, targets, "y")
+    prior = options.prior_variance
+    model = MixtureOfExperts(
+        options.experts,
+        experts=None if prior is None else LinearExpert(prior_covariance=prior),
+        gate=options.gate,
+        noise=options.noise,
+        fit_intercept=not options.no_intercept,
+        tol=options.tol,
+        **_fit_settings(options),
+    )
+    y = y[:, 0] if len(targets) == 1 else y
+    began = time.perf_counter()
+    model.fit(table.X, y, sample_weight=weights)
+    _finish(options, model, table, time.perf_counter() - began, weights, _experts_facts, table.X, y)
+
+
+def _finish(
+    options: argparse.Namespace,
+    model: Any,
+    table: Columns,
+    seconds: float,
+    weights: Any,
+    facts: Callable[[Any], dict[str, Any]],
+    *data: Any,
+) -> None:
+    """Save, draw and tell."""
+    from mixtura import save
+
     model.set_params(verbose=0)
     rows = len(table.X)
     model.feature_names_in_ = np.array(table.names, dtype=object)
+    rate = rows * max(model.n_iter_, 1) / seconds
     result = {
-        **_facts(model),
+        **facts(model),
+        "log_likelihood_per_row": _finite(model.lower_bound_),
+        "parameters": model._n_parameters(),
+        "iterations": model.n_iter_,
+        "converged": model.converged_,
+        "backend": model.backend_,
         "rows": rows,
         "log_likelihood": _finite(model.lower_bound_ * (rows if weights is None else float(weights.sum()))),
         "seconds": seconds,
-        "rows_per_second_and_iteration": rows * max(model.n_iter_, 1) / seconds,
+        "rows_per_second_and_iteration": rate,
     }
     if options.output:
         save(model, options.output)
     if options.plot:
         from mixtura.plotting import save_picture
 
-        save_picture(model, table.X, options.plot)
+        save_picture(model, *data, path=options.plot)
     if options.json:
         print(json.dumps(result))
         return
     print(model.summary())
-    rate = rows * max(model.n_iter_, 1) / seconds
     print(f"\nfitted in {seconds:.3g} s: {rate:.3g} rows per second and iteration, initialisation included")
     for path in (options.output, options.plot):
         if path:
@@ -216,7 +326,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _facts(model: Any) -> dict[str, Any]:
+def _mixture_facts(model: Any) -> dict[str, Any]:
     """A fitted mixture as plain numbers."""
     return {
         "class": type(model).__name__,
@@ -226,11 +336,20 @@ def _facts(model: Any) -> dict[str, Any]:
         "weights": model.weights_.tolist(),
         "means": model.means_.tolist(),
         "covariances": model.covariances_.tolist(),
-        "log_likelihood_per_row": _finite(model.lower_bound_),
-        "parameters": model._n_parameters(),
-        "iterations": model.n_iter_,
-        "converged": model.converged_,
-        "backend": model.backend_,
+    }
+
+
+def _experts_facts(model: Any) -> dict[str, Any]:
+    """A fitted mixture of experts as plain numbers."""
+    return {
+        "class": type(model).__name__,
+        "experts": len(model.weights_),
+        "gate": model.gate_.name,
+        "columns": [str(n) for n in getattr(model, "feature_names_in_", [])],
+        "weights": model.weights_.tolist(),
+        "coefficients": model.coef_.tolist(),
+        "intercepts": model.intercept_.tolist(),
+        "noise_variances": model.noise_variance_.tolist(),
     }
 
 
@@ -241,7 +360,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     _check_output(options.output, ".csv", ".parquet", ".npy", beside=[options.data, options.model])
     model = load(options.model)
-    if options.proba and not hasattr(model, "predict_proba"):
+    if options.proba and not model._gives_probabilities:
         raise UsageError(f"{options.model} holds a {type(model).__name__}, which has no probabilities")
     columns = _columns(options.columns)
     if columns is None and hasattr(model, "feature_names_in_"):
@@ -249,14 +368,9 @@ def _predict(options: argparse.Namespace) -> None:
     model.__dict__.pop("feature_names_in_", None)  # the columns are chosen by name here
     table = read_table(options.data, columns)
     check_finite(table.X, table.names)
-    labels = model.predict(table.X)
-    names, values = ["label"], [labels]
-    if options.proba:
-        resp = model.predict_proba(table.X)
-        names += [f"proba_{k}" for k in range(resp.shape[1])]
-        values += list(resp.T)
-    _write(options.output, names, values)
-    print(f"wrote {len(labels)} rows to {options.output}")
+    answers = model._answers(table.X, options.proba)
+    _write(options.output, list(answers), list(answers.values()))
+    print(f"wrote {len(table.X)} rows to {options.output}")
 
 
 def _write(path: str, names: list[str], values: list[Any]) -> None:

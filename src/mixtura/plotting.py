@@ -1,4 +1,4 @@
-"""Pictures of fitted mixtures: data, ellipses and density."""
+"""Pictures of fitted models: a mixture's ellipses and density, experts' lines and their gate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mixtura.estimators import GaussianMixture
+    from mixtura.estimators import GaussianMixture, MixtureOfExperts
 
 _MOST_POINTS = 20_000
 _MOST_COLUMNS = 5
@@ -220,14 +220,152 @@ class _Picture:
         return self.covariances[:, [i, j]][:, :, [i, j]]
 
 
-def save_picture(estimator: GaussianMixture, X: ArrayLike, path: str, names: list[str] | None = None) -> None:
-    """Draw a fitted mixture into a file (.png, .pdf, .svg).
+class ExpertsDisplay:
+    """Rows coloured by the expert that answers for them, the experts' lines, and the gate.
+
+    One column of x: y against x with the experts' lines and the prediction, and the gate's probabilities below.
+    More: the first two columns (the others at their means) over the gate's most likely expert, and y against its
+    prediction. Make one with :meth:`from_estimator`.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : list of matplotlib Axes
+    """
+
+    def __init__(self, figure: Figure, axes: list[Axes]) -> None:
+        self.figure_, self.axes_ = figure, axes
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: MixtureOfExperts,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        target: str = "y",
+        random_state: int = 0,
+    ) -> ExpertsDisplay:
+        """Draw a fitted mixture of experts.
+
+        Parameters
+        ----------
+        estimator : MixtureOfExperts
+            Fitted.
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,) or (N, M)
+            Of several targets the first is drawn.
+        target : str, default='y'
+            Its name.
+        random_state : int, default=0
+            Chooses the rows that are shown, where there are more than 20,000.
+
+        Returns
+        -------
+        ExpertsDisplay
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("pictures need matplotlib: pip install 'mixtura[plot]'") from error
+        X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        D = X.shape[1]
+        names = [str(n) for n in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(D)])]
+        estimator = copy.copy(estimator)
+        estimator.__dict__.pop("feature_names_in_", None)
+        if len(X) > _MOST_POINTS:
+            some = np.random.default_rng(random_state).choice(len(X), _MOST_POINTS, replace=False)
+            X, y = X[some], y[some]
+        who = estimator.responsibilities(X, y).argmax(axis=1)
+        y = y.reshape(len(y), -1)[:, 0]
+        if D == 1:
+            figure = Figure(figsize=(7.5, 6.5), layout="constrained")
+            axes = list(figure.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
+            _lines(axes[0], axes[1], estimator, X, y, who)
+            axes[0].set_ylabel(target)
+            axes[1].set_xlabel(names[0])
+        else:
+            figure = Figure(figsize=(10.5, 5.0), layout="constrained")
+            axes = list(figure.subplots(1, 2))
+            _regions(axes[0], estimator, X, who)
+            axes[0].set_xlabel(names[0])
+            axes[0].set_ylabel(names[1])
+            _against(axes[1], _first_target(estimator.predict(X)), y, who)
+            axes[1].set_xlabel(f"predicted {target}")
+            axes[1].set_ylabel(target)
+        K = len(estimator.weights_)
+        figure.suptitle(f"{K} linear expert{'s' if K > 1 else ''}, {estimator.gate_.name} gate")
+        return cls(figure, axes)
+
+
+def _first_target(predicted: Any) -> NDArray[np.float64]:
+    return np.asarray(predicted).reshape(len(predicted), -1)[:, 0]
+
+
+def _color(k: int) -> str:
+    return f"C{k % 10}"
+
+
+def _points(ax: Axes, x: Any, y: Any, who: NDArray[np.intp]) -> None:
+    """Rows, coloured by expert."""
+    for k in np.unique(who):
+        of = who == k
+        ax.scatter(x[of], y[of], s=float(np.clip(4000.0 / len(x), 1.0, 16.0)), color=_color(int(k)), lw=0)
+
+
+def _lines(ax: Axes, below: Axes, estimator: Any, X: Any, y: Any, who: NDArray[np.intp]) -> None:
+    """Y against one column, with each expert's line, and the gate along it."""
+    grid = np.linspace(X[:, 0].min(), X[:, 0].max(), 400)[:, None]
+    each, gate = estimator.predict_expert(grid)[:, :, 0], estimator.predict_gate(grid)
+    _points(ax, X[:, 0], y, who)
+    for k in range(each.shape[1]):
+        ax.plot(grid[:, 0], each[:, k], color=_color(k), label=f"expert {k}")
+        below.plot(grid[:, 0], gate[:, k], color=_color(k))
+    ax.plot(grid[:, 0], _first_target(estimator.predict(grid)), color="0.2", ls="--", label="mean")
+    ax.legend()
+    below.set_ylim(-0.02, 1.02)
+    below.set_ylabel("gate")
+
+
+def _regions(ax: Axes, estimator: Any, X: Any, who: NDArray[np.intp]) -> None:
+    """The first two columns over the gate: an expert's colour, the stronger the surer the gate is."""
+    from matplotlib.colors import to_rgb
+
+    low, high = X.min(axis=0), X.max(axis=0)
+    across, along = (np.linspace(low[j], high[j], 120) for j in (0, 1))
+    grid = np.tile(X.mean(axis=0), (120 * 120, 1))
+    grid[:, 0], grid[:, 1] = (g.ravel() for g in np.meshgrid(across, along))
+    gate = estimator.predict_gate(grid)
+    colors = np.array([to_rgb(_color(k)) for k in range(gate.shape[1])])
+    picture = 1.0 - 0.45 * (1.0 - gate @ colors)
+    ax.imshow(
+        picture.reshape(120, 120, 3), origin="lower", aspect="auto", extent=(low[0], high[0], low[1], high[1])
+    )
+    _points(ax, X[:, 0], X[:, 1], who)
+    ax.set_title("rows over the gate")
+
+
+def _against(ax: Axes, predicted: Any, y: Any, who: NDArray[np.intp]) -> None:
+    """Y against its prediction."""
+    _points(ax, predicted, y, who)
+    ends = [min(predicted.min(), y.min()), max(predicted.max(), y.max())]
+    ax.plot(ends, ends, color="0.5", lw=1)
+
+
+def save_picture(estimator: Any, *data: ArrayLike, path: str) -> None:
+    """Draw a fitted model into a file (.png, .pdf, .svg).
 
     Parameters
     ----------
-    estimator : GaussianMixture
-    X : array-like of shape (N, D)
+    estimator : GaussianMixture or MixtureOfExperts
+    *data : array-like
+        X (N, D) and, of a mixture of experts, y.
     path : str
-    names : list of str, default: the estimator's
     """
-    MixtureDisplay.from_estimator(estimator, X, names=names).figure_.savefig(path, dpi=150)
+    display: Any = MixtureDisplay if len(data) == 1 else ExpertsDisplay
+    display.from_estimator(estimator, *data).figure_.savefig(path, dpi=150)

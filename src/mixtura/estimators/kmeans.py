@@ -106,6 +106,7 @@ class KMeans(
     array([1., 2.])
     """
 
+    _gives_probabilities = False
     _saved_arrays = ("cluster_centers_", "labels_")
     _saved_values = (
         "inertia_",

@@ -539,6 +539,18 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         if not all(np.isfinite(a).all() for a in finite) or not np.all(experts.noise > 0.0):
             raise ValueError("the experts are not finite")
 
+    def _answers(self, X: ArrayLike, probabilities: bool) -> dict[str, NDArray[Any]]:
+        """Mean and standard deviation of each target; the gate's probabilities."""
+        mean, std = self.predict(X, return_std=True)
+        if self._one_target:
+            found = {"mean": mean, "std": std}
+        else:
+            found = {f"mean_{m}": column for m, column in enumerate(mean.T)}
+            found |= {f"std_{m}": column for m, column in enumerate(std.T)}
+        if probabilities:
+            found |= {f"gate_{k}": column for k, column in enumerate(self.predict_gate(X).T)}
+        return found
+
     # -------------------------------------------------------------- predict
 
     def _covariates(self, X: ArrayLike) -> Table:

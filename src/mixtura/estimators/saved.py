@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Saved:
-    """An estimator whose fitted state is arrays and plain values.
+    """An estimator whose fitted state is arrays and plain values, and whose answers are columns of a table.
 
     Attributes
     ----------
@@ -18,6 +18,7 @@ class Saved:
         Names of attributes: arrays, which all must be there, and what JSON holds, of which some may be absent.
     """
 
+    _gives_probabilities: ClassVar[bool] = True
     _saved_arrays: ClassVar[tuple[str, ...]]
     _saved_values: ClassVar[tuple[str, ...]]
 
@@ -41,3 +42,11 @@ class Saved:
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes belong together."""
         raise NotImplementedError
+
+    def _answers(self, X: Any, probabilities: bool) -> dict[str, NDArray[Any]]:
+        """What the model says of rows (N, D), by name of column."""
+        model: Any = self
+        found = {"label": model.predict(X)}
+        if probabilities:
+            found |= {f"proba_{k}": column for k, column in enumerate(model.predict_proba(X).T)}
+        return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class _OfGate(HyperModel, Immutable):
         if resp.shape != (len(covariates), self.output_dim):
             raise ValueError(f"Z must be ({len(covariates)}, {self.output_dim}), it is {resp.shape}")
         self._begin(covariates)
-        mass = Moments.of(covariates.rows.X, "mass", resp=resp)
+        mass = Moments.of(to_rows(X, "X"), "mass", resp=resp)
         self._gate = self._gate.maximize(covariates, mass, resp)
 
     def _evaluate(self, X: Tensor, of: Callable[[Table, slice], Float]) -> Tensor:
@@ -141,11 +140,9 @@ class HyperModelGateSparsed(_OfGate):
 
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
         """Of the rows of the last E-step; as many others as there may be have the prior's."""
-        if self._begun and len(X) != len(self._gate.alpha):  # type: ignore[attr-defined]
-            mean = self._gate.mean  # type: ignore[attr-defined]
-            other = self._gate.start(self.output_dim, placed(X), random_state())
-            prior = replace(other, alpha=np.broadcast_to(self._gate.gamma * mean, (len(X), len(mean))))  # type: ignore[attr-defined]
-            return self._evaluate(X, prior.log_weights)
+        gate = self._gate
+        if isinstance(gate, SparseGate) and self._begun and len(X) != len(gate.alpha):
+            return self._evaluate(X, gate.resume(self.output_dim, placed(X), random_state()).log_weights)
         return super().LogPiExpectation(X, Y, HyperParameters)
 
 

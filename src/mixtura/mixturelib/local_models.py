@@ -52,7 +52,7 @@ class EachModel(Stateful):
 
 
 class EachModelLinear(EachModel, Immutable):
-    """Linear regression without an intercept, ``y = x'w + noise``: :class:`mixtura.LinearExpert` as MixtureLib calls it.
+    """Linear regression without an intercept, ``y = x'w + noise``: :class:`mixtura.LinearExpert` by another name.
 
     Parameters
     ----------

@@ -1,0 +1,552 @@
+"""Mixtures of regressions and of experts: known numbers, laws, scale, bad input."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+import mixtura
+from mixtura import (
+    ConstantGate,
+    DirichletGate,
+    EqualMeans,
+    GaussianGate,
+    LinearExpert,
+    LinkFunction,
+    MixtureOfExperts,
+    NeuralGate,
+    SoftmaxGate,
+    SparseGate,
+)
+from mixtura.components.linear import least_squares
+from mixtura.experts import RegressionTable
+
+GATES = ["constant", "dirichlet", "sparse", "softmax", "gaussian", "neural"]
+QUICK = [g for g in GATES if g != "neural"]
+PRIOR = LinearExpert(prior_covariance=10.0)
+
+
+@pytest.fixture
+def planes():
+    """Chapter 3 of the MixtureLib text: two planes through the origin, 100 rows each, noise of deviation 5."""
+    rng = np.random.RandomState(42)
+    X = rng.randn(200, 2)
+    X[:100, 1] *= 0.8
+    X[100:, 0] *= 0.8
+    y = np.concatenate([X[:100] @ [10.0, 0.0], X[100:] @ [0.0, 30.0]])
+    return X, y + 5.0 * rng.randn(200, 1)[:, 0]
+
+
+@pytest.fixture
+def lines(rng):
+    """Two crossing lines with an intercept each; which one a row is on depends on x."""
+    x = rng.uniform(-2.0, 2.0, size=(300, 1))
+    first = rng.uniform(size=300) < 1.0 / (1.0 + np.exp(-2.0 * x[:, 0]))
+    y = np.where(first, 1.0 + 2.0 * x[:, 0], -1.0 - 1.5 * x[:, 0]) + 0.2 * rng.normal(size=300)
+    return x, y
+
+
+# ------------------------------------------------------------------------------------------------- known numbers
+
+
+@pytest.mark.parametrize(
+    ("gate", "noise", "log_likelihood"),
+    [
+        ("constant", "shared", -705.94640),
+        ("constant", "per-expert", -704.41265),
+        ("softmax", "shared", -704.18666),
+        ("softmax", "per-expert", -702.55335),
+    ],
+)
+def test_two_planes(planes, gate, noise, log_likelihood):
+    """The optimum, from 19 of 20 seeds with five starts each."""
+    X, y = planes
+    found = 0
+    for seed in range(20):
+        model = MixtureOfExperts(
+            2, gate=gate, noise=noise, fit_intercept=False, n_init=5, random_state=seed
+        ).fit(X, y)
+        assert model.converged_
+        found += abs(model.score_samples(X, y).sum() - log_likelihood) < 1e-4
+        assert np.all(np.diff(model.lower_bounds_) >= -1e-12 * abs(model.lower_bound_))
+    assert found >= 19
+
+
+def test_two_planes_slopes_and_bic(planes):
+    X, y = planes
+    model = MixtureOfExperts(2, fit_intercept=False, n_init=5, random_state=0).fit(X, y)
+    order = np.argsort(-model.coef_[:, 0])
+    want = [[11.08418, 0.32470], [-0.20997, 30.10775]]
+    np.testing.assert_allclose(model.coef_[order], want, atol=1e-4)
+    np.testing.assert_allclose(model.noise_variance_, 25.1314, atol=1e-4)
+    assert model.bic(X, y) == pytest.approx(1443.683, abs=1e-3)
+    fits = [
+        MixtureOfExperts(k, fit_intercept=False, noise="per-expert", n_init=5, random_state=0)
+        for k in range(1, 5)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        bic = [m.fit(X, y).bic(X, y) for m in fits]
+    assert np.argmin(bic) == 1
+    np.testing.assert_allclose(bic[:2], [1655.1, 1445.9], atol=0.05)
+
+
+def test_a_neural_gate_is_at_least_as_likely_as_a_linear_one(planes):
+    X, y = planes
+    softmax = MixtureOfExperts(2, gate="softmax", fit_intercept=False, n_init=5, random_state=0).fit(X, y)
+    neural = MixtureOfExperts(
+        2,
+        gate=NeuralGate((10, 10), learning_rate=0.005, steps=10),
+        fit_intercept=False,
+        max_iter=150,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        neural.fit(X, y)
+    assert neural.score_samples(X, y).sum() > softmax.score_samples(X, y).sum()
+    assert np.all(np.diff(neural.lower_bounds_) >= -1e-12 * abs(neural.lower_bound_))
+
+
+def test_one_expert_is_least_squares(rng):
+    X, y = rng.normal(size=(80, 4)) + 100.0, rng.normal(size=(80, 3))
+    model = MixtureOfExperts(1).fit(X, y)
+    want, *_ = np.linalg.lstsq(np.column_stack([X - 100.0, np.ones(80)]), y)
+    np.testing.assert_allclose(model.coef_[0], want[:4].T, atol=1e-9)
+    residuals = y - model.predict(X)
+    np.testing.assert_allclose(model.noise_variance_[0], (residuals**2).mean(axis=0), rtol=1e-9)
+    assert model.predict_expert(X).shape == (80, 1, 3)
+    np.testing.assert_allclose(model.predict_expert(X)[:, 0], model.predict(X), atol=1e-9)
+
+
+def test_one_expert_with_a_prior_is_the_conjugate_posterior(rng):
+    X, y = rng.normal(size=(30, 3)), rng.normal(size=30)
+    A, w0 = np.diag([1.0, 2.0, 0.5]) + 0.2, np.array([0.3, -1.0, 2.0])
+    expert = LinearExpert(prior_mean=w0, prior_covariance=A)
+    model = MixtureOfExperts(1, experts=expert, fit_intercept=False, tol=0.0, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    s = model.noise_variance_[0]
+    B = np.linalg.inv(np.linalg.inv(A) + X.T @ X / s)
+    np.testing.assert_allclose(model.coef_covariance_[0], B, rtol=1e-8)
+    np.testing.assert_allclose(model.coef_[0], B @ (np.linalg.inv(A) @ w0 + X.T @ y / s), rtol=1e-8)
+    # With one expert nothing is approximated: the bound is the evidence, and s maximises it.
+    covariance = s * np.eye(30) + X @ A @ X.T
+    evidence = multivariate_normal(X @ w0, covariance).logpdf(y)
+    assert model.lower_bound_ * 30 == pytest.approx(evidence, abs=1e-8)
+    for other in (0.99 * s, 1.01 * s):
+        less = multivariate_normal(X @ w0, covariance + (other - s) * np.eye(30)).logpdf(y)
+        assert less < evidence
+
+
+# ----------------------------------------------------------------------------------------------------------- laws
+
+
+@pytest.mark.parametrize("gate", QUICK)
+@pytest.mark.parametrize("noise", ["shared", "per-expert"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_the_objective_never_falls(gate, noise, data):
+    """Over random problems, priors, links, weights, starts: by no more than rounding."""
+    draw = data.draw
+    seed, N, D = draw(st.integers(0, 999)), draw(st.integers(12, 80)), draw(st.integers(1, 3))
+    K, M = draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    kind = draw(st.sampled_from(["none", "number", "diagonal", "matrix", "mixed"]))
+    link = draw(st.sampled_from([None, EqualMeans(0.7), EqualMeans(1e4)]))
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(D, D))
+    prior = {
+        "none": None,
+        "number": LinearExpert(prior_covariance=2.0),
+        "diagonal": LinearExpert(0.5, np.linspace(0.5, 2.0, D), draw(st.sampled_from([None, "prior_mean"]))),
+        "matrix": LinearExpert(prior_covariance=root @ root.T + np.eye(D)),
+        "mixed": [LinearExpert(), *[LinearExpert(prior_covariance=1.0)] * (K - 1)],
+    }[kind]
+    linked = kind not in ("none", "mixed") and K > 1
+    X = rng.normal(size=(N, D)) * rng.uniform(0.1, 10.0, D)
+    y = rng.normal(size=(N, M)) + np.where(rng.uniform(size=N) < 0.5, 2.0, -1.0)[:, None] * X[:, :1]
+    weights = rng.integers(1, 4, size=N).astype(float) if draw(st.booleans()) else None
+    model = MixtureOfExperts(
+        K,
+        experts=prior,
+        gate=gate,
+        noise=noise,
+        prior_link=link if linked else None,
+        empirical_bayes=draw(st.booleans()),
+        fit_intercept=draw(st.booleans()),
+        init=draw(st.sampled_from(["kmeans", "random"])),
+        max_iter=40,
+        tol=0.0,
+        random_state=seed,
+    ).fit(X, y, sample_weight=weights)
+    bounds = np.array(model.lower_bounds_)
+    # A bound is a sum of numbers of either sign, some as large as the log of the noise's floor, 25 a target.
+    assert np.all(np.diff(bounds) >= -1e-10 * (1.0 + np.abs(bounds[1:])))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_objective_never_falls_with_a_link_function_or_a_neural_gate(lines):
+    x, y = lines
+    link = LinkFunction(lambda w: -((w[0] + w[1]) ** 2).sum() - (w**4).sum())
+    for gate in ("constant", NeuralGate((5,), steps=5)):
+        model = MixtureOfExperts(
+            2, experts=PRIOR, gate=gate, prior_link=link, max_iter=30, tol=0.0, random_state=0
+        )
+        bounds = np.array(model.fit(x, y).lower_bounds_)
+        assert np.all(np.diff(bounds) >= -1e-11 * np.abs(bounds[1:]))
+        assert bounds[-1] > bounds[0]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_expert_that_dies_earns_nothing(rng):
+    """More experts than the rows need must not look better by their number alone."""
+    x = rng.uniform(-1.0, 1.0, size=(40, 1))
+    y = x[:, 0] + 0.5 * rng.normal(size=40)
+    bounds = [
+        MixtureOfExperts(k, experts=PRIOR, init="random", random_state=0, max_iter=3000)
+        .fit(x, y)
+        .lower_bound_
+        for k in (1, 2, 3, 4)
+    ]
+    assert max(np.diff(bounds)) < 0.1
+    tiny = MixtureOfExperts(2, experts=PRIOR, random_state=0, max_iter=50)
+    assert np.isfinite(tiny.fit(x, y, sample_weight=np.full(40, 1e-12)).coef_).all()
+
+
+@pytest.mark.parametrize("backend", ["native", "numba", "reference"])
+@pytest.mark.parametrize("gate", QUICK)
+def test_backends_agree(require, backend, gate, lines):
+    require(backend)
+    x, y = lines
+    fits = [
+        MixtureOfExperts(2, gate=gate, init=(y > 0).astype(int), max_iter=500, backend=b).fit(x, y)
+        for b in ("reference", backend)
+    ]
+    np.testing.assert_allclose(fits[1].coef_, fits[0].coef_, rtol=1e-6)
+    np.testing.assert_allclose(fits[1].lower_bounds_, fits[0].lower_bounds_, rtol=1e-9)
+    assert fits[1].backend_ == backend
+
+
+def test_rows_of_two_arrays_are_rows_of_one(kernel_backend, rng):
+    """place(X, y) against place([X, y]), types mixed, strides odd."""
+    wide = rng.normal(size=(700, 11))
+    for left, right in (
+        (wide[:, :7], wide[:, 7:9]),
+        (np.asfortranarray(wide[:, :5]), wide[:, [9]].astype(np.float32)),
+        (wide[::2, 1:9].astype(np.float32), wide[::2, [0]].astype(np.float32)),
+        (wide[:, :1], wide[:, 1:]),
+    ):
+        table = RegressionTable.of(kernel_backend, left, right)
+        whole = np.hstack([left, right])
+        one = kernel_backend.place(whole)
+        quadratics = mixtura.quadratics.Quadratics(
+            "rectangle", np.zeros(3), whole[:3].astype(float), rng.normal(size=(3, 2, whole.shape[1]))
+        )
+        arguments = (quadratics, np.zeros(3), "full", table.pivot)
+        got = kernel_backend.expect(table.joined.rows, *arguments)
+        want = kernel_backend.expect(one, *arguments)
+        np.testing.assert_array_equal(got.second, want.second)
+        np.testing.assert_array_equal(got.first, want.first)
+        assert got.log_likelihood == want.log_likelihood
+        resp = rng.dirichlet(np.ones(3), len(whole))
+        np.testing.assert_array_equal(
+            kernel_backend.accumulate(table.joined.rows, resp, "full", table.pivot).second,
+            kernel_backend.accumulate(one, resp, "full", table.pivot).second,
+        )
+        np.testing.assert_array_equal(
+            kernel_backend.log_joint(table.joined.rows.block(13, 400), quadratics, np.zeros(3)),
+            kernel_backend.log_joint(kernel_backend.place(whole[13:400]), quadratics, np.zeros(3)),
+        )
+
+
+def test_threads_do_not_matter(require, rng):
+    require("native")
+    X = rng.normal(size=(40_000, 5))
+    y = np.where(X[:, 0] > 0, X[:, 1], -X[:, 2]) + 0.3 * rng.normal(size=40_000)
+    for gate in ("constant", "softmax"):
+        fits = [
+            MixtureOfExperts(2, gate=gate, tol=1e-4, random_state=0, n_threads=n).fit(X, y) for n in (1, 2, 7)
+        ]
+        for other in fits[1:]:
+            np.testing.assert_array_equal(other.coef_, fits[0].coef_)
+
+
+@pytest.mark.parametrize("gate", QUICK)
+@pytest.mark.parametrize("expert", [LinearExpert(), PRIOR], ids=["likelihood", "prior"])
+def test_a_weight_is_a_repetition(gate, expert, lines, rng):
+    x, y = lines
+    labels, weights = (y > 0).astype(int), rng.integers(0, 3, size=300)
+    x[weights == 0] = 1e3  # not looked at
+    model = MixtureOfExperts(2, experts=expert, gate=gate, max_iter=30, tol=0.0)
+    again = np.repeat(np.arange(300), weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        weighted = clone(model).set_params(init=labels).fit(x, y, sample_weight=weights)
+        repeated = clone(model).set_params(init=labels[again]).fit(x[again], y[again])
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-7)
+    np.testing.assert_allclose(weighted.lower_bounds_, repeated.lower_bounds_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gate", QUICK)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-6), (np.float32, 1e-3)])
+def test_far_offsets_change_no_slope(gate, dtype, tolerance, lines):
+    x, y = lines
+    x = (np.round(x * 64.0) / 64.0).astype(dtype)  # exact at either place
+    labels = (y > 0).astype(int)
+    near, far = (
+        MixtureOfExperts(2, gate=gate, init=labels).fit(x + dtype(o), y.astype(dtype)) for o in (0.0, 1e4)
+    )
+    np.testing.assert_allclose(far.coef_, near.coef_, rtol=tolerance)
+    np.testing.assert_allclose(far.predict(x + dtype(1e4)), near.predict(x), atol=10 * tolerance)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("gate", ["constant", "softmax", NeuralGate(steps=5)])
+def test_stochastic_em_finds_the_planes(planes, gate):
+    X, y = planes
+    for seed in range(3):
+        model = MixtureOfExperts(
+            2, algorithm="stochastic", gate=gate, fit_intercept=False, random_state=seed, max_iter=100
+        ).fit(X, y)
+        order = np.argsort(-model.coef_[:, 0])
+        assert np.abs(model.coef_[order] - [[10.0, 0.0], [0.0, 30.0]]).max() < 2.5
+        assert model.lower_bound_ == max(model.lower_bounds_)
+
+
+@pytest.mark.parametrize("gate", QUICK)
+def test_densities_by_definition(gate, lines):
+    x, y = lines
+    model = MixtureOfExperts(2, gate=gate, noise="per-expert", init=(y > 0).astype(int)).fit(x, y)
+    pi, means = model.predict_gate(x), model.predict_expert(x)[:, :, 0]
+    np.testing.assert_allclose(pi.sum(axis=1), 1.0)
+    joint = np.log(pi) + norm.logpdf(y[:, None], means, np.sqrt(model.noise_variance_))
+    np.testing.assert_allclose(model.score_samples(x, y), logsumexp(joint, axis=1), rtol=1e-9)
+    resp = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+    np.testing.assert_allclose(model.responsibilities(x, y), resp, atol=1e-9)
+    mean, std = model.predict(x, return_std=True)
+    np.testing.assert_allclose(mean, np.sum(pi * means, axis=1))
+    second = np.sum(pi * (means**2 + model.noise_variance_), axis=1)
+    np.testing.assert_allclose(std, np.sqrt(second - mean**2), rtol=1e-6)
+    drawn = np.stack([model.sample(x[:5], random_state=s) for s in range(4000)])
+    assert np.abs((drawn.mean(axis=0) - mean[:5]) / (std[:5] / np.sqrt(4000))).max() < 5.0
+
+
+def test_the_gates_learn_where_experts_live(lines):
+    x, y = lines
+    for gate in ("softmax", "gaussian", "neural"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = MixtureOfExperts(2, gate=gate, random_state=0, n_init=3, max_iter=60).fit(x, y)
+        up = int(model.coef_[:, 0].argmax())
+        pi = model.predict_gate([[-1.5], [1.5]])[:, up]
+        assert pi[0] < 0.2 < 0.8 < pi[1], gate
+
+
+@pytest.mark.parametrize("gate", ["softmax", "sparse", "constant"])
+def test_warm_starts_go_on(gate, lines):
+    x, y = lines
+    model = MixtureOfExperts(2, gate=gate, max_iter=15, tol=0.0, random_state=0, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        before = model.fit(x, y).lower_bound_
+        after = model.fit(x, y).lower_bound_
+        assert after >= before - 1e-9
+        # Changed options are obeyed.
+        model.set_params(gate="dirichlet", noise="per-expert", experts=PRIOR, fit_intercept=False).fit(x, y)
+    assert type(model.gate_) is DirichletGate
+    np.testing.assert_array_equal(model.prior_covariance_, [[[10.0]]] * 2)
+    np.testing.assert_allclose(model.intercept_, 0.0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("two", [False, True], ids=["one target", "two targets"])
+def test_files_and_pickles_give_back_the_model(gate, two, lines, tmp_path):
+    x, y = lines
+    y = np.column_stack([y, -y]) if two else y
+    experts = [PRIOR, LinearExpert(prior_mean=1.0, prior_covariance=[2.0])]
+    link = EqualMeans(0.5) if gate == "constant" else None
+    model = MixtureOfExperts(
+        experts=experts, gate=gate, prior_link=link, max_iter=5, random_state=0, empirical_bayes=True
+    ).fit(x, y)
+    mixtura.save(model, tmp_path / "m")
+    for back in (mixtura.load(tmp_path / "m"), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(back.predict(x), model.predict(x))
+        np.testing.assert_array_equal(back.score_samples(x, y), model.score_samples(x, y))
+        np.testing.assert_array_equal(back.coef_covariance_, model.coef_covariance_)
+        np.testing.assert_array_equal(back.prior_covariance_, model.prior_covariance_)
+        assert back.summary() == model.summary()
+        assert back.lower_bounds_ == model.lower_bounds_
+
+
+# ---------------------------------------------------------------------------------------------- gates and links
+
+
+def test_softmax_gate_is_multinomial_logit(rng):
+    """Given certain experts, the gate alone is a logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
+    X = rng.normal(size=(500, 2)) * [1.0, 30.0] + [0.0, 100.0]
+    logits = X @ [[1.0, -1.0, 0.0], [0.03, 0.0, -0.03]] - [3.0, 0.0, -3.0]
+    labels = np.argmax(logits + rng.gumbel(size=(500, 3)), axis=1)
+    y = 1000.0 * labels + rng.normal(size=500)
+    model = MixtureOfExperts(3, gate=SoftmaxGate(l2=1e-8), init=labels, tol=1e-13).fit(X, y)
+    wanted = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit((X - X.mean(0)) / X.std(0), labels)
+    want = wanted.predict_proba((X - X.mean(0)) / X.std(0))
+    np.testing.assert_allclose(model.predict_gate(X), want, atol=1e-4)
+
+
+def test_sparse_gate_predicts_for_new_rows(lines):
+    x, y = lines
+    model = MixtureOfExperts(2, gate=SparseGate(gamma=0.5), random_state=0).fit(x, y)
+    np.testing.assert_allclose(model.predict_gate(x[:7]), np.tile(model.gate_.mean, (7, 1)))
+    fixed = MixtureOfExperts(2, gate=SparseGate(mu=[3.0, 1.0]), random_state=0).fit(x, y)
+    np.testing.assert_allclose(fixed.gate_.mean, [0.75, 0.25])
+
+
+def test_equal_means_against_a_plain_solver(rng):
+    """The link's linear system against the stacked normal equations."""
+    K, D, a = 3, 2, np.array([0.5, 4.0])
+    W, roots = rng.normal(size=(K, 1, D)), rng.normal(size=(K, D, D))
+    P = roots @ roots.transpose(0, 2, 1) + np.eye(D)
+    got = EqualMeans(a).maximize(np.zeros_like(W), P, W)
+    whole = np.zeros((K * D, K * D))
+    for k in range(K):
+        for j in range(K):
+            whole[k * D : (k + 1) * D, j * D : (j + 1) * D] = (
+                P[k] + (K - 1) * np.diag(a) if k == j else -np.diag(a)
+            )
+    want = np.linalg.solve(whole, np.concatenate([P[k] @ W[k, 0] for k in range(K)])).reshape(K, 1, D)
+    np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
+def test_link_function_of_equal_means_is_equal_means(rng):
+    W, P = rng.normal(size=(2, 1, 3)), np.stack([np.eye(3)] * 2)
+    link = LinkFunction(lambda w: -0.5 * 0.7 * ((w[0] - w[1]) ** 2).sum())
+    want = EqualMeans(0.7).maximize(W, P, W)
+    np.testing.assert_allclose(link.maximize(W, P, W), want, atol=1e-7)
+
+
+def test_least_squares_of_least_norm(rng):
+    X = rng.normal(size=(50, 3))
+    X = np.column_stack([X, X[:, 0], np.zeros(50)])
+    y = rng.normal(size=(50, 1))
+    slopes, _, dependent = least_squares(X.T @ X, X.T @ y)
+    assert dependent
+    np.testing.assert_allclose(slopes[0], np.linalg.pinv(X) @ y[:, 0], atol=1e-10)
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+def test_nothing_is_predicted_before_a_fit():
+    for method in ("predict", "predict_gate", "predict_expert", "sample"):
+        with pytest.raises(NotFittedError):
+            getattr(MixtureOfExperts(), method)([[1.0]])
+    with pytest.raises(NotFittedError):
+        MixtureOfExperts().score_samples([[1.0]], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"experts": LinearExpert(prior_covariance=-1.0)}, "positive definite"),
+        ({"experts": LinearExpert(prior_covariance=[[1.0, 2.0], [2.0, 1.0]])}, "smallest eigenvalue is -1"),
+        ({"experts": LinearExpert(prior_covariance=[1.0, 1.0, 1.0])}, "shape"),
+        ({"experts": LinearExpert(prior_mean=1.0)}, "needs a prior_covariance"),
+        ({"experts": LinearExpert(prior_covariance=1.0, optimize=["noise"])}, "optimize takes names"),
+        ({"experts": []}, "list of them"),
+        ({"prior_link": EqualMeans()}, "at least two experts need one"),
+        ({"prior_link": LinkFunction(lambda w: w), "experts": PRIOR}, "one number"),
+        ({"prior_link": LinkFunction(lambda w: w.detach().sum()), "experts": PRIOR}, "differentiate"),
+        ({"prior_link": LinkFunction(lambda w: 1e9 * (w**2).sum()), "experts": PRIOR}, "without bound"),
+        ({"init": [0, 1]}, "not one for each"),
+        ({"init": [0] * 40}, "no row is given to expert 1"),
+        ({"init": [0, 2] * 20}, "experts from 0 to 1"),
+        ({"init": [0.5] * 40}, "whole numbers"),
+        ({"gate": DirichletGate(0.0)}, "positive"),
+        ({"gate": DirichletGate([1.0, 1.0, 1.0])}, "shape"),
+        ({"gate": SparseGate(gamma=-1.0)}, "positive"),
+        ({"gate": SoftmaxGate(l2=-1.0)}, "l2"),
+        ({"gate": GaussianGate(reg=np.nan)}, "reg"),
+        ({"gate": NeuralGate(hidden=3)}, "hidden"),
+        ({"gate": NeuralGate(device="nowhere")}, "device"),
+        ({"gate": "soft"}, "gate"),
+        ({"n_experts": 41}, "too few"),
+    ],
+)
+def test_wrong_wishes_are_named(parameters, message, rng):
+    X, y = rng.normal(size=(40, 2)), rng.normal(size=40)
+    with pytest.raises(ValueError, match=message):
+        MixtureOfExperts(**parameters).fit(X, y)
+
+
+def test_wrong_rows_are_named(rng):
+    X, y = rng.normal(size=(40, 2)), rng.normal(size=40)
+    hole = X.copy()
+    hole[3, 1] = np.nan
+    with pytest.raises(ValueError, match="column 1 has 1 NaN"):
+        MixtureOfExperts().fit(hole, y)
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        MixtureOfExperts().fit(X, np.where(np.arange(40) == 2, np.nan, y))
+    with pytest.raises(ValueError, match="inconsistent"):
+        MixtureOfExperts().fit(X, y[:30])
+    with pytest.raises(ValueError, match="n_samples=1"):
+        MixtureOfExperts(1).fit(X[:1], y[:1])
+    with pytest.raises(TypeError, match="function"):
+        LinkFunction(3)
+    model = MixtureOfExperts(random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="features"):
+        model.predict(X[:, :1])
+    with pytest.raises(ValueError, match="y has shape"):
+        model.score_samples(X, y[:5])
+
+
+def test_degenerate_columns_warn_and_give_the_shortest_slopes(rng):
+    X = rng.normal(size=(60, 1))
+    X = np.column_stack([X, X, np.ones(60)])
+    y = 2.0 * X[:, 0] + 0.1 * rng.normal(size=60)
+    with pytest.warns(ConvergenceWarning, match="do not determine"):
+        model = MixtureOfExperts(1).fit(X, y)
+    np.testing.assert_allclose(model.coef_[0], [1.0, 1.0, 0.0], atol=0.05)
+    assert model.coef_[0, 0] == pytest.approx(model.coef_[0, 1], rel=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MixtureOfExperts(1, experts=PRIOR).fit(X, y)
+
+
+def test_an_expert_without_rows_is_dropped_and_said_so():
+    X = np.repeat([[0.0], [1.0]], 20, axis=0)
+    y = np.repeat([0.0, 1.0], 20)
+    start = np.arange(40) % 2
+    model = MixtureOfExperts(2, gate=DirichletGate(1e-3), init=start, max_iter=200)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X + np.linspace(0, 1, 40)[:, None] ** 3, y)
+    assert np.isfinite(model.predict(X)).all()
+    if (model.weights_ < 1e-12).any():
+        assert any("No rows are left" in str(w.message) for w in caught)
+
+
+def test_torch_is_asked_for_by_name(monkeypatch, lines):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"mixtura\[gate\]"):
+        MixtureOfExperts(gate="neural").fit(*lines)
+
+
+def test_gates_are_values():
+    assert repr(ConstantGate()) == "ConstantGate()"
+    gate = SoftmaxGate(l2=0.5)
+    MixtureOfExperts(2, gate=gate, max_iter=1, tol=1e9, random_state=0).fit([[0.0], [1.0], [3.0]], [0, 1, 5])
+    assert gate.slope is None  # the user's own stays as it was
