@@ -401,4 +401,3 @@ def test_bad_wishes_of_experts(capsys):
     assert "numeric" in fails(["fit-experts", CO2, "--target", "CO2", "-k", "2"], capsys)
     assert "experts" in fails([*FIT_CO2[:7], "90", "-q"], capsys)
     assert "positive definite" in fails([*FIT_CO2, "--prior-variance", "-1"], capsys)
-    assert "--target" in fails(["fit-experts", CO2, "-k", "2"], capsys)

@@ -254,9 +254,12 @@ def test_rows_of_two_arrays_are_rows_of_one(kernel_backend, rng):
         arguments = (quadratics, np.zeros(3), "full", table.pivot)
         got = kernel_backend.expect(table.joined.rows, *arguments)
         want = kernel_backend.expect(one, *arguments)
-        np.testing.assert_array_equal(got.second, want.second)
-        np.testing.assert_array_equal(got.first, want.first)
-        assert got.log_likelihood == want.log_likelihood
+        # Both float32: the pivot is taken off in two float32 steps on the left, in one float64 step on the right.
+        eps = 2.0**-52 if whole.dtype == np.float64 else 2.0**-23
+        scale = np.abs(want.second).max()
+        np.testing.assert_allclose(got.second, want.second, rtol=0.0, atol=8 * eps * scale)
+        np.testing.assert_allclose(got.first, want.first, rtol=0.0, atol=8 * eps * scale)
+        assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=8 * eps)
         resp = rng.dirichlet(np.ones(3), len(whole))
         np.testing.assert_array_equal(
             kernel_backend.accumulate(table.joined.rows, resp, "full", table.pivot).second,
@@ -315,7 +318,13 @@ def test_stochastic_em_finds_the_planes(planes, gate):
     X, y = planes
     for seed in range(3):
         model = MixtureOfExperts(
-            2, algorithm="stochastic", gate=gate, fit_intercept=False, random_state=seed, max_iter=100
+            2,
+            algorithm="stochastic",
+            gate=gate,
+            fit_intercept=False,
+            n_init=3,
+            random_state=seed,
+            max_iter=60,
         ).fit(X, y)
         order = np.argsort(-model.coef_[:, 0])
         assert np.abs(model.coef_[order] - [[10.0, 0.0], [0.0, 30.0]]).max() < 2.5
@@ -545,6 +554,7 @@ def test_torch_is_asked_for_by_name(monkeypatch, lines):
         MixtureOfExperts(gate="neural").fit(*lines)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_gates_are_values():
     assert repr(ConstantGate()) == "ConstantGate()"
     gate = SoftmaxGate(l2=0.5)

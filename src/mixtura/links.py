@@ -147,20 +147,21 @@ class LinkFunction(PriorLink):
 
         def loss(flat: Float) -> tuple[float, Float]:
             w0 = flat.reshape(shape)
-            away = np.matmul(w0 - slopes, precisions)
             value, gradient = self._evaluate(w0)
+            away = np.matmul(w0 - slopes, precisions)
             return 0.5 * float(np.sum(away * (w0 - slopes))) - value, (away - gradient).ravel()
 
         start, _ = loss(prior_means.ravel())
         if not np.isfinite(start):
             raise ValueError(f"LinkFunction(R): R is {-start} at the prior means {prior_means.tolist()}")
-        found = optimize.minimize(
-            loss,
-            prior_means.ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9},
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # on the way to infinity, of which below
+            found = optimize.minimize(
+                loss,
+                prior_means.ravel(),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9},
+            )
         if not np.isfinite(found.fun) or not np.isfinite(found.x).all() or np.abs(found.x).max() > 1e100:
             raise ValueError(
                 "LinkFunction(R): R grows without bound; it must be a log-prior, such as -(w0**2).sum()"

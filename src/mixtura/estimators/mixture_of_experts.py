@@ -36,6 +36,9 @@ Float = NDArray[np.float64]
 # Least noise variance, as a share of the target's: a regression that fits its rows without error has no likelihood.
 _NOISE_FLOOR = 1e-10
 
+# Change of the objective that rounding alone may cause where rows are float32.
+_SINGLE_TOL = 1e-6
+
 # Iterations of stochastic EM without a better objective after which it has settled.
 _PATIENCE = 50
 
@@ -84,7 +87,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         Learn the covariances of the experts' priors.
     tol : float, default=None
         EM stops when the objective changes by less than this per unit of weight. None: 1e-9, but 1e-6 with a neural
-        gate, whose steps are small ones along the gradient.
+        gate, whose steps are small ones along the gradient, and for float32 rows, whose rounding is no less.
     max_iter : int, default=1000
         Most EM iterations; 0 leaves the initialisation as the result.
     n_init : int, default=1
@@ -364,7 +367,9 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
     ) -> em.Fit[ExpertsParameters]:
         """EM until it settles; of stochastic EM, the best parameters it passed."""
         stochastic = self.algorithm == "stochastic"
-        tol = start.gate.tol if self.tol is None else self.tol
+        tol = self.tol
+        if tol is None:
+            tol = max(start.gate.tol, _SINGLE_TOL if table.covariates.rows.X.dtype == np.float32 else 0.0)
         best: list[em.Step[ExpertsParameters]] = []
 
         def report(step: em.Step[ExpertsParameters]) -> bool:

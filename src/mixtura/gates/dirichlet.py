@@ -58,6 +58,12 @@ class DirichletGate(Gate):
     References
     ----------
     Bishop (2006), Pattern Recognition and Machine Learning, 10.2.
+
+    Examples
+    --------
+    >>> from mixtura import DirichletGate, MixtureOfExperts
+    >>> MixtureOfExperts(gate=DirichletGate(concentration=0.5)).gate
+    DirichletGate(concentration=0.5)
     """
 
     name: ClassVar[str] = "dirichlet"

@@ -40,6 +40,12 @@ class GaussianGate(Gate):
     References
     ----------
     Xu, Jordan, Hinton (1994), An alternative model for mixtures of experts.
+
+    Examples
+    --------
+    >>> from mixtura import GaussianGate, MixtureOfExperts
+    >>> MixtureOfExperts(gate=GaussianGate(reg=1e-06)).gate
+    GaussianGate(reg=1e-06)
     """
 
     name: ClassVar[str] = "gaussian"

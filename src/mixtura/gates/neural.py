@@ -46,6 +46,12 @@ class NeuralGate(Gate):
         Mean and standard deviation of the columns.
     layers : list of ndarray
         Weight (in, out) and bias (out,) of each layer.
+
+    Examples
+    --------
+    >>> from mixtura import NeuralGate, MixtureOfExperts
+    >>> MixtureOfExperts(gate=NeuralGate(hidden=(16,), steps=50)).gate
+    NeuralGate(hidden=(16,), learning_rate=0.02, steps=50, batch_size=131072, device='cpu')
     """
 
     name: ClassVar[str] = "neural"

@@ -65,6 +65,12 @@ class SoftmaxGate(Gate):
     ----------
     Böhning (1992), Multinomial logistic regression algorithm. Jacobs, Jordan, Nowlan, Hinton (1991), Adaptive
     mixtures of local experts. Nocedal (1980), Updating quasi-Newton matrices with limited storage.
+
+    Examples
+    --------
+    >>> from mixtura import SoftmaxGate, MixtureOfExperts
+    >>> MixtureOfExperts(gate=SoftmaxGate(l2=0.001)).gate
+    SoftmaxGate(l2=0.001)
     """
 
     name: ClassVar[str] = "softmax"

@@ -53,6 +53,12 @@ class SparseGate(Gate):
         mu; None before a fit.
     alpha : ndarray of shape (N, K)
         While fitting.
+
+    Examples
+    --------
+    >>> from mixtura import SparseGate, MixtureOfExperts
+    >>> MixtureOfExperts(gate=SparseGate(gamma=0.5)).gate
+    SparseGate(gamma=0.5, mu=None)
     """
 
     name: ClassVar[str] = "sparse"

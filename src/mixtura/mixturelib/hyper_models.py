@@ -29,19 +29,19 @@ class HyperModel(Stateful):
 
     bound: float = 0.0  # the model's own term of the objective, minus the divergence from its prior
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Find the distribution of the weights, given responsibilities Z (N, K)."""
         raise NotImplementedError
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Find the model's parameters, given responsibilities Z (N, K)."""
         raise NotImplementedError
 
-    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
+    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Expected log-probability of each local model for each row, (N, K)."""
         raise NotImplementedError
 
-    def PredictPi(self, X: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
+    def PredictPi(self, X: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Probability of each local model for each row, (N, K)."""
         raise NotImplementedError
 
@@ -78,18 +78,18 @@ class _OfGate(HyperModel, Immutable):
         """The gate's own terms of the objective."""
         return self._gate.bound if self._begun else 0.0
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Find the distribution of the weights, given responsibilities Z (N, K)."""
         self._learn(X, Z)
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Nothing is left to do."""
 
-    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
+    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Expected log-probability of each local model for each row, (N, K)."""
         return self._evaluate(X, lambda covariates, cut: self._gate.log_weights(covariates, cut))
 
-    def PredictPi(self, X: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
+    def PredictPi(self, X: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Probability of each local model for each row, (N, K)."""
         return self._evaluate(
             X, lambda covariates, cut: np.exp(self._gate.log_probabilities(covariates, cut))
@@ -138,7 +138,7 @@ class HyperModelGateSparsed(_OfGate):
         gate = SparseGate(float(gamma), None if mu is None else to_array(mu).reshape(-1))
         super().__init__(gate, output_dim, device)
 
-    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
+    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Of the rows of the last E-step; as many others as there may be have the prior's."""
         gate = self._gate
         if isinstance(gate, SparseGate) and self._begun and len(X) != len(gate.alpha):
@@ -180,10 +180,10 @@ class HyperExpertNN(_OfGate):
             raise ValueError(f"X must have {self.input_dim} columns, it has {covariates.rows.dims}")
         super()._begin(covariates)
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Nothing to do: the network is trained in the M-step."""
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Train the network on ``sum_ik z_ik log pi_k(x_i)``, which does not fall."""
         self._learn(X, Z)
 

@@ -24,19 +24,19 @@ class EachModel(Stateful):
 
     bound: float = 0.0  # the model's own term of the objective, minus the divergence from its prior
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Find the distribution of the parameters, given the weights Z (N, 1) of the rows."""
         raise NotImplementedError
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Find the model's own hyperparameters."""
         raise NotImplementedError
 
-    def LogLikeLihoodExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
+    def LogLikeLihoodExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Expected log-likelihood of each row, (N, 1)."""
         raise NotImplementedError
 
-    def OptimizeHyperParameters(  # noqa: N802
+    def OptimizeHyperParameters(
         self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor], Parameter: str
     ) -> Tensor | None:
         """The model's part of a hyperparameter's new value, which is the sum of all parts; None: it has none."""
@@ -117,17 +117,17 @@ class EachModelLinear(EachModel, Immutable):
         return to_tensor(array, torch.empty(0, device=self.device))
 
     @property
-    def W(self) -> Tensor:  # noqa: N802
+    def W(self) -> Tensor:
         """Mean of w, (D, 1)."""
         return self._tensor(self._experts.slopes[0].T)
 
     @property
-    def B(self) -> Tensor:  # noqa: N802
+    def B(self) -> Tensor:
         """Covariance of w, (D, D)."""
         return self._tensor(self._experts.posterior[0, 0])
 
     @property
-    def A(self) -> Tensor | None:  # noqa: N802
+    def A(self) -> Tensor | None:
         """Prior covariance, (D,) or (D, D) as it was given."""
         if not self._experts.priors.present[0]:
             return None
@@ -157,7 +157,7 @@ class EachModelLinear(EachModel, Immutable):
             )
         return np.hstack([x, y])
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """``B = (A^-1 + Z'XX / s)^-1``, ``W = B (A^-1 w_0 + Z'XY / s)``, with s the noise variance 'beta'.
 
         A model that got no rows stays as it is.
@@ -171,7 +171,7 @@ class EachModelLinear(EachModel, Immutable):
         given = self._given(HyperParameters)
         self._experts = replace(given.maximize(moments), noise=given.noise)
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """``w_0 = W``, ``A = B + (W - w_0)(W - w_0)'``, those of them that are learnt."""
         learnt = frozenset(_NAMES[name] for name in self.OptimizedHyper & set(_NAMES))
         priors = replace(self._experts.priors, learnt=(learnt,))
@@ -179,12 +179,12 @@ class EachModelLinear(EachModel, Immutable):
             updated = priors.updated(self._experts.slopes, self._experts.posterior)
             self._experts = replace(self._experts, priors=replace(updated, learnt=(frozenset(),)))
 
-    def LogLikeLihoodExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:  # noqa: N802
+    def LogLikeLihoodExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """``-1/2 log(2 pi s) - E(y - x'w)^2 / 2s`` of each row, (N, 1); no array of N x N."""
         backend, quadratics = backends.create("auto"), self._given(HyperParameters).quadratics
         return to_tensor(backend.log_joint(backend.place(self._rows(X, Y)), quadratics, np.zeros(1)), X)
 
-    def OptimizeHyperParameters(  # noqa: N802
+    def OptimizeHyperParameters(
         self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor], Parameter: str
     ) -> Tensor | None:
         """Of 'beta': ``sum_i z_i E(y_i - x_i'w)^2 / N``, so that the sum over the models is the mean over the rows.

@@ -115,7 +115,7 @@ class MixtureEM(Mixture):
     def _weights(self) -> list[Tensor]:
         return [self._given[:, [k]] for k in range(self.K)]
 
-    def E_step(self, X: Tensor, Y: Tensor) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor) -> None:
         """Responsibilities, then the E-steps of local models, regularizers and hyper model."""
         joint = self._joint(X, Y).double()
         if self.pZ is None and self.K > 1 and float((joint - joint[:, [0]]).abs().max()) < _ALIKE:
@@ -132,7 +132,7 @@ class MixtureEM(Mixture):
             regularizer.E_step(X, Y, self._given, self.HyperParameters)
         self.HyperModel.E_step(X, Y, self.pZ, self.HyperParameters)
 
-    def M_step(self, X: Tensor, Y: Tensor) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor) -> None:
         """The M-steps of local models, then shared hyperparameters, regularizers and hyper model."""
         if self.pZ is None:
             raise ValueError("M_step needs the responsibilities of an E_step")

@@ -18,11 +18,11 @@ __all__ = ["RegularizeFunc", "RegularizeModel", "Regularizers"]
 class Regularizers:
     """Base class of regularizers: derive from it to bring one of your own to :class:`MixtureEM`."""
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Called after the local models' E-steps."""
         raise NotImplementedError
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Called after the local models' M-steps."""
         raise NotImplementedError
 
@@ -44,10 +44,10 @@ class _OfLink(Regularizers):
         """The models that have a prior."""
         return [m for m in self.ListOfModels if m._experts.priors.present[0]]
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Nothing to do."""
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:  # noqa: N802
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """Move the prior means to where the objective, link included, is largest."""
         models = self._linked()
         if len(models) < 2:
