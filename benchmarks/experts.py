@@ -27,7 +27,7 @@ from mixtura import MixtureOfExperts, NeuralGate
 from mixtura.mixturelib.hyper_models import HyperExpertNN, HyperModelDirichlet
 from mixtura.mixturelib.local_models import EachModelLinear
 from mixtura.mixturelib.mixture import MixtureEM
-from peers import processor
+from peers import machine
 
 lines: list[str] = []
 
@@ -82,7 +82,7 @@ def iterations(options) -> None:
         before = peak()
         for _ in range(5):
             floors.append(floor())
-            short, long = (least(lambda n=n: fit(gate, n), 1) for n in (2, 12))
+            short, long = (least(lambda n=n, gate=gate: fit(gate, n), 1) for n in (2, 12))
             times.append((long - short) / 10.0)
         took, at_least = float(np.median(times)), float(np.median(floors))
         constant = constant or took
@@ -170,7 +170,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
     now = datetime.datetime.now(datetime.UTC)
-    tell(f"{now:%Y-%m-%d %H:%M} UTC, {processor()}, {options.threads} threads")
+    tell(f"{now:%Y-%m-%d %H:%M} UTC, {machine()['cpu']}, {options.threads} threads")
     iterations(options)
     neural(options)
     chapter_3()
