@@ -441,13 +441,13 @@ inline void accumulate_shifts(const Statistics& s, const Accumulation& a, const 
     }
 }
 
-// block_height columns of the scaled rows against F vectors of the rows.
-template <int F>
+// H columns of the scaled rows against F vectors of the rows.
+template <int H, int F>
 inline void block_tile(const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch, int64_t row,
                        int64_t column, double* sums, int64_t width) {
-  vec total[block_height][F];
+  vec total[H][F];
   MIXTURA_UNROLL
-  for (int u = 0; u < block_height; ++u) {
+  for (int u = 0; u < H; ++u) {
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) total[u][f] = vec{};
   }
@@ -458,17 +458,31 @@ inline void block_tile(const Accumulation& a, const Scratch& w, int64_t n, int64
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) v[f] = load(x + f * lanes);
     MIXTURA_UNROLL
-    for (int u = 0; u < block_height; ++u) {
+    for (int u = 0; u < H; ++u) {
       const vec r = splat(y[u]);
       MIXTURA_UNROLL
       for (int f = 0; f < F; ++f) total[u][f] += r * v[f];
     }
   }
   MIXTURA_UNROLL
-  for (int u = 0; u < block_height; ++u) {
+  for (int u = 0; u < H; ++u) {
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) add_to(sums + u * width + f * lanes, total[u][f]);
   }
+}
+
+// As many columns of the scaled rows as are left, block_height at most: padding would cost a small triangle a
+// fifth.
+template <int F, int H = block_height>
+inline void block_rows_left(int64_t left, const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch,
+                            int64_t row, int64_t column, double* sums, int64_t width) {
+  if constexpr (H > 1) {
+    if (left < H) {
+      block_rows_left<F, H - 1>(left, a, w, n, pitch, row, column, sums, width);
+      return;
+    }
+  }
+  block_tile<H, F>(a, w, n, pitch, row, column, sums, width);
 }
 
 // The lower triangle, three vectors of columns at a time: those of all rows stay in the first-level cache.
@@ -483,10 +497,11 @@ inline void accumulate_blocks(const Statistics& s, const Accumulation& a, const 
       double* out = sums + at + column;
       at += block_height * width;
       if (width <= column) continue;
+      const int64_t row = t * block_height, left = s.dims - row;
       switch (smaller((width - column) / lanes, F)) {
-        case 1: block_tile<1>(a, w, n, pitch, t * block_height, column, out, width); break;
-        case 2: block_tile<2>(a, w, n, pitch, t * block_height, column, out, width); break;
-        default: block_tile<3>(a, w, n, pitch, t * block_height, column, out, width); break;
+        case 1: block_rows_left<1>(left, a, w, n, pitch, row, column, out, width); break;
+        case 2: block_rows_left<2>(left, a, w, n, pitch, row, column, out, width); break;
+        default: block_rows_left<3>(left, a, w, n, pitch, row, column, out, width); break;
       }
     }
   }
