@@ -18,9 +18,14 @@ enum class Order : int { plain, circulant, blocks };
 // Rows of the second moment that share a load of a row's columns.
 constexpr int block_height = MIXTURA_VECTOR_BYTES == 64 ? 8 : 4;
 
-// From this many columns on, one component at a time beats a product over all of them: forming x_a x_b costs
-// as much as an eighth of K multiply-adds.
-constexpr int64_t blocks_from = 96;
+// Whether second moments are taken for one component at a time. From many columns on that always beats a
+// product over all components, whose features x_a x_b cost as much to form as an eighth of K multiply-adds.
+// With one component nothing shares the features; with few, features that do not fill whole vectors go
+// through memory for too little work. Measured: even at about 8 components, 12 columns.
+MIXTURA_INLINE bool one_at_a_time(int64_t dims, int64_t components) {
+  if (dims >= 96) return true;
+  return components == 1 ? dims >= 8 : components <= 8 && dims >= 12 && dims % lanes != 0;
+}
 
 // Shifts of the circulant order: 0 for the squares alone.
 MIXTURA_INLINE int64_t shifts(Kind kind, int64_t dims) {
@@ -55,8 +60,7 @@ inline Statistics statistics(const Pass& p) {
   if (p.hard || size - scalars < 2 * lanes) {
     s.order = Order::plain;
     s.size = size;
-  } else if (s.kind == Kind::full &&
-             (s.dims >= blocks_from || (s.dims >= 8 && p.quadratics.components <= 16))) {
+  } else if (s.kind == Kind::full && one_at_a_time(s.dims, p.quadratics.components)) {
     s.order = Order::blocks;
     s.linear = round_up(s.dims, lanes);
     s.mass = s.linear + block_offset(round_up(s.dims, block_height) / block_height);
