@@ -153,7 +153,7 @@ def test_one_expert_with_a_prior_is_the_conjugate_posterior(rng):
 @pytest.mark.parametrize("gate", QUICK)
 @pytest.mark.parametrize("noise", ["shared", "per-expert"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_the_objective_never_falls(gate, noise, data):
     """Over random problems, priors, links, weights, starts: by no more than rounding."""
@@ -189,8 +189,11 @@ def test_the_objective_never_falls(gate, noise, data):
         random_state=seed,
     ).fit(X, y, sample_weight=weights)
     bounds = np.array(model.lower_bounds_)
-    # A bound is a sum of numbers of either sign, some as large as the log of the noise's floor, 25 a target.
-    assert np.all(np.diff(bounds) >= -1e-10 * (1.0 + np.abs(bounds[1:])))
+    # Moments are good to eps of their size; noise far below it, of an expert that meets its rows, magnifies that, in
+    # the residuals as in the variance that slopes, undetermined by so few rows, have from their prior.
+    size = np.mean(y**2) + np.mean(X**2) * (1.0 + model.prior_covariance_.max())
+    magnified = 64 * 2.0**-52 * size / model.noise_variance_.min()
+    assert np.all(np.diff(bounds) >= -magnified - 1e-11 * (1.0 + np.abs(bounds[1:])))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

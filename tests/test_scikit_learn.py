@@ -10,7 +10,7 @@ import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mixtura import GaussianMixture, KMeans, LinearExpert, MixtureOfExperts
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 
 ESTIMATORS = [
     GaussianMixture(),
@@ -22,15 +22,7 @@ ESTIMATORS = [
     KMeans(),
     KMeans(3, init="random", n_init=2),
     MixtureOfExperts(),
-    # A fixed number of iterations: where convergence is slow, weights and repetitions stop at different ones.
-    MixtureOfExperts(
-        3,
-        experts=LinearExpert(prior_covariance=1.0),
-        gate="softmax",
-        noise="per-expert",
-        max_iter=20,
-        tol=0.0,
-    ),
+    MixtureOfExperts(gate="softmax", max_iter=50),
     MixtureOfExperts(gate="dirichlet", fit_intercept=False),
     MixtureOfExperts(gate="sparse", max_iter=50),
     MixtureOfExperts(gate="gaussian"),

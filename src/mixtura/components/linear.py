@@ -29,7 +29,7 @@ HYPERPARAMETERS = ("prior_mean", "prior_covariance")
 _DEPENDENT = 1e-12
 
 # Share of the rows below which an expert has none.
-_EMPTY = 1e-13
+_EMPTY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,11 +403,15 @@ class LinearExperts:
         dependent = np.zeros(K, dtype=bool)
         for k, s in enumerate(scatters):
             anchor[k], level[k] = s.x, s.y
-            if self.priors.present[k]:
-                P, w0 = self.priors.precision[k], self.priors.mean[k]
+            if self.priors.present[k] and empty[k]:
+                # What it believed of its rows goes with them: only the prior is left.
+                slopes[k], posterior[k] = self.priors.mean[k], self.priors.covariance[k]
+                spread = np.einsum("mde,de->m", posterior[k], s.xx)
+            elif self.priors.present[k]:
+                w0 = self.priors.mean[k]
                 for m in range(M):
-                    posterior[k, m] = _inverse(P + s.xx / self.noise[k, m])
-                    slopes[k, m] = posterior[k, m] @ (P @ w0[m] + s.xy[:, m] / self.noise[k, m])
+                    posterior[k, m], gain = _posterior(self.priors.covariance[k], s.xx, self.noise[k, m])
+                    slopes[k, m] = w0[m] + gain @ (s.xy[:, m] - s.xx @ w0[m])
                 spread = np.einsum("mde,de->m", posterior[k], s.xx)
             else:
                 slopes[k], inverse, dependent[k] = least_squares(s.xx, s.xy)
@@ -462,15 +466,17 @@ class LinearExperts:
         return int(K * M * (D + int(self.intercept)) + (M if self.shared_noise else K * M))
 
 
-def _inverse(precision: Float) -> Float:
-    """Inverse of a positive definite matrix (D, D); eigenvalues that are rounding alone are raised above it."""
-    factor, failed = lapack.dpotrf(precision, lower=1)
-    if failed:
-        values, vectors = np.linalg.eigh(precision)
-        least = len(values) * np.finfo(np.float64).eps * values[-1]
-        return np.asarray((vectors / np.maximum(values, least)) @ vectors.T)
-    inverse, _ = lapack.dpotri(factor, lower=1)
-    return np.ascontiguousarray(np.tril(inverse) + np.tril(inverse, -1).T)
+def _posterior(covariance: Float, xx: Float, noise: float) -> tuple[Float, Float]:
+    """``B = (A^-1 + xx / s)^-1`` and ``B / s``, (D, D).
+
+    By eigenvectors of C' xx C with A = C C': of a plain inverse, rounding would be 1 / s times as large in
+    directions that the rows determine, where s is small.
+    """
+    root = np.linalg.cholesky(covariance)
+    values, vectors = np.linalg.eigh(root.T @ xx @ root)
+    root = root @ vectors
+    gain = (root / (noise + np.maximum(values, 0.0))) @ root.T
+    return noise * gain, gain
 
 
 def _root(positive: Float) -> Float:
