@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--experts", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--parts", default="iterations,neural,script", help="default: all three")
     parser.add_argument("--mixturelib", type=Path)
     parser.add_argument("--save", type=Path, help="folder for the output")
     options = parser.parse_args()
@@ -171,9 +172,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     now = datetime.datetime.now(datetime.UTC)
     tell(f"{now:%Y-%m-%d %H:%M} UTC, {machine()['cpu']}, {options.threads} threads")
-    iterations(options)
-    neural(options)
-    chapter_3()
+    if "iterations" in options.parts:
+        iterations(options)
+    if "neural" in options.parts:
+        neural(options)
+    if "script" in options.parts:
+        chapter_3()
     if options.save:
         (options.save / f"experts-{now:%Y-%m-%d}.txt").write_text("\n".join(lines) + "\n")
 
