@@ -536,17 +536,30 @@ def test_degenerate_columns_warn_and_give_the_shortest_slopes(rng):
         MixtureOfExperts(1, experts=PRIOR).fit(X, y)
 
 
-def test_an_expert_without_rows_is_dropped_and_said_so():
-    X = np.repeat([[0.0], [1.0]], 20, axis=0)
-    y = np.repeat([0.0, 1.0], 20)
-    start = np.arange(40) % 2
-    model = MixtureOfExperts(2, gate=DirichletGate(1e-3), init=start, max_iter=200)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.fit(X + np.linspace(0, 1, 40)[:, None] ** 3, y)
-    assert np.isfinite(model.predict(X)).all()
-    if (model.weights_ < 1e-12).any():
-        assert any("No rows are left" in str(w.message) for w in caught)
+def test_an_expert_without_rows_is_dropped_and_said_so(rng):
+    """Expert 1 begins with two rows of one line: the prior of the gate takes them away."""
+    x = rng.uniform(-1.0, 1.0, size=(40, 1))
+    start = np.zeros(40, dtype=int)
+    start[:2] = 1
+    model = MixtureOfExperts(2, gate=DirichletGate(1e-3), init=start, max_iter=3000, tol=1e-13)
+    with pytest.warns(ConvergenceWarning, match="No rows are left for expert 1"):
+        model.fit(x, x[:, 0] + rng.normal(size=40))
+    assert model.weights_[1] < 1e-12
+    assert np.isfinite(model.predict(x)).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_expert_of_one_row_has_no_slope(rng):
+    """Its row may stand there four times, or weigh four: variances that are rounding tell of no slope."""
+    X, y = rng.normal(size=(12, 5)) + 3.0, rng.normal(size=12)
+    labels, weights = (np.arange(12) == 7).astype(int), np.where(np.arange(12) == 7, 4, 1)
+    model = MixtureOfExperts(2, noise="per-expert", max_iter=0)
+    for again in (
+        clone(model).set_params(init=labels).fit(X, y, sample_weight=weights),
+        clone(model).set_params(init=labels.repeat(weights)).fit(X.repeat(weights, 0), y.repeat(weights)),
+    ):
+        np.testing.assert_array_equal(again.coef_[1], 0.0)
+        assert again.intercept_[1] == pytest.approx(y[7], rel=1e-14)
 
 
 def test_torch_is_asked_for_by_name(monkeypatch, lines):

@@ -23,6 +23,7 @@ ESTIMATORS = [
     KMeans(3, init="random", n_init=2),
     MixtureOfExperts(),
     MixtureOfExperts(gate="softmax", max_iter=50),
+    MixtureOfExperts(3, noise="per-expert"),
     MixtureOfExperts(gate="dirichlet", fit_intercept=False),
     MixtureOfExperts(gate="sparse", max_iter=50),
     MixtureOfExperts(gate="gaussian"),

@@ -28,6 +28,9 @@ HYPERPARAMETERS = ("prior_mean", "prior_covariance")
 # 1e-15 of their size.
 _DEPENDENT = 1e-12
 
+# Variance of a column, as a share of its mean square about the pivot, that is rounding: the column is constant.
+_ROUNDING = 64 * float(np.finfo(np.float64).eps)
+
 # Share of the rows below which an expert has none.
 _EMPTY = 1e-12
 
@@ -248,6 +251,9 @@ def _scatters(moments: Moments, dims: int, intercept: bool) -> list[_Scatter]:
         mass = moments.mass + MASS_FLOOR
         centers = moments.means(mass)
         whole = moments.covariances(mass) * mass[:, None, None]
+        about_pivot, _ = moments.squares()
+        constant = np.diagonal(whole, axis1=1, axis2=2) <= _ROUNDING * about_pivot * mass[:, None]
+        whole[constant[:, :, None] | constant[:, None, :]] = 0.0
     else:
         centers = np.zeros_like(moments.first)
         if moments.pivot.ndim == 2:  # a pivot for each component: moved one by one
