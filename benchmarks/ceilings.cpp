@@ -1,6 +1,7 @@
 // What this machine can do: multiply-adds, exponentials and reads a second, on so many threads.
 // Compiled by peers.py for the instruction set that the kernels use; prints one line of JSON.
 #define MIXTURA_ISA ceilings
+#define MIXTURA_REAL double
 #ifndef MIXTURA_VECTOR_BYTES
   #error "define MIXTURA_VECTOR_BYTES"
 #endif
