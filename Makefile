@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
-SOURCES := pyproject.toml CMakeLists.txt $(shell find src cpp -name '*.py' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cpp')
+SOURCES := pyproject.toml CMakeLists.txt $(shell find src cpp cuda -name '*.py' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu')
+CPP := git ls-files '*.cpp' '*.hpp' '*.cu'
 
 .PHONY: demo test test-sanitize lint format clean
 
@@ -15,7 +16,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/million_rows.py
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest --require-backend native --require-backend numba $(PYTEST)
+	$(BIN)/python -m pytest --require-backend native --require-backend numba --require-backend emulated $(PYTEST)
 
 # The C++ core without Python, under AddressSanitizer and UBSan, then under ThreadSanitizer.
 test-sanitize: $(VENV)/.test
@@ -28,12 +29,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files '*.cpp' '*.hpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(CPP) | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files '*.cpp' '*.hpp' | xargs $(BIN)/clang-format -i
+	$(CPP) | xargs $(BIN)/clang-format -i
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist
@@ -42,11 +43,13 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"mixtura needs Python 3.11 or later, {sys.executable} is {sys.version.split()[0]}: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-# What the package needs is pinned for tests only; users get ranges.
+# What the package needs is pinned for tests only; users get ranges. Tests run the CUDA kernels on an emulated device,
+# which no user's installation has.
 $(VENV)/.demo: $(VENV)/bin/pip $(SOURCES)
 	$(BIN)/pip install --quiet '.[io,plot,progress]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/pip $(SOURCES) constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -Ccmake.define.MIXTURA_WERROR=ON '.[test,lint]'
+	$(BIN)/pip install --quiet -c constraints.txt -Ccmake.define.MIXTURA_WERROR=ON \
+	  -Ccmake.define.MIXTURA_EMULATED=ON '.[test,lint]'
 	@touch $@

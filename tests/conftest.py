@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+import emulated  # noqa: F401  makes the backend known
 from mixtura import backends
 
-BACKENDS = ("reference", "numba", "native")
+BACKENDS = ("reference", "numba", "native", "emulated", "cuda")
 
 
 def pytest_addoption(parser):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixtura.backends.compiled import CompiledBackend
 from mixtura.quadratics import Quadratics
 
 EPS = np.finfo(np.float64).eps
@@ -43,8 +44,9 @@ def problem(rng, form, components, dims, rows, *, shared=False, gate=False, weig
 
 
 def computing_eps(backend, X):
-    """Epsilon of the numbers that the fused pass computes in: the C++ kernels keep float32 rows in float32."""
-    return float(np.finfo(np.float32).eps) if backend.name == "native" and X.dtype == np.float32 else EPS
+    """Epsilon of the numbers that the fused pass computes in: compiled kernels keep float32 rows in float32."""
+    single = isinstance(backend, CompiledBackend) and X.dtype == np.float32
+    return float(np.finfo(np.float32).eps) if single else EPS
 
 
 def joint_tolerance(p, eps=EPS):

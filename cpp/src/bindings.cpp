@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "mixtura/arguments.hpp"
 #include "mixtura/driver.hpp"
 #include "mixtura/pool.hpp"
 
@@ -24,18 +25,12 @@ __attribute__((visibility("default"))) void mixtura_set_num_threads(int threads)
 
 namespace {
 
-using Doubles = py::array_t<double, py::array::c_style>;
-
-mixtura::Columns columns_of(const py::array& X, const char* name) {
-  if (X.ndim() != 2) throw std::invalid_argument(std::string(name) + " must have two dimensions");
-  const bool single = py::isinstance<py::array_t<float>>(X);
-  if (!single && !py::isinstance<py::array_t<double>>(X))
-    throw std::invalid_argument(std::string(name) + " must be float32 or float64 in native byte order");
-  const py::ssize_t item = X.itemsize();
-  if (X.strides(0) % item || X.strides(1) % item)
-    throw std::invalid_argument(std::string(name) + " must be aligned");
-  return {X.data(), single, X.shape(1), X.strides(0) / item, X.strides(1) / item};
-}
+using mixtura::arguments::checked;
+using mixtura::arguments::columns_of;
+using mixtura::arguments::Doubles;
+using mixtura::arguments::kind_of;
+using mixtura::arguments::Quadratics;
+using mixtura::arguments::set_quadratics;
 
 // A table in one array, or in two that lie beside each other.
 struct Table {
@@ -58,83 +53,9 @@ struct Table {
   }
 };
 
-const double* checked(const Doubles& array, std::initializer_list<py::ssize_t> shape, const char* name) {
-  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
-  py::ssize_t axis = 0;
-  for (py::ssize_t n : shape) same = same && array.shape(axis++) == n;
-  if (!same) throw std::invalid_argument(std::string(name) + " has the wrong shape");
-  return array.data();
-}
-
-mixtura::Factor factor_of(const std::string& form) {
-  if (form == "scalar") return mixtura::Factor::scalar;
-  if (form == "diagonal") return mixtura::Factor::diagonal;
-  if (form == "triangle") return mixtura::Factor::triangle;
-  if (form == "rectangle") return mixtura::Factor::rectangle;
-  throw std::invalid_argument("unknown factor form '" + form + "'");
-}
-
-mixtura::Kind kind_of(const std::string& kind) {
-  if (kind == "mass") return mixtura::Kind::mass;
-  if (kind == "mean") return mixtura::Kind::mean;
-  if (kind == "trace") return mixtura::Kind::trace;
-  if (kind == "diagonal") return mixtura::Kind::diagonal;
-  if (kind == "full") return mixtura::Kind::full;
-  throw std::invalid_argument("unknown kind of moments '" + kind + "'");
-}
-
-// K quadratics as numpy arrays; keeps them alive.
-struct Quadratics {
-  std::string form;
-  Doubles offsets, means, factors;
-
-  Quadratics(std::string form_, Doubles offsets_, Doubles means_, Doubles factors_)
-      : form(std::move(form_)),
-        offsets(std::move(offsets_)),
-        means(std::move(means_)),
-        factors(std::move(factors_)) {}
-
-  mixtura::Quadratics view() const {
-    mixtura::Quadratics q{};
-    q.factor = factor_of(form);
-    if (means.ndim() != 2) throw std::invalid_argument("means must have two dimensions");
-    q.components = means.shape(0);
-    q.dims = means.shape(1);
-    if (q.components < 1) throw std::invalid_argument("no components");
-    const py::ssize_t axes = q.factor == mixtura::Factor::scalar     ? 1
-                             : q.factor == mixtura::Factor::diagonal ? 2
-                                                                     : 3;
-    if (factors.ndim() != axes) throw std::invalid_argument("factors have the wrong shape");
-    q.shared = factors.shape(0) == 1 && q.components > 1;
-    q.factor_rows = axes == 3 ? factors.shape(1) : q.dims;
-    const py::ssize_t count = q.shared ? 1 : q.components;
-    q.offsets = checked(offsets, {q.components}, "offsets");
-    q.means = means.data();
-    if (axes == 1)
-      q.factors = checked(factors, {count}, "factors");
-    else if (axes == 2)
-      q.factors = checked(factors, {count, q.dims}, "factors");
-    else
-      q.factors = checked(factors, {count, q.factor_rows, q.dims}, "factors");
-    if (q.factor == mixtura::Factor::triangle && q.factor_rows != q.dims)
-      throw std::invalid_argument("a triangle has as many rows as columns");
-    return q;
-  }
-};
-
 void set_rows(mixtura::Pass& pass, const Table& table, const Doubles& pivot) {
   pass.rows = table.view();
   pass.pivot = checked(pivot, {pass.rows.dims}, "pivot");
-}
-
-void set_quadratics(mixtura::Pass& pass, const Quadratics& quadratics, const Doubles& log_weights) {
-  pass.quadratics = quadratics.view();
-  if (pass.quadratics.dims != pass.rows.dims) throw std::invalid_argument("means and rows differ in columns");
-  pass.log_weights_per_row = log_weights.ndim() == 2;
-  if (pass.log_weights_per_row)
-    pass.log_weights = checked(log_weights, {pass.rows.count, pass.quadratics.components}, "log_weights");
-  else
-    pass.log_weights = checked(log_weights, {pass.quadratics.components}, "log_weights");
 }
 
 // (K, P) statistics, each row [mass | mean | second moment], and the log-likelihood.
@@ -196,7 +117,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Mixtura's C++ kernels.";
   py::class_<Table>(m, "Table")
       .def(py::init<py::array, std::optional<py::array>>(), py::arg("left"), py::arg("right"));
-  py::class_<Quadratics>(m, "Quadratics")
+  py::class_<Quadratics>(m, "Quadratics", py::module_local())
       .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"),
            py::arg("means"), py::arg("factors"));
   m.def("expect", &expect, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"), py::arg("kind"),

@@ -49,14 +49,8 @@ def squared_distances(table: Table, points: Float) -> Float:
 
 def nearest(table: Table, centers: Centers) -> tuple[NDArray[np.int32], Float]:
     """Label of each row's nearest centre and the squared distance to it, (N,) and (N,)."""
-    labels = np.empty(len(table), dtype=np.int32)
-    distances = np.empty(len(table))
-    for cut in blocks(len(table), max(_BLOCK // len(centers.means), 1024)):
-        joint = table.backend.log_joint(
-            table.rows.block(cut.start, cut.stop), centers.quadratics, centers.log_weights
-        )
-        labels[cut] = joint.argmax(axis=1)
-        distances[cut] = -2.0 * np.take_along_axis(joint, labels[cut, None].astype(np.intp), axis=1)[:, 0]
+    labels, joint = table.backend.assign(table.rows, centers.quadratics, centers.log_weights)
+    distances = -2.0 * joint
     far = np.flatnonzero(~np.isfinite(distances))
     if len(far):
         raise ValueError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mixtura.backends.base import Backend, Rows
+from mixtura.backends.device_arrays import is_device_array
 
-__all__ = ["Availability", "Backend", "Rows", "available", "create"]
+__all__ = ["Availability", "Backend", "Rows", "available", "create", "for_rows", "register"]
 
 
 class Availability(NamedTuple):
@@ -44,16 +45,18 @@ def _reference() -> type[Backend]:
     return import_module("mixtura.backends.reference").ReferenceBackend  # type: ignore[no-any-return]
 
 
-# In the order in which 'auto' tries them.
+def _cuda() -> type[Backend]:
+    cuda = import_module("mixtura.backends.cuda").CudaBackend
+    cuda.module()  # raises, with the reason, where there is no device
+    return cuda  # type: ignore[no-any-return]
+
+
+# In the order in which 'auto' tries those that read host memory.
 _FACTORIES: dict[str, Callable[[], type[Backend]]] = {
     "native": _native,
     "numba": _numba,
     "reference": _reference,
-}
-_DESCRIPTIONS = {
-    "native": "C++ kernels",
-    "numba": "kernels compiled by Numba at first use",
-    "reference": "plain NumPy",
+    "cuda": _cuda,
 }
 
 
@@ -69,11 +72,11 @@ def available() -> dict[str, Availability]:
     found = {}
     for name, factory in _FACTORIES.items():
         try:
-            factory()
+            backend = factory()
         except ImportError as error:
             found[name] = Availability(False, str(error))
         else:
-            found[name] = Availability(True, _DESCRIPTIONS[name])
+            found[name] = Availability(True, backend.description())
     return found
 
 
@@ -82,8 +85,8 @@ def create(name: str = "auto", n_threads: int | None = None) -> Backend:
 
     Parameters
     ----------
-    name : {'auto', 'native', 'numba', 'reference'}
-        'auto' takes the first of these that is available; its choice is the result's ``name``.
+    name : {'auto', 'native', 'numba', 'reference', 'cuda'}
+        'auto' takes the first of these that is available and reads host memory; its choice is the result's ``name``.
     n_threads : int, default=None
         Most threads to use; None takes the limit in force.
 
@@ -95,7 +98,7 @@ def create(name: str = "auto", n_threads: int | None = None) -> Backend:
         The backend is not available here; says why and what to do.
     """
     if name == "auto":
-        for factory in _FACTORIES.values():
+        for factory in (_native, _numba, _reference):
             try:
                 return factory()(n_threads)
             except ImportError:
@@ -106,3 +109,43 @@ def create(name: str = "auto", n_threads: int | None = None) -> Backend:
         return _FACTORIES[name]()(n_threads)
     except ImportError as error:
         raise ImportError(f"backend {name!r} is not available: {error}") from error
+
+
+def for_rows(X: Any, name: str = "auto", n_threads: int | None = None) -> Backend:
+    """Make a backend that can read X where it lies.
+
+    Parameters
+    ----------
+    X : array
+    name : str
+        As for :func:`create`; 'auto' takes 'cuda' for an array on a CUDA device.
+    n_threads : int, default=None
+
+    Raises
+    ------
+    TypeError
+        X lies on a device and the backend reads host memory.
+    ValueError, ImportError
+        See :func:`create`.
+    """
+    if not is_device_array(X):
+        return create(name, n_threads)
+    backend = create("cuda" if name == "auto" else name, n_threads)
+    if not backend.reads_devices:
+        raise TypeError(
+            f"X lies on a CUDA device, and backend {backend.name!r} reads host memory: use backend='cuda', or copy X "
+            "to the host (X.get() of CuPy, X.cpu().numpy() of torch)"
+        )
+    return backend
+
+
+def register(name: str, factory: Callable[[], type[Backend]]) -> None:
+    """Make a backend known by a name.
+
+    Parameters
+    ----------
+    name : str
+    factory : callable
+        Gives the class, or raises ImportError with the reason why it cannot be used here.
+    """
+    _FACTORIES[name] = factory

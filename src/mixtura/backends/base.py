@@ -66,6 +66,13 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    summary: ClassVar[str]  # what it is, in a few words
+    reads_devices: ClassVar[bool] = False  # whether `place` takes arrays that lie on a CUDA device
+
+    @classmethod
+    def description(cls) -> str:
+        """What does the work, in a few words."""
+        return cls.summary
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads
@@ -141,6 +148,28 @@ class Backend(ABC):
             log_likelihood = density.sum() if weights is None else density @ weights
             total += replace(part, log_likelihood=float(log_likelihood))
         return total
+
+    def assign(
+        self, rows: Rows, quadratics: Quadratics, log_weights: Float
+    ) -> tuple[NDArray[np.int32], Float]:
+        """Most likely component of each row (the first of equals) and its ``log pi_k + log p_k``, (N,) and (N,).
+
+        Parameters
+        ----------
+        rows : Rows
+        quadratics : Quadratics
+        log_weights : ndarray of shape (K,) or (N, K)
+        """
+        labels = np.empty(len(rows), dtype=np.int32)
+        best = np.empty(len(rows))
+        size = max((_BLOCK * 8) // quadratics.components, 1024)
+        for start in range(0, len(rows), size):
+            cut = slice(start, min(start + size, len(rows)))
+            prior = log_weights if log_weights.ndim == 1 else log_weights[cut]
+            joint = self.log_joint(rows.block(cut.start, cut.stop), quadratics, prior)
+            labels[cut] = joint.argmax(axis=1)
+            best[cut] = np.take_along_axis(joint, labels[cut, None].astype(np.intp), axis=1)[:, 0]
+        return labels, best
 
 
 def normalize(joint: Float, hard: bool = False) -> tuple[Float, Float]:

@@ -475,6 +475,7 @@ class NumbaBackend(Backend):
     """Loops compiled by Numba, called on chunks of rows from Python threads."""
 
     name = "numba"
+    summary = "kernels compiled by Numba at first use"
 
     def _map(self, n: int, task: Callable[[int, int], T]) -> Iterator[T]:
         """task(start, stop) of each chunk, in order; a few chunks ahead on other threads."""

@@ -10,9 +10,10 @@ from mixtura.statistics import Kind, Moments
 
 
 class ReferenceBackend(Backend):
-    """NumPy, one component at a time, in float64."""
+    """Plain NumPy, one component at a time, in float64."""
 
     name = "reference"
+    summary = "plain NumPy"
 
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """``log pi_k + c_k - 1/2 |F_k (z - m_k)|^2``, by its definition."""

@@ -16,7 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
-from mixtura.backends.base import normalize
+from mixtura.backends.base import Backend, normalize
+from mixtura.backends.device_arrays import like, to_host
 from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
@@ -231,11 +232,11 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         labels : ndarray of shape (N,), int64
         """
-        return self._labels(self._fit(X, sample_weight))
+        return self._labels(X, self._fit(X, sample_weight))
 
     def _fit(self, X: Any, sample_weight: Any) -> NDArray[np.floating]:
-        backend = backends.create(self.backend, self.n_threads)
-        X = check_rows(self, X, reset=True, min_rows=2)
+        backend, given_rows = self._backend(X), X
+        X = check_rows(self, X, reset=True, min_rows=2, backend=backend)
         if X.shape[0] < self.n_components:
             raise ValueError(
                 "Expected n_samples >= n_components "
@@ -279,6 +280,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             )
         for name, value in self._attributes(best, backend.name, X.dtype).items():
             setattr(self, name, value)
+        self._follow(given_rows)
         self._n_rows = len(table)
         self.__dict__.pop("_sampler", None)
         tasks.close(dict)
@@ -422,34 +424,44 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         """The fitted attributes as parameters."""
         covariance: Covariance = COVARIANCES[self.covariance_type]
         weights, means, covariances, cholesky = (
-            np.asarray(value, dtype=np.float64)
-            for value in (self.weights_, self.means_, self.covariances_, self.precisions_cholesky_)
+            self._host(name).astype(np.float64)
+            for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
         )
         return GaussianMixtureParameters(
             ConstantGate(weights=weights), Gaussians(covariance, means, covariances, cholesky)
         )
 
-    def _joint_blocks(self, X: NDArray[np.floating]) -> Any:
+    def _backend(self, X: Any) -> Backend:
+        """The backend that ``backend`` names, if it can read X."""
+        return backends.for_rows(X, self.backend, self.n_threads)
+
+    def _check_reached(self, best: Float, start: int = 0) -> None:
+        """Raise ValueError if a row's largest joint log-density is not finite."""
+        lost = np.flatnonzero(~np.isfinite(best))
+        if len(lost):
+            raise ValueError(
+                f"row {start + lost[0]} of X is so far from every component that its log-density cannot "
+                f"be represented ({len(lost)} such rows here). Scale the input data, or remove such rows."
+            )
+
+    def _joint_blocks(self, X: NDArray[np.floating], backend: Backend) -> Any:
         """Cuts of the rows and their joint log-densities (n, K) in float64, a block at a time."""
         parameters = self._parameters()
         quadratics, log_weights = parameters.components.quadratics, parameters.gate.log_shares
-        backend = backends.create(self.backend, self.n_threads)
         rows = backend.place(X)
         for cut in blocks(len(X), max((1 << 20) // self.means_.shape[0], 1024)):
             joint = backend.log_joint(rows.block(cut.start, cut.stop), quadratics, log_weights)
-            lost = np.flatnonzero(~np.isfinite(joint.max(axis=1)))
-            if len(lost):
-                raise ValueError(
-                    f"row {cut.start + lost[0]} of X is so far from every component that its log-density cannot "
-                    f"be represented ({len(lost)} such rows here). Scale the input data, or remove such rows."
-                )
+            self._check_reached(joint.max(axis=1), cut.start)
             yield cut, joint
 
-    def _labels(self, X: NDArray[np.floating]) -> NDArray[np.int64]:
-        labels = np.empty(len(X), dtype=np.int64)
-        for cut, joint in self._joint_blocks(X):
-            labels[cut] = joint.argmax(axis=1)
-        return labels
+    def _labels(self, given: Any, X: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Labels of checked rows X, as an array of the kind of those given."""
+        parameters, backend = self._parameters(), self._backend(given)
+        labels, best = backend.assign(
+            backend.place(X), parameters.components.quadratics, parameters.gate.log_shares
+        )
+        self._check_reached(best)
+        return like(given)(labels.astype(np.int64))
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Most likely component of each row.
@@ -463,7 +475,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         labels : ndarray of shape (N,), int64
         """
         check_is_fitted(self)
-        return self._labels(check_rows(self, X, reset=False))
+        return self._labels(X, check_rows(self, X, reset=False, backend=self._backend(X)))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
         """Responsibilities: the probability of each component given the row.
@@ -477,11 +489,12 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         resp : ndarray of shape (N, K), in the type of X
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
+        give, backend = like(X), self._backend(X)
+        X = check_rows(self, X, reset=False, backend=backend)
         resp = np.empty((len(X), len(self.means_)), dtype=X.dtype)
-        for cut, joint in self._joint_blocks(X):
+        for cut, joint in self._joint_blocks(X, backend):
             resp[cut], _ = normalize(joint)
-        return resp
+        return give(resp)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.floating]:
         """Log-likelihood of each row.
@@ -495,11 +508,12 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         log_likelihood : ndarray of shape (N,), in the type of X
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
+        give, backend = like(X), self._backend(X)
+        X = check_rows(self, X, reset=False, backend=backend)
         out = np.empty(len(X), dtype=X.dtype)
-        for cut, joint in self._joint_blocks(X):
+        for cut, joint in self._joint_blocks(X, backend):
             _, out[cut] = normalize(joint)
-        return out
+        return give(out)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean log-likelihood per row, or per unit of weight.
@@ -514,7 +528,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         log_likelihood : float
         """
-        log_likelihood = self.score_samples(X)
+        log_likelihood = to_host(self.score_samples(X))
         weights = check_weights(sample_weight, log_likelihood)
         if weights is None:
             return float(log_likelihood.mean())
@@ -598,7 +612,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         check_is_fitted(self)
         K, D = self.means_.shape
         variances = np.diagonal(
-            COVARIANCES[self.covariance_type].dense(self.covariances_, K, D), axis1=1, axis2=2
+            COVARIANCES[self.covariance_type].dense(self._host("covariances_"), K, D), axis1=1, axis2=2
         )
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])
         return summary(
@@ -611,8 +625,8 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
                 "backend": self.backend_,
             },
             [str(name) for name in names],
-            {"weight": self.weights_},
-            {"mean": self.means_, "sd": np.sqrt(variances)},
+            {"weight": self._host("weights_")},
+            {"mean": self._host("means_"), "sd": np.sqrt(variances)},
         )
 
 

@@ -22,6 +22,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
+from mixtura.backends.base import Backend
+from mixtura.backends.device_arrays import like, to_host
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
@@ -173,8 +175,8 @@ class KMeans(
             X is not finite (says where), not two-dimensional or has fewer rows than clusters; weights are
             negative or all zero; given centres have another shape.
         """
-        backend = backends.create(self.backend, self.n_threads)
-        X = check_rows(self, X, reset=True)
+        backend, given = self._backend(X), X
+        X = check_rows(self, X, reset=True, backend=backend)
         if X.shape[0] < self.n_clusters:
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
         weights = check_weights(sample_weight, X)
@@ -227,6 +229,7 @@ class KMeans(
         self.lower_bounds_ = best.fit.bounds
         self.backend_ = backend.name
         self._n_features_out = self.n_clusters
+        self._follow(given)
         tasks.close(dict)
         return self
 
@@ -251,7 +254,7 @@ class KMeans(
         if isinstance(self.init, str):
             return np.asarray(X[random_rows(table, self.n_clusters, rng)], dtype=np.float64)
         centers = self.init(X, self.n_clusters, random_state=rng) if callable(self.init) else self.init
-        centers = check_array(centers, dtype=np.float64, copy=True)
+        centers = check_array(to_host(centers), dtype=np.float64, copy=True)
         for given, wanted, what in (
             (centers.shape[0], self.n_clusters, "clusters"),
             (centers.shape[1], X.shape[1], "features of the data"),
@@ -279,10 +282,17 @@ class KMeans(
             raise ValueError("labels_ names clusters that do not exist")
 
     def _centers(self) -> Centers:
-        return Centers(np.asarray(self.cluster_centers_, dtype=np.float64))
+        return Centers(self._host("cluster_centers_").astype(np.float64))
 
-    def _table(self, X: NDArray[np.floating], weights: Float | None = None) -> Table:
-        return Table.of(backends.create(self.backend, self.n_threads), X, weights)
+    def _backend(self, X: Any) -> Backend:
+        """The backend that ``backend`` names, if it can read X."""
+        return backends.for_rows(X, self.backend, self.n_threads)
+
+    def _table(self, given: Any, sample_weight: Any = None) -> Table:
+        """Rows to be answered for, checked."""
+        backend = self._backend(given)
+        X = check_rows(self, given, reset=False, backend=backend)
+        return Table.of(backend, X, check_weights(sample_weight, X))
 
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
         """Nearest centre of each row.
@@ -296,8 +306,8 @@ class KMeans(
         labels : ndarray of shape (N,), int32
         """
         check_is_fitted(self)
-        labels, _ = nearest(self._table(check_rows(self, X, reset=False)), self._centers())
-        return labels
+        labels, _ = nearest(self._table(X), self._centers())
+        return like(X)(labels)
 
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Distances to the centres.
@@ -311,8 +321,9 @@ class KMeans(
         distances : ndarray of shape (N, K), in the type of X
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        return np.sqrt(squared_distances(self._table(X), self._centers().means)).astype(X.dtype)
+        table = self._table(X)
+        distances = np.sqrt(squared_distances(table, self._centers().means))
+        return like(X)(distances.astype(table.rows.X.dtype))
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X.
@@ -328,8 +339,7 @@ class KMeans(
         score : float
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        table = self._table(X, check_weights(sample_weight, X))
+        table = self._table(X, sample_weight)
         centers = self._centers()
         moments = table.backend.expect(
             table.rows,
@@ -361,6 +371,6 @@ class KMeans(
                 "backend": self.backend_,
             },
             [str(name) for name in names],
-            {"rows": np.bincount(self.labels_, minlength=K).astype(np.float64)},
-            {"centre": self.cluster_centers_},
+            {"rows": np.bincount(self._host("labels_"), minlength=K).astype(np.float64)},
+            {"centre": self._host("cluster_centers_")},
         )

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.backends.device_arrays import like, to_host
+
 
 class Saved:
     """An estimator whose fitted state is arrays and plain values, and whose answers are columns of a table.
@@ -24,7 +26,17 @@ class Saved:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Fitted arrays by name."""
-        return {name: np.ascontiguousarray(getattr(self, name)) for name in self._saved_arrays}
+        return {name: np.ascontiguousarray(self._host(name)) for name in self._saved_arrays}
+
+    def _host(self, name: str) -> NDArray[Any]:
+        """A fitted array on the host, wherever it lies."""
+        return np.asarray(to_host(getattr(self, name)))
+
+    def _follow(self, X: Any) -> None:
+        """Fitted arrays become of X's kind, and go to its device."""
+        give = like(X)
+        for name in self._saved_arrays:
+            setattr(self, name, give(getattr(self, name)))
 
     def _values(self) -> dict[str, Any]:
         """Fitted values by name."""

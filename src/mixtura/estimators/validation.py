@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
+from mixtura.backends import Backend
+from mixtura.backends.device_arrays import is_device_array, to_host
 from mixtura.em import NotFiniteError
 
 Float = NDArray[np.float64]
@@ -16,8 +18,12 @@ Float = NDArray[np.float64]
 LARGEST_SPREAD = 1e145
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDArray[np.floating]:
+def check_rows(
+    estimator: Any, X: Any, *, reset: bool, min_rows: int = 1, backend: Backend | None = None
+) -> NDArray[np.floating]:
     """A finite (N, D) array of float32 or float64; integers become float64.
+
+    An array that lies on a device, which only ``backend`` can read, is left there.
 
     Raises
     ------
@@ -27,6 +33,8 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
     TypeError
         A sparse matrix.
     """
+    if backend is not None and is_device_array(X):
+        return _check_device_rows(estimator, backend.place(X).X, reset, min_rows)
     X = validate_data(
         estimator,
         X,
@@ -36,6 +44,22 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
         ensure_min_samples=min_rows,
     )
     check_finite(X, getattr(estimator, "feature_names_in_", None))
+    return X
+
+
+def _check_device_rows(estimator: Any, X: Any, reset: bool, min_rows: int) -> Any:
+    """The same of a table on a device, which is looked at there."""
+    name = type(estimator).__name__
+    for found, least, what in ((X.shape[0], min_rows, "sample"), (X.shape[1], 1, "feature")):
+        if found < least:
+            raise ValueError(
+                f"Found array with {found} {what}(s) (shape={X.shape}) "
+                f"while a minimum of {least} is required by {name}."
+            )
+    if reset and hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    _check_n_features(estimator, X, reset=reset)
+    _report_not_finite(X.survey()[:, :2].astype(int), getattr(estimator, "feature_names_in_", None), "X")
     return X
 
 
@@ -67,9 +91,14 @@ def check_finite(X: NDArray[np.floating], names: Any = None, name: str = "X") ->
         # A sum is finite only if all its terms are; one that merely overflowed is found innocent below.
         if np.isfinite(X.sum(dtype=np.float64)):
             return
+    counts = [(int(np.isnan(column).sum()), int(np.isinf(column).sum())) for column in X.T]
+    _report_not_finite(counts, names, name)
+
+
+def _report_not_finite(counts: Any, names: Any, name: str) -> None:
+    """Raise ValueError if any of the D columns' counts of NaN and of infinity, (D, 2), is not 0."""
     found = []
-    for j in range(X.shape[1]):
-        nan, inf = int(np.isnan(X[:, j]).sum()), int(np.isinf(X[:, j]).sum())
+    for j, (nan, inf) in enumerate(counts):
         what = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (inf, "infinity")) if n)
         if what:
             found.append(f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {what}")
@@ -83,6 +112,13 @@ def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
     """Non-negative float64 weights (N,) with a positive sum, or None."""
     if sample_weight is None:
         return None
+    if is_device_array(sample_weight):
+        mine, theirs = getattr(X, "device", None), getattr(sample_weight, "__dlpack_device__", None)
+        if isinstance(mine, int) and theirs is not None and theirs()[1] != mine:
+            raise ValueError(
+                f"X lies on device {mine} and sample_weight on device {theirs()[1]}: move one of them"
+            )
+        sample_weight = to_host(sample_weight)
     weights = np.ascontiguousarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
     if np.any(weights < 0.0):
         raise ValueError(
@@ -98,15 +134,18 @@ def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
 
 def check_fit(X: NDArray[np.floating], weights: Float | None, components: int) -> None:
     """Raise ValueError if too few rows count, or if those that do lie too far apart for sums of squares."""
-    if weights is None:
+    if weights is not None and np.count_nonzero(weights) < components:
+        raise ValueError(
+            f"only {np.count_nonzero(weights)} rows have a positive weight, fewer than the {components} "
+            "components asked for"
+        )
+    survey = getattr(X, "survey", None)
+    if survey is not None:
+        low, high = survey(weights)[:, 2].min(), survey(weights)[:, 3].max()
+    elif weights is None:
         low, high = X.min(), X.max()
     else:
         counts = weights > 0.0
-        if np.count_nonzero(counts) < components:
-            raise ValueError(
-                f"only {np.count_nonzero(counts)} rows have a positive weight, fewer than the {components} "
-                "components asked for"
-            )
         low = X.min(where=counts[:, None], initial=np.inf)
         high = X.max(where=counts[:, None], initial=-np.inf)
     if float(high) / 2.0 - float(low) / 2.0 > LARGEST_SPREAD:

@@ -1,0 +1,213 @@
+// A CUDA device: memory, two streams, launches. Every call of the runtime is checked here and nowhere else.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "mixtura/cuda/block.hpp"
+#include "mixtura/cuda/errors.hpp"
+
+namespace mixtura::cuda {
+
+// Throws if a call failed, and clears the error, so that the next one does not find it.
+inline void check(cudaError_t code, const char* what) {
+  if (code == cudaSuccess) return;
+  cudaGetLastError();
+  throw DeviceError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(code));
+}
+
+// A float kernel of 256 threads may take half of a multiprocessor's registers, so that two blocks take turns.
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::threads) run(const Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  Block<Kernel::threads> block;
+  kernel(block, shared);
+}
+
+// The caller's current device comes back when this goes.
+class Current {
+ public:
+  explicit Current(int index) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    if (before_ != index) check(cudaSetDevice(index), "cudaSetDevice");
+    index_ = index;
+  }
+  ~Current() {
+    if (before_ != index_) cudaSetDevice(before_);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+ private:
+  int before_ = 0, index_ = 0;
+};
+
+class Device {
+ public:
+  static constexpr bool emulated = false;
+  static constexpr int lanes = 2;
+
+  // Why no device can be used; empty if one can.
+  static std::string unavailable() {
+    int count = 0, driver = 0, runtime = 0;
+    const cudaError_t code = cudaGetDeviceCount(&count);
+    if (code == cudaSuccess && count > 0) return "";
+    cudaGetLastError();
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    cudaGetLastError();
+    auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
+    if (driver == 0) return "no NVIDIA driver is loaded";
+    if (code == cudaErrorInsufficientDriver)
+      return "the NVIDIA driver knows CUDA up to " + version(driver) + ", mixtura needs " + version(runtime) +
+             ": update the driver";
+    if (code != cudaSuccess) return cudaGetErrorString(code);
+    return "the driver finds no CUDA device";
+  }
+
+  static std::string describe() {
+    cudaDeviceProp properties{};
+    int index = 0;
+    check(cudaGetDevice(&index), "cudaGetDevice");
+    check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+    return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
+           std::to_string(properties.minor) + ", " + OutOfMemory::megabytes(properties.totalGlobalMem);
+  }
+
+  // The device that memory lies on; -1 for memory that no device knows.
+  static int device_of(const void* memory) {
+    cudaPointerAttributes attributes{};
+    check(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes");
+    return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged
+               ? attributes.device
+               : -1;
+  }
+
+  explicit Device(int index) : index_(index) {
+    const Current current(index_);
+    try {
+      check(cudaStreamCreateWithFlags(&compute_, cudaStreamNonBlocking), "cudaStreamCreate");
+      check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "cudaStreamCreate");
+      for (int lane = 0; lane < lanes; ++lane) {
+        check(cudaEventCreateWithFlags(&filled_[lane], cudaEventDisableTiming), "cudaEventCreate");
+        check(cudaEventCreateWithFlags(&used_[lane], cudaEventDisableTiming), "cudaEventCreate");
+      }
+      check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index_),
+            "cudaDeviceGetAttribute");
+      check(cudaDeviceGetAttribute(&generation_, cudaDevAttrComputeCapabilityMajor, index_),
+            "cudaDeviceGetAttribute");
+    } catch (...) {
+      close();
+      throw;
+    }
+  }
+  ~Device() { close(); }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  int multiprocessors() const { return multiprocessors_; }
+  bool has_tensor_cores() const { return generation_ >= 8; }  // that multiply bfloat16s
+
+  size_t available() const {
+    const Current current(index_);
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return free;
+  }
+
+  void* allocate(size_t bytes, const char* what) {
+    const Current current(index_);
+    void* memory = nullptr;
+    const cudaError_t code = cudaMalloc(&memory, bytes);
+    if (code == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw OutOfMemory(what, bytes, available());
+    }
+    check(code, "cudaMalloc");
+    return memory;
+  }
+  void release(void* memory) noexcept {
+    if (memory) cudaFree(memory);
+  }
+  void* allocate_staging(size_t bytes) {
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, bytes), "cudaMallocHost");
+    return memory;
+  }
+  void release_staging(void* memory) noexcept {
+    if (memory) cudaFreeHost(memory);
+  }
+
+  // Small arrays of parameters, in order with the kernels.
+  void copy_in(void* device, const void* host, size_t bytes) {
+    const Current current(index_);
+    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, compute_), "cudaMemcpyAsync");
+    check(cudaStreamSynchronize(compute_), "cudaStreamSynchronize");
+  }
+  // A lane's rows, beside the kernels.
+  void copy_in_lane(void* device, const void* staging, size_t bytes, int) {
+    const Current current(index_);
+    check(cudaMemcpyAsync(device, staging, bytes, cudaMemcpyHostToDevice, copies_), "cudaMemcpyAsync");
+  }
+  void copy_out(void* host, const void* device, size_t bytes) {
+    const Current current(index_);
+    check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, compute_), "cudaMemcpyAsync");
+    check(cudaStreamSynchronize(compute_), "kernels before a copy to the host");
+  }
+  void copy_within(void* to, const void* from, size_t bytes) {
+    const Current current(index_);
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, compute_), "cudaMemcpyAsync");
+  }
+  // Other libraries' kernels, on whatever stream, have written what we are about to read.
+  void wait_for_producers() {
+    const Current current(index_);
+    check(cudaDeviceSynchronize(), "kernels of the array's owner");
+  }
+  void zero(void* device, size_t bytes) {
+    const Current current(index_);
+    check(cudaMemsetAsync(device, 0, bytes, compute_), "cudaMemsetAsync");
+  }
+
+  // Kernels launched from now on wait for a lane's copies; the lane's next copies wait for them.
+  void lane_filled(int lane) {
+    check(cudaEventRecord(filled_[lane], copies_), "cudaEventRecord");
+    check(cudaStreamWaitEvent(compute_, filled_[lane], 0), "cudaStreamWaitEvent");
+  }
+  void lane_used(int lane) { check(cudaEventRecord(used_[lane], compute_), "cudaEventRecord"); }
+  void wait_for_lane(int lane) {
+    check(cudaEventSynchronize(filled_[lane]), "copies to the device");
+    check(cudaEventSynchronize(used_[lane]), "kernels");
+  }
+
+  void finish() {
+    check(cudaStreamSynchronize(copies_), "copies to the device");
+    check(cudaStreamSynchronize(compute_), "kernels");
+  }
+
+  template <class Kernel>
+  void launch(const Kernel& kernel, Grid grid) {
+    const Current current(index_);
+    const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                      static_cast<unsigned>(grid.z));
+    run<Kernel><<<blocks, Kernel::threads, 0, compute_>>>(kernel);
+    check(cudaGetLastError(), "launch of a kernel");
+  }
+
+ private:
+  void close() noexcept {
+    for (int lane = 0; lane < lanes; ++lane) {
+      if (filled_[lane]) cudaEventDestroy(filled_[lane]);
+      if (used_[lane]) cudaEventDestroy(used_[lane]);
+    }
+    if (compute_) cudaStreamDestroy(compute_);
+    if (copies_) cudaStreamDestroy(copies_);
+  }
+
+  int index_;
+  int multiprocessors_ = 1, generation_ = 0;
+  cudaStream_t compute_ = nullptr, copies_ = nullptr;
+  cudaEvent_t filled_[lanes] = {}, used_[lanes] = {};
+};
+
+}  // namespace mixtura::cuda

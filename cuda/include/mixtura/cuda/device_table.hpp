@@ -1,0 +1,53 @@
+// The device behind one wall: nothing of CUDA is seen from here. device_table.cu puts CUDA devices behind it,
+// device_table.cpp the emulated one.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mixtura/cuda/errors.hpp"
+#include "mixtura/cuda/request.hpp"
+
+namespace mixtura::cuda {
+
+// Why no device can be used; empty if one can.
+std::string unavailable();
+std::string describe();
+bool emulated();
+
+// The device on which memory lies, or -1.
+int device_of(const void* memory);
+
+// Memory of the emulated device, for tests of its want: bytes it has, and bytes given away.
+void set_emulated_capacity(size_t bytes);
+size_t emulated_allocated();
+
+class Table;
+
+class DeviceTable {
+ public:
+  // tile_bytes: of a tile on the device, 0: a good share of a second-level cache. budget: most bytes of host
+  // rows to keep on the device, -1: four fifths of what is free; a larger table is streamed in every pass.
+  DeviceTable(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, int threads);
+  ~DeviceTable();
+
+  bool resident() const;
+  int64_t rows() const;
+  int64_t dims() const;
+  const Rows& source() const;
+
+  // Statistics, K x P, then the log-likelihood, to `total`; or the pass's joint; or labels and best.
+  void run(const Request& request, double* total);
+
+  // Of each column of a table on the device, over its rows of positive weight (null: all).
+  std::vector<Finding> survey(const double* sample_weight);
+
+  // Copies of some rows of a table on the device, (count, D).
+  void gather(const int64_t* index, int64_t count, double* out);
+
+ private:
+  std::unique_ptr<Table> table_;
+};
+
+}  // namespace mixtura::cuda

@@ -1,0 +1,54 @@
+// DeviceTable over the device of device.hpp.
+#pragma once
+
+#include "mixtura/cuda/device_table.hpp"
+#include "mixtura/cuda/table.hpp"
+
+namespace mixtura::cuda {
+
+// Of a tile on the device: what K numbers and its rows take together, half the second-level cache of a large
+// device.
+constexpr int64_t default_tile_bytes = int64_t{24} << 20;
+
+std::string unavailable() {
+  return Device::unavailable();
+}
+std::string describe() {
+  return Device::describe();
+}
+bool emulated() {
+  return Device::emulated;
+}
+int device_of(const void* memory) {
+  return Device::device_of(memory);
+}
+
+DeviceTable::DeviceTable(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget,
+                         int threads)
+    : table_(std::make_unique<Table>(rows, on_device, index, tile_bytes > 0 ? tile_bytes : default_tile_bytes,
+                                     budget, threads)) {}
+DeviceTable::~DeviceTable() = default;
+
+bool DeviceTable::resident() const {
+  return table_->resident();
+}
+int64_t DeviceTable::rows() const {
+  return table_->rows();
+}
+int64_t DeviceTable::dims() const {
+  return table_->dims();
+}
+const Rows& DeviceTable::source() const {
+  return table_->source();
+}
+void DeviceTable::run(const Request& request, double* total) {
+  table_->run(request, total);
+}
+std::vector<Finding> DeviceTable::survey(const double* sample_weight) {
+  return table_->survey(sample_weight);
+}
+void DeviceTable::gather(const int64_t* index, int64_t count, double* out) {
+  table_->gather(index, count, out);
+}
+
+}  // namespace mixtura::cuda

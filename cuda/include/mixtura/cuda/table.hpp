@@ -1,0 +1,610 @@
+// A table placed with a device, and passes over it. Host code, compiled for CUDA devices and for the emulated
+// one.
+//
+//   rows          on the device for good (they were there, or fit the budget), or streamed through two lanes:
+//   while
+//                 the kernels work on one tile, the next is gathered into pinned memory and copied
+//   a tile        center -> evaluate -> normalise -> accumulate, or nearest -> accumulate
+//   sums          stay on the device for the whole pass; one reduction in fixed order at its end
+//
+// Tiles and splits depend on shapes and on the device alone: the same bits every time.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mixtura/cuda/accumulate.hpp"
+#include "mixtura/cuda/center.hpp"
+#include "mixtura/cuda/device.hpp"
+#include "mixtura/cuda/evaluate.hpp"
+#include "mixtura/cuda/fast.hpp"
+#include "mixtura/cuda/nearest.hpp"
+#include "mixtura/cuda/normalize.hpp"
+#include "mixtura/cuda/packing.hpp"
+#include "mixtura/cuda/request.hpp"
+#include "mixtura/cuda/survey.hpp"
+#include "mixtura/problem.hpp"
+
+namespace mixtura::cuda {
+
+// Device memory that frees itself, and grows when more is asked of it.
+class Buffer {
+ public:
+  explicit Buffer(Device& device) : device_(device) {}
+  ~Buffer() { device_.release(memory_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  template <class T>
+  T* reserve(int64_t count, const char* what) {
+    const size_t bytes = static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T);
+    if (bytes > size_) {
+      device_.release(memory_);
+      memory_ = nullptr;
+      size_ = 0;
+      memory_ = device_.allocate(bytes, what);
+      size_ = bytes;
+    }
+    return static_cast<T*>(memory_);
+  }
+
+  template <class T>
+  T* upload(const std::vector<T>& values, const char* what) {
+    T* memory = reserve<T>(static_cast<int64_t>(values.size()), what);
+    device_.copy_in(memory, values.data(), values.size() * sizeof(T));
+    return memory;
+  }
+
+ private:
+  Device& device_;
+  void* memory_ = nullptr;
+  size_t size_ = 0;
+};
+
+// An array of the caller with one entry a row, that goes to the device tile by tile.
+struct Stream {
+  const char* host;    // first row; null: not there
+  int64_t row_bytes;   // of one row on the device
+  int64_t host_bytes;  // from one row to the next on the host; == row_bytes where rows lie side by side
+  int64_t item;        // bytes of a number
+  int64_t item_bytes;  // from one number of a row to the next on the host
+
+  static Stream of(const Columns& c) {
+    const int64_t item = c.single_precision ? 4 : 8;
+    return {static_cast<const char*>(c.data), c.dims * item, c.row_stride * item, item,
+            c.column_stride * item};
+  }
+  static Stream of(const double* values, int64_t a_row) {
+    return {reinterpret_cast<const char*>(values), a_row * 8, a_row * 8, 8, 8};
+  }
+
+  void gather(int64_t begin, int64_t end, char* out) const {
+    const bool dense = item_bytes == item || row_bytes == item;
+    if (dense && host_bytes == row_bytes) {
+      std::memcpy(out, host + begin * host_bytes, static_cast<size_t>((end - begin) * row_bytes));
+      return;
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      const char* row = host + i * host_bytes;
+      if (dense) {
+        std::memcpy(out, row, static_cast<size_t>(row_bytes));
+        out += row_bytes;
+      } else {
+        for (int64_t at = 0; at < row_bytes; at += item, out += item, row += item_bytes)
+          std::memcpy(out, row, static_cast<size_t>(item));
+      }
+    }
+  }
+};
+
+// Pinned memory and device memory for one array's rows, twice.
+class Lanes {
+ public:
+  explicit Lanes(Device& device) : device_(device), buffers_{Buffer(device), Buffer(device)} {}
+  ~Lanes() { clear(); }
+  Lanes(const Lanes&) = delete;
+  Lanes& operator=(const Lanes&) = delete;
+
+  void reserve(int64_t bytes, const char* what) {
+    for (int lane = 0; lane < 2; ++lane) on_device_[lane] = buffers_[lane].reserve<char>(bytes, what);
+    if (static_cast<size_t>(bytes) <= size_) return;
+    clear();
+    for (char*& staging : staging_)
+      staging = static_cast<char*>(device_.allocate_staging(static_cast<size_t>(bytes)));
+    size_ = static_cast<size_t>(bytes);
+  }
+
+  // Rows begin to end of the stream, gathered by all processors, on their way to the device.
+  const void* send(int lane, const Stream& stream, int64_t begin, int64_t end, int threads) {
+    constexpr int64_t piece = int64_t{1} << 20;  // bytes that one thread gathers at a time
+    const int64_t rows = std::max<int64_t>(piece / std::max<int64_t>(stream.row_bytes, 1), 1);
+    in_parallel((end - begin + rows - 1) / rows, threads, [&](int64_t i) {
+      const int64_t from = begin + i * rows, to = std::min(from + rows, end);
+      stream.gather(from, to, staging_[lane] + (from - begin) * stream.row_bytes);
+    });
+    device_.copy_in_lane(on_device_[lane], staging_[lane],
+                         static_cast<size_t>((end - begin) * stream.row_bytes), lane);
+    return on_device_[lane];
+  }
+
+ private:
+  void clear() {
+    for (char*& staging : staging_) {
+      device_.release_staging(staging);
+      staging = nullptr;
+    }
+    size_ = 0;
+  }
+
+  Device& device_;
+  Buffer buffers_[2];
+  char* staging_[2] = {nullptr, nullptr};
+  char* on_device_[2] = {nullptr, nullptr};
+  size_t size_ = 0;
+};
+
+class Table {
+ public:
+  // tile_bytes: of a tile on the device. budget: most bytes of rows to keep there; the rest is streamed.
+  Table(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, int threads)
+      : device_(index), rows_(rows), tile_bytes_(tile_bytes) {
+    if (on_device) {
+      device_.wait_for_producers();
+      resident_ = true;
+      return;
+    }
+    const int64_t bytes = row_bytes(rows.left) * rows.count + row_bytes(rows.right) * rows.count;
+    const int64_t free = static_cast<int64_t>(device_.available());
+    if (bytes <= (budget >= 0 ? budget : free / 10 * 8)) keep(threads);
+  }
+
+  bool resident() const { return resident_; }
+  int64_t rows() const { return rows_.count; }
+  int64_t dims() const { return rows_.dims; }
+  const Rows& source() const { return rows_; }
+
+  // Statistics, K x P, then the log-likelihood, to `total`; or pass.joint; or labels and best.
+  void run(const Request& request, double* total) {
+    const Pass& p = request.pass;
+    // What rounding could decide, doubles do; the nearest centre decides in double by itself.
+    if (p.single && !p.joint && (!p.hard || nearest_centre(p)))
+      run_as<float>(request, total);
+    else
+      run_as<double>(request, total);
+  }
+
+  // Findings of each column of a table that lies on the device, over the rows of positive weight.
+  std::vector<Finding> survey(const double* sample_weight) {
+    const int64_t dims = rows_.left.dims;
+    const int64_t runs =
+        std::max<int64_t>(std::min<int64_t>(device_.multiprocessors() * 4, rows_.count / 64), 1);
+    Buffer buffer(device_), weights(device_);
+    const double* weight =
+        sample_weight
+            ? weights.upload(std::vector<double>(sample_weight, sample_weight + rows_.count), "weights")
+            : nullptr;
+    Finding* out = buffer.reserve<Finding>(runs * dims, "findings");
+    device_.launch(Survey{rows_.left, rows_.count, weight, runs, out},
+                   {runs, (dims + Survey::side - 1) / Survey::side, 1});
+    std::vector<Finding> found(static_cast<size_t>(runs * dims));
+    device_.copy_out(found.data(), out, found.size() * sizeof(Finding));
+    for (int64_t run = 1; run < runs; ++run)
+      for (int64_t d = 0; d < dims; ++d)
+        found[static_cast<size_t>(d)].merge(found[static_cast<size_t>(run * dims + d)]);
+    found.resize(static_cast<size_t>(dims));
+    return found;
+  }
+
+  // Copies of some rows of a table that lies on the device, (count, D).
+  void gather(const int64_t* index, int64_t count, double* out) {
+    Buffer indices(device_), copies(device_);
+    const int64_t size = count * rows_.left.dims;
+    if (size == 0) return;
+    const int64_t* which = indices.upload(std::vector<int64_t>(index, index + count), "indices of rows");
+    double* found = copies.reserve<double>(size, "copies of rows");
+    device_.launch(Gather{rows_.left, which, count, found},
+                   {(size + Gather::threads - 1) / Gather::threads, 1, 1});
+    device_.copy_out(out, found, static_cast<size_t>(size) * sizeof(double));
+  }
+
+ private:
+  static int64_t row_bytes(const Columns& c) { return c.dims * (c.single_precision ? 4 : 8); }
+
+  // Uploads all rows, through the lanes.
+  void keep(int threads) {
+    Columns* sides[] = {&rows_.left, &rows_.right};
+    Buffer* buffers[] = {&left_, &right_};
+    Lanes lanes(device_);
+    for (int side = 0; side < 2; ++side) {
+      Columns& c = *sides[side];
+      if (c.dims == 0) continue;
+      const Stream stream = Stream::of(c);
+      char* memory = buffers[side]->reserve<char>(stream.row_bytes * rows_.count, "the table");
+      const int64_t step = std::max<int64_t>((int64_t{1} << 26) / stream.row_bytes, 1);
+      lanes.reserve(std::min(step, rows_.count) * stream.row_bytes, "rows on their way");
+      int lane = 0;
+      for (int64_t begin = 0; begin < rows_.count; begin += step, lane ^= 1) {
+        const int64_t end = std::min(begin + step, rows_.count);
+        device_.wait_for_lane(lane);
+        const void* arrived = lanes.send(lane, stream, begin, end, threads);
+        device_.lane_filled(lane);
+        device_.copy_within(memory + begin * stream.row_bytes, arrived,
+                            static_cast<size_t>((end - begin) * stream.row_bytes));
+        device_.lane_used(lane);
+      }
+      device_.finish();
+      c = Columns{memory, c.single_precision, c.dims, c.dims, 1};
+    }
+    resident_ = true;
+  }
+
+  struct Plan {
+    int64_t stride = 0, splits = 1, size = 0, entries = 0;
+    bool nearest = false, statistics = false, fast = false;
+  };
+
+  template <class T>
+  Plan plan(const Request& request) const {
+    const Pass& p = request.pass;
+    Plan plan;
+    plan.nearest = nearest_centre(p) && !p.joint;
+    plan.statistics = !p.joint && !request.labels;
+    // Tensor cores pay from tiles that their instructions fill.
+    plan.fast = request.fast && sizeof(T) == 4 && !p.hard && !p.joint && !p.resp &&
+                device_.has_tensor_cores() && p.quadratics.components >= 64;
+    plan.size = plan.statistics ? statistics_size(p.kind, p.rows.dims) : 0;
+    plan.entries = p.quadratics.components * plan.size;
+    const int64_t item = sizeof(T), width = Augmented(p.rows.dims).width();
+    const int64_t row = item * (2 * width + (plan.nearest ? 0 : p.quadratics.components));
+    const int64_t most = round_up(std::max<int64_t>(p.rows.count, 1), panel_rows);
+    plan.stride = std::max<int64_t>(tile_bytes_ / row / panel_rows, 1) * panel_rows;
+    plan.stride = std::min({plan.stride, most, int64_t{1} << 17});
+    const int64_t blocks = (plan.size + 511) / 512 * ((p.quadratics.components + 127) / 128);
+    const int64_t wanted = (4 * device_.multiprocessors() + blocks - 1) / std::max<int64_t>(blocks, 1);
+    // No more splits than a quarter of the tile's panels, nor than their sums fit in what the rows of a tile
+    // take.
+    const int64_t affordable = std::max<int64_t>(tile_bytes_ / std::max<int64_t>(plan.entries * 8, 1), 1);
+    plan.splits = std::max<int64_t>(std::min({wanted, plan.stride / panel_rows / 4, affordable}), 1);
+    return plan;
+  }
+
+  template <class T>
+  void run_as(const Request& request, double* total) {
+    const Pass& p = request.pass;
+    const Plan plan = this->plan<T>(request);
+    const int64_t components = p.quadratics.components, width = Augmented(p.rows.dims).width();
+    const int64_t slots = plan.stride / 32;
+    if (components > 65535) throw std::invalid_argument("more than 65535 components");
+
+    Tile<T> tile{};
+    tile.dims = p.rows.dims;
+    tile.stride = plan.stride;
+    tile.columns = columns_.reserve<T>(width * plan.stride, "a tile's rows");
+    tile.rows = row_major_.reserve<T>(width * plan.stride, "a tile's rows");
+    tile.joint = joint_.reserve<T>(plan.nearest ? 1 : components * plan.stride, "a tile's densities");
+    tile.share = share_.reserve<T>(plan.stride, "a tile's shares");
+    tile.label = label_.reserve<int32_t>(plan.stride, "a tile's labels");
+    double* weight = weight_.reserve<double>(plan.stride, "a tile's weights");
+    double* best = best_.reserve<double>(plan.stride, "a tile's densities");
+    double* sums = sums_.reserve<double>(plan.splits * plan.entries, "the statistics");
+    double* likelihoods = likelihoods_.reserve<double>(slots, "log-likelihoods");
+    auto* pairs_that_count = counter_.reserve<unsigned long long>(1, "a counter");
+    device_.zero(sums, static_cast<size_t>(plan.splits * plan.entries) * sizeof(double));
+    device_.zero(likelihoods, static_cast<size_t>(slots) * sizeof(double));
+    const double* pivot = pivot_.upload(std::vector<double>(p.pivot, p.pivot + p.rows.dims), "the pivot");
+    const std::vector<Pair> table = plan.statistics ? pairs_of(p.kind, p.rows.dims) : std::vector<Pair>{};
+    const Pair* pairs = table.empty() ? nullptr : pairs_.upload(table, "pairs of columns");
+    const bool squares = plan.nearest || (plan.statistics && p.kind == Kind::trace);
+    Evaluator<T> evaluator(*this, request, plan);
+
+    // Arrays with an entry a row, which come from the host.
+    const Stream streams[] = {resident_ ? Stream{} : Stream::of(rows_.left),
+                              resident_ ? Stream{} : Stream::of(rows_.right), Stream::of(p.sample_weight, 1),
+                              Stream::of(p.resp                  ? p.resp
+                                         : p.log_weights_per_row ? p.log_weights
+                                                                 : nullptr,
+                                         components)};
+    for (int s = 0; s < 4; ++s)
+      if (streams[s].host && streams[s].row_bytes)
+        lanes_[s]->reserve(plan.stride * streams[s].row_bytes, "rows on their way");
+    double* joint_out =
+        p.joint ? table_.reserve<double>(plan.stride * components, "densities on their way") : nullptr;
+
+    int lane = 0;
+    for (int64_t begin = 0; begin < p.rows.count; begin += plan.stride, lane ^= 1) {
+      const int64_t end = std::min(begin + plan.stride, p.rows.count);
+      tile.count = end - begin;
+      tile.padded = round_up(tile.count, panel_rows);
+      const void* arrived[4] = {};
+      device_.wait_for_lane(lane);
+      for (int s = 0; s < 4; ++s)
+        if (streams[s].host && streams[s].row_bytes)
+          arrived[s] = lanes_[s]->send(lane, streams[s], s < 2 ? request.begin + begin : begin,
+                                       s < 2 ? request.begin + end : end, request.threads);
+      device_.lane_filled(lane);
+      device_.launch(Weigh{static_cast<const double*>(arrived[2]), tile.count, weight},
+                     {tile.padded / Weigh::threads, 1, 1});
+      tile.weight = weight;
+      const Source source{side(rows_.left, arrived[0], request.begin + begin),
+                          side(rows_.right, arrived[1], request.begin + begin), pivot};
+      device_.launch(Center<T>{source, tile}, {tile.padded / 32, (width + 31) / 32, 1});
+      if (squares) device_.launch(Square<T>{tile}, {tile.padded / Square<T>::threads, 1, 1});
+
+      const Activity activity{pairs_that_count, components, tile.count};
+      auto* given = const_cast<double*>(static_cast<const double*>(arrived[3]));
+      const Grid patches{tile.padded / 32, (components + 31) / 32, 1};
+      double* best_out = request.best ? best : nullptr;
+      bool hard = p.hard || request.labels;
+      if (p.resp) {
+        device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::take}, patches);
+        device_.launch(ShareGiven<T>{tile, activity}, {tile.padded / ShareGiven<T>::threads, 1, 1});
+      } else if (plan.nearest) {
+        evaluator.nearest(tile, source, best_out, likelihoods);
+      } else {
+        evaluator.evaluate(tile);
+        if (given) device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::add}, patches);
+        if (p.joint) {
+          device_.launch(ExchangeJoint<T>{tile, components, joint_out, Exchange::give}, patches);
+          device_.copy_out(p.joint + begin * components, joint_out,
+                           static_cast<size_t>(tile.count * components) * sizeof(double));
+        } else if (hard) {
+          device_.launch(NormalizeHard<T>{tile, components, best_out, likelihoods}, {tile.padded / 32, 1, 1});
+        } else {
+          device_.zero(pairs_that_count, sizeof *pairs_that_count);
+          device_.launch(NormalizeSoft<T>{tile, components, least<T>(components), likelihoods, activity},
+                         {tile.padded / 32, 1, 1});
+        }
+      }
+      if (request.labels) {
+        device_.copy_out(request.labels + begin, tile.label,
+                         static_cast<size_t>(tile.count) * sizeof(int32_t));
+        if (request.best)
+          device_.copy_out(request.best + begin, best, static_cast<size_t>(tile.count) * sizeof(double));
+      } else if (plan.statistics) {
+        accumulate(tile, plan, components, hard, pairs, sums, activity);
+      }
+      device_.lane_used(lane);
+    }
+    if (plan.statistics) {
+      double* reduced = reduced_.reserve<double>(plan.entries, "the statistics");
+      device_.launch(Reduce{plan.entries, plan.splits, sums, reduced},
+                     {(plan.entries + Reduce::threads - 1) / Reduce::threads, 1, 1});
+      device_.copy_out(total, reduced, static_cast<size_t>(plan.entries) * sizeof(double));
+      std::vector<double> parts(static_cast<size_t>(slots));
+      device_.copy_out(parts.data(), likelihoods, parts.size() * sizeof(double));
+      double sum = 0;
+      for (double part : parts) sum += part;
+      total[plan.entries] = sum;
+    }
+    device_.finish();
+  }
+
+  // A row's pairs below this part of its largest responsibility can all be left out and lose less than 1e-15
+  // of it.
+  template <class T>
+  static T least(int64_t components) {
+    return static_cast<T>(8.8817841970012523e-16 / static_cast<double>(components));
+  }
+
+  // The columns of a side at a row: where it is kept, or where its tile arrived.
+  Columns side(const Columns& kept, const void* arrived, int64_t begin) const {
+    if (!resident_) return Columns{arrived, kept.single_precision, kept.dims, kept.dims, 1};
+    Columns c = kept;
+    const int64_t bytes = begin * kept.row_stride * (kept.single_precision ? 4 : 8);
+    if (c.dims) c.data = static_cast<const char*>(c.data) + bytes;
+    return c;
+  }
+
+  // Which two columns each statistic multiplies, in the order [mass | mean | second moment], padded with
+  // zeros to whole blocks of the dense product.
+  static std::vector<Pair> pairs_of(Kind kind, int64_t dims) {
+    const Augmented at(dims);
+    std::vector<Pair> pairs;
+    auto add = [&](int64_t a, int64_t b) {
+      pairs.push_back({static_cast<int32_t>(a), static_cast<int32_t>(b)});
+    };
+    add(at.one(), at.one());
+    if (kind != Kind::mass)
+      for (int64_t d = 0; d < dims; ++d) add(at.one(), d);
+    if (kind == Kind::trace) add(at.one(), at.square());
+    if (kind == Kind::diagonal)
+      for (int64_t d = 0; d < dims; ++d) add(d, d);
+    if (kind == Kind::full)
+      for (int64_t a = 0; a < dims; ++a)
+        for (int64_t b = 0; b <= a; ++b) add(a, b);
+    while (pairs.size() % 512) add(at.zero(), at.zero());
+    return pairs;
+  }
+
+  template <class T, int group>
+  void accumulate_dense(const Tile<T>& tile, const Plan& plan, int64_t components, const Pair* pairs,
+                        double* sums, const Activity& activity) {
+    using Kernel = AccumulateDense<T, group>;
+    device_.launch(Kernel{tile, components, plan.size, plan.splits, pairs, sums, activity},
+                   {(plan.size + Kernel::features - 1) / Kernel::features, (components + group - 1) / group,
+                    plan.splits});
+  }
+
+  // Responsibilities in words, then the product. Only float tiles come here.
+  void accumulate_fast(const Tile<float>& tile, const Plan& plan, int64_t components, const Pair* columns,
+                       double* sums, const Activity& activity) {
+    using Kernel = AccumulateFast;
+    uint32_t* words =
+        joint_words_.reserve<uint32_t>(2 * components * (plan.stride / 2), "a tile's densities");
+    device_.launch(SplitJoint{tile, components, words, activity},
+                   {tile.padded / 2 / SplitJoint::threads, components, 1});
+    device_.launch(Kernel{tile, components, plan.size, plan.splits, words, columns, sums, activity},
+                   {(plan.size + Kernel::features - 1) / Kernel::features,
+                    (components + Kernel::components - 1) / Kernel::components, plan.splits});
+  }
+  void accumulate_fast(const Tile<double>&, const Plan&, int64_t, const Pair*, double*, const Activity&) {}
+
+  template <class T, bool hard>
+  void accumulate_listed(const Tile<T>& tile, const Plan& plan, int64_t components, const Pair* pairs,
+                         double* sums, const Activity& activity) {
+    using Kernel = AccumulateListed<T, hard>;
+    const int64_t features = Kernel::threads * Kernel::features;
+    device_.launch(
+        Kernel{tile, components, plan.size, plan.splits, least<T>(components), pairs, sums, activity},
+        {(plan.size + features - 1) / features, components, plan.splits});
+  }
+
+  // One of dense and listed does the work: the tile's counter, which the host does not wait for, says which.
+  template <class T>
+  void accumulate(const Tile<T>& tile, const Plan& plan, int64_t components, bool hard, const Pair* pairs,
+                  double* sums, const Activity& activity) {
+    if (hard) {
+      accumulate_listed<T, true>(tile, plan, components, pairs, sums, activity);
+      return;
+    }
+    if (plan.fast)
+      accumulate_fast(tile, plan, components, pairs, sums, activity);
+    else if (components >= 64)
+      accumulate_dense<T, 128>(tile, plan, components, pairs, sums, activity);
+    else if (components >= 12)
+      accumulate_dense<T, 32>(tile, plan, components, pairs, sums, activity);
+    else
+      accumulate_dense<T, 8>(tile, plan, components, pairs, sums, activity);
+    accumulate_listed<T, false>(tile, plan, components, pairs, sums, activity);
+  }
+
+  // The quadratics of one pass, packed and uploaded, and the E half of a tile.
+  template <class T>
+  class Evaluator {
+   public:
+    Evaluator(Table& table, const Request& request, const Plan& plan) : table_(table), pass_(request.pass) {
+      const Quadratics& q = pass_.quadratics;
+      if (pass_.resp) return;
+      if (plan.nearest) {
+        const PackedCentres<T> packed(pass_);
+        columns_ = packed.columns;
+        half_precision_ = packed.half_precision;
+        reach_ = packed.reach;
+        highest_ = packed.highest;
+        packed_ = table.factors_.upload(packed.packed, "centres");
+        bias_ = table.biases_.upload(packed.heights, "centres");
+        centres_ = table.centres_.upload(packed.centres, "centres");
+        exact_constants_ = table.exact_constants_.upload(packed.constants, "constants");
+        return;
+      }
+      constants_ = table.constants_.upload(pack_constants<T>(pass_), "constants");
+      const bool matrices = q.factor == Factor::triangle || q.factor == Factor::rectangle;
+      if (matrices && !q.shared && plan.fast && q.factor_rows >= 16) {
+        const PackedFast packed(pass_, request.threads);
+        fast_ = true;
+        rows_ = packed.bands;
+        columns_ = packed.steps;
+        words_ = table.words_.upload(packed.packed, "factors");
+        bias_ = reinterpret_cast<const T*>(table.biases_.upload(packed.bias, "factors"));
+        row_words_ = table.row_words_.reserve<uint32_t>(terms * columns_ * plan.stride, "a tile's rows");
+        return;
+      }
+      if (matrices && !q.shared) {
+        if (q.factor_rows <= 16)
+          pack<4>(request.threads);
+        else
+          pack<8>(request.threads);
+        return;
+      }
+      const PackedElementwise<T> packed(pass_, request.threads);
+      columns_ = packed.columns;
+      packed_ = table.factors_.upload(packed.packed, "factors");
+      if (!matrices) return;
+      std::vector<T> factor(static_cast<size_t>(q.factor_rows * q.dims));
+      for (size_t i = 0; i < factor.size(); ++i) factor[i] = static_cast<T>(q.factors[i] * root_half_log2e);
+      bias_ = table.biases_.upload(factor, "factors");
+      transformed_ = table.transformed_.reserve<T>(columns_ * plan.stride, "a tile's transformed rows");
+    }
+
+    void evaluate(const Tile<T>& tile) const {
+      const Quadratics& q = pass_.quadratics;
+      Device& device = table_.device_;
+      if (fast_) return run_fast(tile);
+      if (height_ == 4) return run<4>(tile);
+      if (height_ == 8) return run<8>(tile);
+      const T* source = tile.columns;
+      if (transformed_) {
+        using Kernel = Transform<T>;
+        device.launch(Kernel{tile, bias_, q.factor_rows, transformed_},
+                      {tile.padded / Kernel::threads, columns_ / Kernel::height, 1});
+        source = transformed_;
+      }
+      using Kernel = EvaluateElementwise<T>;
+      device.launch(
+          Kernel{tile, source, q.components, columns_, packed_, constants_},
+          {tile.padded / panel_rows, (q.components + Kernel::components - 1) / Kernel::components, 1});
+    }
+
+    void nearest(const Tile<T>& tile, const Source& source, double* best, double* likelihoods) const {
+      table_.device_.launch(
+          Nearest<T>{source, tile, pass_.quadratics.components, columns_, packed_, bias_, centres_,
+                     exact_constants_, half_precision_, reach_, highest_, best, likelihoods},
+          {tile.padded / panel_rows, 1, 1});
+    }
+
+   private:
+    template <int height>
+    void pack(int threads) {
+      const PackedFactors<T, height> packed(pass_, threads);
+      height_ = height;
+      rows_ = packed.rows;
+      columns_ = packed.columns;
+      packed_ = table_.factors_.upload(packed.packed, "factors");
+      bias_ = table_.biases_.upload(packed.bias, "factors");
+    }
+
+    template <int height>
+    void run(const Tile<T>& tile) const {
+      using Kernel = EvaluateFactors<T, height>;
+      const Quadratics& q = pass_.quadratics;
+      table_.device_.launch(
+          Kernel{tile, q.components, rows_, columns_, q.factor == Factor::triangle, packed_, bias_,
+                 constants_},
+          {tile.padded / panel_rows, (q.components + Kernel::components - 1) / Kernel::components, 1});
+    }
+
+    void run_fast(const Tile<float>& tile) const {
+      using Kernel = EvaluateFactorsFast;
+      const Quadratics& q = pass_.quadratics;
+      table_.device_.launch(SplitColumns{tile, columns_ * terms, row_words_},
+                            {tile.padded / SplitColumns::threads, columns_ * word_pairs, 1});
+      table_.device_.launch(
+          Kernel{tile, q.components, rows_, columns_, q.factor == Factor::triangle, row_words_, words_, bias_,
+                 constants_},
+          {tile.padded / panel_rows, (q.components + Kernel::components - 1) / Kernel::components, 1});
+    }
+    void run_fast(const Tile<double>&) const {}
+
+    Table& table_;
+    const Pass& pass_;
+    int height_ = 0;
+    bool fast_ = false;
+    const uint32_t* words_ = nullptr;
+    uint32_t* row_words_ = nullptr;
+    int64_t rows_ = 0, columns_ = 0;
+    double half_precision_ = 0, reach_ = 0, highest_ = 0;
+    const T *packed_ = nullptr, *bias_ = nullptr, *constants_ = nullptr;
+    T* transformed_ = nullptr;
+    const double *centres_ = nullptr, *exact_constants_ = nullptr;
+  };
+
+  Device device_;
+  Rows rows_;
+  bool resident_ = false;
+  int64_t tile_bytes_;
+  Buffer left_{device_}, right_{device_};
+  Buffer columns_{device_}, row_major_{device_}, joint_{device_}, share_{device_}, label_{device_},
+      weight_{device_}, best_{device_}, sums_{device_}, reduced_{device_}, likelihoods_{device_},
+      counter_{device_}, pivot_{device_}, pairs_{device_}, table_{device_}, transformed_{device_},
+      words_{device_}, row_words_{device_}, joint_words_{device_};
+  Buffer factors_{device_}, biases_{device_}, constants_{device_}, centres_{device_},
+      exact_constants_{device_};
+  Lanes left_lanes_{device_}, right_lanes_{device_}, weight_lanes_{device_}, gate_lanes_{device_};
+  Lanes* lanes_[4] = {&left_lanes_, &right_lanes_, &weight_lanes_, &gate_lanes_};
+};
+
+}  // namespace mixtura::cuda

@@ -1,0 +1,109 @@
+// Products of matrices on tensor cores, in float32's range with 16 of its 24 digits: a number is the sum of
+// two bfloat16s, x = high + low (to 2^-17 of it), and a product is high high + high low + low high, added up
+// in float32. Three times the work of bfloat16, which runs at 15 times float32's rate.
+//
+// Operands lie in shared memory as words of two bfloat16s that are neighbours along the axis that is summed
+// over, words[part][pair][place]: 8 pairs are the 16 terms of one instruction, m16n8k16.
+#pragma once
+
+#include <string.h>
+
+#include "mixtura/cuda/block.hpp"
+
+namespace mixtura::cuda {
+
+constexpr int terms = 16;              // that one instruction sums over
+constexpr int word_pairs = terms / 2;  // words of them
+// Of 128: rows of words begin 8 banks apart, so that a warp's loads meet none twice.
+constexpr int padded_places = 136;
+
+struct Split {
+  uint32_t high, low;  // two numbers each, the first in the lower half
+};
+
+// The nearest bfloat16, ties to even, as the upper half of a float. Finite numbers only.
+MIXTURA_BOTH uint32_t round_to_half(uint32_t bits) {
+  return (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
+}
+
+MIXTURA_BOTH uint32_t bits_of(float x) {
+#if defined(__CUDA_ARCH__)
+  return __float_as_uint(x);
+#else
+  uint32_t bits = 0;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+#endif
+}
+MIXTURA_BOTH float float_of(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __uint_as_float(bits);
+#else
+  float x = 0;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+#endif
+}
+
+MIXTURA_BOTH Split split(float a, float b) {
+  const uint32_t high_a = round_to_half(bits_of(a)), high_b = round_to_half(bits_of(b));
+  const uint32_t low_a = round_to_half(bits_of(a - float_of(high_a)));
+  const uint32_t low_b = round_to_half(bits_of(b - float_of(high_b)));
+  return {high_a >> 16 | high_b, low_a >> 16 | low_b};
+}
+
+// Words of a stage's operand.
+struct Operand {
+  uint32_t words[2][word_pairs][padded_places];
+};
+
+// sum[0], sum[1]: rows lane / 4, columns 2 (lane % 4) + {0, 1}; sum[2], sum[3]: rows 8 further down. Adds sum
+// over the 16 terms of a[.][row0 + row] b[.][column0 + column]. All lanes of a warp come here together.
+MIXTURA_KERNEL void multiply(const Operand& a, int row0, const Operand& b, int column0, int lane,
+                             float* sum) {
+  const int group = lane / 4, quarter = lane % 4;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t x[2][4], y[2][2];
+  MIXTURA_UNROLL
+  for (int part = 0; part < 2; ++part) {
+    MIXTURA_UNROLL
+    for (int i = 0; i < 4; ++i) x[part][i] = a.words[part][quarter + i / 2 * 4][row0 + group + i % 2 * 8];
+    MIXTURA_UNROLL
+    for (int i = 0; i < 2; ++i) y[part][i] = b.words[part][quarter + i * 4][column0 + group];
+  }
+  MIXTURA_UNROLL
+  for (int product = 0; product < 3; ++product) {  // low high, high low, high high: small ones first
+    const int p = product == 0 ? 1 : 0, q = product == 1 ? 1 : 0;
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(x[p][0]), "r"(x[p][1]), "r"(x[p][2]), "r"(x[p][3]), "r"(y[q][0]), "r"(y[q][1]));
+  }
+#else
+  for (int i = 0; i < 4; ++i) {
+    const int row = row0 + group + i / 2 * 8, column = column0 + 2 * quarter + i % 2;
+    for (int product = 0; product < 3; ++product) {
+      const int p = product == 0 ? 1 : 0, q = product == 1 ? 1 : 0;
+      for (int pair = 0; pair < word_pairs; ++pair) {
+        const uint32_t x = a.words[p][pair][row], y = b.words[q][pair][column];
+        sum[i] = fused(float_of(x << 16), float_of(y << 16), sum[i]);
+        sum[i] = fused(float_of(x & 0xffff0000u), float_of(y & 0xffff0000u), sum[i]);
+      }
+    }
+  }
+#endif
+}
+
+// A block's 8 warps share 128 x 128 sums: 4 x 2 warps of 32 rows x 64 columns, 2 x 8 instructions a stage.
+constexpr int tensor_threads = 256;
+struct WarpTile {
+  int lane, row0, column0;
+
+  MIXTURA_BOTH explicit WarpTile(int thread)
+      : lane(thread % warp_size), row0(thread / warp_size % 4 * 32), column0(thread / warp_size / 4 * 64) {}
+  MIXTURA_BOTH int row(int m, int i) const { return row0 + m * 16 + lane / 4 + i / 2 * 8; }
+  MIXTURA_BOTH int column(int n, int i) const { return column0 + n * 8 + 2 * (lane % 4) + i % 2; }
+};
+
+}  // namespace mixtura::cuda

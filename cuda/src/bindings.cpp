@@ -1,0 +1,239 @@
+// Arrays in, arrays out: no arithmetic here. Compiled once over CUDA devices and once over the emulated one.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "mixtura/arguments.hpp"
+#include "mixtura/cuda/device_table.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+using mixtura::arguments::checked;
+using mixtura::arguments::columns_of;
+using mixtura::arguments::Doubles;
+using mixtura::arguments::Quadratics;
+using mixtura::cuda::DeviceTable;
+using mixtura::cuda::Request;
+
+// (address, float32?, (N, D), strides in elements) of memory on a device.
+using Pointer = std::tuple<uintptr_t, bool, std::tuple<int64_t, int64_t>, std::tuple<int64_t, int64_t>>;
+
+// What a DLPack capsule says of an array: address, shape, type as NumPy writes it, strides in elements. The
+// capsule stays the array's owner. The layout is DLPack's, version 0 to 1, of dmlc.github.io/dlpack.
+struct DLTensor {
+  void* data;
+  int32_t device_type, device_id;
+  int32_t ndim;
+  uint8_t type_code, type_bits;
+  uint16_t type_lanes;
+  int64_t* shape;
+  int64_t* strides;
+  uint64_t byte_offset;
+};
+
+py::tuple read_dlpack(const py::capsule& capsule) {
+  constexpr int32_t host = 1, device = 2, managed = 13;
+  constexpr uint8_t floating = 2;
+  const std::string name = capsule.name() ? capsule.name() : "";
+  if (name != "dltensor") throw std::invalid_argument("not a DLPack capsule, or one used before: " + name);
+  const auto* tensor = static_cast<const DLTensor*>(capsule.get_pointer());
+  const bool here = mixtura::cuda::emulated()
+                        ? tensor->device_type == host
+                        : tensor->device_type == device || tensor->device_type == managed;
+  if (!here) throw std::invalid_argument("the DLPack capsule's memory does not lie on a CUDA device");
+  std::vector<int64_t> shape(tensor->shape, tensor->shape + tensor->ndim), strides(shape.size(), 1);
+  for (size_t axis = shape.size(); axis-- > 1;) strides[axis - 1] = strides[axis] * shape[axis];
+  if (tensor->strides) strides.assign(tensor->strides, tensor->strides + tensor->ndim);
+  const char kind = tensor->type_code == floating ? 'f' : tensor->type_code == 0 ? 'i' : 'V';
+  const auto address = reinterpret_cast<uintptr_t>(tensor->data) + tensor->byte_offset;
+  return py::make_tuple(address, py::tuple(py::cast(shape)), kind + std::to_string(tensor->type_bits / 8),
+                        py::tuple(py::cast(strides)));
+}
+
+// A table placed with the device; keeps arrays that it streams from alive.
+class Table {
+ public:
+  Table(py::array left, std::optional<py::array> right, int device, int64_t tile_bytes, int64_t budget,
+        int threads)
+      : left_(std::move(left)), right_(std::move(right)) {
+    mixtura::Rows rows{};
+    rows.left = columns_of(left_, "X");
+    if (right_) {
+      rows.right = columns_of(*right_, "y");
+      if (right_->shape(0) != left_.shape(0)) throw std::invalid_argument("X and y differ in rows");
+    }
+    rows.count = left_.shape(0);
+    rows.dims = rows.left.dims + rows.right.dims;
+    const py::gil_scoped_release release;
+    table_ = std::make_unique<DeviceTable>(rows, false, device, tile_bytes, budget, threads);
+  }
+
+  Table(const Pointer& pointer, int device, int64_t tile_bytes) {
+    const auto [address, single, shape, strides] = pointer;
+    mixtura::Rows rows{};
+    rows.left = mixtura::Columns{reinterpret_cast<const void*>(address), single, std::get<1>(shape),
+                                 std::get<0>(strides), std::get<1>(strides)};
+    rows.count = std::get<0>(shape);
+    rows.dims = rows.left.dims;
+    const py::gil_scoped_release release;
+    table_ = std::make_unique<DeviceTable>(rows, true, device, tile_bytes, -1, 0);
+  }
+
+  bool resident() const { return table_->resident(); }
+
+  py::tuple expect(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
+                   const std::string& kind, const Doubles& pivot, const std::optional<Doubles>& sample_weight,
+                   bool hard, bool single, bool fast, int threads) {
+    Request request = rows(begin, end, pivot, threads);
+    set_quadratics(request.pass, quadratics, log_weights);
+    request.pass.hard = hard;
+    request.pass.single = single;
+    request.fast = fast;
+    return statistics(request, kind, sample_weight);
+  }
+
+  py::tuple accumulate(int64_t begin, int64_t end, const Doubles& resp, const std::string& kind,
+                       const Doubles& pivot, const std::optional<Doubles>& sample_weight, int threads) {
+    Request request = rows(begin, end, pivot, threads);
+    if (resp.ndim() != 2 || resp.shape(1) < 1) throw std::invalid_argument("resp has the wrong shape");
+    request.pass.quadratics.components = resp.shape(1);
+    request.pass.quadratics.dims = table_->dims();
+    request.pass.resp = checked(resp, {request.pass.rows.count, resp.shape(1)}, "resp");
+    return statistics(request, kind, sample_weight);
+  }
+
+  Doubles log_joint(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
+                    const Doubles& pivot, int threads) {
+    Request request = rows(begin, end, pivot, threads);
+    set_quadratics(request.pass, quadratics, log_weights);
+    Doubles joint({request.pass.rows.count, request.pass.quadratics.components});
+    request.pass.joint = joint.mutable_data();
+    run(request, nullptr);
+    return joint;
+  }
+
+  py::tuple assign(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
+                   const Doubles& pivot, int threads) {
+    Request request = rows(begin, end, pivot, threads);
+    set_quadratics(request.pass, quadratics, log_weights);
+    request.pass.hard = true;
+    py::array_t<int32_t> labels(request.pass.rows.count);
+    Doubles best(request.pass.rows.count);
+    request.labels = labels.mutable_data();
+    request.best = best.mutable_data();
+    run(request, nullptr);
+    return py::make_tuple(labels, best);
+  }
+
+  // (D, 4): NaN, infinities, least, largest of each column.
+  Doubles survey(const std::optional<Doubles>& sample_weight) {
+    const double* weight =
+        sample_weight ? checked(*sample_weight, {table_->rows()}, "sample_weight") : nullptr;
+    std::vector<mixtura::cuda::Finding> found;
+    {
+      const py::gil_scoped_release release;
+      found = table_->survey(weight);
+    }
+    Doubles out({static_cast<py::ssize_t>(found.size()), py::ssize_t{4}});
+    double* at = out.mutable_data();
+    for (const auto& f : found)
+      for (double value : {f.nans, f.infinities, f.least, f.largest}) *at++ = value;
+    return out;
+  }
+
+  // (count, D) copies of some rows of a table that lies on the device.
+  Doubles gather(const py::array_t<int64_t, py::array::c_style>& index) {
+    const int64_t count = index.size();
+    for (int64_t i = 0; i < count; ++i)
+      if (index.data()[i] < 0 || index.data()[i] >= table_->rows())
+        throw py::index_error("row beyond the table");
+    Doubles out({count, table_->dims()});
+    double* memory = out.mutable_data();
+    const py::gil_scoped_release release;
+    table_->gather(index.data(), count, memory);
+    return out;
+  }
+
+ private:
+  Request rows(int64_t begin, int64_t end, const Doubles& pivot, int threads) const {
+    if (begin < 0 || end < begin || end > table_->rows())
+      throw std::invalid_argument("rows beyond the table");
+    Request request;
+    request.begin = begin;
+    request.threads = threads;
+    request.pass.rows = table_->source();
+    request.pass.rows.count = end - begin;
+    request.pass.pivot = checked(pivot, {table_->dims()}, "pivot");
+    return request;
+  }
+
+  py::tuple statistics(Request& request, const std::string& kind,
+                       const std::optional<Doubles>& sample_weight) {
+    mixtura::Pass& pass = request.pass;
+    pass.kind = mixtura::arguments::kind_of(kind);
+    if (sample_weight) pass.sample_weight = checked(*sample_weight, {pass.rows.count}, "sample_weight");
+    const int64_t components = pass.quadratics.components;
+    const int64_t size = mixtura::statistics_size(pass.kind, pass.rows.dims);
+    Doubles total(components * size + 1);
+    double* out = total.mutable_data();
+    run(request, out);
+    py::array_t<double> table({components, size}, out, total);
+    return py::make_tuple(table, out[components * size]);
+  }
+
+  void run(const Request& request, double* out) {
+    const py::gil_scoped_release release;
+    table_->run(request, out);
+  }
+
+  py::array left_;
+  std::optional<py::array> right_;
+  std::unique_ptr<DeviceTable> table_;
+};
+
+}  // namespace
+
+PYBIND11_MODULE(MIXTURA_MODULE, m) {
+  m.doc() = "Mixtura's CUDA kernels.";
+  py::register_exception<mixtura::cuda::DeviceError>(m, "DeviceError", PyExc_RuntimeError);
+  py::register_exception<mixtura::cuda::OutOfMemory>(m, "DeviceMemoryError", PyExc_MemoryError);
+  py::class_<Quadratics>(m, "Quadratics", py::module_local())
+      .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"),
+           py::arg("means"), py::arg("factors"));
+  py::class_<Table>(m, "Table", py::module_local())
+      .def(py::init<py::array, std::optional<py::array>, int, int64_t, int64_t, int>(), py::arg("left"),
+           py::arg("right"), py::arg("device"), py::arg("tile_bytes"), py::arg("budget"), py::arg("threads"))
+      .def_static(
+          "on_device",
+          [](const Pointer& pointer, int device, int64_t tile_bytes) {
+            return std::make_unique<Table>(pointer, device, tile_bytes);
+          },
+          py::arg("pointer"), py::arg("device"), py::arg("tile_bytes"))
+      .def_property_readonly("resident", &Table::resident)
+      .def("expect", &Table::expect, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
+           py::arg("log_weights"), py::arg("kind"), py::arg("pivot"), py::arg("sample_weight"),
+           py::arg("hard"), py::arg("single"), py::arg("fast"), py::arg("threads"))
+      .def("accumulate", &Table::accumulate, py::arg("begin"), py::arg("end"), py::arg("resp"),
+           py::arg("kind"), py::arg("pivot"), py::arg("sample_weight"), py::arg("threads"))
+      .def("log_joint", &Table::log_joint, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
+           py::arg("log_weights"), py::arg("pivot"), py::arg("threads"))
+      .def("assign", &Table::assign, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
+           py::arg("log_weights"), py::arg("pivot"), py::arg("threads"))
+      .def("survey", &Table::survey, py::arg("sample_weight"))
+      .def("gather", &Table::gather, py::arg("index"));
+  m.def("unavailable", &mixtura::cuda::unavailable);
+  m.def("describe", &mixtura::cuda::describe);
+  m.def("read_dlpack", &read_dlpack, py::arg("capsule"));
+  m.def("emulated", &mixtura::cuda::emulated);
+  m.def("device_of",
+        [](uintptr_t address) { return mixtura::cuda::device_of(reinterpret_cast<const void*>(address)); });
+  m.def("set_emulated_capacity", &mixtura::cuda::set_emulated_capacity, py::arg("bytes"));
+  m.def("emulated_allocated", &mixtura::cuda::emulated_allocated);
+}

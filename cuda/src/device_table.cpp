@@ -1,0 +1,13 @@
+// The same code on the emulated device.
+#include "mixtura/cuda/device_table_of.hpp"
+
+namespace mixtura::cuda {
+
+void set_emulated_capacity(size_t bytes) {
+  Device::capacity() = bytes;
+}
+size_t emulated_allocated() {
+  return Device::allocated();
+}
+
+}  // namespace mixtura::cuda

@@ -1,0 +1,73 @@
+import numpy as np
+from numpy.typing import NDArray
+
+_Float = NDArray[np.float64]
+_Rows = NDArray[np.floating]
+_Pointer = tuple[int, bool, tuple[int, int], tuple[int, int]]
+
+class DeviceError(RuntimeError): ...
+class DeviceMemoryError(MemoryError): ...
+
+class Quadratics:
+    def __init__(self, form: str, offsets: _Float, means: _Float, factors: _Float) -> None: ...
+
+class Table:
+    def __init__(
+        self, left: _Rows, right: _Rows | None, device: int, tile_bytes: int, budget: int, threads: int
+    ) -> None: ...
+    @classmethod
+    def on_device(cls, pointer: _Pointer, device: int, tile_bytes: int) -> Table: ...
+    @property
+    def resident(self) -> bool: ...
+    def expect(
+        self,
+        begin: int,
+        end: int,
+        quadratics: Quadratics,
+        log_weights: _Float,
+        kind: str,
+        pivot: _Float,
+        sample_weight: _Float | None,
+        hard: bool,
+        single: bool,
+        fast: bool,
+        threads: int,
+    ) -> tuple[_Float, float]: ...
+    def accumulate(
+        self,
+        begin: int,
+        end: int,
+        resp: _Float,
+        kind: str,
+        pivot: _Float,
+        sample_weight: _Float | None,
+        threads: int,
+    ) -> tuple[_Float, float]: ...
+    def log_joint(
+        self,
+        begin: int,
+        end: int,
+        quadratics: Quadratics,
+        log_weights: _Float,
+        pivot: _Float,
+        threads: int,
+    ) -> _Float: ...
+    def assign(
+        self,
+        begin: int,
+        end: int,
+        quadratics: Quadratics,
+        log_weights: _Float,
+        pivot: _Float,
+        threads: int,
+    ) -> tuple[NDArray[np.int32], _Float]: ...
+    def survey(self, sample_weight: _Float | None) -> _Float: ...
+    def gather(self, index: NDArray[np.int64]) -> _Float: ...
+
+def unavailable() -> str: ...
+def describe() -> str: ...
+def device_of(address: int) -> int: ...
+def read_dlpack(capsule: object) -> tuple[int, tuple[int, ...], str, tuple[int, ...]]: ...
+def emulated() -> bool: ...
+def set_emulated_capacity(bytes: int) -> None: ...
+def emulated_allocated() -> int: ...

@@ -1,0 +1,137 @@
+"""What backends with compiled kernels share: when float32 is enough, and kind 'shared' out of kind 'full'."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from mixtura.backends.base import Backend, Float, Rows
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
+
+# Largest width of a table, in spreads of a component along the rows of its factor, at which float32 rows are
+# computed with in float32. If all rounding errors were of one sign, a variance would be good to 256^2 float32 eps =
+# 0.8% there; they are not, and over n rows it is good to that over the root of n.
+_SINGLE_WIDTH = 256.0
+
+# Scales of a component at which no square of its rows leaves the range of float32.
+_SINGLE_SCALES = (1e-12, 1e12)
+
+# Rows that tell how wide a table is.
+_SAMPLE_ROWS = 1 << 14
+
+
+def _spread(rows: Rows) -> tuple[Float, Float]:
+    """Mean and standard deviation of the columns, (D,) each, from some of the rows."""
+    if rows.spread is None:
+        step = max(1, len(rows) // _SAMPLE_ROWS)
+        parts = [np.asarray(part[::step], dtype=np.float64) for part in (rows.X, rows.y) if part is not None]
+        sample = np.hstack(parts)
+        rows.spread = sample.mean(axis=0), sample.std(axis=0)
+    return rows.spread
+
+
+def relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
+    """How many of its spreads the table is wide for the component for which it is widest; inf out of float32's range.
+
+    A multiple of this is the relative rounding error of a whitened row.
+    """
+    q = quadratics
+    mean, deviation = _spread(rows)
+    width = deviation**2 + (mean - pivot) ** 2 + (q.means - pivot) ** 2  # (K, D)
+    if q.form in ("scalar", "diagonal"):
+        scales = np.abs(q.factors)
+        widths = width * (scales[:, None] if q.form == "scalar" else scales) ** 2
+    else:
+        squares = q.factors**2
+        scales = np.sqrt(squares.sum(axis=-1))
+        widths = width @ squares[0].T if q.shared else np.matmul(squares, width[:, :, None])[:, :, 0]
+    low, high = _SINGLE_SCALES
+    inside = low < scales.min() and scales.max() < high
+    return float(np.sqrt(widths.max())) if inside else np.inf
+
+
+def _is_single(rows: Rows) -> bool:
+    return rows.X.dtype == np.float32 and (rows.y is None or rows.y.dtype == np.float32)
+
+
+class CompiledBackend(Backend):
+    """Kernels that compute in float32 or float64, and take the moments of kind 'shared' once per table."""
+
+    @property
+    def threads(self) -> int:
+        """Threads as the kernels' driver counts them: 0 for the limit in force."""
+        return 0 if self.n_threads is None else min(self.n_threads, 1 << 16)  # fits a C int
+
+    @abstractmethod
+    def _run_expect(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivot: Float,
+        sample_weight: Float | None,
+        hard: bool,
+        single: bool,
+    ) -> tuple[Float, float]:
+        """Statistics (K, P), each row [mass | mean | second moment], and the log-likelihood; no kind 'shared'."""
+
+    @abstractmethod
+    def _run_accumulate(
+        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None
+    ) -> Float:
+        """Statistics (K, P); no kind 'shared'."""
+
+    def _single_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> bool:
+        """Whether float32 arithmetic about the pivot loses nothing that matters of float32 rows."""
+        return _is_single(rows) and not hard and relative_width(rows, quadratics, pivot) <= _SINGLE_WIDTH
+
+    def accumulate(
+        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.accumulate`."""
+        kernel_kind: Kind = "mean" if kind == "shared" else kind
+        resp = np.ascontiguousarray(resp, dtype=np.float64)
+        table = self._run_accumulate(rows, resp, kernel_kind, pivot, sample_weight)
+        second = None
+        if kind == "shared":
+            inside = resp.sum(axis=1) if sample_weight is None else resp.sum(axis=1) * sample_weight
+            ones = np.ones((len(rows), 1))
+            scatter = self._run_accumulate(rows, ones, "full", pivot, np.ascontiguousarray(inside))
+            second = scatter[0, 1 + rows.dims :]
+        return Moments.from_table(kind, pivot, table, 0.0, len(rows), second)
+
+    def expect(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivot: Float,
+        sample_weight: Float | None = None,
+        hard: bool = False,
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
+        second = self._scatter(rows, pivot, sample_weight) if kind == "shared" else None
+        kernel_kind: Kind = "mean" if kind == "shared" else kind
+        log_weights = np.ascontiguousarray(log_weights, dtype=np.float64)
+        single = self._single_enough(rows, quadratics, pivot, hard)
+        arguments = (rows, quadratics, log_weights, kernel_kind, pivot, sample_weight, hard)
+        table, log_likelihood = self._run_expect(*arguments, single)
+        if single and not (np.isfinite(log_likelihood) and np.isfinite(table).all()):
+            table, log_likelihood = self._run_expect(*arguments, False)  # a square that only float64 holds
+        return Moments.from_table(kind, pivot, table, log_likelihood, len(rows), second)
+
+    def _scatter(self, rows: Rows, pivot: Float, sample_weight: Float | None) -> Float:
+        """Packed sum of w_i (z_i - p)(z_i - p)', once per table, pivot and weights."""
+        key = (pivot.tobytes(), id(sample_weight))
+        if key not in rows.scatter:
+            one = Quadratics("scalar", np.zeros(1), pivot[None], np.zeros(1))
+            rows.scatter[key] = (
+                sample_weight,
+                self.expect(rows, one, np.zeros(1), "full", pivot, sample_weight),
+            )
+        _, moments = rows.scatter[key]
+        return np.asarray(moments.second[0])

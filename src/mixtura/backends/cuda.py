@@ -1,0 +1,273 @@
+"""CUDA kernels: one fused pass per iteration over rows that lie on a device, or that stream through it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.backends.base import Float, Rows, Rows2D
+from mixtura.backends.compiled import CompiledBackend, relative_width
+from mixtura.backends.device_arrays import Description, is_device_array
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind
+
+# Largest width of a table, in spreads of a component, at which products of bfloat16 pairs serve: they are good to
+# 2^-17, a whitened row to that times the width, and a log-density of D columns, about 1.4 D, to about
+# 2^-17 width / (1.4 sqrt(D)) of it, which for 16 columns is 1e-5 here.
+_FAST_WIDTH = 8.0
+
+Precision = Literal["exact", "fast"]
+
+
+class DeviceArray:
+    """A table that lies on a device: what the host wants to know of it, without a copy of the whole.
+
+    Indexing gives copies on the host, of the rows that are asked for.
+
+    Parameters
+    ----------
+    X : array with ``__cuda_array_interface__`` or DLPack, (N, D), float32 or float64
+    module : module
+        The kernels.
+    tile_bytes : int
+        See :class:`CudaBackend`.
+    """
+
+    ndim = 2
+
+    def __init__(self, X: Any, module: ModuleType, tile_bytes: int = 0) -> None:
+        described = Description.of(X, module.read_dlpack)
+        self._owner = described.owner
+        self.shape = described.shape
+        self.dtype = described.dtype
+        self.device = module.device_of(described.address) if described.shape[0] * described.shape[1] else 0
+        if self.device < 0:
+            raise ValueError("X says that it lies on a CUDA device, but no device knows its memory")
+        pointer = (described.address, described.dtype == np.float32, described.shape, described.strides)
+        self.table = module.Table.on_device(pointer, self.device, tile_bytes)
+        self._findings: dict[int, tuple[Float | None, Float]] = {}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Copies of some rows, on the host; of a single row, or a column of all, where two indices are given."""
+        if isinstance(index, tuple):
+            rows, columns = index
+            return np.asarray(self[rows][..., columns])
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        chosen = np.atleast_1d(np.asarray(index, dtype=np.int64))
+        rows = self.table.gather(np.where(chosen < 0, chosen + len(self), chosen))
+        return np.asarray(rows[0] if np.ndim(index) == 0 else rows, dtype=self.dtype)
+
+    def survey(self, sample_weight: Float | None = None) -> Float:
+        """Of each column how many NaN, how many infinities, the least and the largest finite number, (D, 4).
+
+        Rows of weight 0 are not looked at.
+        """
+        key = id(sample_weight)
+        if key not in self._findings:
+            self._findings[key] = (sample_weight, self.table.survey(sample_weight))
+        return self._findings[key][1]
+
+
+@dataclass
+class CudaRows(Rows):
+    """Rows whose table is placed with a device: all of it, or a run of its rows."""
+
+    table: Any = None
+    begin: int = 0
+    end: int = 0
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def block(self, start: int, stop: int) -> CudaRows:
+        """Some of the rows, where they are."""
+        return CudaRows(self.X, self.y, table=self.table, begin=self.begin + start, end=self.begin + stop)
+
+
+class CudaBackend(CompiledBackend):
+    """Kernels for CUDA devices of compute capability 7.5 and later.
+
+    Parameters
+    ----------
+    n_threads : int, default=None
+        Threads of the host, which gather rows on their way to the device.
+    device : int, default=None
+        The device; None takes the one that X lies on, or the first.
+    memory : int, default=None
+        Most bytes of a host table to keep on the device; a larger one is streamed through it in every pass. None
+        takes MIXTURA_CUDA_MEMORY, or else four fifths of what is free.
+    tile_bytes : int, default=0
+        Bytes of the rows, and their K numbers each, that are worked on at a time; 0 takes 24 MiB, about half the
+        second-level cache of a large device.
+    precision : {'exact', 'fast'}, default='exact'
+        'exact': IEEE float32 or float64. 'fast': float32 rows on tensor cores, as pairs of bfloat16, in fits of 64
+        components and more; log-densities are good to 1e-5. Where a component is so narrow beside the table that
+        they would not be, or the device has no such cores, exact all the same.
+    """
+
+    name = "cuda"
+    summary = "CUDA kernels"
+    reads_devices = True
+    _module_name: ClassVar[str] = "mixtura._cuda"
+
+    def __init__(
+        self,
+        n_threads: int | None = None,
+        *,
+        device: int | None = None,
+        memory: int | None = None,
+        tile_bytes: int = 0,
+        precision: Precision = "exact",
+    ) -> None:
+        super().__init__(n_threads)
+        if precision not in ("exact", "fast"):
+            raise ValueError(f"unknown precision {precision!r}; known are 'exact' and 'fast'")
+        self.device, self.memory, self.tile_bytes, self.precision = device, memory, tile_bytes, precision
+        self._module = self.module()
+
+    @classmethod
+    def module(cls) -> Any:
+        """The kernels, if a device is there to run them.
+
+        Raises
+        ------
+        ImportError
+            They were not built, or no device can be used; says why.
+        """
+        try:
+            module = importlib.import_module(cls._module_name)
+        except ImportError as error:
+            raise ImportError(
+                f"the CUDA kernels are not in this installation ({error}); they are built where nvcc, of CUDA 12 or "
+                "later, is found: install the CUDA toolkit and reinstall mixtura from source"
+            ) from error
+        reason = module.unavailable()
+        if reason:
+            raise ImportError(reason)
+        return module
+
+    @classmethod
+    def description(cls) -> str:
+        """The device."""
+        return f"{cls.summary} on {cls.module().describe()}"
+
+    def _budget(self) -> int:
+        """Bytes of a host table that the device may keep; -1 leaves it to the driver."""
+        if self.memory is not None:
+            return self.memory
+        text = os.environ.get("MIXTURA_CUDA_MEMORY", "")
+        if not text:
+            return -1
+        try:
+            return int(float(text))
+        except ValueError:
+            raise ValueError(
+                f"MIXTURA_CUDA_MEMORY is {text!r}; it must be a number of bytes, such as 8e9"
+            ) from None
+
+    def place(self, X: Rows2D, y: Rows2D | None = None) -> CudaRows:
+        """Take a table: where it lies, if on a device; else uploaded once, or streamed if it is too large for that."""
+        if is_device_array(X):
+            X = DeviceArray(X, self._module, self.tile_bytes)  # type: ignore[assignment]
+        if isinstance(X, DeviceArray):
+            if y is not None:
+                raise TypeError("X lies on a CUDA device and y is given: pass both as host arrays")
+            if self.device not in (None, X.device):
+                raise ValueError(
+                    f"X lies on device {X.device}, and the backend was made for device {self.device}"
+                )
+            return CudaRows(X, None, table=X.table, end=len(X))
+        left, right = _readable(X), None if y is None else _readable(y)
+        table = self._module.Table(
+            left, right, self.device or 0, self.tile_bytes, self._budget(), self.threads
+        )
+        return CudaRows(left, right, table=table, end=len(left))
+
+    def _placed(self, rows: Rows) -> CudaRows:
+        return rows if isinstance(rows, CudaRows) else self.place(rows.X, rows.y)
+
+    def _packed(self, quadratics: Quadratics) -> Any:
+        q = quadratics
+        return self._module.Quadratics(q.form, q.offsets, q.means, q.factors)
+
+    def _single_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> bool:
+        # Nearest centres are looked for in the rows' own type: what that cannot decide, the kernel decides in float64.
+        if hard:
+            return bool(rows.X.dtype == np.float32)
+        return super()._single_enough(rows, quadratics, pivot, hard)
+
+    def _fast_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
+        return self.precision == "fast" and relative_width(rows, quadratics, pivot) <= _FAST_WIDTH
+
+    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+        """See :meth:`mixtura.backends.base.Backend.log_joint`; always in float64."""
+        rows = self._placed(rows)
+        return np.asarray(
+            rows.table.log_joint(
+                rows.begin, rows.end, self._packed(quadratics), log_weights, quadratics.center, self.threads
+            )
+        )
+
+    def assign(
+        self, rows: Rows, quadratics: Quadratics, log_weights: Float
+    ) -> tuple[NDArray[np.int32], Float]:
+        """See :meth:`mixtura.backends.base.Backend.assign`; N x K numbers stay on the device, a tile at a time."""
+        rows = self._placed(rows)
+        labels, best = rows.table.assign(
+            rows.begin, rows.end, self._packed(quadratics), log_weights, quadratics.center, self.threads
+        )
+        return labels, best
+
+    def _run_expect(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivot: Float,
+        sample_weight: Float | None,
+        hard: bool,
+        single: bool,
+    ) -> tuple[Float, float]:
+        rows = self._placed(rows)
+        table, log_likelihood = rows.table.expect(
+            rows.begin,
+            rows.end,
+            self._packed(quadratics),
+            log_weights,
+            kind,
+            pivot,
+            sample_weight,
+            hard,
+            single,
+            single and not hard and self._fast_enough(rows, quadratics, pivot),
+            self.threads,
+        )
+        return table, log_likelihood
+
+    def _run_accumulate(
+        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None
+    ) -> Float:
+        rows = self._placed(rows)
+        table, _ = rows.table.accumulate(rows.begin, rows.end, resp, kind, pivot, sample_weight, self.threads)
+        return np.asarray(table)
+
+
+def _readable(X: Rows2D) -> Rows2D:
+    """The array itself, if it can be read where it lies."""
+    if X.dtype in (np.float32, np.float64) and X.flags.aligned and X.dtype.isnative:
+        return X
+    return np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)

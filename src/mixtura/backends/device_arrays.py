@@ -1,0 +1,140 @@
+"""Arrays that lie on a CUDA device: recognised, looked at without a copy, and answered in their own kind."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# DLPack's device types: CUDA memory, and CUDA managed memory.
+_DLPACK_CUDA = (2, 13)
+
+
+def is_device_array(X: Any) -> bool:
+    """Whether X says, by DLPack or ``__cuda_array_interface__``, that it lies on a CUDA device."""
+    kind = getattr(X, "__dlpack_device__", None)
+    if callable(kind) and not isinstance(X, type):
+        return kind()[0] in _DLPACK_CUDA
+    try:
+        return hasattr(X, "__cuda_array_interface__")
+    except Exception:  # some arrays raise, rather than not having it, where they lie on the host
+        return False
+
+
+@dataclass(frozen=True)
+class Description:
+    """A two-dimensional array on a device, as kernels read it.
+
+    Attributes
+    ----------
+    owner : object
+        What keeps the memory alive.
+    address : int
+    shape : tuple of int
+        (N, D).
+    dtype : dtype
+        float32 or float64.
+    strides : tuple of int
+        In elements.
+    """
+
+    owner: Any
+    address: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    strides: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, X: Any, dlpack: Callable[[Any], tuple[int, tuple[int, ...], str, tuple[int, ...]]]
+    ) -> Description:
+        """Read an array's own description.
+
+        Parameters
+        ----------
+        X : array on a device
+        dlpack : callable
+            Reads a DLPack capsule: address, shape, type as NumPy writes it, strides in elements.
+
+        Raises
+        ------
+        ValueError
+            It does not have two dimensions, or its strides are not whole elements.
+        TypeError
+            It is not float32 or float64.
+        """
+        if hasattr(X, "detach"):  # a torch tensor that a gradient is wanted of shows neither interface
+            X = X.detach()
+        interface = getattr(X, "__cuda_array_interface__", None)
+        if interface is not None:
+            address, _ = interface["data"]
+            shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+            in_bytes = interface.get("strides")
+            if in_bytes is None:
+                strides = _row_major(shape)
+            else:
+                if any(s % dtype.itemsize for s in in_bytes):
+                    raise ValueError("X has strides that are not whole numbers: pass a contiguous copy")
+                strides = tuple(s // dtype.itemsize for s in in_bytes)
+            owner: Any = X
+        else:
+            owner = X.__dlpack__()
+            address, shape, typestr, strides = dlpack(owner)
+            dtype = np.dtype(typestr)
+        if len(shape) != 2:
+            raise ValueError(
+                f"Expected 2D array, got {len(shape)}D array instead: X on the device has shape {shape}"
+            )
+        if dtype not in (np.float32, np.float64) or not dtype.isnative:
+            raise TypeError(
+                f"X on the device is of type {dtype}; only float32 and float64 are read where they lie: "
+                "convert it there (X.astype('float32'), X.to(torch.float32))"
+            )
+        return cls(
+            owner, int(address), (int(shape[0]), int(shape[1])), dtype, (int(strides[0]), int(strides[1]))
+        )
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, size = [], 1
+    for n in reversed(shape):
+        strides.append(size)
+        size *= n
+    return tuple(reversed(strides))
+
+
+def to_host(array: Any) -> Any:
+    """An array of CuPy's, torch's or NumPy's as a NumPy array; anything else as it is."""
+    if isinstance(array, np.ndarray) or not is_device_array(array):
+        return array
+    if hasattr(array, "get"):  # CuPy
+        return array.get()
+    if hasattr(array, "cpu"):  # torch
+        return array.detach().cpu().numpy()
+    if hasattr(array, "copy_to_host"):  # Numba
+        return array.copy_to_host()
+    return np.from_dlpack(array, device="cpu")
+
+
+def like(X: Any) -> Callable[[NDArray[Any]], Any]:
+    """What turns a NumPy array into one of X's kind, on X's device.
+
+    Nothing does, where X is on the host, or of no library that we know how to answer in.
+    """
+    library = type(X).__module__.partition(".")[0]
+    if is_device_array(X) and library == "cupy":
+        cupy = importlib.import_module("cupy")
+
+        def to_cupy(array: NDArray[Any]) -> Any:
+            with cupy.cuda.Device(X.device.id):
+                return cupy.asarray(array)
+
+        return to_cupy
+    if is_device_array(X) and library == "torch":
+        torch = importlib.import_module("torch")
+        return lambda array: torch.as_tensor(np.ascontiguousarray(array), device=X.device)
+    return lambda array: array

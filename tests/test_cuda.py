@@ -1,0 +1,441 @@
+"""The CUDA backend beyond the conformance tests: tiles, streams, lists, ties, arrays on devices, and what goes wrong.
+
+Everything runs on the emulated device; with a GPU, ``--require-backend cuda`` runs it there as well.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import mixtura
+from emulated import CapsuleArray, EmulatedBackend, InterfaceArray
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends
+from mixtura.backends.device_arrays import to_host
+from mixtura.backends.reference import ReferenceBackend
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Moments
+from problems import EPS, assert_moments_close, computing_eps, problem
+
+# Every width of the dense product's tiles (8, 32 and 128 components) and of the factors' bands (4 and 8 rows).
+REGIMES = [
+    ("triangle", 5, 3, 900),
+    ("triangle", 20, 17, 500),
+    ("triangle", 130, 9, 400),
+    ("triangle", 70, 24, 260),
+    ("rectangle", 66, 21, 260),
+    ("diagonal", 200, 37, 400),
+    ("scalar", 65, 130, 300),
+]
+
+
+@pytest.fixture(params=["emulated", "cuda"])
+def device(request, require):
+    """Makes a backend on a device, with options of its constructor."""
+    require(request.param)
+    kind = EmulatedBackend if request.param == "emulated" else type(backends.create("cuda"))
+    return kind
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("form", "components", "dims", "rows"), REGIMES)
+def test_regimes_tile_by_tile(device, form, components, dims, rows, dtype, rng):
+    """Many tiles, the last one broken, kept on the device or streamed: the reference, and the same bits."""
+    reference = ReferenceBackend()
+    p = problem(rng, form, components, dims, rows, gate=True, weighted=True, dtype=dtype)
+    for kind in ("trace", "diagonal", "full"):
+        arguments = (p.quadratics, p.log_weights, kind, p.pivot, p.sample_weight)
+        want = reference.expect(reference.place(p.X), *arguments)
+        found = []
+        for memory in (None, 0):
+            backend = device(memory=memory, tile_bytes=1 << 18)
+            placed = backend.place(p.X)
+            assert placed.table.resident == (memory is None)
+            found.append(backend.expect(placed, *arguments))
+            assert_moments_close(found[-1], want, p, computing_eps(backend, p.X))
+        np.testing.assert_array_equal(found[0].second, found[1].second)
+        assert found[0].log_likelihood == found[1].log_likelihood
+
+
+def test_tiles_of_one_panel_add_up(device, rng):
+    p = problem(rng, "triangle", 3, 2, 1000)
+    arguments = (p.quadratics, p.log_weights, "full", p.pivot)
+    whole = device().expect(device().place(p.X), *arguments)
+    panels = device(tile_bytes=1)
+    assert_moments_close(panels.expect(panels.place(p.X), *arguments), whole, p)
+
+
+def test_the_same_bits_every_time(device, rng):
+    p = problem(rng, "triangle", 9, 6, 3000, dtype=np.float32)
+    backend = device(tile_bytes=1 << 17)
+    placed = backend.place(p.X)
+    first, again = (backend.expect(placed, p.quadratics, p.log_weights, "full", p.pivot) for _ in range(2))
+    np.testing.assert_array_equal(first.second, again.second)
+    assert first.log_likelihood == again.log_likelihood
+
+
+@pytest.mark.parametrize("layout", ["F", "strided", "reversed"])
+@pytest.mark.parametrize("memory", [None, 0])
+def test_layouts_on_their_way(device, layout, memory, rng):
+    p = problem(rng, "triangle", 3, 5, 700)
+    X = {
+        "F": lambda: np.asfortranarray(p.X),
+        "strided": lambda: np.repeat(np.repeat(p.X, 2, axis=0), 3, axis=1)[::2, ::3],
+        "reversed": lambda: np.ascontiguousarray(p.X[::-1])[::-1],
+    }[layout]()
+    backend = device(memory=memory, tile_bytes=1 << 16)
+    want, got = (
+        backend.expect(backend.place(a), p.quadratics, p.log_weights, "full", p.pivot) for a in (p.X, X)
+    )
+    np.testing.assert_array_equal(got.second, want.second)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_rows_from_two_arrays(device, memory, rng):
+    p = problem(rng, "rectangle", 3, 5, 600)
+    backend = device(memory=memory, tile_bytes=1 << 16)
+    want = backend.expect(backend.place(p.X), p.quadratics, p.log_weights, "full", p.pivot)
+    both = backend.place(np.asfortranarray(p.X[:, :3]), p.X[:, 3:])
+    got = backend.expect(both, p.quadratics, p.log_weights, "full", p.pivot)
+    np.testing.assert_array_equal(got.second, want.second)
+
+
+def test_runs_of_rows(device, rng):
+    """A block of placed rows is read where it is."""
+    p = problem(rng, "triangle", 3, 4, 900)
+    backend = device(tile_bytes=1 << 15)
+    placed = backend.place(p.X)
+    got = backend.log_joint(placed.block(130, 700).block(20, 400), p.quadratics, p.log_weights)
+    want = backend.log_joint(backend.place(p.X[150:530]), p.quadratics, p.log_weights)
+    np.testing.assert_array_equal(got, want)
+
+
+# ---------------------------------------------------------------- lists
+
+
+def far_apart(rng, components=24, dims=6, rows=4000, dtype=np.float64):
+    means = 40.0 * rng.normal(size=(components, dims))
+    X = (means[rng.integers(0, components, rows)] + rng.normal(size=(rows, dims))).astype(dtype)
+    factors = np.tile(np.eye(dims), (components, 1, 1))
+    return X, Quadratics("triangle", np.zeros(components), means, factors)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_lists_lose_nothing_that_matters(device, dtype, rng):
+    """Where most pairs do not count, sums over lists of those that do are those over all."""
+    X, q = far_apart(rng, dtype=dtype)
+    weights = rng.uniform(0.0, 2.0, len(X))
+    weights[::7] = 0.0
+    reference, backend = ReferenceBackend(), device(tile_bytes=1 << 19)
+    arguments = (q, np.full(24, -np.log(24)), "full", X.mean(axis=0).astype(np.float64), weights)
+    want = reference.expect(reference.place(X), *arguments)
+    got = backend.expect(backend.place(X), *arguments)
+    eps = computing_eps(backend, X)
+    for name in ("mass", "first", "second"):
+        a, b = getattr(got, name), getattr(want, name)
+        np.testing.assert_allclose(a, b, rtol=0, atol=4096 * eps * np.abs(b).max())
+    assert got.mass.sum() == pytest.approx(weights.sum(), rel=1e-15 + 8 * eps)
+
+
+def test_lists_and_the_dense_product_agree(device, rng):
+    """One pair fewer than the threshold, one more: the same moments to rounding."""
+    backend, reference = device(), ReferenceBackend()
+    X, pivot = rng.normal(size=(512, 6)), np.zeros(6)
+    flat = Quadratics("scalar", np.zeros(24), np.zeros((24, 6)), np.full(24, 1e-9))
+    for share in (1 / 16 - 1e-3, 1 / 16 + 1e-3):
+        # Some rows belong to all components alike, the others to one: so that this share of the pairs counts.
+        alike = round(512 * (24 * share - 1) / 23)
+        gate = np.where(np.arange(512)[:, None] < alike, 0.0, -1e3 * (np.arange(24) != 3))
+        got = backend.expect(backend.place(X), flat, gate, "full", pivot)
+        want = reference.expect(reference.place(X), flat, gate, "full", pivot)
+        np.testing.assert_allclose(got.second, want.second, rtol=1e-12, atol=1e-12)
+
+
+# -------------------------------------------------------------- nearest
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_nearest_centre_where_rounding_could_decide(device, dtype, rng):
+    """Labels are those of float64 differences, even of rows midway between centres, and of equal centres."""
+    centres = rng.normal(size=(150, 7)).astype(dtype).astype(np.float64)
+    centres[140:] = centres[:10]  # the first of equals
+    pairs = rng.integers(0, 140, (3000, 2))
+    X = (0.5 * (centres[pairs[:, 0]] + centres[pairs[:, 1]])).astype(dtype)
+    q = Quadratics("scalar", np.zeros(150), centres, np.ones(1))
+    backend = device(tile_bytes=1 << 18)
+    labels, best = backend.assign(backend.place(X), q, np.zeros(150))
+    joint = ReferenceBackend().log_joint(ReferenceBackend().place(X), q, np.zeros(150))
+    top = joint.max(axis=1)
+    np.testing.assert_allclose(best, top, rtol=64 * EPS)
+    chosen = joint[np.arange(len(X)), labels]
+    assert np.all(top - chosen <= 64 * EPS * np.abs(top))
+    clear = np.sort(joint, axis=1)
+    clear = clear[:, -1] - clear[:, -2] > 64 * EPS * np.abs(top)
+    np.testing.assert_array_equal(labels[clear], joint.argmax(axis=1)[clear])
+    assert np.all(labels < 140)
+
+
+def test_labels_beside_log_joint(device, rng):
+    p = problem(rng, "triangle", 40, 5, 900)
+    backend = device(tile_bytes=1 << 17)
+    labels, best = backend.assign(backend.place(p.X), p.quadratics, p.log_weights)
+    joint = backend.log_joint(backend.place(p.X), p.quadratics, p.log_weights)
+    np.testing.assert_array_equal(labels, joint.argmax(axis=1))
+    np.testing.assert_allclose(best, joint.max(axis=1), rtol=16 * EPS, atol=1e-12)
+
+
+# ----------------------------------------------------------- estimators
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_gaussian_mixture_as_on_the_host(device, covariance_type, blobs):
+    settings = {"covariance_type": covariance_type, "random_state": 0, "tol": 1e-8}
+    host = GaussianMixture(3, backend="native", **settings).fit(blobs)
+    there = GaussianMixture(3, backend=device.name, **settings).fit(blobs)
+    assert there.backend_ == device.name
+    order, other = np.argsort(host.means_[:, 0]), np.argsort(there.means_[:, 0])
+    np.testing.assert_allclose(there.means_[other], host.means_[order], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(there.score_samples(blobs), host.score_samples(blobs), atol=1e-5)
+    assert np.array_equal(np.argsort(other)[there.predict(blobs)], np.argsort(order)[host.predict(blobs)])
+
+
+def test_kmeans_as_on_the_host(device, blobs):
+    host = KMeans(3, backend="native", random_state=0).fit(blobs)
+    there = KMeans(3, backend=device.name, random_state=0).fit(blobs)
+    np.testing.assert_array_equal(there.labels_, host.labels_)
+    assert there.inertia_ == pytest.approx(host.inertia_, rel=1e-13)
+
+
+def test_experts_as_on_the_host(device, rng):
+    X = rng.normal(size=(400, 3))
+    y = np.where(X[:, 0] > 0, X @ [1.0, 2.0, -1.0], X @ [-2.0, 0.5, 1.0]) + 0.1 * rng.normal(size=400)
+    host = MixtureOfExperts(2, gate="softmax", backend="native", random_state=0).fit(X, y)
+    there = MixtureOfExperts(2, gate="softmax", backend=device.name, random_state=0).fit(X, y)
+    assert there.lower_bound_ == pytest.approx(host.lower_bound_, rel=1e-6)
+    np.testing.assert_allclose(there.predict(X), host.predict(X), atol=1e-3)
+
+
+# ------------------------------------------------------ arrays on devices
+
+
+def on_device(name, X):
+    """X on the device, in the ways that arrays have to say so."""
+    if name == "emulated":
+        return [InterfaceArray(X), CapsuleArray(X)]
+    cupy = pytest.importorskip("cupy")
+    return [cupy.asarray(X)]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_fits_to_arrays_on_the_device(device, dtype, blobs):
+    X = blobs.astype(dtype)
+    weights = np.linspace(0.0, 1.0, len(X))
+    settings = {"backend": device.name, "random_state": 0}
+    host = GaussianMixture(3, **settings).fit(X, sample_weight=weights)
+    for Z in on_device(device.name, X):
+        there = GaussianMixture(3, **settings).fit(Z, sample_weight=weights)
+        np.testing.assert_array_equal(there._host("means_"), host.means_)
+        assert there.means_.dtype == dtype
+        np.testing.assert_array_equal(there._host("weights_"), host.weights_)
+        np.testing.assert_array_equal(host.predict(X), to_host(there.predict(Z)))
+        np.testing.assert_array_equal(host.score_samples(X), to_host(there.score_samples(Z)))
+        assert there.score(Z) == host.score(X)
+    for Z in on_device(device.name, X):
+        assert KMeans(3, **settings).fit(Z).inertia_ == KMeans(3, **settings).fit(X).inertia_
+
+
+def test_views_on_the_device(require, rng):
+    require("emulated")
+    X = rng.normal(size=(300, 8))
+    for view in (X[::2], X[:, ::3], X.T[:5].T, X[::-1, ::-1]):
+        got = GaussianMixture(2, backend="emulated", random_state=0).fit(InterfaceArray(view))
+        want = GaussianMixture(2, backend="emulated", random_state=0).fit(np.ascontiguousarray(view))
+        np.testing.assert_array_equal(got.means_, want.means_)
+
+
+def test_a_table_on_the_device_is_looked_at_there(require, rng):
+    require("emulated")
+    X = rng.normal(size=(1000, 5))
+    X[3, 1] = np.nan
+    X[[5, 7], 4] = np.inf
+    X[8, 4] = -np.inf
+    with pytest.raises(ValueError, match=r"column 1 has 1 NaN; column 4 has 3 infinity"):
+        GaussianMixture(2, backend="emulated").fit(InterfaceArray(X))
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        GaussianMixture(1, backend="emulated").fit(InterfaceArray(X[:1]))
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D"):
+        GaussianMixture(2, backend="emulated").fit(InterfaceArray(X[:, 0].copy()))
+    with pytest.raises(TypeError, match="int64; only float32 and float64"):
+        GaussianMixture(2, backend="emulated").fit(InterfaceArray(np.arange(10).reshape(5, 2)))
+    good = rng.normal(size=(50, 5))
+    model = GaussianMixture(2, backend="emulated").fit(InterfaceArray(good))
+    with pytest.raises(ValueError, match="expecting 5 features"):
+        model.predict(InterfaceArray(good[:, :3].copy()))
+    far = good.copy()
+    far[7] = 1e200
+    with pytest.raises(ValueError, match=r"(?i)scale the input"):
+        GaussianMixture(2, backend="emulated").fit(InterfaceArray(far))
+    weights = np.ones(50)
+    weights[7] = 0.0  # a row that does not count may lie anywhere
+    GaussianMixture(2, backend="emulated").fit(InterfaceArray(far), sample_weight=weights)
+
+
+@pytest.mark.parametrize("name", ["native", "numba", "reference"])
+def test_host_backends_refuse_arrays_on_devices(require, name, blobs):
+    require(name)
+    for estimator in (GaussianMixture(2, backend=name), KMeans(2, backend=name)):
+        with pytest.raises(
+            TypeError, match=f"X lies on a CUDA device, and backend '{name}' reads host memory"
+        ):
+            estimator.fit(InterfaceArray(blobs))
+
+
+def test_auto_takes_the_device_that_rows_lie_on(blobs):
+    if backends.available()["cuda"]:
+        pytest.skip("a device is here: an array of the host that says it lies there would be read there")
+    with pytest.raises(ImportError, match="backend 'cuda' is not available: "):
+        GaussianMixture(2).fit(InterfaceArray(blobs))
+
+
+# ------------------------------------------------------------ what goes wrong
+
+
+@pytest.fixture
+def little_memory(require):
+    """An emulated device with so much memory; gives it back."""
+    require("emulated")
+    module = EmulatedBackend.module()
+    yield module.set_emulated_capacity
+    module.set_emulated_capacity(1 << 33)
+
+
+def test_out_of_device_memory(little_memory, rng):
+    """Says how much was needed, frees everything, and the process goes on."""
+    module = EmulatedBackend.module()
+    X = rng.normal(size=(2000, 20))
+    before = module.emulated_allocated()
+    little_memory(before + 200_000)
+    with pytest.raises(MemoryError, match=r"out of device memory: .* needs \d+ MB, \d+ MB are free"):
+        GaussianMixture(50, backend="emulated", random_state=0).fit(X)
+    assert module.emulated_allocated() == before
+    little_memory(1 << 33)
+    GaussianMixture(2, backend="emulated", random_state=0).fit(X)
+
+
+def test_a_table_larger_than_the_device_streams(little_memory, rng):
+    X = rng.normal(size=(20_000, 8))
+    module = EmulatedBackend.module()
+    backend = EmulatedBackend(tile_bytes=1 << 16)
+    little_memory(module.emulated_allocated() + X.nbytes // 2)
+    placed = backend.place(X)
+    assert not placed.table.resident
+    q = Quadratics("scalar", np.zeros(2), rng.normal(size=(2, 8)), np.ones(2))
+    got = backend.expect(placed, q, np.zeros(2), "mean", np.zeros(8))
+    want = ReferenceBackend().expect(ReferenceBackend().place(X), q, np.zeros(2), "mean", np.zeros(8))
+    np.testing.assert_allclose(got.first, want.first, rtol=1e-11, atol=1e-9)
+
+
+def test_the_budget_from_the_environment(require, monkeypatch, rng):
+    require("emulated")
+    X = rng.normal(size=(100, 2))
+    monkeypatch.setenv("MIXTURA_CUDA_MEMORY", "1e3")
+    assert not EmulatedBackend().place(X).table.resident
+    monkeypatch.setenv("MIXTURA_CUDA_MEMORY", "2e3")
+    assert EmulatedBackend().place(X).table.resident
+    monkeypatch.setenv("MIXTURA_CUDA_MEMORY", "much")
+    with pytest.raises(ValueError, match="MIXTURA_CUDA_MEMORY is 'much'; it must be a number of bytes"):
+        EmulatedBackend().place(X)
+
+
+def test_without_a_device(tmp_path):
+    """``mixtura._cuda``, where it was built, is imported without a driver, and the reason is told."""
+    found = backends.available()["cuda"]
+    if found:
+        pytest.skip("a device is here")
+    assert "driver" in found.reason or "not in this installation" in found.reason
+    with pytest.raises(ImportError, match="backend 'cuda' is not available: "):
+        GaussianMixture(2, backend="cuda").fit(np.eye(4))
+    code = "import mixtura, sys; mixtura.show_config(); print([m for m in sys.modules if 'cupy' in m])"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.reason in out
+    assert out.rstrip().endswith("[]")
+    assert mixtura.backends.create("auto").name != "cuda"
+
+
+def test_where_nvcc_is_the_kernels_are_built():
+    """A machine that can build them does."""
+    from shutil import which
+
+    if which("nvcc") is None and "CUDACXX" not in os.environ:
+        pytest.skip("no nvcc")
+    module = importlib.import_module("mixtura._cuda")
+    assert not module.emulated()
+
+
+def test_dlpack_capsules_are_checked(require, blobs):
+    require("emulated")
+    module = EmulatedBackend.module()
+    address, shape, kind, strides = module.read_dlpack(blobs.T.__dlpack__())
+    assert address == blobs.ctypes.data
+    assert (shape, kind, strides) == (blobs.T.shape, "f8", (1, 3))
+    importlib.import_module("mixtura")
+    if not backends.available()["cuda"]:
+        cuda = pytest.importorskip("mixtura._cuda")
+        with pytest.raises(ValueError, match="does not lie on a CUDA device"):
+            cuda.read_dlpack(blobs.__dlpack__())
+
+
+def test_moments_from_a_device_add_up_with_others(device, rng):
+    """One monoid, wherever the rows were."""
+    p = problem(rng, "triangle", 3, 4, 600)
+    arguments = (p.quadratics, p.log_weights, "full", p.pivot)
+    backend = device()
+    here = ReferenceBackend().expect(ReferenceBackend().place(p.X[:200]), *arguments)
+    there = backend.expect(backend.place(p.X[200:]), *arguments)
+    whole = ReferenceBackend().expect(ReferenceBackend().place(p.X), *arguments)
+    total = here + there
+    assert isinstance(total, Moments)
+    assert_moments_close(total, whole, p)
+
+
+# --------------------------------------------------------- tensor cores
+
+
+@pytest.mark.parametrize("form", ["triangle", "rectangle"])
+def test_fast_is_nearly_exact(device, form, rng):
+    """Log-likelihoods good to 1e-5, moments to the rounding of 16 digits."""
+    p = problem(rng, form, 70, 37, 700, weighted=True, dtype=np.float32)
+    q = Quadratics(form, p.quadratics.offsets, 0.3 * p.quadratics.means, 0.7 * p.quadratics.factors)
+    arguments = (q, p.log_weights, "full", 0.1 * p.pivot, p.sample_weight)
+    want = ReferenceBackend().expect(ReferenceBackend().place(p.X), *arguments)
+    exact, fast = device(tile_bytes=1 << 18), device(tile_bytes=1 << 18, precision="fast")
+    assert fast._fast_enough(fast.place(p.X), q, 0.1 * p.pivot)
+    found, beside = fast.expect(fast.place(p.X), *arguments), exact.expect(exact.place(p.X), *arguments)
+    assert found.log_likelihood != beside.log_likelihood  # it is another arithmetic
+    assert found.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-5)
+    for name in ("mass", "first", "second"):
+        a, b = getattr(found, name), getattr(want, name)
+        # Responsibilities carry the absolute error of log-densities, up to about 1e-5 of these.
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
+
+
+def test_fast_is_exact_where_it_would_not_be_nearly(device, rng):
+    """A narrow component, few components, float64 rows, hard assignment."""
+    narrow = problem(rng, "triangle", 70, 16, 300, dtype=np.float32)
+    narrow.quadratics.factors[3] *= 30.0
+    few = problem(rng, "triangle", 8, 16, 300, dtype=np.float32)
+    double = problem(rng, "triangle", 70, 16, 300)
+    for p in (narrow, few, double):
+        arguments = (p.quadratics, p.log_weights, "full", p.pivot)
+        found, want = (
+            backend.expect(backend.place(p.X), *arguments) for backend in (device(precision="fast"), device())
+        )
+        np.testing.assert_array_equal(found.second, want.second)
+
+
+def test_precisions_have_names(device):
+    with pytest.raises(ValueError, match="unknown precision 'quick'; known are 'exact' and 'fast'"):
+        device(precision="quick")
