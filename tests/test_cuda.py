@@ -247,6 +247,19 @@ def test_fits_to_arrays_on_the_device(device, dtype, blobs):
         assert KMeans(3, **settings).fit(Z).inertia_ == KMeans(3, **settings).fit(X).inertia_
 
 
+def test_experts_of_arrays_on_the_device(device, rng):
+    """Copied to the host, fitted with the device's kernels."""
+    X = rng.normal(size=(200, 2))
+    y = X @ [1.0, -1.0] + 0.1 * rng.normal(size=200)
+    settings = {"backend": device.name, "random_state": 0}
+    host = MixtureOfExperts(2, **settings).fit(X, y)
+    for Z in on_device(device.name, X):
+        there = MixtureOfExperts(2, **settings).fit(Z, y)
+        assert there.lower_bound_ == host.lower_bound_
+        np.testing.assert_array_equal(to_host(there.predict(Z)), host.predict(X))
+        assert there.bic(Z, y) == host.bic(X, y)
+
+
 def test_views_on_the_device(require, rng):
     require("emulated")
     X = rng.normal(size=(300, 8))

@@ -3,11 +3,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
 
 #include "mixtura/arguments.hpp"
+#include "mixtura/cholesky.hpp"
 #include "mixtura/driver.hpp"
 #include "mixtura/pool.hpp"
 
@@ -111,6 +113,25 @@ Doubles log_joint(const Table& rows, const Quadratics& quadratics, const Doubles
   return joint;
 }
 
+// (K, D, D) symmetric matrices to upper triangles U with U U' = inverse; none if one is not positive definite. The
+// capsules are scipy.linalg.cython_lapack's.
+std::optional<Doubles> inverse_cholesky(const Doubles& matrices, const py::capsule& potrf,
+                                        const py::capsule& trtri, int threads) {
+  if (matrices.ndim() != 3 || matrices.shape(1) != matrices.shape(2))
+    throw std::invalid_argument("matrices must have shape (K, D, D)");
+  const mixtura::Lapack lapack{reinterpret_cast<mixtura::Potrf*>(potrf.get_pointer()),
+                               reinterpret_cast<mixtura::Trtri*>(trtri.get_pointer())};
+  Doubles out({matrices.shape(0), matrices.shape(1), matrices.shape(2)});
+  double* memory = out.mutable_data();
+  bool good = false;
+  {
+    py::gil_scoped_release release;
+    std::copy_n(matrices.data(), matrices.size(), memory);
+    good = mixtura::inverse_cholesky(lapack, memory, matrices.shape(0), matrices.shape(1), threads);
+  }
+  return good ? std::optional<Doubles>(out) : std::nullopt;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -126,6 +147,8 @@ PYBIND11_MODULE(_native, m) {
         py::arg("sample_weight"), py::arg("threads"));
   m.def("log_joint", &log_joint, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),
         py::arg("pivot"), py::arg("threads"));
+  m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
+        py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);
   m.def("set_instruction_set", &mixtura::set_instruction_set, py::arg("name"));

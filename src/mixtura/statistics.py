@@ -12,7 +12,7 @@ files and machines all meet there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -33,6 +33,12 @@ def packed_size(dims: int) -> int:
     return dims * (dims + 1) // 2
 
 
+def _packed_rows(dims: int) -> Iterator[slice]:
+    """Where the rows of a triangle lie in its packed form: slices are followed faster than index arrays."""
+    for a in range(dims):
+        yield slice(packed_size(a), packed_size(a + 1))
+
+
 def pack_symmetric(matrices: Float) -> Float:
     """(..., D, D) symmetric matrices to their (..., D (D + 1) / 2) lower triangles, row by row."""
     rows, columns = np.tril_indices(matrices.shape[-1])
@@ -41,17 +47,19 @@ def pack_symmetric(matrices: Float) -> Float:
 
 def unpack_symmetric(packed: Float, dims: int) -> Float:
     """(..., D (D + 1) / 2) lower triangles, row by row, to (..., D, D) symmetric matrices."""
-    rows, columns = np.tril_indices(dims)
     out = np.empty((*packed.shape[:-1], dims, dims))
-    out[..., rows, columns] = packed
-    out[..., columns, rows] = packed
+    for a, row in enumerate(_packed_rows(dims)):
+        out[..., a, : a + 1] = out[..., : a + 1, a] = packed[..., row]
     return out
 
 
 def _outer(a: Float, b: Float) -> Float:
     """Packed a b' + b a' of (..., D) vectors."""
-    rows, columns = np.tril_indices(a.shape[-1])
-    return a[..., rows] * b[..., columns] + b[..., rows] * a[..., columns]
+    out = np.empty((*np.broadcast_shapes(a.shape, b.shape)[:-1], packed_size(a.shape[-1])))
+    for d, row in enumerate(_packed_rows(a.shape[-1])):
+        np.multiply(a[..., d : d + 1], b[..., : d + 1], out=out[..., row])
+        out[..., row] += b[..., d : d + 1] * a[..., : d + 1]
+    return out
 
 
 # The second moment of each kind: its trailing shape, and the packed form of (a b' + b a') that

@@ -12,14 +12,16 @@ try:
 except ImportError:  # a pure-Python installation: mixtura.backends.available() says why
     _native = None  # type: ignore[assignment]
 
+native = _native
+
 
 def thread_limit() -> int:
     """Threads that a fit without ``n_threads`` may use now.
 
     What threadpoolctl last set, else OMP_NUM_THREADS, else the number of processors this process may run on.
     """
-    if _native is not None:
-        return _native.thread_limit()
+    if native is not None:
+        return native.thread_limit()
     text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if text.isdigit() and int(text) > 0:
         return int(text)

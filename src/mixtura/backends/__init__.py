@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from mixtura.backends.base import Backend, Rows
+from mixtura.backends.base import Backend, Precision, Rows
 from mixtura.backends.device_arrays import is_device_array
 
 __all__ = ["Availability", "Backend", "Rows", "available", "create", "for_rows", "register"]
@@ -51,13 +51,15 @@ def _cuda() -> type[Backend]:
     return cuda  # type: ignore[no-any-return]
 
 
-# In the order in which 'auto' tries those that read host memory.
 _FACTORIES: dict[str, Callable[[], type[Backend]]] = {
     "native": _native,
     "numba": _numba,
     "reference": _reference,
     "cuda": _cuda,
 }
+
+# Those that read host memory, in the order in which 'auto' tries them.
+_AUTO = ("native", "numba", "reference")
 
 
 def available() -> dict[str, Availability]:
@@ -80,7 +82,7 @@ def available() -> dict[str, Availability]:
     return found
 
 
-def create(name: str = "auto", n_threads: int | None = None) -> Backend:
+def create(name: str = "auto", n_threads: int | None = None, precision: Precision = "exact") -> Backend:
     """Make a backend.
 
     Parameters
@@ -89,29 +91,33 @@ def create(name: str = "auto", n_threads: int | None = None) -> Backend:
         'auto' takes the first of these that is available and reads host memory; its choice is the result's ``name``.
     n_threads : int, default=None
         Most threads to use; None takes the limit in force.
+    precision : {'exact', 'fast'}, default='exact'
+        See :class:`mixtura.backends.base.Backend`.
 
     Raises
     ------
     ValueError
-        The name is unknown.
+        The name or the precision is unknown.
     ImportError
         The backend is not available here; says why and what to do.
     """
     if name == "auto":
-        for factory in (_native, _numba, _reference):
+        for candidate in _AUTO:
             try:
-                return factory()(n_threads)
+                return _FACTORIES[candidate]()(n_threads, precision)
             except ImportError:
                 continue  # the reference, last in the list, needs nothing
     if name not in _FACTORIES:
         raise ValueError(f"unknown backend {name!r}; known are 'auto', {', '.join(map(repr, _FACTORIES))}")
     try:
-        return _FACTORIES[name]()(n_threads)
+        return _FACTORIES[name]()(n_threads, precision)
     except ImportError as error:
         raise ImportError(f"backend {name!r} is not available: {error}") from error
 
 
-def for_rows(X: Any, name: str = "auto", n_threads: int | None = None) -> Backend:
+def for_rows(
+    X: Any, name: str = "auto", n_threads: int | None = None, precision: Precision = "exact"
+) -> Backend:
     """Make a backend that can read X where it lies.
 
     Parameters
@@ -120,6 +126,7 @@ def for_rows(X: Any, name: str = "auto", n_threads: int | None = None) -> Backen
     name : str
         As for :func:`create`; 'auto' takes 'cuda' for an array on a CUDA device.
     n_threads : int, default=None
+    precision : {'exact', 'fast'}, default='exact'
 
     Raises
     ------
@@ -129,8 +136,8 @@ def for_rows(X: Any, name: str = "auto", n_threads: int | None = None) -> Backen
         See :func:`create`.
     """
     if not is_device_array(X):
-        return create(name, n_threads)
-    backend = create("cuda" if name == "auto" else name, n_threads)
+        return create(name, n_threads, precision)
+    backend = create("cuda" if name == "auto" else name, n_threads, precision)
     if not backend.reads_devices:
         raise TypeError(
             f"X lies on a CUDA device, and backend {backend.name!r} reads host memory: use backend='cuda', or copy X "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from mixtura.statistics import Kind, Moments
 
 Float = NDArray[np.float64]
 Rows2D = NDArray[np.floating]
+
+Precision = Literal["exact", "fast"]
+PRECISIONS = get_args(Precision)
 
 # Rows that the default fused pass holds densities for: K of them per row.
 _BLOCK = 8192
@@ -63,6 +66,13 @@ class Backend(ABC):
     ----------
     n_threads : int, default=None
         Most threads to use; None takes the limit in force (OMP_NUM_THREADS, threadpoolctl, processors).
+    precision : {'exact', 'fast'}, default='exact'
+        'fast' allows arithmetic of 16 digits, in bits, for float32 rows, where a backend has it.
+
+    Raises
+    ------
+    ValueError
+        The precision is unknown.
     """
 
     name: ClassVar[str]
@@ -74,8 +84,11 @@ class Backend(ABC):
         """What does the work, in a few words."""
         return cls.summary
 
-    def __init__(self, n_threads: int | None = None) -> None:
+    def __init__(self, n_threads: int | None = None, precision: Precision = "exact") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}; known are 'exact' and 'fast'")
         self.n_threads = n_threads
+        self.precision = precision
 
     def place(self, X: Rows2D, y: Rows2D | None = None) -> Rows:
         """Take a table of float32 or float64 numbers (N, D), once per fit.

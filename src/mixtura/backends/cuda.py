@@ -6,12 +6,12 @@ import importlib
 import os
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.backends.base import Float, Rows, Rows2D
+from mixtura.backends.base import Float, Precision, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, relative_width
 from mixtura.backends.device_arrays import Description, is_device_array
 from mixtura.quadratics import Quadratics
@@ -21,8 +21,6 @@ from mixtura.statistics import Kind
 # 2^-17, a whitened row to that times the width, and a log-density of D columns, about 1.4 D, to about
 # 2^-17 width / (1.4 sqrt(D)) of it, which for 16 columns is 1e-5 here.
 _FAST_WIDTH = 8.0
-
-Precision = Literal["exact", "fast"]
 
 
 class DeviceArray:
@@ -104,6 +102,10 @@ class CudaBackend(CompiledBackend):
     ----------
     n_threads : int, default=None
         Threads of the host, which gather rows on their way to the device.
+    precision : {'exact', 'fast'}, default='exact'
+        'exact': IEEE float32 or float64. 'fast': float32 rows on tensor cores, as pairs of bfloat16, in fits of 64
+        components and more; log-densities are good to 1e-5. Where a component is so narrow beside the table that
+        they would not be, or the device has no such cores, exact all the same.
     device : int, default=None
         The device; None takes the one that X lies on, or the first.
     memory : int, default=None
@@ -112,10 +114,6 @@ class CudaBackend(CompiledBackend):
     tile_bytes : int, default=0
         Bytes of the rows, and their K numbers each, that are worked on at a time; 0 takes 24 MiB, about half the
         second-level cache of a large device.
-    precision : {'exact', 'fast'}, default='exact'
-        'exact': IEEE float32 or float64. 'fast': float32 rows on tensor cores, as pairs of bfloat16, in fits of 64
-        components and more; log-densities are good to 1e-5. Where a component is so narrow beside the table that
-        they would not be, or the device has no such cores, exact all the same.
     """
 
     name = "cuda"
@@ -126,16 +124,14 @@ class CudaBackend(CompiledBackend):
     def __init__(
         self,
         n_threads: int | None = None,
+        precision: Precision = "exact",
         *,
         device: int | None = None,
         memory: int | None = None,
         tile_bytes: int = 0,
-        precision: Precision = "exact",
     ) -> None:
-        super().__init__(n_threads)
-        if precision not in ("exact", "fast"):
-            raise ValueError(f"unknown precision {precision!r}; known are 'exact' and 'fast'")
-        self.device, self.memory, self.tile_bytes, self.precision = device, memory, tile_bytes, precision
+        super().__init__(n_threads, precision)
+        self.device, self.memory, self.tile_bytes = device, memory, tile_bytes
         self._module = self.module()
 
     @classmethod

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # DLPack's device types: CUDA memory, and CUDA managed memory.
 _DLPACK_CUDA = (2, 13)
@@ -138,3 +141,14 @@ def like(X: Any) -> Callable[[NDArray[Any]], Any]:
         torch = importlib.import_module("torch")
         return lambda array: torch.as_tensor(np.ascontiguousarray(array), device=X.device)
     return lambda array: array
+
+
+def in_kind(method: Method) -> Method:
+    """Make a method's answers, an array or several, of the kind of its first argument, on its device."""
+
+    @wraps(method)
+    def answer(self: Any, X: Any, *arguments: Any, **keywords: Any) -> Any:
+        found, give = method(self, X, *arguments, **keywords), like(X)
+        return tuple(map(give, found)) if isinstance(found, tuple) else give(found)
+
+    return cast(Method, answer)

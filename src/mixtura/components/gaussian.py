@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from scipy.linalg import lapack
+from scipy.linalg import cython_lapack, lapack
+from threadpoolctl import ThreadpoolController
 
 from mixtura.quadratics import Form, Quadratics
 from mixtura.statistics import MASS_FLOOR, Kind, Moments
+from mixtura.threads import native
 
 Float = NDArray[np.float64]
 
@@ -46,6 +49,27 @@ def _inverse_cholesky(covariance: Float) -> Float:
     if failed or not np.isfinite(inverse).all():
         raise IllDefinedCovarianceError
     return np.ascontiguousarray(inverse.T)
+
+
+# Numbers in covariance matrices from which on they are factorised on all threads.
+_MANY = 1 << 16
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _inverse_choleskys(covariances: Float) -> Float:
+    """The same of many, (K, D, D): SciPy's LAPACK, called by the kernels' threads where they are here."""
+    if native is None or covariances.size < _MANY:
+        return np.stack([_inverse_cholesky(c) for c in covariances])
+    routines = cython_lapack.__pyx_capi__
+    with _blas().limit(limits=1, user_api="blas"):
+        inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], 0)
+    if inverse is None or not np.isfinite(inverse).all():
+        raise IllDefinedCovarianceError
+    return inverse
 
 
 def _cholesky_of_precision(precision: Float) -> Float:
@@ -141,7 +165,7 @@ class Full(Covariance):
         return covariances
 
     def cholesky(self, covariances: Float) -> Float:
-        return np.stack([_inverse_cholesky(c) for c in covariances])
+        return _inverse_choleskys(covariances)
 
     def cholesky_of_precisions(self, precisions: Float) -> Float:
         return np.stack([_cholesky_of_precision(p) for p in precisions])

@@ -16,8 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
-from mixtura.backends.base import Backend, normalize
-from mixtura.backends.device_arrays import like, to_host
+from mixtura.backends.base import PRECISIONS, Backend, Precision, normalize
+from mixtura.backends.device_arrays import in_kind, to_host
 from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
@@ -80,6 +80,9 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
     n_threads : int, default=None
         Most threads to use; None obeys OMP_NUM_THREADS and threadpoolctl, and else takes all processors. The
         result does not depend on it.
+    precision : {'exact', 'fast'}, default='exact'
+        'exact': IEEE arithmetic. 'fast': where the backend is 'cuda' and X is float32, products of matrices run on
+        tensor cores; log-densities are good to 1e-5, and components too narrow for that are computed exactly.
 
     Attributes
     ----------
@@ -148,6 +151,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "backend": [str],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "precision": [StrOptions(set(PRECISIONS))],
     }
 
     def __init__(
@@ -169,6 +173,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         verbose_interval: int = 10,
         backend: str = "auto",
         n_threads: int | None = None,
+        precision: Precision = "exact",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -186,6 +191,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         self.verbose_interval = verbose_interval
         self.backend = backend
         self.n_threads = n_threads
+        self.precision = precision
 
     # ------------------------------------------------------------------ fit
 
@@ -216,6 +222,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         self._fit(X, sample_weight)
         return self
 
+    @in_kind
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_predict(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
@@ -232,7 +239,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         labels : ndarray of shape (N,), int64
         """
-        return self._labels(X, self._fit(X, sample_weight))
+        return self._labels(self._fit(X, sample_weight), self._backend(X))
 
     def _fit(self, X: Any, sample_weight: Any) -> NDArray[np.floating]:
         backend, given_rows = self._backend(X), X
@@ -433,7 +440,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
 
     def _backend(self, X: Any) -> Backend:
         """The backend that ``backend`` names, if it can read X."""
-        return backends.for_rows(X, self.backend, self.n_threads)
+        return backends.for_rows(X, self.backend, self.n_threads, self.precision)
 
     def _check_reached(self, best: Float, start: int = 0) -> None:
         """Raise ValueError if a row's largest joint log-density is not finite."""
@@ -454,15 +461,15 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             self._check_reached(joint.max(axis=1), cut.start)
             yield cut, joint
 
-    def _labels(self, given: Any, X: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Labels of checked rows X, as an array of the kind of those given."""
-        parameters, backend = self._parameters(), self._backend(given)
+    def _labels(self, X: NDArray[np.floating], backend: Backend) -> NDArray[np.int64]:
+        parameters = self._parameters()
         labels, best = backend.assign(
             backend.place(X), parameters.components.quadratics, parameters.gate.log_shares
         )
         self._check_reached(best)
-        return like(given)(labels.astype(np.int64))
+        return labels.astype(np.int64)
 
+    @in_kind
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Most likely component of each row.
 
@@ -475,8 +482,10 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         labels : ndarray of shape (N,), int64
         """
         check_is_fitted(self)
-        return self._labels(X, check_rows(self, X, reset=False, backend=self._backend(X)))
+        backend = self._backend(X)
+        return self._labels(check_rows(self, X, reset=False, backend=backend), backend)
 
+    @in_kind
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
         """Responsibilities: the probability of each component given the row.
 
@@ -489,13 +498,14 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         resp : ndarray of shape (N, K), in the type of X
         """
         check_is_fitted(self)
-        give, backend = like(X), self._backend(X)
+        backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
         resp = np.empty((len(X), len(self.means_)), dtype=X.dtype)
         for cut, joint in self._joint_blocks(X, backend):
             resp[cut], _ = normalize(joint)
-        return give(resp)
+        return resp
 
+    @in_kind
     def score_samples(self, X: ArrayLike) -> NDArray[np.floating]:
         """Log-likelihood of each row.
 
@@ -508,12 +518,12 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         log_likelihood : ndarray of shape (N,), in the type of X
         """
         check_is_fitted(self)
-        give, backend = like(X), self._backend(X)
+        backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
         out = np.empty(len(X), dtype=X.dtype)
         for cut, joint in self._joint_blocks(X, backend):
             _, out[cut] = normalize(joint)
-        return give(out)
+        return out
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean log-likelihood per row, or per unit of weight.

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
 from mixtura.backends.base import Backend
-from mixtura.backends.device_arrays import like, to_host
+from mixtura.backends.device_arrays import in_kind, to_host
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
@@ -294,6 +294,7 @@ class KMeans(
         X = check_rows(self, given, reset=False, backend=backend)
         return Table.of(backend, X, check_weights(sample_weight, X))
 
+    @in_kind
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
         """Nearest centre of each row.
 
@@ -307,8 +308,9 @@ class KMeans(
         """
         check_is_fitted(self)
         labels, _ = nearest(self._table(X), self._centers())
-        return like(X)(labels)
+        return labels
 
+    @in_kind
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Distances to the centres.
 
@@ -323,7 +325,7 @@ class KMeans(
         check_is_fitted(self)
         table = self._table(X)
         distances = np.sqrt(squared_distances(table, self._centers().means))
-        return like(X)(distances.astype(table.rows.X.dtype))
+        return distances.astype(table.rows.X.dtype)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X.

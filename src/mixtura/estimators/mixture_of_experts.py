@@ -18,7 +18,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
-from mixtura.backends.base import normalize
+from mixtura.backends.base import PRECISIONS, Precision, normalize
+from mixtura.backends.device_arrays import in_kind, to_host
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import LARGEST_SPREAD, check_fit, check_rows, check_targets, check_weights
@@ -105,6 +106,9 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
     backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
     n_threads : int, default=None
         Most threads to use; the result does not depend on it.
+    precision : {'exact', 'fast'}, default='exact'
+        'exact': IEEE arithmetic. 'fast': where the backend is 'cuda' and X is float32, products of matrices run on
+        tensor cores; log-densities are good to 1e-5, and components too narrow for that are computed exactly.
 
     Attributes
     ----------
@@ -185,6 +189,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "backend": [str],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "precision": [StrOptions(set(PRECISIONS))],
     }
 
     def __init__(
@@ -208,6 +213,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         verbose_interval: int = 10,
         backend: str = "auto",
         n_threads: int | None = None,
+        precision: Precision = "exact",
     ) -> None:
         self.n_experts = n_experts
         self.experts = experts
@@ -227,6 +233,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.verbose_interval = verbose_interval
         self.backend = backend
         self.n_threads = n_threads
+        self.precision = precision
 
     # ------------------------------------------------------------------ fit
 
@@ -254,8 +261,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         ImportError
             The backend, or torch for a neural gate or a link function, is not available; says why.
         """
-        backend = backends.create(self.backend, self.n_threads)
-        X, y = check_targets(self, X, y)
+        backend = backends.for_rows(X, self.backend, self.n_threads, self.precision)
+        X, y = check_targets(self, to_host(X), to_host(y))
         weights = check_weights(sample_weight, X)
         specs = self._specs()
         K, (N, D), M = len(specs), X.shape, y.shape[1]
@@ -560,8 +567,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _covariates(self, X: ArrayLike) -> Table:
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        return Table.of(backends.create(self.backend, self.n_threads), X)
+        backend = backends.for_rows(X, self.backend, self.n_threads, self.precision)
+        return Table.of(backend, check_rows(self, to_host(X), reset=False))
 
     def _cuts(self, covariates: Table) -> Iterator[tuple[slice, NDArray[np.floating], Float]]:
         """Cuts, their rows of x, and their log gate probabilities (n, K)."""
@@ -582,7 +589,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             yield cut, log_pi - 0.5 * np.sum(np.log(2.0 * math.pi * variance) + squares, axis=2)
 
     def _check_y(self, y: ArrayLike, rows: int) -> Float:
-        Y = np.asarray(y, dtype=np.float64)
+        Y = np.asarray(to_host(y), dtype=np.float64)
         Y = Y[:, None] if Y.ndim == 1 else Y
         M = self._parameters.experts.slopes.shape[1]
         if Y.shape != (rows, M):
@@ -593,6 +600,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise em.NotFiniteError
         return Y
 
+    @in_kind
     def predict(
         self, X: ArrayLike, return_std: bool = False
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -626,6 +634,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             return mean[:, 0] if std is None else (mean[:, 0], std[:, 0])
         return mean if std is None else (mean, std)
 
+    @in_kind
     def predict_gate(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probability of each expert given x alone.
 
@@ -643,6 +652,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             out[cut] = np.exp(log_pi)
         return out
 
+    @in_kind
     def predict_expert(self, X: ArrayLike) -> NDArray[np.float64]:
         """What each expert says of y.
 
@@ -661,6 +671,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             out[cut] = self._parameters.experts.means(rows)
         return out
 
+    @in_kind
     def responsibilities(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """Probability of each expert given x and y.
 
@@ -677,6 +688,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         out = [normalize(joint)[0] for _, joint in self._joint(X, y)]
         return np.concatenate(out)
 
+    @in_kind
     def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
         """``log p(y | x)`` of each row: the predictive density, which knows how well the slopes are known.
 
@@ -695,6 +707,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             y = cast(NDArray[np.float64], self.predict(X))
         return np.concatenate([normalize(joint)[1] for _, joint in self._joint(X, y)])
 
+    @in_kind
     def sample(self, X: ArrayLike, random_state: Any = None) -> NDArray[np.float64]:
         """Draw y for rows of x: an expert from the gate, y from the expert.
 
@@ -739,7 +752,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         aic : float
         """
-        return -2.0 * float(self.score_samples(X, y).sum()) + 2.0 * self._n_parameters()
+        return -2.0 * float(to_host(self.score_samples(X, y)).sum()) + 2.0 * self._n_parameters()
 
     def bic(self, X: ArrayLike, y: ArrayLike) -> float:
         """Bayesian information criterion, -2 log-likelihood + parameters * log N. Lower is better.
@@ -753,7 +766,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         bic : float
         """
-        log_likelihood = self.score_samples(X, y)
+        log_likelihood = to_host(self.score_samples(X, y))
         return -2.0 * float(log_likelihood.sum()) + self._n_parameters() * math.log(len(log_likelihood))
 
     def summary(self) -> str:
