@@ -29,9 +29,9 @@ create = mixtura.backends.create
 
 
 @functools.wraps(create)
-def _create(name="auto", n_threads=None):
+def _create(name="auto", *arguments):
     """'auto' is the backend under test."""
-    return create(os.environ["MIXTURA_TEST_BACKEND"] if name == "auto" else name, n_threads)
+    return create(os.environ["MIXTURA_TEST_BACKEND"] if name == "auto" else name, *arguments)
 
 
 mixtura.backends.create = _create

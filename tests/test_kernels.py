@@ -15,7 +15,7 @@ from problems import EPS, FORMS, Problem, assert_moments_close, computing_eps, q
 
 try:
     from mixtura import _native
-    from mixtura.backends.native import NativeBackend, _fits_single
+    from mixtura.backends.native import NativeBackend
 except ImportError:
     _native = None
 SETS = _native.instruction_sets() if _native else ["none"]
@@ -126,13 +126,13 @@ def test_single_precision_where_it_loses_nothing(rng):
     native = NativeBackend()
     narrow = rng.normal(size=(500, 3)).astype(np.float32)
     q = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.ones(2))
-    assert _fits_single(native.place(narrow), q, np.zeros(3))
-    assert not _fits_single(native.place(narrow * 1000), q, np.zeros(3))
-    assert not _fits_single(native.place(narrow), q, np.full(3, 1e3))
+    assert NativeBackend()._single_enough(native.place(narrow), q, np.zeros(3), False)
+    assert not NativeBackend()._single_enough(native.place(narrow * 1000), q, np.zeros(3), False)
+    assert not NativeBackend()._single_enough(native.place(narrow), q, np.full(3, 1e3), False)
     tiny = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.full(2, 1e20))
-    assert not _fits_single(native.place(narrow * 1e-20), tiny, np.zeros(3))
+    assert not NativeBackend()._single_enough(native.place(narrow * 1e-20), tiny, np.zeros(3), False)
     correlated = Quadratics("triangle", np.zeros(1), np.zeros((1, 2)), np.array([[[1.0, 0.0], [-1e4, 1e4]]]))
-    assert not _fits_single(native.place(narrow[:, :2]), correlated, np.zeros(2))
+    assert not NativeBackend()._single_enough(native.place(narrow[:, :2]), correlated, np.zeros(2), False)
 
 
 def test_a_float32_row_whose_square_only_float64_holds(rng):

@@ -92,7 +92,8 @@ class CudaRows(Rows):
 
     def block(self, start: int, stop: int) -> CudaRows:
         """Some of the rows, where they are."""
-        return CudaRows(self.X, self.y, table=self.table, begin=self.begin + start, end=self.begin + stop)
+        begin, end = (self.begin + min(max(at, 0), len(self)) for at in (start, stop))
+        return CudaRows(self.X, self.y, table=self.table, begin=begin, end=max(begin, end))
 
 
 class CudaBackend(CompiledBackend):

@@ -80,6 +80,8 @@ MIXTURA_KERNEL void multiply(const Operand& a, int row0, const Operand& b, int c
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
         : "r"(x[p][0]), "r"(x[p][1]), "r"(x[p][2]), "r"(x[p][3]), "r"(y[q][0]), "r"(y[q][1]));
   }
+#elif defined(__CUDA_ARCH__)
+  __trap();  // such devices have no bfloat16 tensor cores, and are not asked
 #else
   for (int i = 0; i < 4; ++i) {
     const int row = row0 + group + i / 2 * 8, column = column0 + 2 * quarter + i % 2;
