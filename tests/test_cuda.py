@@ -269,6 +269,18 @@ def test_views_on_the_device(require, rng):
         np.testing.assert_array_equal(got.means_, want.means_)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("init", ["kmeans", "k-means++", "random", "random_from_data"])
+def test_every_start_on_the_device(require, init, rng):
+    """Equal numbers in the first column too, by which rows are ordered for the draws."""
+    require("emulated")
+    X = np.round(rng.normal(size=(400, 3)), 1)
+    settings = {"backend": "emulated", "random_state": 0, "init_params": init, "max_iter": 3, "tol": 0.0}
+    got = GaussianMixture(4, **settings).fit(InterfaceArray(X))
+    want = GaussianMixture(4, **settings).fit(X)
+    np.testing.assert_array_equal(got.means_, want.means_)
+
+
 def test_a_table_on_the_device_is_looked_at_there(require, rng):
     require("emulated")
     X = rng.normal(size=(1000, 5))

@@ -31,6 +31,10 @@ _MAX_ITER_OF_SAMPLE = 60
 _MAX_ITER_OF_QUICK_SAMPLE = 20
 _TOL = 1e-4
 
+# Searches through a sample, of which the one with the least inertia counts: together they still cost less than five EM
+# iterations of the table, and over seeds they end at a better likelihood than one search through the whole table.
+_SEARCHES = 3
+
 
 def _quick(table: Table, components: int, kind: Kind) -> bool:
     """Whether an EM iteration does little work a row."""
@@ -73,11 +77,18 @@ def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
 def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
     """Each row belongs to the cluster that k-means, seeded by k-means++, puts it in."""
     some = sample(table, components, rng, kind)
-    start = seed_rows(some, components, rng)
-    of_sample = _MAX_ITER_OF_QUICK_SAMPLE if _quick(table, components, kind) else _MAX_ITER_OF_SAMPLE
-    max_iter = _MAX_ITER if some is table else of_sample
-    clustering = lloyd(some, start, max_iter=max_iter, tol=_TOL * column_variance(some))
-    return _assigned(table, clustering.centers.means, kind, floor)
+    if some is table:
+        searches, max_iter = 1, _MAX_ITER
+    elif _quick(table, components, kind):
+        searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE
+    else:
+        searches, max_iter = _SEARCHES, _MAX_ITER_OF_SAMPLE
+    tol = _TOL * column_variance(some)
+    found = [
+        lloyd(some, seed_rows(some, components, rng), max_iter=max_iter, tol=tol) for _ in range(searches)
+    ]
+    best = min(found, key=lambda clustering: clustering.inertia)
+    return _assigned(table, best.centers.means, kind, floor)
 
 
 def random_rows(table: Table, components: int, rng: np.random.RandomState) -> NDArray[np.intp]:

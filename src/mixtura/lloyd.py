@@ -70,7 +70,7 @@ def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[n
         counted = np.flatnonzero(table.sample_weight)  # the others may lie beyond the range of a square
         return counted[seed(table.take(counted), n_clusters, rng)]
     X = table.rows.X
-    order = _order(X)
+    order = _order(np.asarray(X))
     weight = np.ones(len(X)) if table.sample_weight is None else table.sample_weight
 
     def draw(mass: Float, uniforms: Float) -> NDArray[np.intp]:

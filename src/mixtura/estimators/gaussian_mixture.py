@@ -58,7 +58,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         Where the first responsibilities come from. 'kmeans' and 'k-means++' look at a sample of 65,536 rows, 8192
         where an iteration does little work a row, or 128 per component where that is more, if the table is more
-        than twice as long.
+        than twice as long; of three searches through the larger sample 'kmeans' keeps the best.
     weights_init : array-like of shape (K,), default=None
         First weights; None takes them from ``init_params``, as for the next two.
     means_init : array-like of shape (K, D), default=None
