@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from mixtura.backends.base import Backend, Rows, normalize
 from mixtura.components.linear import LinearExperts, leading
 from mixtura.gates.base import Gate
-from mixtura.mixture import precise_moments, refined
-from mixtura.quadratics import Quadratics
+from mixtura.mixture import moments_of_all, refined
 from mixtura.statistics import Kind, Moments
 from mixtura.table import Table, pivot_of
 
@@ -86,8 +85,7 @@ class RegressionTable:
 
     def column_spread(self) -> tuple[Float, Float]:
         """Weighted mean and standard deviation of the columns of z, (D + M,) each."""
-        one = Quadratics("scalar", np.zeros(1), self.pivot[None], np.zeros(1))
-        moments = precise_moments(self.joined, one, np.zeros(1), "diagonal", 0.0)
+        moments = moments_of_all(self.joined, "diagonal")
         return moments.means()[0], np.sqrt(np.maximum(moments.covariances()[0], 0.0))
 
 

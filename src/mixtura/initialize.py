@@ -10,7 +10,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
 from mixtura.lloyd import blocks, lloyd, seed
-from mixtura.mixture import precise_moments
+from mixtura.mixture import moments_of_all, precise_moments
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Kind, Moments
 from mixtura.table import Table
@@ -63,8 +63,7 @@ def seed_rows(table: Table, components: int, rng: np.random.RandomState) -> Floa
 
 def column_variance(table: Table) -> float:
     """Weighted variance of the columns, averaged over them: the scale of k-means' tolerance."""
-    one = Quadratics("scalar", np.zeros(1), table.pivot[None], np.zeros(1))
-    moments = precise_moments(table, one, np.zeros(1), "diagonal", 0.0)
+    moments = moments_of_all(table, "diagonal")
     return float(np.maximum(moments.covariances(), 0.0).mean()) if moments.mass[0] > 0.0 else 0.0
 
 

@@ -81,6 +81,11 @@ def precise_moments(
     return refined(about(table.pivot, kind), about, floor)
 
 
+def moments_of_all(table: Table, kind: Kind) -> Moments:
+    """Moments of all rows, as of one component, exact wherever the rows lie."""
+    return precise_moments(table, Quadratics.constant(table.pivot), np.zeros(1), kind, 0.0)
+
+
 def refined(moments: Moments, about: Callable[[Float, Kind], Moments], floor: float = 0.0) -> Moments:
     """Moments with those of far components taken once more about their own means.
 

@@ -66,6 +66,11 @@ class Quadratics:
         if not good:
             raise ValueError(f"factors of shape {shape} do not fit form {self.form!r} with K={K}, D={D}")
 
+    @classmethod
+    def constant(cls, point: Float) -> Quadratics:
+        """One component whose density is 1 everywhere, and which takes all of every row; any point (D,) is its mean."""
+        return cls("scalar", np.zeros(1), point[None], np.zeros(1))
+
     @property
     def components(self) -> int:
         """K."""

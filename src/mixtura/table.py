@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows
+from mixtura.quadratics import Quadratics
+from mixtura.statistics import Kind, Moments
 
 Float = NDArray[np.float64]
 
@@ -50,6 +52,11 @@ class Table:
     def total_weight(self) -> float:
         """Sum of the weights; N without."""
         return float(len(self)) if self.sample_weight is None else float(self.sample_weight.sum())
+
+    def moments(self, kind: Kind) -> Moments:
+        """Moments of all rows, as of one component."""
+        constant = Quadratics.constant(self.pivot)
+        return self.backend.expect(self.rows, constant, np.zeros(1), kind, self.pivot, self.sample_weight)
 
     def take(self, indices: NDArray[np.intp]) -> Table:
         """A table of some of the rows, copied."""

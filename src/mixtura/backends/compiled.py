@@ -128,10 +128,10 @@ class CompiledBackend(Backend):
         """Packed sum of w_i (z_i - p)(z_i - p)', once per table, pivot and weights."""
         key = (pivot.tobytes(), id(sample_weight))
         if key not in rows.scatter:
-            one = Quadratics("scalar", np.zeros(1), pivot[None], np.zeros(1))
+            constant = Quadratics.constant(pivot)
             rows.scatter[key] = (
                 sample_weight,
-                self.expect(rows, one, np.zeros(1), "full", pivot, sample_weight),
+                self.expect(rows, constant, np.zeros(1), "full", pivot, sample_weight),
             )
         _, moments = rows.scatter[key]
         return np.asarray(moments.second[0])

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from mixtura.components.gaussian import COVARIANCES, Gaussians
 from mixtura.gates.base import Gate, log_normalized, state
 from mixtura.gates.constant import ConstantGate
-from mixtura.quadratics import Quadratics
 from mixtura.statistics import Moments
 from mixtura.table import Table
 
@@ -68,10 +67,7 @@ class GaussianGate(Gate):
         if not (np.isfinite(self.reg) and self.reg >= 0.0):
             raise ValueError(f"reg must be finite and not negative, got {self.reg!r}")
         D = covariates.rows.dims
-        one = Quadratics("scalar", np.zeros(1), covariates.pivot[None], np.zeros(1))
-        whole = covariates.backend.expect(
-            covariates.rows, one, np.zeros(1), "full", covariates.pivot, covariates.sample_weight
-        )
+        whole = covariates.moments("full")
         variances = np.diagonal(whole.covariances()[0])
         # A constant column has no scale of its own: any will do.
         scale = np.where(variances > 0.0, variances, 1.0)

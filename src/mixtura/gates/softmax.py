@@ -96,10 +96,7 @@ class SoftmaxGate(Gate):
         if not (np.isfinite(self.l2) and self.l2 >= 0.0):
             raise ValueError(f"l2 must be finite and not negative, got {self.l2!r}")
         D = covariates.rows.dims
-        one = Quadratics("scalar", np.zeros(1), covariates.pivot[None], np.zeros(1))
-        moments = covariates.backend.expect(
-            covariates.rows, one, np.zeros(1), "full", covariates.pivot, covariates.sample_weight
-        )
+        moments = covariates.moments("full")
         covariance = moments.covariances()[0]
         variances = np.diagonal(covariance)
         scale = np.sqrt(np.where(variances > 0.0, variances, 1.0))
