@@ -281,6 +281,29 @@ def test_every_start_on_the_device(require, init, rng):
     np.testing.assert_array_equal(got.means_, want.means_)
 
 
+def test_a_table_on_the_device_is_indexed_like_an_array(require, rng):
+    require("emulated")
+    X = rng.normal(size=(50, 4)).astype(np.float32)
+    there = EmulatedBackend().place(InterfaceArray(X)).X
+    assert there.shape == X.shape
+    some = rng.integers(0, 50, 7)
+    for index in (
+        3,
+        -1,
+        slice(None),
+        slice(4, 30, 5),
+        slice(None, None, -3),
+        some,
+        X[:, 0] > 0,
+        (slice(None), 1),
+    ):
+        np.testing.assert_array_equal(there[index], X[index])
+        assert there[index].dtype == X.dtype
+    np.testing.assert_array_equal(np.asarray(there, dtype=np.float64), X)
+    with pytest.raises(IndexError, match="row beyond the table"):
+        there[[50]]
+
+
 def test_a_table_on_the_device_is_looked_at_there(require, rng):
     require("emulated")
     X = rng.normal(size=(1000, 5))
@@ -293,6 +316,13 @@ def test_a_table_on_the_device_is_looked_at_there(require, rng):
         GaussianMixture(1, backend="emulated").fit(InterfaceArray(X[:1]))
     with pytest.raises(ValueError, match="Expected 2D array, got 1D"):
         GaussianMixture(2, backend="emulated").fit(InterfaceArray(X[:, 0].copy()))
+    masked, askew = InterfaceArray(rng.normal(size=(9, 2))), InterfaceArray(rng.normal(size=(9, 2)))
+    masked.__cuda_array_interface__["mask"] = masked
+    askew.__cuda_array_interface__["data"] = (askew.__cuda_array_interface__["data"][0] + 4, False)
+    with pytest.raises(ValueError, match="has a mask"):
+        GaussianMixture(2, backend="emulated").fit(masked)
+    with pytest.raises(ValueError, match="not aligned"):
+        GaussianMixture(2, backend="emulated").fit(askew)
     with pytest.raises(TypeError, match="int64; only float32 and float64"):
         GaussianMixture(2, backend="emulated").fit(InterfaceArray(np.arange(10).reshape(5, 2)))
     good = rng.normal(size=(50, 5))
@@ -348,6 +378,23 @@ def test_out_of_device_memory(little_memory, rng):
     assert module.emulated_allocated() == before
     little_memory(1 << 33)
     GaussianMixture(2, backend="emulated", random_state=0).fit(X)
+
+
+def test_rows_of_no_weight_may_hold_anything(device, rng):
+    """Also in what a gate or the caller says of them."""
+    p = problem(rng, "triangle", 20, 4, 300, gate=True)
+    weights = np.ones(300)
+    weights[::3] = 0.0
+    X, gate, resp = p.X.copy(), p.log_weights.copy(), rng.dirichlet(np.ones(20), 300)
+    X[::3], gate[::3], resp[::3] = np.nan, np.nan, np.nan
+    kept, backend = weights > 0.0, device()
+    got = backend.expect(backend.place(X), p.quadratics, gate, "full", p.pivot, weights)
+    want = backend.expect(backend.place(X[kept]), p.quadratics, gate[kept], "full", p.pivot)
+    np.testing.assert_allclose(got.second, want.second, rtol=1e-12, atol=1e-12)
+    assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-13)
+    got = backend.accumulate(backend.place(X), resp, "full", p.pivot, weights)
+    want = backend.accumulate(backend.place(X[kept]), resp[kept], "full", p.pivot)
+    np.testing.assert_allclose(got.second, want.second, rtol=1e-12, atol=1e-12)
 
 
 def test_a_table_larger_than_the_device_streams(little_memory, rng):
@@ -459,6 +506,17 @@ def test_fast_is_exact_where_it_would_not_be_nearly(device, rng):
             backend.expect(backend.place(p.X), *arguments) for backend in (device(precision="fast"), device())
         )
         np.testing.assert_array_equal(found.second, want.second)
+
+
+def test_fast_sees_what_is_not_a_number(device, rng):
+    """NaN in a row is NaN in the result, not 0."""
+    p = problem(rng, "triangle", 70, 16, 300, dtype=np.float32)
+    X = p.X.copy()
+    X[5, 3] = np.nan
+    backend = device(precision="fast")
+    backend._fast_enough = lambda *_: True
+    m = backend.expect(backend.place(X), p.quadratics, p.log_weights, "full", p.pivot)
+    assert np.isnan(m.log_likelihood)
 
 
 def test_precisions_have_names(device):

@@ -113,8 +113,8 @@ Doubles log_joint(const Table& rows, const Quadratics& quadratics, const Doubles
   return joint;
 }
 
-// (K, D, D) symmetric matrices to upper triangles U with U U' = inverse; none if one is not positive definite. The
-// capsules are scipy.linalg.cython_lapack's.
+// (K, D, D) symmetric matrices to upper triangles U with U U' = inverse; none if one is not positive
+// definite. The capsules are scipy.linalg.cython_lapack's.
 std::optional<Doubles> inverse_cholesky(const Doubles& matrices, const py::capsule& potrf,
                                         const py::capsule& trtri, int threads) {
   if (matrices.ndim() != 3 || matrices.shape(1) != matrices.shape(2))

@@ -38,12 +38,29 @@ struct DLTensor {
   uint64_t byte_offset;
 };
 
+struct DLManagedTensorVersioned {
+  uint32_t major, minor;
+  void* manager;
+  void (*deleter)(DLManagedTensorVersioned*);
+  uint64_t flags;
+  DLTensor tensor;
+};
+
 py::tuple read_dlpack(const py::capsule& capsule) {
   constexpr int32_t host = 1, device = 2, managed = 13;
   constexpr uint8_t floating = 2;
   const std::string name = capsule.name() ? capsule.name() : "";
-  if (name != "dltensor") throw std::invalid_argument("not a DLPack capsule, or one used before: " + name);
-  const auto* tensor = static_cast<const DLTensor*>(capsule.get_pointer());
+  const DLTensor* tensor = nullptr;
+  if (name == "dltensor") {
+    tensor = static_cast<const DLTensor*>(capsule.get_pointer());
+  } else if (name == "dltensor_versioned") {
+    const auto* versioned = static_cast<const DLManagedTensorVersioned*>(capsule.get_pointer());
+    if (versioned->major != 1)
+      throw std::invalid_argument("a DLPack capsule of a version that is not known here");
+    tensor = &versioned->tensor;
+  } else {
+    throw std::invalid_argument("not a DLPack capsule, or one used before: " + name);
+  }
   const bool here = mixtura::cuda::emulated()
                         ? tensor->device_type == host
                         : tensor->device_type == device || tensor->device_type == managed;

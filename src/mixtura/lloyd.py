@@ -132,7 +132,7 @@ def _chains(
             batch = draw(weight * proposal, rng.uniform(size=_DRAWN_TOGETHER * trials * length))
             batch = batch.reshape(_DRAWN_TOGETHER, trials * length)
         candidates = batch[(k - 1) % _DRAWN_TOGETHER]
-        some = table.take(candidates)
+        some = table.take_few(candidates)
         closest = squared_distances(some, np.asarray(X[chosen[:k]], dtype=np.float64)).min(axis=1)
         chance = proposal[candidates]
         ends = _chain_ends((closest / chance).reshape(trials, length), rng)
@@ -234,8 +234,9 @@ def _recentre(table: Table, centers: Centers, moments: Moments) -> Centers:
     empty = np.flatnonzero(mass <= 0.0)
     if len(empty):
         # Only rows that count: one of weight 0 would leave the cluster as empty as it was.
-        counted = np.flatnonzero(np.ones(len(table)) if table.sample_weight is None else table.sample_weight)
-        some = table.take(counted)
+        some = table
+        if table.sample_weight is not None and not table.sample_weight.all():
+            some = table.take(np.flatnonzero(table.sample_weight))
         labels, distances = nearest(some, centers)
         if distances.max() > 0.0:
             mass, first = mass.copy(), first.copy()

@@ -60,5 +60,12 @@ class Table:
 
     def take(self, indices: NDArray[np.intp]) -> Table:
         """A table of some of the rows, copied."""
+        return self._taken(indices, self.backend)
+
+    def take_few(self, indices: NDArray[np.intp]) -> Table:
+        """The same of some hundreds of rows, for which a device would be too slow to start."""
+        return self._taken(indices, self.backend.for_few_rows())
+
+    def _taken(self, indices: NDArray[np.intp], backend: Backend) -> Table:
         weights = None if self.sample_weight is None else self.sample_weight[indices]
-        return Table(self.backend, self.backend.place(self.rows.X[indices]), self.pivot, weights)
+        return Table(backend, backend.place(self.rows.X[indices]), self.pivot, weights)

@@ -74,11 +74,9 @@ def available() -> dict[str, Availability]:
     found = {}
     for name, factory in _FACTORIES.items():
         try:
-            backend = factory()
-        except ImportError as error:
+            found[name] = Availability(True, factory().description())
+        except (ImportError, RuntimeError) as error:  # not here; or here, and its driver fails
             found[name] = Availability(False, str(error))
-        else:
-            found[name] = Availability(True, backend.description())
     return found
 
 

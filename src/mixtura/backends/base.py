@@ -97,6 +97,10 @@ class Backend(ABC):
         """
         return Rows(X if y is None else np.hstack([X, y]))
 
+    def for_few_rows(self) -> Backend:
+        """The backend that is quicker where there are so few rows that starting costs more than the arithmetic."""
+        return self
+
     @abstractmethod
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """``log pi_k + log p_k(z_i)``, (N, K).

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.backends.base import Float, Precision, Rows, Rows2D
+from mixtura import backends
+from mixtura.backends.base import Backend, Float, Precision, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, relative_width
 from mixtura.backends.device_arrays import Description, is_device_array
 from mixtura.quadratics import Quadratics
@@ -64,7 +65,8 @@ class DeviceArray:
             return np.asarray(self[rows][..., columns])
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
-        chosen = np.atleast_1d(np.asarray(index, dtype=np.int64))
+        index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index)
+        chosen = np.atleast_1d(index).astype(np.int64)
         rows = self.table.gather(np.where(chosen < 0, chosen + len(self), chosen))
         return np.asarray(rows[0] if np.ndim(index) == 0 else rows, dtype=self.dtype)
 
@@ -189,9 +191,18 @@ class CudaBackend(CompiledBackend):
             return CudaRows(X, None, table=X.table, end=len(X))
         left, right = _readable(X), None if y is None else _readable(y)
         table = self._module.Table(
-            left, right, self.device or 0, self.tile_bytes, self._budget(), self.threads
+            left,
+            right,
+            -1 if self.device is None else self.device,
+            self.tile_bytes,
+            self._budget(),
+            self.threads,
         )
         return CudaRows(left, right, table=table, end=len(left))
+
+    def for_few_rows(self) -> Backend:
+        """The processor's: a copy and a dozen launches take it as long as thousands of rows."""
+        return backends.create("auto", self.n_threads)
 
     def _placed(self, rows: Rows) -> CudaRows:
         return rows if isinstance(rows, CudaRows) else self.place(rows.X, rows.y)

@@ -74,6 +74,8 @@ class Description:
             X = X.detach()
         interface = getattr(X, "__cuda_array_interface__", None)
         if interface is not None:
+            if interface.get("mask") is not None:
+                raise ValueError("X on the device has a mask: pass an array without one")
             address, _ = interface["data"]
             shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
             in_bytes = interface.get("strides")
@@ -97,6 +99,8 @@ class Description:
                 f"X on the device is of type {dtype}; only float32 and float64 are read where they lie: "
                 "convert it there (X.astype('float32'), X.to(torch.float32))"
             )
+        if address % dtype.itemsize:
+            raise ValueError("X on the device is not aligned to its numbers: pass a copy")
         return cls(
             owner, int(address), (int(shape[0]), int(shape[1])), dtype, (int(strides[0]), int(strides[1]))
         )
@@ -120,7 +124,7 @@ def to_host(array: Any) -> Any:
         return array.detach().cpu().numpy()
     if hasattr(array, "copy_to_host"):  # Numba
         return array.copy_to_host()
-    return np.from_dlpack(array, device="cpu")
+    return np.asarray(array)
 
 
 def like(X: Any) -> Callable[[NDArray[Any]], Any]:

@@ -17,6 +17,7 @@
   #define MIXTURA_UNROLL _Pragma("unroll")
 #else
   #include <math.h>
+  #include <string.h>
 
   #include <memory>
   #define MIXTURA_KERNEL inline
@@ -72,7 +73,10 @@ struct Block {
 
 template <class Value, int threads>
 struct Local {
-  std::unique_ptr<Value[]> values = std::make_unique<Value[]>(threads);
+  std::unique_ptr<Value[]> values{new Value[threads]};
+  Local() {
+    memset(static_cast<void*>(values.get()), 0xff, sizeof(Value) * threads);
+  }  // garbage, as registers are
   Value& operator()(int thread) { return values[static_cast<size_t>(thread)]; }
 };
 

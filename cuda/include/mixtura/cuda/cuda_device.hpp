@@ -17,7 +17,6 @@ inline void check(cudaError_t code, const char* what) {
   throw DeviceError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(code));
 }
 
-// A float kernel of 256 threads may take half of a multiprocessor's registers, so that two blocks take turns.
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::threads) run(const Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
@@ -34,7 +33,7 @@ class Current {
     index_ = index;
   }
   ~Current() {
-    if (before_ != index_) cudaSetDevice(before_);
+    if (before_ != index_ && cudaSetDevice(before_) != cudaSuccess) cudaGetLastError();
   }
   Current(const Current&) = delete;
   Current& operator=(const Current&) = delete;
@@ -52,7 +51,11 @@ class Device {
   static std::string unavailable() {
     int count = 0, driver = 0, runtime = 0;
     const cudaError_t code = cudaGetDeviceCount(&count);
-    if (code == cudaSuccess && count > 0) return "";
+    if (code == cudaSuccess && count > 0) {
+      for (int index = 0; index < count; ++index)
+        if (capability(index) >= oldest) return "";
+      return "no CUDA device here has compute capability 7.5 (Turing) or later";
+    }
     cudaGetLastError();
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
@@ -75,6 +78,15 @@ class Device {
            std::to_string(properties.minor) + ", " + OutOfMemory::megabytes(properties.totalGlobalMem);
   }
 
+  // The first device that the kernels run on.
+  static int first() {
+    int count = 0;
+    check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+    for (int index = 0; index < count; ++index)
+      if (capability(index) >= oldest) return index;
+    return 0;
+  }
+
   // The device that memory lies on; -1 for memory that no device knows.
   static int device_of(const void* memory) {
     cudaPointerAttributes attributes{};
@@ -84,7 +96,13 @@ class Device {
                : -1;
   }
 
-  explicit Device(int index) : index_(index) {
+  // index: -1 takes the first that the kernels run on.
+  explicit Device(int index) : index_(index < 0 ? first() : index) {
+    const int found = capability(index_);
+    if (found < oldest)
+      throw DeviceError("CUDA device " + std::to_string(index_) + " has compute capability " +
+                        std::to_string(found / 10) + "." + std::to_string(found % 10) +
+                        "; mixtura's kernels need 7.5 (Turing) or later");
     const Current current(index_);
     try {
       check(cudaStreamCreateWithFlags(&compute_, cudaStreamNonBlocking), "cudaStreamCreate");
@@ -94,8 +112,6 @@ class Device {
         check(cudaEventCreateWithFlags(&used_[lane], cudaEventDisableTiming), "cudaEventCreate");
       }
       check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index_),
-            "cudaDeviceGetAttribute");
-      check(cudaDeviceGetAttribute(&generation_, cudaDevAttrComputeCapabilityMajor, index_),
             "cudaDeviceGetAttribute");
     } catch (...) {
       close();
@@ -107,7 +123,7 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   int multiprocessors() const { return multiprocessors_; }
-  bool has_tensor_cores() const { return generation_ >= 8; }  // that multiply bfloat16s
+  bool has_tensor_cores() const { return capability(index_) >= 80; }  // that multiply bfloat16s
 
   size_t available() const {
     const Current current(index_);
@@ -128,15 +144,16 @@ class Device {
     return memory;
   }
   void release(void* memory) noexcept {
-    if (memory) cudaFree(memory);
+    if (memory && cudaFree(memory) != cudaSuccess) cudaGetLastError();
   }
   void* allocate_staging(size_t bytes) {
+    const Current current(index_);
     void* memory = nullptr;
     check(cudaMallocHost(&memory, bytes), "cudaMallocHost");
     return memory;
   }
   void release_staging(void* memory) noexcept {
-    if (memory) cudaFreeHost(memory);
+    if (memory && cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
   }
 
   // Small arrays of parameters, in order with the kernels.
@@ -185,16 +202,37 @@ class Device {
     check(cudaStreamSynchronize(compute_), "kernels");
   }
 
+  // Waits for what is under way, after something has failed: nothing may read memory that is about to be
+  // freed.
+  void abandon() noexcept {
+    if (cudaStreamSynchronize(copies_) != cudaSuccess) cudaGetLastError();
+    if (cudaStreamSynchronize(compute_) != cudaSuccess) cudaGetLastError();
+  }
+
   template <class Kernel>
   void launch(const Kernel& kernel, Grid grid) {
     const Current current(index_);
     const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                       static_cast<unsigned>(grid.z));
-    run<Kernel><<<blocks, Kernel::threads, 0, compute_>>>(kernel);
-    check(cudaGetLastError(), "launch of a kernel");
+    void* arguments[] = {const_cast<Kernel*>(&kernel)};
+    check(cudaLaunchKernel(reinterpret_cast<const void*>(&run<Kernel>), blocks, dim3(Kernel::threads),
+                           arguments, 0, compute_),
+          "launch of a kernel");
   }
 
  private:
+  static constexpr int oldest = 75;
+
+  // Ten times the compute capability; 0 where it cannot be told.
+  static int capability(int index) {
+    int major = 0, minor = 0;
+    const bool known =
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) == cudaSuccess &&
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) == cudaSuccess;
+    if (!known) cudaGetLastError();
+    return known ? 10 * major + minor : 0;
+  }
+
   void close() noexcept {
     for (int lane = 0; lane < lanes; ++lane) {
       if (filled_[lane]) cudaEventDestroy(filled_[lane]);
@@ -205,7 +243,7 @@ class Device {
   }
 
   int index_;
-  int multiprocessors_ = 1, generation_ = 0;
+  int multiprocessors_ = 1;
   cudaStream_t compute_ = nullptr, copies_ = nullptr;
   cudaEvent_t filled_[lanes] = {}, used_[lanes] = {};
 };

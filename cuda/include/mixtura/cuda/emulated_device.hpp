@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "mixtura/cuda/block.hpp"
 #include "mixtura/cuda/errors.hpp"
@@ -58,17 +59,22 @@ class Device {
   void release_staging(void* memory) noexcept { ::operator delete(memory); }
 
   void copy_in(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
+  // Copies beside the kernels happen as late as they may: when the kernels begin to wait for them.
   void copy_in_lane(void* device, const void* staging, size_t bytes, int) {
-    std::memcpy(device, staging, bytes);
+    pending_.push_back({device, staging, bytes});
   }
   void copy_out(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
   void copy_within(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
   void wait_for_producers() {}
   void zero(void* device, size_t bytes) { std::memset(device, 0, bytes); }
-  void lane_filled(int) {}
+  void lane_filled(int) {
+    for (const Copy& copy : pending_) std::memcpy(copy.to, copy.from, copy.bytes);
+    pending_.clear();
+  }
   void lane_used(int) {}
   void wait_for_lane(int) {}
   void finish() {}
+  void abandon() noexcept { pending_.clear(); }
 
   template <class Kernel>
   void launch(const Kernel& kernel, Grid grid) {
@@ -77,10 +83,19 @@ class Device {
       for (int64_t y = 0; y < grid.y; ++y)
         for (int64_t x = 0; x < grid.x; ++x, backwards = !backwards) {
           auto shared = std::make_unique<typename Kernel::Shared>();
+          std::memset(static_cast<void*>(shared.get()), 0xff, sizeof *shared);
           Block<Kernel::threads> block{x, y, z, backwards};
           kernel(block, *shared);
         }
   }
+
+ private:
+  struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+  };
+  std::vector<Copy> pending_;
 };
 
 }  // namespace mixtura::cuda

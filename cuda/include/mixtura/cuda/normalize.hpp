@@ -56,11 +56,12 @@ struct NormalizeSoft {
         top = value > top ? value : top;
       }
       T* joint = row(t);
+      const bool counts = tile.weight[first + t % side] != 0.0;  // else its numbers may be anything
       double total = 0;
       unsigned long long pairs = 0;
       for (int64_t k = t / side; k < count; k += parts) {
         T e = power_of_two(joint[k * tile.stride] - top);
-        e = e < least_power<T>() ? T(0) : e;
+        e = e < least_power<T>() || !counts ? T(0) : e;
         joint[k * tile.stride] = e;
         total += static_cast<double>(e);
         pairs += e >= least;
@@ -81,7 +82,7 @@ struct NormalizeSoft {
         pairs += shared.pairs[p][t];
       }
       const double weight = tile.weight[i];
-      tile.share[i] = static_cast<T>(weight / total);
+      tile.share[i] = weight != 0.0 ? static_cast<T>(weight / total) : T(0);
       shared.log_likelihood[t] =
           weight != 0.0 ? weight * 0.69314718055994530942 * (static_cast<double>(top) + log2(total)) : 0.0;
       shared.pairs[0][t] = weight != 0.0 ? pairs : 0;
@@ -195,7 +196,7 @@ struct ExchangeJoint {
         const int r = gives ? fast : slow, c = gives ? slow : fast;
         const int64_t i = first_row + r, k = first + c;
         double value = 0;
-        if (k < count && i < tile.count)
+        if (k < count && i < tile.count && (gives || tile.weight[i] != 0.0))
           value = gives ? static_cast<double>(tile.joint[k * tile.stride + i]) * ln2 : table[i * count + k];
         shared.patch[r][c] = value;
       }

@@ -12,7 +12,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,6 +54,12 @@ class Buffer {
     return static_cast<T*>(memory_);
   }
 
+  void clear() {
+    device_.release(memory_);
+    memory_ = nullptr;
+    size_ = 0;
+  }
+
   template <class T>
   T* upload(const std::vector<T>& values, const char* what) {
     T* memory = reserve<T>(static_cast<int64_t>(values.size()), what);
@@ -63,6 +71,21 @@ class Buffer {
   Device& device_;
   void* memory_ = nullptr;
   size_t size_ = 0;
+};
+
+// Where an exception passes, waits for the device: nothing may still read what the exception frees.
+class Unwinding {
+ public:
+  explicit Unwinding(Device& device) : device_(device) {}
+  ~Unwinding() {
+    if (std::uncaught_exceptions() > before_) device_.abandon();
+  }
+  Unwinding(const Unwinding&) = delete;
+  Unwinding& operator=(const Unwinding&) = delete;
+
+ private:
+  Device& device_;
+  const int before_ = std::uncaught_exceptions();
 };
 
 // An array of the caller with one entry a row, that goes to the device tile by tile.
@@ -158,8 +181,18 @@ class Table {
       return;
     }
     const int64_t bytes = row_bytes(rows.left) * rows.count + row_bytes(rows.right) * rows.count;
-    const int64_t free = static_cast<int64_t>(device_.available());
-    if (bytes <= (budget >= 0 ? budget : free / 10 * 8)) keep(threads);
+    // Beside the table: its rows on their way, and what passes need.
+    const int64_t spare = 2 * std::min(largest_copy, bytes) + 4 * tile_bytes_;
+    const int64_t free = static_cast<int64_t>(device_.available()) - spare;
+    if (bytes > (budget >= 0 ? budget : free / 10 * 8)) return;
+    try {
+      keep(threads);
+    } catch (const OutOfMemory&) {  // someone else was quicker: stream, if that is ours to decide
+      if (budget >= 0) throw;
+      left_.clear();
+      right_.clear();
+      rows_ = rows;
+    }
   }
 
   bool resident() const { return resident_; }
@@ -169,6 +202,8 @@ class Table {
 
   // Statistics, K x P, then the log-likelihood, to `total`; or pass.joint; or labels and best.
   void run(const Request& request, double* total) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Unwinding unwinding(device_);
     const Pass& p = request.pass;
     // What rounding could decide, doubles do; the nearest centre decides in double by itself.
     if (p.single && !p.joint && (!p.hard || nearest_centre(p)))
@@ -179,6 +214,7 @@ class Table {
 
   // Findings of each column of a table that lies on the device, over the rows of positive weight.
   std::vector<Finding> survey(const double* sample_weight) {
+    const std::lock_guard<std::mutex> lock(mutex_);
     const int64_t dims = rows_.left.dims;
     const int64_t runs =
         std::max<int64_t>(std::min<int64_t>(device_.multiprocessors() * 4, rows_.count / 64), 1);
@@ -201,6 +237,7 @@ class Table {
 
   // Copies of some rows of a table that lies on the device, (count, D).
   void gather(const int64_t* index, int64_t count, double* out) {
+    const std::lock_guard<std::mutex> lock(mutex_);
     Buffer indices(device_), copies(device_);
     const int64_t size = count * rows_.left.dims;
     if (size == 0) return;
@@ -212,6 +249,9 @@ class Table {
   }
 
  private:
+  // Bytes of rows that are copied to the device at a time.
+  static constexpr int64_t largest_copy = int64_t{1} << 26;
+
   static int64_t row_bytes(const Columns& c) { return c.dims * (c.single_precision ? 4 : 8); }
 
   // Uploads all rows, through the lanes.
@@ -219,12 +259,13 @@ class Table {
     Columns* sides[] = {&rows_.left, &rows_.right};
     Buffer* buffers[] = {&left_, &right_};
     Lanes lanes(device_);
+    const Unwinding unwinding(device_);
     for (int side = 0; side < 2; ++side) {
       Columns& c = *sides[side];
       if (c.dims == 0) continue;
       const Stream stream = Stream::of(c);
       char* memory = buffers[side]->reserve<char>(stream.row_bytes * rows_.count, "the table");
-      const int64_t step = std::max<int64_t>((int64_t{1} << 26) / stream.row_bytes, 1);
+      const int64_t step = std::max<int64_t>(largest_copy / stream.row_bytes, 1);
       lanes.reserve(std::min(step, rows_.count) * stream.row_bytes, "rows on their way");
       int lane = 0;
       for (int64_t begin = 0; begin < rows_.count; begin += step, lane ^= 1) {
@@ -255,7 +296,7 @@ class Table {
     plan.statistics = !p.joint && !request.labels;
     // Tensor cores pay from tiles that their instructions fill.
     plan.fast = request.fast && sizeof(T) == 4 && !p.hard && !p.joint && !p.resp &&
-                device_.has_tensor_cores() && p.quadratics.components >= 64;
+                device_.has_tensor_cores() && p.quadratics.components >= 64 && p.rows.dims < 1 << 16;
     plan.size = plan.statistics ? statistics_size(p.kind, p.rows.dims) : 0;
     plan.entries = p.quadratics.components * plan.size;
     const int64_t item = sizeof(T), width = Augmented(p.rows.dims).width();
@@ -592,6 +633,7 @@ class Table {
     const double *centres_ = nullptr, *exact_constants_ = nullptr;
   };
 
+  std::mutex mutex_;  // passes share what follows
   Device device_;
   Rows rows_;
   bool resident_ = false;
