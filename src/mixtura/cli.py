@@ -113,7 +113,13 @@ def _fit_options(parser: argparse.ArgumentParser, *, n_init: int, max_iter: int)
         metavar="N",
         help=f"most EM iterations (default: {max_iter})",
     )
-    add("--backend", default="auto", help="auto, native, numba or reference (default: auto)")
+    add("--backend", default="auto", help="auto, native, numba, reference or cuda (default: auto)")
+    add(
+        "--precision",
+        default="exact",
+        choices=("exact", "fast"),
+        help="fast: tensor cores, where the backend is cuda and the table float32 (default: exact)",
+    )
     add("--threads", type=int, metavar="N", help="most threads (default: all processors)")
     add("-o", "--output", metavar="MODEL", help="model file to write (.safetensors)")
     add("--plot", metavar="FILE", help="picture to write (.png, .pdf, .svg)")
@@ -227,6 +233,7 @@ def _fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "verbose": 0 if options.quiet or not sys.stderr.isatty() else 1,
         "backend": options.backend,
         "n_threads": options.threads,
+        "precision": options.precision,
     }
 
 

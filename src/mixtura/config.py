@@ -23,6 +23,8 @@ _PACKAGES = (
     "pyarrow",
     "matplotlib",
     "rich",
+    "torch",
+    "cupy-cuda13x",
 )
 
 

@@ -74,9 +74,9 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         with times.
     verbose_interval : int, default=10
         Iterations from one line to the next.
-    backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
-        What does the arithmetic; 'auto' takes the first that is available. See
-        :func:`mixtura.backends.available`.
+    backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
+        What does the arithmetic; 'auto' takes the first that is available of those that read host memory, or 'cuda' for
+        an X on a CUDA device. See :func:`mixtura.backends.available`.
     n_threads : int, default=None
         Most threads to use; None obeys OMP_NUM_THREADS and threadpoolctl, and else takes all processors. The
         result does not depend on it.
@@ -202,7 +202,9 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (N, D)
-            float32 and float64 are read as they are, in any memory order; other numbers become float64.
+            float32 and float64 are read as they are, in any memory order; other numbers become float64. An array
+            on a CUDA device (CuPy, torch, anything with DLPack or ``__cuda_array_interface__``) stays there, and the
+            fitted arrays become of its kind.
         y : Ignored
         sample_weight : array-like of shape (N,), default=None
             A row of weight 2 counts as two rows, one of weight 0 as none.

@@ -70,7 +70,7 @@ class KMeans(
         As in :class:`GaussianMixture`; the bound shown is minus half the inertia per unit of weight.
     random_state : int, RandomState instance or None, default=None
         Seed of the first centres.
-    backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
+    backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
 
     Attributes

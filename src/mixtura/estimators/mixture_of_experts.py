@@ -103,7 +103,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
     verbose : int, default=0
         1: a progress bar if the ``rich`` package is there, lines otherwise. 2: lines with times.
     verbose_interval : int, default=10
-    backend : {'auto', 'native', 'numba', 'reference'}, default='auto'
+    backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
         Most threads to use; the result does not depend on it.
     precision : {'exact', 'fast'}, default='exact'

@@ -94,8 +94,10 @@ struct AccumulateDense {
     block.each([&](int t) {
       Registers& r = local(t);
       MIXTURA_UNROLL
-      for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-      for (int j = 0; j < run; ++j) r.sum[i][j] = 0;
+      for (int i = 0; i < 8; ++i) {
+        MIXTURA_UNROLL
+        for (int j = 0; j < run; ++j) r.sum[i][j] = 0;
+      }
       load(t, r, rows.begin);
       store(t, r, 0);
     });
@@ -113,8 +115,10 @@ struct AccumulateDense {
           MIXTURA_UNROLL
           for (int q = 0; q < run; ++q) b[q] = shared.feature[buffer][i][place(tx, q, features)];
           MIXTURA_UNROLL
-          for (int p = 0; p < 8; ++p) MIXTURA_UNROLL
-          for (int q = 0; q < run; ++q) r.sum[p][q] = fused(a[p], b[q], r.sum[p][q]);
+          for (int p = 0; p < 8; ++p) {
+            MIXTURA_UNROLL
+            for (int q = 0; q < run; ++q) r.sum[p][q] = fused(a[p], b[q], r.sum[p][q]);
+          }
         }
         if (row + depth < rows.end) store(t, r, buffer ^ 1);
       });

@@ -79,8 +79,10 @@ struct EvaluateFactors {
     block.each([&](int t) {
       Registers& r = local(t);
       MIXTURA_UNROLL
-      for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) r.square[i][g] = 0;
+      for (int i = 0; i < 8; ++i) {
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) r.square[i][g] = 0;
+      }
       load(t, r, stage, 0);
       store(t, r, 0);
     });
@@ -111,15 +113,19 @@ struct EvaluateFactors {
               f[i] = shared.factor[buffer][d][place_of(tx, i)];
             }
             MIXTURA_UNROLL
-            for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-            for (int j = 0; j < 8; ++j) r.sum[i][j] = fused(x[i], f[j], r.sum[i][j]);
+            for (int i = 0; i < 8; ++i) {
+              MIXTURA_UNROLL
+              for (int j = 0; j < 8; ++j) r.sum[i][j] = fused(x[i], f[j], r.sum[i][j]);
+            }
           }
           if (step == last) {
             MIXTURA_UNROLL
-            for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-            for (int j = 0; j < 8; ++j) {
-              T& square = r.square[i][groups == 1 ? 0 : j / 4];
-              square = fused(r.sum[i][j], r.sum[i][j], square);
+            for (int i = 0; i < 8; ++i) {
+              MIXTURA_UNROLL
+              for (int j = 0; j < 8; ++j) {
+                T& square = r.square[i][groups == 1 ? 0 : j / 4];
+                square = fused(r.sum[i][j], r.sum[i][j], square);
+              }
             }
           }
           if (more) store(t, r, buffer ^ 1);
@@ -198,8 +204,10 @@ struct EvaluateElementwise {
     block.each([&](int t) {
       Registers& r = local(t);
       MIXTURA_UNROLL
-      for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-      for (int j = 0; j < 4; ++j) r.square[i][j] = 0;
+      for (int i = 0; i < 8; ++i) {
+        MIXTURA_UNROLL
+        for (int j = 0; j < 4; ++j) r.square[i][j] = 0;
+      }
       load(t, r, 0);
       store(t, r, 0);
     });
@@ -220,10 +228,12 @@ struct EvaluateElementwise {
             b[j] = shared.factor[buffer][d][components + tx * 4 + j];
           }
           MIXTURA_UNROLL
-          for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-          for (int j = 0; j < 4; ++j) {
-            const T y = fused(x[i], s[j], -b[j]);
-            r.square[i][j] = fused(y, y, r.square[i][j]);
+          for (int i = 0; i < 8; ++i) {
+            MIXTURA_UNROLL
+            for (int j = 0; j < 4; ++j) {
+              const T y = fused(x[i], s[j], -b[j]);
+              r.square[i][j] = fused(y, y, r.square[i][j]);
+            }
           }
         }
         if (stage + 1 < stages) store(t, r, buffer ^ 1);

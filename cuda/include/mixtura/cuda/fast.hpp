@@ -121,8 +121,10 @@ struct EvaluateFactorsFast {
     block.each([&](int t) {
       Registers& r = local(t);
       MIXTURA_UNROLL
-      for (int m = 0; m < 2; ++m) MIXTURA_UNROLL
-      for (int n = 0; n < 8; ++n) r.square[m][n][0] = r.square[m][n][1] = 0.0f;
+      for (int m = 0; m < 2; ++m) {
+        MIXTURA_UNROLL
+        for (int n = 0; n < 8; ++n) r.square[m][n][0] = r.square[m][n][1] = 0.0f;
+      }
       load(t, r, stage, 0);
       store(t, r, 0);
     });
@@ -139,21 +141,25 @@ struct EvaluateFactorsFast {
           if (step == 0) {
             const float* b = bias + (group * bands + band) * places;
             MIXTURA_UNROLL
-            for (int m = 0; m < 2; ++m) MIXTURA_UNROLL
-            for (int n = 0; n < 8; ++n) MIXTURA_UNROLL
-            for (int i = 0; i < 4; ++i) r.sum[m][n][i] = -b[at.column(n, i)];
+            for (int m = 0; m < 2; ++m) {
+              MIXTURA_UNROLL
+              for (int n = 0; n < 8; ++n) {
+                MIXTURA_UNROLL
+                for (int i = 0; i < 4; ++i) r.sum[m][n][i] = -b[at.column(n, i)];
+              }
+            }
           }
-          MIXTURA_UNROLL
-          for (int n = 0; n < 8; ++n) MIXTURA_UNROLL
-          for (int m = 0; m < 2; ++m)
-            multiply(shared.stage.x[buffer], at.row0 + m * 16, shared.stage.factor[buffer],
-                     at.column0 + n * 8, at.lane, r.sum[m][n]);
+          multiply(shared.stage.x[buffer], shared.stage.factor[buffer], at, r.sum);
           if (step == last) {
             MIXTURA_UNROLL
-            for (int m = 0; m < 2; ++m) MIXTURA_UNROLL
-            for (int n = 0; n < 8; ++n) MIXTURA_UNROLL
-            for (int i = 0; i < 4; ++i)
-              r.square[m][n][i / 2] = fused(r.sum[m][n][i], r.sum[m][n][i], r.square[m][n][i / 2]);
+            for (int m = 0; m < 2; ++m) {
+              MIXTURA_UNROLL
+              for (int n = 0; n < 8; ++n) {
+                MIXTURA_UNROLL
+                for (int i = 0; i < 4; ++i)
+                  r.square[m][n][i / 2] = fused(r.sum[m][n][i], r.sum[m][n][i], r.square[m][n][i / 2]);
+              }
+            }
           }
           if (more) store(t, r, buffer ^ 1);
         });
@@ -163,10 +169,14 @@ struct EvaluateFactorsFast {
       const Registers& r = local(t);
       const WarpTile at(t);
       MIXTURA_UNROLL
-      for (int m = 0; m < 2; ++m) MIXTURA_UNROLL
-      for (int n = 0; n < 8; ++n) MIXTURA_UNROLL
-      for (int i = 0; i < 2; ++i)
-        shared.square[at.row(m, 2 * i)][at.column0 / height + n][at.lane % 4] = r.square[m][n][i];
+      for (int m = 0; m < 2; ++m) {
+        MIXTURA_UNROLL
+        for (int n = 0; n < 8; ++n) {
+          MIXTURA_UNROLL
+          for (int i = 0; i < 2; ++i)
+            shared.square[at.row(m, 2 * i)][at.column0 / height + n][at.lane % 4] = r.square[m][n][i];
+        }
+      }
     });
     block.each([&](int t) {
       for (int at = t; at < panel_rows * components; at += threads) {
@@ -211,15 +221,18 @@ struct AccumulateFast {
     if (activity.sparse()) return;
     const Share rows(tile.padded, splits, block.z);
     if (rows.begin >= rows.end) return;
-    const int64_t first_k = block.y * components, first_f = block.x * features, half = tile.stride / 2;
+    const int64_t first_k = block.y * components, first_f = block.x * features;
+    const int first = static_cast<int>(first_k), all = static_cast<int>(count),
+              half = static_cast<int>(tile.stride / 2);
     Local<Registers, threads> local;
     // Neighbouring threads take neighbouring pairs of rows, which lie side by side.
     auto load = [&](int t, Registers& r, int64_t row) {
       MIXTURA_UNROLL
       for (int l = 0; l < loads_r; ++l) {
         const int at = l * threads + t, pair = at % word_pairs, place = at / word_pairs % components;
-        const int64_t part = at / (word_pairs * components), k = first_k + place;
-        r.next_r[l] = k < count ? words[(part * count + k) * half + row / 2 + pair] : 0u;
+        const int part = at / (word_pairs * components),
+                  k = first + place;  // offsets fit 32 bits: Table sees to it
+        r.next_r[l] = k < all ? words[(part * all + k) * half + static_cast<int>(row / 2) + pair] : 0u;
       }
       MIXTURA_UNROLL
       for (int l = 0; l < loads_f; ++l) {
@@ -249,9 +262,13 @@ struct AccumulateFast {
     block.each([&](int t) {
       Registers& r = local(t);
       MIXTURA_UNROLL
-      for (int m = 0; m < 2; ++m) MIXTURA_UNROLL
-      for (int n = 0; n < 8; ++n) MIXTURA_UNROLL
-      for (int i = 0; i < 4; ++i) r.sum[m][n][i] = 0.0f;
+      for (int m = 0; m < 2; ++m) {
+        MIXTURA_UNROLL
+        for (int n = 0; n < 8; ++n) {
+          MIXTURA_UNROLL
+          for (int i = 0; i < 4; ++i) r.sum[m][n][i] = 0.0f;
+        }
+      }
       load(t, r, rows.begin);
       store(t, r, 0);
     });
@@ -261,23 +278,23 @@ struct AccumulateFast {
         Registers& r = local(t);
         const WarpTile at(t);
         if (row + terms < rows.end) load(t, r, row + terms);
-        MIXTURA_UNROLL
-        for (int n = 0; n < 8; ++n) MIXTURA_UNROLL
-        for (int m = 0; m < 2; ++m)
-          multiply(shared.r[buffer], at.row0 + m * 16, shared.feature[buffer], at.column0 + n * 8, at.lane,
-                   r.sum[m][n]);
+        multiply(shared.r[buffer], shared.feature[buffer], at, r.sum);
         if (row + terms < rows.end) store(t, r, buffer ^ 1);
       });
     block.each([&](int t) {
       const Registers& r = local(t);
       const WarpTile at(t);
       MIXTURA_UNROLL
-      for (int m = 0; m < 2; ++m) MIXTURA_UNROLL
-      for (int n = 0; n < 8; ++n) MIXTURA_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int64_t k = first_k + at.row(m, i), f = first_f + at.column(n, i);
-        if (k < count && f < size)
-          sums[(block.z * count + k) * size + f] += static_cast<double>(r.sum[m][n][i]);
+      for (int m = 0; m < 2; ++m) {
+        MIXTURA_UNROLL
+        for (int n = 0; n < 8; ++n) {
+          MIXTURA_UNROLL
+          for (int i = 0; i < 4; ++i) {
+            const int64_t k = first_k + at.row(m, i), f = first_f + at.column(n, i);
+            if (k < count && f < size)
+              sums[(block.z * count + k) * size + f] += static_cast<double>(r.sum[m][n][i]);
+          }
+        }
       }
     });
   }

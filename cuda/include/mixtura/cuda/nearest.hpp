@@ -121,14 +121,18 @@ struct Nearest {
               m[i] = shared.stage.centre[buffer][d][place(tx, i)];
             }
             MIXTURA_UNROLL
-            for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-            for (int j = 0; j < 8; ++j) r.sum[i][j] = fused(x[i], m[j], r.sum[i][j]);
+            for (int i = 0; i < 8; ++i) {
+              MIXTURA_UNROLL
+              for (int j = 0; j < 8; ++j) r.sum[i][j] = fused(x[i], m[j], r.sum[i][j]);
+            }
           }
           if (stage + 1 == stages) {
             MIXTURA_UNROLL
-            for (int i = 0; i < 8; ++i) MIXTURA_UNROLL
-            for (int j = 0; j < 8; ++j)
-              keep(r.best[i], r.sum[i][j], static_cast<int32_t>(g * group + place(tx, j)));
+            for (int i = 0; i < 8; ++i) {
+              MIXTURA_UNROLL
+              for (int j = 0; j < 8; ++j)
+                keep(r.best[i], r.sum[i][j], static_cast<int32_t>(g * group + place(tx, j)));
+            }
           }
           if (more) store(t, r, buffer ^ 1);
         });

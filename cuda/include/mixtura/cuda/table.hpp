@@ -174,7 +174,7 @@ class Table {
  public:
   // tile_bytes: of a tile on the device. budget: most bytes of rows to keep there; the rest is streamed.
   Table(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, int threads)
-      : device_(index), rows_(rows), tile_bytes_(tile_bytes) {
+      : device_(index), rows_(rows), tile_bytes_(std::min(tile_bytes, int64_t{1} << 30)) {
     if (on_device) {
       device_.wait_for_producers();
       resident_ = true;

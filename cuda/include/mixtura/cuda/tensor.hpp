@@ -58,45 +58,82 @@ struct Operand {
   uint32_t words[2][word_pairs][padded_places];
 };
 
-// sum[0], sum[1]: rows lane / 4, columns 2 (lane % 4) + {0, 1}; sum[2], sum[3]: rows 8 further down. Adds sum
-// over the 16 terms of a[.][row0 + row] b[.][column0 + column]. All lanes of a warp come here together.
-//
-// Tensor cores round their sums towards zero: over a thousand instructions on one accumulator that is a bias
-// of 1e-4. So they sum three products from zero, and ordinary additions, which round to nearest, do the rest.
-MIXTURA_KERNEL void multiply(const Operand& a, int row0, const Operand& b, int column0, int lane,
-                             float* sum) {
-  [[maybe_unused]] const int group = lane / 4, quarter = lane % 4;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  uint32_t x[2][4], y[2][2];
-  float part_sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+// What a lane holds of 16 rows, or of 8 columns, of an operand: on a device, registers in the order in which
+// mma.sync wants them; emulated, where they are.
+struct RowsFragment {
+#if defined(__CUDACC__)
+  uint32_t words[2][4];
+#else
+  const Operand* operand;
+  int first;
+#endif
+};
+struct ColumnsFragment {
+#if defined(__CUDACC__)
+  uint32_t words[2][2];
+#else
+  const Operand* operand;
+  int first;
+#endif
+};
+
+MIXTURA_KERNEL void fetch(const Operand& operand, int first, int lane, RowsFragment& fragment) {
+#if defined(__CUDACC__)
   MIXTURA_UNROLL
   for (int part = 0; part < 2; ++part) {
     MIXTURA_UNROLL
-    for (int i = 0; i < 4; ++i) x[part][i] = a.words[part][quarter + i / 2 * 4][row0 + group + i % 2 * 8];
-    MIXTURA_UNROLL
-    for (int i = 0; i < 2; ++i) y[part][i] = b.words[part][quarter + i * 4][column0 + group];
+    for (int i = 0; i < 4; ++i)
+      fragment.words[part][i] = operand.words[part][lane % 4 + i / 2 * 4][first + lane / 4 + i % 2 * 8];
   }
+#else
+  (void)lane;
+  fragment = {&operand, first};
+#endif
+}
+MIXTURA_KERNEL void fetch(const Operand& operand, int first, int lane, ColumnsFragment& fragment) {
+#if defined(__CUDACC__)
+  MIXTURA_UNROLL
+  for (int part = 0; part < 2; ++part) {
+    MIXTURA_UNROLL
+    for (int i = 0; i < 2; ++i)
+      fragment.words[part][i] = operand.words[part][lane % 4 + i * 4][first + lane / 4];
+  }
+#else
+  (void)lane;
+  fragment = {&operand, first};
+#endif
+}
+
+// sum[0], sum[1]: rows lane / 4, columns 2 (lane % 4) + {0, 1}; sum[2], sum[3]: rows 8 further down. Adds the
+// sums over 16 terms of the products of rows and columns. All lanes of a warp come here together.
+//
+// Tensor cores round their sums towards zero: over a thousand instructions on one accumulator that is a bias
+// of 1e-4. So they sum three products from zero, and ordinary additions, which round to nearest, do the rest.
+MIXTURA_KERNEL void multiply(const RowsFragment& a, const ColumnsFragment& b, int lane, float* sum) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  (void)lane;
+  float part_sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   MIXTURA_UNROLL
   for (int product = 0; product < 3; ++product) {  // low high, high low, high high: small ones first
-    const int p = product == 0 ? 1 : 0, q = product == 1 ? 1 : 0;
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    const uint32_t* x = a.words[product == 0 ? 1 : 0];
+    const uint32_t* y = b.words[product == 1 ? 1 : 0];
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(part_sum[0]), "+f"(part_sum[1]), "+f"(part_sum[2]), "+f"(part_sum[3])
-        : "r"(x[p][0]), "r"(x[p][1]), "r"(x[p][2]), "r"(x[p][3]), "r"(y[q][0]), "r"(y[q][1]));
+        : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1]));
   }
   MIXTURA_UNROLL
   for (int i = 0; i < 4; ++i) sum[i] += part_sum[i];
-#elif defined(__CUDA_ARCH__)
+#elif defined(__CUDACC__)
   __trap();  // such devices have no bfloat16 tensor cores, and are not asked
 #else
   for (int i = 0; i < 4; ++i) {
-    const int row = row0 + group + i / 2 * 8, column = column0 + 2 * quarter + i % 2;
+    const int row = a.first + lane / 4 + i / 2 * 8, column = b.first + 2 * (lane % 4) + i % 2;
     float part_sum = 0.0f;
     for (int product = 0; product < 3; ++product) {
       const int p = product == 0 ? 1 : 0, q = product == 1 ? 1 : 0;
       for (int pair = 0; pair < word_pairs; ++pair) {
-        const uint32_t x = a.words[p][pair][row], y = b.words[q][pair][column];
+        const uint32_t x = a.operand->words[p][pair][row], y = b.operand->words[q][pair][column];
         part_sum = fused(float_of(x << 16), float_of(y << 16), part_sum);
         part_sum = fused(float_of(x & 0xffff0000u), float_of(y & 0xffff0000u), part_sum);
       }
@@ -116,5 +153,20 @@ struct WarpTile {
   MIXTURA_BOTH int row(int m, int i) const { return row0 + m * 16 + lane / 4 + i / 2 * 8; }
   MIXTURA_BOTH int column(int n, int i) const { return column0 + n * 8 + 2 * (lane % 4) + i % 2; }
 };
+
+// A stage of a warp's tile: fragments of rows are fetched once, those of columns as they are needed, which
+// makes one load an instruction.
+MIXTURA_KERNEL void multiply(const Operand& a, const Operand& b, const WarpTile& at, float (&sum)[2][8][4]) {
+  RowsFragment rows[2];
+  fetch(a, at.row0, at.lane, rows[0]);
+  fetch(a, at.row0 + 16, at.lane, rows[1]);
+  MIXTURA_UNROLL
+  for (int n = 0; n < 8; ++n) {
+    ColumnsFragment columns;
+    fetch(b, at.column0 + n * 8, at.lane, columns);
+    multiply(rows[0], columns, at.lane, sum[0][n]);
+    multiply(rows[1], columns, at.lane, sum[1][n]);
+  }
+}
 
 }  // namespace mixtura::cuda
