@@ -84,7 +84,7 @@ struct NormalizeSoft {
       const double weight = tile.weight[i];
       tile.share[i] = weight != 0.0 ? static_cast<T>(weight / total) : T(0);
       shared.log_likelihood[t] =
-          weight != 0.0 ? weight * 0.69314718055994530942 * (static_cast<double>(top) + log2(total)) : 0.0;
+          weight != 0.0 ? weight * ln2 * (static_cast<double>(top) + log2(total)) : 0.0;
       shared.pairs[0][t] = weight != 0.0 ? pairs : 0;
     });
     block.each([&](int t) {
@@ -150,7 +150,7 @@ struct NormalizeHard {
         }
       }
       const int64_t i = first + t;
-      const double weight = tile.weight[i], density = 0.69314718055994530942 * static_cast<double>(top);
+      const double weight = tile.weight[i], density = ln2 * static_cast<double>(top);
       tile.label[i] = weight != 0.0 ? label : -1;
       tile.share[i] = static_cast<T>(weight);
       if (best) best[i] = density;
@@ -187,7 +187,6 @@ struct ExchangeJoint {
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
-    constexpr double log2e = 1.44269504088896340736, ln2 = 0.69314718055994530942;
     const int64_t first_row = block.x * side, first = block.y * side;
     const bool gives = exchange == Exchange::give;
     block.each([&](int t) {

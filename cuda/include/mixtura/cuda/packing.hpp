@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -10,25 +9,13 @@
 #include "mixtura/cuda/evaluate.hpp"
 #include "mixtura/cuda/fast.hpp"
 #include "mixtura/cuda/nearest.hpp"
-#include "mixtura/pool.hpp"
+#include "mixtura/cuda/parallel.hpp"
 #include "mixtura/problem.hpp"
 
 namespace mixtura::cuda {
 
-constexpr double log2e = 1.44269504088896340736;
-
 // sqrt(log2(e) / 2): what turns a factor to base 2.
 constexpr double root_half_log2e = 0.84932180028801904272;
-
-// Calls task(i) for i < n, on all processors.
-template <class Task>
-void in_parallel(int64_t n, int threads, Task task) {
-  const int limit = threads > 0 ? threads : thread_limit();
-  std::atomic<int64_t> next{0};
-  parallel(static_cast<int>(std::min<int64_t>(limit, n)), [&](int) {
-    for (int64_t i; (i = next++) < n;) task(i);
-  });
-}
 
 // c_k = (offset + log weight) in base 2.
 template <class T>

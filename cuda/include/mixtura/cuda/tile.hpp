@@ -7,6 +7,10 @@
 
 namespace mixtura::cuda {
 
+// Exponentials and logarithms are of base 2.
+constexpr double log2e = 1.44269504088896340736;
+constexpr double ln2 = 0.69314718055994530942;
+
 // Rows of a tile come in panels of this many.
 constexpr int panel_rows = 128;
 
