@@ -231,23 +231,24 @@ def lloyd(
 def _recentre(table: Table, centers: Centers, moments: Moments) -> Centers:
     """Means of the clusters; an empty one moves to a row that is far from its centre, as in scikit-learn."""
     mass, first = moments.mass, moments.first
+    if mass.min() > 0.0:
+        return Centers(moments.pivot + first / mass[:, None])
     empty = np.flatnonzero(mass <= 0.0)
-    if len(empty):
-        # Only rows that count: one of weight 0 would leave the cluster as empty as it was.
-        some = table
-        if table.sample_weight is not None and not table.sample_weight.all():
-            some = table.take(np.flatnonzero(table.sample_weight))
-        labels, distances = nearest(some, centers)
-        if distances.max() > 0.0:
-            mass, first = mass.copy(), first.copy()
-            far = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
-            for k, i in zip(empty, far, strict=True):
-                weight = 1.0 if some.sample_weight is None else some.sample_weight[i]
-                moved = weight * (np.asarray(some.rows.X[i], dtype=np.float64) - moments.pivot)
-                first[labels[i]] -= moved
-                first[k] = moved
-                mass[labels[i]] -= weight
-                mass[k] = weight
+    # Only rows that count: one of weight 0 would leave the cluster as empty as it was.
+    some = table
+    if table.sample_weight is not None and not table.sample_weight.all():
+        some = table.take(np.flatnonzero(table.sample_weight))
+    labels, distances = nearest(some, centers)
+    if distances.max() > 0.0:
+        mass, first = mass.copy(), first.copy()
+        far = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
+        for k, i in zip(empty, far, strict=True):
+            weight = 1.0 if some.sample_weight is None else some.sample_weight[i]
+            moved = weight * (np.asarray(some.rows.X[i], dtype=np.float64) - moments.pivot)
+            first[labels[i]] -= moved
+            first[k] = moved
+            mass[labels[i]] -= weight
+            mass[k] = weight
     heaviest = int(np.argmax(mass))
     filled = mass > 0.0
     means = moments.pivot + first / np.where(filled, mass, 1.0)[:, None]

@@ -12,6 +12,7 @@ files and machines all meet there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -225,18 +226,19 @@ class Moments:
         For kind 'shared' the table's second moments are packed triangles, to be summed over components, or
         absent where the sum is known already: ``scatter``, (D (D + 1) / 2,).
         """
-        zero = cls.zero(kind, len(table), pivot)
-        mean = 1 + zero.first.shape[1]
+        components, dims = len(table), len(pivot)
+        mean = 1 if kind == "mass" else 1 + dims
         second = table[:, mean:]
         if kind == "shared":
             second = second.sum(axis=0) if scatter is None else scatter
-        return replace(
-            zero,
-            mass=np.ascontiguousarray(table[:, 0]),
-            first=np.ascontiguousarray(table[:, 1:mean]),
-            second=np.ascontiguousarray(second).reshape(zero.second.shape),
-            log_likelihood=log_likelihood,
-            n_samples=n_samples,
+        return cls(
+            kind,
+            pivot,
+            np.ascontiguousarray(table[:, 0]),
+            np.ascontiguousarray(table[:, 1:mean]),
+            np.ascontiguousarray(second).reshape(_SHAPES[kind](components, dims)),
+            log_likelihood,
+            n_samples,
         )
 
     def __add__(self, other: Moments) -> Moments:
@@ -320,6 +322,10 @@ class Moments:
 
     def is_finite(self) -> bool:
         """Whether every number in it is finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self.log_likelihood + self.mass.sum() + self.first.sum() + self.second.sum()
+        if math.isfinite(total):
+            return True  # a sum is finite only if all its terms are; one may overflow all the same
         return bool(
             np.isfinite(self.log_likelihood)
             and np.isfinite(self.mass).all()
