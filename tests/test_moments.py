@@ -176,3 +176,17 @@ def test_adding_what_does_not_fit_is_an_error(rng):
         Moments.of(X, "full") + Moments.of(X, "mean")
     with pytest.raises(TypeError):
         Moments.of(X, "full") + 1
+
+
+def test_large_triangles_are_written_by_all_threads(rng, monkeypatch):
+    """The same numbers, whoever writes them."""
+    from mixtura import statistics
+
+    K, D = 23, 9
+    moments = Moments("full", np.zeros(D), np.full(K, 9.0), rng.normal(size=(K, D)), rng.normal(size=(K, 45)))
+    alone = moments.covariances(), moments.recenter(np.ones(D)).second
+    monkeypatch.setattr(statistics, "_MUCH", 1)
+    for threads in (2, 7, 40):
+        monkeypatch.setattr(statistics, "thread_limit", lambda n=threads: n)
+        np.testing.assert_array_equal(moments.covariances(), alone[0])
+        np.testing.assert_array_equal(moments.recenter(np.ones(D)).second, alone[1])

@@ -213,7 +213,8 @@ def lloyd(
         )
 
     def stop(step: em.Step[Centers]) -> bool:
-        return float(np.sum((step.after.means - step.before.means) ** 2)) <= tol
+        shift = (step.after.means - step.before.means).ravel()
+        return float(shift @ shift) <= tol
 
     fit = em.run(
         Centers(np.asarray(start, dtype=np.float64)),

@@ -14,16 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.threads import thread_limit
+
 Kind = Literal["mass", "mean", "trace", "diagonal", "full", "shared"]
 Float = NDArray[np.float64]
 
 _STATE_VERSION = 1
+
+# Numbers from which on more threads than one write them.
+_MUCH = 1 << 21
 
 # Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
 MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
@@ -40,6 +47,19 @@ def _packed_rows(dims: int) -> Iterator[slice]:
         yield slice(packed_size(a), packed_size(a + 1))
 
 
+def _in_parts(fill: Callable[..., None], out: Float, *arrays: Float) -> None:
+    """``fill(out, *arrays)``; where there is much to write, each thread fills some of the components."""
+    threads = min(thread_limit(), len(out)) if out.ndim > 1 and out.size >= _MUCH else 1
+    if threads == 1:
+        fill(out, *arrays)
+        return
+    cuts = np.linspace(0, len(out), threads + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = (slice(*cut) for cut in pairwise(cuts))
+        for done in [pool.submit(fill, out[part], *(a[part] for a in arrays)) for part in parts]:
+            done.result()
+
+
 def pack_symmetric(matrices: Float) -> Float:
     """(..., D, D) symmetric matrices to their (..., D (D + 1) / 2) lower triangles, row by row."""
     rows, columns = np.tril_indices(matrices.shape[-1])
@@ -49,17 +69,25 @@ def pack_symmetric(matrices: Float) -> Float:
 def unpack_symmetric(packed: Float, dims: int) -> Float:
     """(..., D (D + 1) / 2) lower triangles, row by row, to (..., D, D) symmetric matrices."""
     out = np.empty((*packed.shape[:-1], dims, dims))
-    for a, row in enumerate(_packed_rows(dims)):
-        out[..., a, : a + 1] = out[..., : a + 1, a] = packed[..., row]
+
+    def fill(out: Float, packed: Float) -> None:
+        for a, row in enumerate(_packed_rows(dims)):
+            out[..., a, : a + 1] = out[..., : a + 1, a] = packed[..., row]
+
+    _in_parts(fill, out, packed)
     return out
 
 
 def _outer(a: Float, b: Float) -> Float:
     """Packed a b' + b a' of (..., D) vectors."""
     out = np.empty((*np.broadcast_shapes(a.shape, b.shape)[:-1], packed_size(a.shape[-1])))
-    for d, row in enumerate(_packed_rows(a.shape[-1])):
-        np.multiply(a[..., d : d + 1], b[..., : d + 1], out=out[..., row])
-        out[..., row] += b[..., d : d + 1] * a[..., : d + 1]
+
+    def fill(out: Float, a: Float, b: Float) -> None:
+        for d, row in enumerate(_packed_rows(a.shape[-1])):
+            np.multiply(a[..., d : d + 1], b[..., : d + 1], out=out[..., row])
+            out[..., row] += b[..., d : d + 1] * a[..., : d + 1]
+
+    _in_parts(fill, out, a, b)
     return out
 
 
@@ -322,10 +350,13 @@ class Moments:
 
     def is_finite(self) -> bool:
         """Whether every number in it is finite."""
+        # A sum is finite only if all its terms are; one may overflow all the same.
+        total = self.log_likelihood
         with np.errstate(over="ignore", invalid="ignore"):
-            total = self.log_likelihood + self.mass.sum() + self.first.sum() + self.second.sum()
+            for part in (self.mass, self.first, self.second):
+                total += float(np.add.reduce(part, axis=None))
         if math.isfinite(total):
-            return True  # a sum is finite only if all its terms are; one may overflow all the same
+            return True
         return bool(
             np.isfinite(self.log_likelihood)
             and np.isfinite(self.mass).all()
