@@ -178,6 +178,21 @@ def test_nearest_centre_where_rounding_could_decide(device, dtype, rng):
     assert np.all(labels < 140)
 
 
+def test_nearest_centre_where_float32_sees_nothing(device, rng):
+    """Centres far from the pivot and close to each other: float32 scores are rounding, labels are not."""
+    centres = 1000.0 + 0.05 * rng.normal(size=(9, 4))
+    X = (centres[rng.integers(0, 9, 2000)] + 0.01 * rng.normal(size=(2000, 4))).astype(np.float32)
+    q = Quadratics("scalar", np.zeros(9), centres, np.ones(1))
+    reference, backend = ReferenceBackend(), device()
+    joint = reference.log_joint(reference.place(X), q, np.zeros(9))
+    labels, _ = backend.assign(backend.place(X), q, np.zeros(9))
+    np.testing.assert_array_equal(labels, joint.argmax(axis=1))
+    arguments = (q, np.zeros(9), "mass", np.zeros(4), None, True)
+    got, want = backend.expect(backend.place(X), *arguments), reference.expect(reference.place(X), *arguments)
+    np.testing.assert_array_equal(got.mass, want.mass)
+    assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-9)
+
+
 def test_labels_beside_log_joint(device, rng):
     p = problem(rng, "triangle", 40, 5, 900)
     backend = device(tile_bytes=1 << 17)

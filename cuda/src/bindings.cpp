@@ -137,9 +137,10 @@ class Table {
   }
 
   py::tuple assign(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
-                   const Doubles& pivot, int threads) {
+                   const Doubles& pivot, bool single, int threads) {
     Request request = rows(begin, end, pivot, threads);
     set_quadratics(request.pass, quadratics, log_weights);
+    request.pass.single = single;
     request.pass.hard = true;
     py::array_t<int32_t> labels(request.pass.rows.count);
     Doubles best(request.pass.rows.count);
@@ -242,7 +243,7 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
       .def("log_joint", &Table::log_joint, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
            py::arg("log_weights"), py::arg("pivot"), py::arg("threads"))
       .def("assign", &Table::assign, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
-           py::arg("log_weights"), py::arg("pivot"), py::arg("threads"))
+           py::arg("log_weights"), py::arg("pivot"), py::arg("single"), py::arg("threads"))
       .def("survey", &Table::survey, py::arg("sample_weight"))
       .def("gather", &Table::gather, py::arg("index"));
   m.def("unavailable", &mixtura::cuda::unavailable);

@@ -59,6 +59,7 @@ class Table:
         quadratics: Quadratics,
         log_weights: _Float,
         pivot: _Float,
+        single: bool,
         threads: int,
     ) -> tuple[NDArray[np.int32], _Float]: ...
     def survey(self, sample_weight: _Float | None) -> _Float: ...

@@ -234,8 +234,16 @@ class CudaBackend(CompiledBackend):
     ) -> tuple[NDArray[np.int32], Float]:
         """See :meth:`mixtura.backends.base.Backend.assign`; N x K numbers stay on the device, a tile at a time."""
         rows = self._placed(rows)
+        # Nearest centres are looked for in the rows' own type; the kernels know when to ignore this.
+        single = bool(rows.X.dtype == np.float32)
         labels, best = rows.table.assign(
-            rows.begin, rows.end, self._packed(quadratics), log_weights, quadratics.center, self.threads
+            rows.begin,
+            rows.end,
+            self._packed(quadratics),
+            log_weights,
+            quadratics.center,
+            single,
+            self.threads,
         )
         return labels, best
 

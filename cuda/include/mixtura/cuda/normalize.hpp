@@ -56,12 +56,11 @@ struct NormalizeSoft {
         top = value > top ? value : top;
       }
       T* joint = row(t);
-      const bool counts = tile.weight[first + t % side] != 0.0;  // else its numbers may be anything
       double total = 0;
       unsigned long long pairs = 0;
       for (int64_t k = t / side; k < count; k += parts) {
         T e = power_of_two(joint[k * tile.stride] - top);
-        e = e < least_power<T>() || !counts ? T(0) : e;
+        e = e < least_power<T>() ? T(0) : e;
         joint[k * tile.stride] = e;
         total += static_cast<double>(e);
         pairs += e >= least;
@@ -82,7 +81,7 @@ struct NormalizeSoft {
         pairs += shared.pairs[p][t];
       }
       const double weight = tile.weight[i];
-      tile.share[i] = weight != 0.0 ? static_cast<T>(weight / total) : T(0);
+      tile.share[i] = static_cast<T>(weight / total);
       shared.log_likelihood[t] =
           weight != 0.0 ? weight * ln2 * (static_cast<double>(top) + log2(total)) : 0.0;
       shared.pairs[0][t] = weight != 0.0 ? pairs : 0;
@@ -170,6 +169,8 @@ struct NormalizeHard {
 // base e.
 enum class Exchange : int { add, take, give };
 
+// What a row of weight 0 has there may be anything, and is taken for 0.
+//
 // Patches of 32 rows x 32 components turn in shared memory between (rows, K) and (K, S). Grid: (padded / 32,
 // ceil(K / 32)).
 template <class T>
