@@ -275,6 +275,70 @@ def test_experts_of_arrays_on_the_device(device, rng):
         assert there.bic(Z, y) == host.bic(X, y)
 
 
+def test_experts_are_scored_on_the_device(require, rng):
+    require("emulated")
+    X = rng.normal(size=(100, 2))
+    y = X @ [1.0, -1.0]
+    model = MixtureOfExperts(2, backend="emulated", random_state=0).fit(X, y)
+    assert model.score(InterfaceArray(X), InterfaceArray(y)) == model.score(X, y)
+
+
+def test_float32_clusters_far_from_the_pivot(device, rng):
+    """Their centres and inertia are sums of the table's own digits."""
+    start = np.array([[0.0, 0.0], [1e-5, 1e-5], [1e3, 1e3]])
+    X = start[np.repeat([0, 1, 2], [500, 500, 1000])]
+    X[:1000] += 1e-6 * rng.normal(size=(1000, 2))
+    X = X.astype(np.float32)
+    want = KMeans(3, init=start, n_init=1, backend="reference").fit(X)
+    got = KMeans(3, init=start, n_init=1, backend=device.name).fit(X)
+    np.testing.assert_array_equal(got.labels_, want.labels_)
+    np.testing.assert_allclose(got.cluster_centers_, want.cluster_centers_, rtol=1e-6)
+    assert got.inertia_ == pytest.approx(want.inertia_, rel=1e-6)
+    for covariance_type in ("full", "spherical"):  # hard moments start a mixture
+        settings = {"covariance_type": covariance_type, "reg_covar": 1e-14, "max_iter": 0, "random_state": 0}
+        want = GaussianMixture(3, backend="reference", **settings).fit(X)
+        got = GaussianMixture(3, backend=device.name, **settings).fit(X)
+        np.testing.assert_allclose(got.covariances_, want.covariances_, rtol=1e-4, atol=1e-15)
+
+
+def test_what_follows_a_fit_to_an_array_on_the_device(require, blobs, tmp_path, monkeypatch):
+    """Fitted arrays of another library's kind: saved, loaded, and start the next fit."""
+    require("emulated")
+
+    class Strict(InterfaceArray):
+        def __array__(self, *_, **__):
+            raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    for module in ("gaussian_mixture", "kmeans"):
+        monkeypatch.setattr(f"mixtura.estimators.{module}.in_kind", lambda method: method)
+    monkeypatch.setattr("mixtura.estimators.saved.like", lambda X: Strict)
+    X = Strict(blobs)
+    mixture = GaussianMixture(3, backend="emulated", random_state=0).fit(X)
+    assert type(mixture.means_) is Strict
+    again = GaussianMixture(
+        3, means_init=mixture.means_, precisions_init=mixture.precisions_, backend="emulated", random_state=0
+    ).fit(X)
+    clusters = KMeans(3, init=mixture.means_, n_init=1, backend="emulated").fit(X)
+    for model in (mixture, again, clusters):
+        mixtura.save(model, tmp_path / "model.safetensors")
+        loaded = mixtura.load(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(to_host(loaded.predict(blobs)), to_host(model.predict(blobs)))
+        assert model.summary()
+
+
+def test_a_callable_chooses_centres_from_the_callers_own_array(require, blobs):
+    require("emulated")
+    X = InterfaceArray(blobs)
+    seen = []
+
+    def init(rows, n_clusters, random_state):
+        seen.append(rows)
+        return blobs[:n_clusters]
+
+    KMeans(3, init=init, n_init=1, backend="emulated").fit(X)
+    assert seen == [X]
+
+
 def test_views_on_the_device(require, rng):
     require("emulated")
     X = rng.normal(size=(300, 8))
@@ -432,9 +496,14 @@ def test_the_budget_from_the_environment(require, monkeypatch, rng):
     assert not EmulatedBackend().place(X).table.resident
     monkeypatch.setenv("MIXTURA_CUDA_MEMORY", "2e3")
     assert EmulatedBackend().place(X).table.resident
-    monkeypatch.setenv("MIXTURA_CUDA_MEMORY", "much")
-    with pytest.raises(ValueError, match="MIXTURA_CUDA_MEMORY is 'much'; it must be a number of bytes"):
-        EmulatedBackend().place(X)
+    for bad in ("much", "inf", "-5"):
+        monkeypatch.setenv("MIXTURA_CUDA_MEMORY", bad)
+        with pytest.raises(ValueError, match=f"MIXTURA_CUDA_MEMORY is '{bad}'; it must be a number of bytes"):
+            EmulatedBackend().place(X)
+    for option in ("memory", "tile_bytes", "device"):
+        with pytest.raises(ValueError, match=f"{option} must not be negative"):
+            EmulatedBackend(**{option: -1})
+    assert EmulatedBackend(memory=1e9, tile_bytes=1e6).place(X).table.resident
 
 
 def test_without_a_device(tmp_path):

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as serialize
 
 from mixtura._version import __version__
+from mixtura.backends.device_arrays import to_host
 from mixtura.components.linear import LinearExpert
 from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura.estimators.saved import Saved
@@ -77,6 +78,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     tensors = {f"fitted.{a}": array for a, array in model._arrays().items()}
     parameters: dict[str, Any] = {}
     for key, value in model.get_params(deep=False).items():
+        value = to_host(value)
         if key == "random_state" and not (value is None or isinstance(value, int | np.integer)):
             warnings.warn(
                 "random_state is a generator, which a model file does not hold: saved as None", stacklevel=2

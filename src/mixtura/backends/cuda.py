@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import os
 from dataclasses import dataclass
 from types import ModuleType
@@ -134,7 +135,12 @@ class CudaBackend(CompiledBackend):
         tile_bytes: int = 0,
     ) -> None:
         super().__init__(n_threads, precision)
-        self.device, self.memory, self.tile_bytes = device, memory, tile_bytes
+        for name, value in (("device", device), ("memory", memory), ("tile_bytes", tile_bytes)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must not be negative, got {value!r}")
+        self.device = None if device is None else operator.index(device)
+        self.memory = None if memory is None else int(memory)
+        self.tile_bytes = int(tile_bytes)
         self._module = self.module()
 
     @classmethod
@@ -171,11 +177,12 @@ class CudaBackend(CompiledBackend):
         if not text:
             return -1
         try:
-            return int(float(text))
-        except ValueError:
-            raise ValueError(
-                f"MIXTURA_CUDA_MEMORY is {text!r}; it must be a number of bytes, such as 8e9"
-            ) from None
+            memory = int(float(text))
+            if memory >= 0:
+                return memory
+        except (ValueError, OverflowError):
+            pass
+        raise ValueError(f"MIXTURA_CUDA_MEMORY is {text!r}; it must be a number of bytes, such as 8e9")
 
     def place(self, X: Rows2D, y: Rows2D | None = None) -> CudaRows:
         """Take a table: where it lies, if on a device; else uploaded once, or streamed if it is too large for that."""
@@ -268,7 +275,7 @@ class CudaBackend(CompiledBackend):
             pivot,
             sample_weight,
             hard,
-            single,
+            single and not (hard and kind == "trace"),  # whose squares are sums of float32
             single and not hard and self._fast_enough(rows, quadratics, pivot),
             self.threads,
         )

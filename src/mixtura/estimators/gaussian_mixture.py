@@ -367,7 +367,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             if value is None:
                 continue
             array = check_array(
-                value, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=name == "precisions"
+                to_host(value), dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=name == "precisions"
             )
             if array.shape != shape:
                 raise ValueError(
@@ -420,12 +420,12 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             ("precisions_", shape),
             ("precisions_cholesky_", shape),
         ):
-            value = getattr(self, name)
+            value = self._host(name)
             if value.shape != wanted or value.dtype not in (np.float32, np.float64):
                 raise ValueError(f"{name} is {value.dtype} {value.shape}, not floating-point {wanted}")
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} is not finite")
-        _check_proportions(self.weights_)
+        _check_proportions(self._host("weights_"))
 
     # -------------------------------------------------------------- predict
 

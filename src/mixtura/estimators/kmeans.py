@@ -192,7 +192,7 @@ class KMeans(
             for run in range(n_init):
                 told.begin(run)
                 tasks.begin()
-                start = self._first_centers(table, X, rng)
+                start = self._first_centers(table, X, given, rng)
 
                 def report(step: em.Step[Centers]) -> bool:
                     told.iteration(step)
@@ -248,18 +248,23 @@ class KMeans(
             return 1
         return self.n_init
 
-    def _first_centers(self, table: Table, X: NDArray[np.floating], rng: np.random.RandomState) -> Float:
+    def _first_centers(
+        self, table: Table, X: NDArray[np.floating], given: Any, rng: np.random.RandomState
+    ) -> Float:
         if isinstance(self.init, str) and self.init == "k-means++":
             return seed_rows(sample(table, self.n_clusters, rng), self.n_clusters, rng)
         if isinstance(self.init, str):
             return np.asarray(X[random_rows(table, self.n_clusters, rng)], dtype=np.float64)
-        centers = self.init(X, self.n_clusters, random_state=rng) if callable(self.init) else self.init
+        centers: Any = self.init
+        if callable(centers):
+            rows = X if isinstance(X, np.ndarray) else given
+            centers = centers(rows, self.n_clusters, random_state=rng)
         centers = check_array(to_host(centers), dtype=np.float64, copy=True)
-        for given, wanted, what in (
+        for found, wanted, what in (
             (centers.shape[0], self.n_clusters, "clusters"),
             (centers.shape[1], X.shape[1], "features of the data"),
         ):
-            if given != wanted:
+            if found != wanted:
                 raise ValueError(
                     f"The shape of the initial centers {centers.shape} does not match the number of {what} {wanted}."
                 )
@@ -268,7 +273,7 @@ class KMeans(
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes belong together."""
         self._validate_params()
-        centers, labels = self.cluster_centers_, self.labels_
+        centers, labels = self._host("cluster_centers_"), self._host("labels_")
         wanted = (self.n_clusters, self.n_features_in_)
         if centers.shape != wanted or centers.dtype not in (np.float32, np.float64):
             raise ValueError(
@@ -367,7 +372,7 @@ class KMeans(
         return summary(
             f"k-means, {K} clusters",
             {
-                "rows x columns": f"{len(self.labels_)} x {D}",
+                "rows x columns": f"{self.labels_.shape[0]} x {D}",
                 "inertia": f"{self.inertia_:.8g}",
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
                 "backend": self.backend_,

@@ -707,6 +707,21 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             y = cast(NDArray[np.float64], self.predict(X))
         return np.concatenate([normalize(joint)[1] for _, joint in self._joint(X, y)])
 
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Share of the variance of y that predictions explain, R².
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,) or (N, M)
+        sample_weight : array-like of shape (N,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        return float(super().score(to_host(X), to_host(y), to_host(sample_weight)))
+
     @in_kind
     def sample(self, X: ArrayLike, random_state: Any = None) -> NDArray[np.float64]:
         """Draw y for rows of x: an expert from the gate, y from the expert.

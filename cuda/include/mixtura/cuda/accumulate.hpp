@@ -5,7 +5,7 @@
 // no sum depends on which block comes first, so results are the same bits every time.
 #pragma once
 
-#include "mixtura/cuda/tile.hpp"
+#include "mixtura/cuda/center.hpp"
 
 namespace mixtura::cuda {
 
@@ -142,7 +142,9 @@ struct AccumulateDense {
 
 // Listed: one component's rows that count, found by looking at all of the tile's responsibilities for it (or
 // labels), in the rows' order; a feature a thread, the row read from the copy in which its columns lie side
-// by side. Rows that do not count cost a comparison each.
+// by side. Rows that do not count cost a comparison each. Hard assignments are summed in double from the
+// table itself: labels do not depend on the digits that x - p loses in float, sums of one cluster's rows
+// would.
 //
 // Cost: a read of N numbers a component, and 2 reads, a multiplication and a multiply-add for each feature of
 // each row that counts. Grid: (ceil(P / (threads features)), K, splits).
@@ -159,6 +161,7 @@ struct AccumulateListed {
     Pair pair[features];
   };
 
+  Source source;
   Tile<T> tile;
   int64_t count;  // K
   int64_t size;   // P
@@ -167,6 +170,12 @@ struct AccumulateListed {
   const Pair* pairs;
   double* sums;
   Activity activity;
+
+  // A number of the augmented row, of the table's own digits where it is the table's.
+  MIXTURA_KERNEL double exact(int64_t row, int64_t column) const {
+    if (column < tile.dims) return source(row, column);
+    return static_cast<double>(tile.rows[row * Augmented(tile.dims).width() + column]);
+  }
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
@@ -196,12 +205,17 @@ struct AccumulateListed {
         for (int word = 0; word < window / warp_size; ++word)
           for (uint32_t left = shared.counts[word]; left; left &= left - 1) {
             const int64_t row = begin + word * warp_size + lowest_bit(left);
-            const T weight = hard ? tile.share[row] : joint[row] * tile.share[row];
             const T* x = tile.rows + row * width;
+            const T weight = hard ? T(0) : joint[row] * tile.share[row];
             MIXTURA_UNROLL
-            for (int j = 0; j < features; ++j)
-              if (first + j * threads < size)
-                r.sum[j] += static_cast<double>(weight * x[r.pair[j].a] * x[r.pair[j].b]);
+            for (int j = 0; j < features; ++j) {
+              if (first + j * threads >= size) continue;
+              const Pair pair = r.pair[j];
+              if (hard)
+                r.sum[j] += tile.weight[row] * exact(row, pair.a) * exact(row, pair.b);
+              else
+                r.sum[j] += static_cast<double>(weight * x[pair.a] * x[pair.b]);
+            }
           }
       });
     }

@@ -264,7 +264,7 @@ class Table {
         if (request.best)
           device_.copy_out(request.best + begin, best, static_cast<size_t>(tile.count) * sizeof(double));
       } else if (plan.statistics) {
-        accumulate(tile, plan, components, hard, pairs, sums, activity);
+        accumulate(source, tile, plan, components, hard, pairs, sums, activity);
       }
       device_.lane_used(lane);
     }
@@ -343,21 +343,21 @@ class Table {
   void accumulate_fast(const Tile<double>&, const Plan&, int64_t, const Pair*, double*, const Activity&) {}
 
   template <class T, bool hard>
-  void accumulate_listed(const Tile<T>& tile, const Plan& plan, int64_t components, const Pair* pairs,
-                         double* sums, const Activity& activity) {
+  void accumulate_listed(const Source& source, const Tile<T>& tile, const Plan& plan, int64_t components,
+                         const Pair* pairs, double* sums, const Activity& activity) {
     using Kernel = AccumulateListed<T, hard>;
     const int64_t features = Kernel::threads * Kernel::features;
     device_.launch(
-        Kernel{tile, components, plan.size, plan.splits, least<T>(components), pairs, sums, activity},
+        Kernel{source, tile, components, plan.size, plan.splits, least<T>(components), pairs, sums, activity},
         {(plan.size + features - 1) / features, components, plan.splits});
   }
 
   // One of dense and listed does the work: the tile's counter, which the host does not wait for, says which.
   template <class T>
-  void accumulate(const Tile<T>& tile, const Plan& plan, int64_t components, bool hard, const Pair* pairs,
-                  double* sums, const Activity& activity) {
+  void accumulate(const Source& source, const Tile<T>& tile, const Plan& plan, int64_t components, bool hard,
+                  const Pair* pairs, double* sums, const Activity& activity) {
     if (hard) {
-      accumulate_listed<T, true>(tile, plan, components, pairs, sums, activity);
+      accumulate_listed<T, true>(source, tile, plan, components, pairs, sums, activity);
       return;
     }
     if (plan.fast)
@@ -368,7 +368,7 @@ class Table {
       accumulate_dense<T, 32>(tile, plan, components, pairs, sums, activity);
     else
       accumulate_dense<T, 8>(tile, plan, components, pairs, sums, activity);
-    accumulate_listed<T, false>(tile, plan, components, pairs, sums, activity);
+    accumulate_listed<T, false>(source, tile, plan, components, pairs, sums, activity);
   }
 
   // The quadratics of one pass, packed and uploaded, and the E half of a tile.
