@@ -151,7 +151,7 @@ struct AccumulateDense {
 template <class T, bool hard>
 struct AccumulateListed {
   static constexpr int threads = 128;
-  static constexpr int features = 8;
+  static constexpr int features = hard ? 4 : 8;
   static constexpr int window = 2048;  // rows looked at before those that count are added up
   struct Shared {
     uint32_t counts[window / warp_size];
