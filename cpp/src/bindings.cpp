@@ -28,7 +28,6 @@ __attribute__((visibility("default"))) void mixtura_set_num_threads(int threads)
 namespace {
 
 using mixtura::arguments::checked;
-using mixtura::arguments::columns_of;
 using mixtura::arguments::Doubles;
 using mixtura::arguments::kind_of;
 using mixtura::arguments::Quadratics;
@@ -42,17 +41,7 @@ struct Table {
   Table(py::array left_, std::optional<py::array> right_)
       : left(std::move(left_)), right(std::move(right_)) {}
 
-  mixtura::Rows view() const {
-    mixtura::Rows rows{};
-    rows.left = columns_of(left, "X");
-    if (right) {
-      rows.right = columns_of(*right, "y");
-      if (right->shape(0) != left.shape(0)) throw std::invalid_argument("X and y differ in rows");
-    }
-    rows.count = left.shape(0);
-    rows.dims = rows.left.dims + rows.right.dims;
-    return rows;
-  }
+  mixtura::Rows view() const { return mixtura::arguments::rows_of(left, right); }
 };
 
 void set_rows(mixtura::Pass& pass, const Table& table, const Doubles& pivot) {

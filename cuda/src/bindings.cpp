@@ -16,7 +16,6 @@ namespace py = pybind11;
 namespace {
 
 using mixtura::arguments::checked;
-using mixtura::arguments::columns_of;
 using mixtura::arguments::Doubles;
 using mixtura::arguments::Quadratics;
 using mixtura::cuda::DeviceTable;
@@ -80,14 +79,7 @@ class Table {
   Table(py::array left, std::optional<py::array> right, int device, int64_t tile_bytes, int64_t budget,
         int threads)
       : left_(std::move(left)), right_(std::move(right)) {
-    mixtura::Rows rows{};
-    rows.left = columns_of(left_, "X");
-    if (right_) {
-      rows.right = columns_of(*right_, "y");
-      if (right_->shape(0) != left_.shape(0)) throw std::invalid_argument("X and y differ in rows");
-    }
-    rows.count = left_.shape(0);
-    rows.dims = rows.left.dims + rows.right.dims;
+    const mixtura::Rows rows = mixtura::arguments::rows_of(left_, right_);
     const py::gil_scoped_release release;
     table_ = std::make_unique<DeviceTable>(rows, false, device, tile_bytes, budget, threads);
   }

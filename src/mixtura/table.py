@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura import backends
 from mixtura.backends.base import Backend, Rows
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Kind, Moments
@@ -64,7 +65,9 @@ class Table:
 
     def take_few(self, indices: NDArray[np.intp]) -> Table:
         """The same of some hundreds of rows, for which a device would be too slow to start."""
-        return self._taken(indices, self.backend.for_few_rows())
+        slow = self.backend.slow_to_start
+        quick = backends.create("auto", self.backend.n_threads) if slow else self.backend
+        return self._taken(indices, quick)
 
     def _taken(self, indices: NDArray[np.intp], backend: Backend) -> Table:
         weights = None if self.sample_weight is None else self.sample_weight[indices]

@@ -30,6 +30,19 @@ inline Columns columns_of(const py::array& X, const char* name) {
   return {X.data(), single, X.shape(1), X.strides(0) / item, X.strides(1) / item};
 }
 
+// A table in one array, or in two that lie beside each other.
+inline Rows rows_of(const py::array& left, const std::optional<py::array>& right) {
+  Rows rows{};
+  rows.left = columns_of(left, "X");
+  if (right) {
+    rows.right = columns_of(*right, "y");
+    if (right->shape(0) != left.shape(0)) throw std::invalid_argument("X and y differ in rows");
+  }
+  rows.count = left.shape(0);
+  rows.dims = rows.left.dims + rows.right.dims;
+  return rows;
+}
+
 inline const double* checked(const Doubles& array, std::initializer_list<py::ssize_t> shape,
                              const char* name) {
   bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());

@@ -77,6 +77,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]  # what it is, in a few words
+    slow_to_start: ClassVar[bool] = False  # whether a few hundred rows are better left to another backend
     reads_devices: ClassVar[bool] = False  # whether `place` takes arrays that lie on a CUDA device
 
     @classmethod
@@ -96,10 +97,6 @@ class Backend(ABC):
         With y (N, M), rows are z = [x; y]: here a copy of both, where a backend cannot read from two arrays.
         """
         return Rows(X if y is None else np.hstack([X, y]))
-
-    def for_few_rows(self) -> Backend:
-        """The backend that is quicker where there are so few rows that starting costs more than the arithmetic."""
-        return self
 
     @abstractmethod
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:

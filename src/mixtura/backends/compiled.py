@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from mixtura.backends.base import Backend, Float, Rows
+from mixtura.backends.base import Backend, Float, Rows, Rows2D
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Kind, Moments
 
@@ -20,6 +20,13 @@ _SINGLE_SCALES = (1e-12, 1e12)
 
 # Rows that tell how wide a table is.
 _SAMPLE_ROWS = 1 << 14
+
+
+def readable(X: Rows2D) -> Rows2D:
+    """The array itself, if kernels can read it where it lies."""
+    if X.dtype in (np.float32, np.float64) and X.flags.aligned and X.dtype.isnative:
+        return X
+    return np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
 
 
 def _spread(rows: Rows) -> tuple[Float, Float]:
@@ -52,7 +59,8 @@ def relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
     return float(np.sqrt(widths.max())) if inside else np.inf
 
 
-def _is_single(rows: Rows) -> bool:
+def is_single(rows: Rows) -> bool:
+    """Whether all of the table is float32."""
     return rows.X.dtype == np.float32 and (rows.y is None or rows.y.dtype == np.float32)
 
 
@@ -86,7 +94,7 @@ class CompiledBackend(Backend):
 
     def _single_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> bool:
         """Whether float32 arithmetic about the pivot loses nothing that matters of float32 rows."""
-        return _is_single(rows) and not hard and relative_width(rows, quadratics, pivot) <= _SINGLE_WIDTH
+        return is_single(rows) and not hard and relative_width(rows, quadratics, pivot) <= _SINGLE_WIDTH
 
     def accumulate(
         self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None

@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura import backends
-from mixtura.backends.base import Backend, Float, Precision, Rows, Rows2D
-from mixtura.backends.compiled import CompiledBackend, relative_width
+from mixtura.backends.base import Float, Precision, Rows, Rows2D
+from mixtura.backends.compiled import CompiledBackend, is_single, readable, relative_width
 from mixtura.backends.device_arrays import Description, is_device_array
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Kind
@@ -123,6 +122,7 @@ class CudaBackend(CompiledBackend):
     name = "cuda"
     summary = "CUDA kernels"
     reads_devices = True
+    slow_to_start = True  # a copy and a dozen launches take as long as thousands of rows
     _module_name: ClassVar[str] = "mixtura._cuda"
 
     def __init__(
@@ -196,7 +196,7 @@ class CudaBackend(CompiledBackend):
                     f"X lies on device {X.device}, and the backend was made for device {self.device}"
                 )
             return CudaRows(X, None, table=X.table, end=len(X))
-        left, right = _readable(X), None if y is None else _readable(y)
+        left, right = readable(X), None if y is None else readable(y)
         table = self._module.Table(
             left,
             right,
@@ -206,10 +206,6 @@ class CudaBackend(CompiledBackend):
             self.threads,
         )
         return CudaRows(left, right, table=table, end=len(left))
-
-    def for_few_rows(self) -> Backend:
-        """The processor's: a copy and a dozen launches take it as long as thousands of rows."""
-        return backends.create("auto", self.n_threads)
 
     def _placed(self, rows: Rows) -> CudaRows:
         return rows if isinstance(rows, CudaRows) else self.place(rows.X, rows.y)
@@ -221,7 +217,7 @@ class CudaBackend(CompiledBackend):
     def _single_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> bool:
         # Nearest centres are looked for in the rows' own type: what that cannot decide, the kernel decides in float64.
         if hard:
-            return bool(rows.X.dtype == np.float32)
+            return is_single(rows)
         return super()._single_enough(rows, quadratics, pivot, hard)
 
     def _fast_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
@@ -242,14 +238,13 @@ class CudaBackend(CompiledBackend):
         """See :meth:`mixtura.backends.base.Backend.assign`; N x K numbers stay on the device, a tile at a time."""
         rows = self._placed(rows)
         # Nearest centres are looked for in the rows' own type; the kernels know when to ignore this.
-        single = bool(rows.X.dtype == np.float32)
         labels, best = rows.table.assign(
             rows.begin,
             rows.end,
             self._packed(quadratics),
             log_weights,
             quadratics.center,
-            single,
+            is_single(rows),
             self.threads,
         )
         return labels, best
@@ -275,7 +270,7 @@ class CudaBackend(CompiledBackend):
             pivot,
             sample_weight,
             hard,
-            single and not (hard and kind == "trace"),  # whose squares are sums of float32
+            single,
             single and not hard and self._fast_enough(rows, quadratics, pivot),
             self.threads,
         )
@@ -287,10 +282,3 @@ class CudaBackend(CompiledBackend):
         rows = self._placed(rows)
         table, _ = rows.table.accumulate(rows.begin, rows.end, resp, kind, pivot, sample_weight, self.threads)
         return np.asarray(table)
-
-
-def _readable(X: Rows2D) -> Rows2D:
-    """The array itself, if it can be read where it lies."""
-    if X.dtype in (np.float32, np.float64) and X.flags.aligned and X.dtype.isnative:
-        return X
-    return np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)

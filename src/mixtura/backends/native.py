@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mixtura import _native
 from mixtura.backends.base import Float, Rows, Rows2D
-from mixtura.backends.compiled import CompiledBackend
+from mixtura.backends.compiled import CompiledBackend, readable
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Kind
 
 
 def _packed(quadratics: Quadratics) -> _native.Quadratics:
     return _native.Quadratics(quadratics.form, quadratics.offsets, quadratics.means, quadratics.factors)
-
-
-def _readable(X: Rows2D) -> Rows2D:
-    """The array itself, if the kernels can read it where it lies."""
-    if X.dtype in (np.float32, np.float64) and X.flags.aligned and X.dtype.isnative:
-        return X
-    return np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
 
 
 def _table(rows: Rows) -> _native.Table:
@@ -34,7 +25,7 @@ class NativeBackend(CompiledBackend):
 
     def place(self, X: Rows2D, y: Rows2D | None = None) -> Rows:
         """Take the table as it lies, row-major, column-major or strided; only misaligned data are copied."""
-        return Rows(_readable(X), None if y is None else _readable(y))
+        return Rows(readable(X), None if y is None else readable(y))
 
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""

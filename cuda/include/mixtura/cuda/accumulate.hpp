@@ -52,9 +52,6 @@ struct AccumulateDense {
   double* sums;       // (splits, K, P)
   Activity activity;
 
-  // Thread t's i-th place of `width`: runs of four, as in evaluate.hpp.
-  MIXTURA_KERNEL static int place(int t, int i, int width) { return (i / 4) * (width / 2) + t * 4 + i % 4; }
-
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
     if (activity.sparse()) return;
@@ -111,9 +108,9 @@ struct AccumulateDense {
         for (int i = 0; i < depth; ++i) {
           T a[8], b[run];
           MIXTURA_UNROLL
-          for (int p = 0; p < 8; ++p) a[p] = shared.r[buffer][i][place(ty, p, components)];
+          for (int p = 0; p < 8; ++p) a[p] = shared.r[buffer][i][place_of(ty, p, components)];
           MIXTURA_UNROLL
-          for (int q = 0; q < run; ++q) b[q] = shared.feature[buffer][i][place(tx, q, features)];
+          for (int q = 0; q < run; ++q) b[q] = shared.feature[buffer][i][place_of(tx, q, features)];
           MIXTURA_UNROLL
           for (int p = 0; p < 8; ++p) {
             MIXTURA_UNROLL
@@ -127,12 +124,12 @@ struct AccumulateDense {
       const Registers& r = local(t);
       MIXTURA_UNROLL
       for (int p = 0; p < 8; ++p) {
-        const int64_t k = first_k + place(t / across, p, components);
+        const int64_t k = first_k + place_of(t / across, p, components);
         if (k >= count) continue;
         double* out = sums + (block.z * count + k) * size;
         MIXTURA_UNROLL
         for (int q = 0; q < run; ++q) {
-          const int64_t f = first_f + place(t % across, q, features);
+          const int64_t f = first_f + place_of(t % across, q, features);
           if (f < size) out[f] += static_cast<double>(r.sum[p][q]);
         }
       }
@@ -174,7 +171,10 @@ struct AccumulateListed {
   // A number of the augmented row, of the table's own digits where it is the table's.
   MIXTURA_KERNEL double exact(int64_t row, int64_t column) const {
     if (column < tile.dims) return source(row, column);
-    return static_cast<double>(tile.rows[row * Augmented(tile.dims).width() + column]);
+    if (column == Augmented(tile.dims).one()) return 1.0;
+    double square = 0;
+    for (int64_t d = 0; d < tile.dims; ++d) square = fused(source(row, d), source(row, d), square);
+    return square;
   }
 
   template <class Block>

@@ -7,12 +7,6 @@
 
 namespace mixtura::cuda {
 
-// A thread's 8 rows of a panel and 8 places of a stage are two runs of 4 each, 64 apart, so that a warp's
-// loads of four numbers at a time meet no bank twice.
-MIXTURA_BOTH int place_of(int thread, int i) {
-  return (i / 4) * 64 + thread * 4 + i % 4;
-}
-
 // Triangles and rectangles, as a product of matrices: 128 rows against 128 / height components' `height`
 // factor rows at a time. A triangle's factor rows [j height, (j + 1) height) meet only columns up to (j + 1)
 // height, so its upper half costs (height - 1) / (D + 1) of the lower one. Their squares are added up in

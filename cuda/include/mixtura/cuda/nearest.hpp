@@ -107,7 +107,7 @@ struct Nearest {
           if (stage == 0) {
             MIXTURA_UNROLL
             for (int j = 0; j < 8; ++j) {
-              const T h = heights[g * group + place(tx, j)];
+              const T h = heights[g * group + place_of(tx, j)];
               MIXTURA_UNROLL
               for (int i = 0; i < 8; ++i) r.sum[i][j] = h;
             }
@@ -117,8 +117,8 @@ struct Nearest {
             T x[8], m[8];
             MIXTURA_UNROLL
             for (int i = 0; i < 8; ++i) {
-              x[i] = shared.stage.x[buffer][d][place(ty, i)];
-              m[i] = shared.stage.centre[buffer][d][place(tx, i)];
+              x[i] = shared.stage.x[buffer][d][place_of(ty, i)];
+              m[i] = shared.stage.centre[buffer][d][place_of(tx, i)];
             }
             MIXTURA_UNROLL
             for (int i = 0; i < 8; ++i) {
@@ -131,7 +131,7 @@ struct Nearest {
             for (int i = 0; i < 8; ++i) {
               MIXTURA_UNROLL
               for (int j = 0; j < 8; ++j)
-                keep(r.best[i], r.sum[i][j], static_cast<int32_t>(g * group + place(tx, j)));
+                keep(r.best[i], r.sum[i][j], static_cast<int32_t>(g * group + place_of(tx, j)));
             }
           }
           if (more) store(t, r, buffer ^ 1);
@@ -141,7 +141,7 @@ struct Nearest {
       const Registers& r = local(t);
       MIXTURA_UNROLL
       for (int i = 0; i < 8; ++i) {
-        const int row = place(t / 16, i);
+        const int row = place_of(t / 16, i);
         shared.best.score[row][t % 16] = r.best[i].score;
         shared.best.second[row][t % 16] = r.best[i].second;
         shared.best.label[row][t % 16] = r.best[i].label;
@@ -216,8 +216,6 @@ struct Nearest {
   MIXTURA_BOTH static Number lowest() {
     return sizeof(Number) == 4 ? static_cast<Number>(-3.0e38) : static_cast<Number>(-1.0e308);
   }
-
-  MIXTURA_BOTH static int place(int thread, int i) { return (i / 4) * 64 + thread * 4 + i % 4; }
 
   MIXTURA_KERNEL static void keep(Best& best, T score, int32_t label) {
     if (score > best.score) {

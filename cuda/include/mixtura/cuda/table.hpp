@@ -150,7 +150,7 @@ class Table {
   Plan plan(const Request& request) const {
     const Pass& p = request.pass;
     Plan plan;
-    plan.nearest = nearest_centre(p) && !p.joint;
+    plan.nearest = nearest_centre(p);
     plan.statistics = !p.joint && !request.labels;
     // Tensor cores pay from tiles that their instructions fill.
     plan.fast = request.fast && sizeof(T) == 4 && !p.hard && !p.joint && !p.resp &&
@@ -237,7 +237,6 @@ class Table {
       auto* given = const_cast<double*>(static_cast<const double*>(arrived[3]));
       const Grid patches{tile.padded / 32, (components + 31) / 32, 1};
       double* best_out = request.best ? best : nullptr;
-      bool hard = p.hard || request.labels;
       if (p.resp) {
         device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::take}, patches);
         device_.launch(ShareGiven<T>{tile, activity}, {tile.padded / ShareGiven<T>::threads, 1, 1});
@@ -250,7 +249,7 @@ class Table {
           device_.launch(ExchangeJoint<T>{tile, components, joint_out, Exchange::give}, patches);
           device_.copy_out(p.joint + begin * components, joint_out,
                            static_cast<size_t>(tile.count * components) * sizeof(double));
-        } else if (hard) {
+        } else if (p.hard) {
           device_.launch(NormalizeHard<T>{tile, components, best_out, likelihoods}, {tile.padded / 32, 1, 1});
         } else {
           device_.zero(pairs_that_count, sizeof *pairs_that_count);
@@ -264,7 +263,7 @@ class Table {
         if (request.best)
           device_.copy_out(request.best + begin, best, static_cast<size_t>(tile.count) * sizeof(double));
       } else if (plan.statistics) {
-        accumulate(source, tile, plan, components, hard, pairs, sums, activity);
+        accumulate(source, tile, plan, components, p.hard, pairs, sums, activity);
       }
       device_.lane_used(lane);
     }

@@ -27,6 +27,12 @@ struct Augmented {
   MIXTURA_BOTH int64_t width() const { return padded + 4; }
 };
 
+// Thread t's i-th place of `width`: runs of four, half the width apart, so that a warp's loads of four
+// numbers at a time meet no bank twice.
+MIXTURA_BOTH int place_of(int thread, int i, int width = panel_rows) {
+  return (i / 4) * (width / 2) + thread * 4 + i % 4;
+}
+
 // Device memory of a tile. S is its stride, a multiple of panel_rows; W the width of Augmented.
 template <class T>
 struct Tile {
