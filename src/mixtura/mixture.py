@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mixtura.components.gaussian import Covariance, Gaussians
 from mixtura.gates.constant import ConstantGate
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import MASS_FLOOR, Kind, Moments
+from mixtura.statistics import Kind, Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -19,6 +19,10 @@ Float = NDArray[np.float64]
 # Largest (distance from the pivot / spread)^2 at which a component's covariance is taken from moments about
 # the common pivot: its relative error there is about 1e8 eps = 2e-8.
 _CANCELLATION = 1e8
+
+# Mass up to which a component has a single row. Without regularisation it keeps the spread that a trace of mass at the
+# pivot (Moments.kept_mass) gives it: scikit-learn fits such components, and only refuses those of equal rows.
+_SINGLE_ROW = 1.5
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def moments_of_all(table: Table, kind: Kind) -> Moments:
 def refined(moments: Moments, about: Callable[[Float, Kind], Moments], floor: float = 0.0) -> Moments:
     """Moments with those of far components taken once more about their own means.
 
-    A component whose spread would drown in rounding about the common pivot costs one more pass over the rows.
+    A component whose spread would drown in rounding about the common pivot costs one more pass over the rows. Where
+    it has no spread at all, all its rows being equal, that pass says so exactly.
 
     Parameters
     ----------
@@ -108,24 +113,17 @@ def refined(moments: Moments, about: Callable[[Float, Kind], Moments], floor: fl
     kind = moments.kind
     shared = kind == "shared"  # its second moment is one sum over all components: all must be taken again
     K = len(moments.mass)
-    means = moments.means(np.maximum(moments.mass, MASS_FLOOR))
+    means = moments.means(np.maximum(moments.mass, np.finfo(np.float64).tiny))
     pivot, first, second = np.tile(moments.pivot, (K, 1)), moments.first.copy(), moments.second.copy()
     if shared:
         second = np.zeros_like(second)
     for k in range(K) if shared else far.tolist():
-        own = about(means[k], "full" if shared else kind)
-        if not shared and _collapsed(own, k):
+        if floor == 0.0 and moments.mass[k] < _SINGLE_ROW and not shared:
             continue
+        own = about(means[k], "full" if shared else kind).without_rounding()
         pivot[k], first[k] = means[k], own.first[k]
         if shared:
             second += own.second[k]
         else:
             second[k] = own.second[k]
     return replace(moments, pivot=pivot, first=first, second=second)
-
-
-def _collapsed(own: Moments, k: int) -> bool:
-    """Whether component k has no spread about its own mean that float64 could resolve: nothing is to be gained."""
-    spread, _ = own.squares()
-    resolution = 4.0 * np.finfo(np.float64).eps * np.abs(own.pivot)
-    return bool(np.all(spread[k] <= resolution**2))

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from mixtura.threads import thread_limit
 
@@ -31,6 +32,9 @@ _STATE_VERSION = 1
 
 # Numbers from which on more threads than one write them.
 _MUCH = 1 << 21
+
+# Squared distance of a mean from the pivot, in spreads, from which on matrices are looked at for what it costs them.
+_FAR = 100.0
 
 # Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
 MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
@@ -60,7 +64,7 @@ def _in_parts(fill: Callable[..., None], out: Float, *arrays: Float) -> None:
             done.result()
 
 
-def pack_symmetric(matrices: Float) -> Float:
+def pack_symmetric(matrices: NDArray[Any]) -> NDArray[Any]:
     """(..., D, D) symmetric matrices to their (..., D (D + 1) / 2) lower triangles, row by row."""
     rows, columns = np.tril_indices(matrices.shape[-1])
     return np.ascontiguousarray(matrices[..., rows, columns])
@@ -91,6 +95,20 @@ def _outer(a: Float, b: Float) -> Float:
     return out
 
 
+def inverse_norm(covariance: Float) -> float:
+    """Norm of the inverse of the correlations that belong to a covariance (D, D); infinity if they are singular."""
+    scale = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    if not np.all(scale > 0.0):
+        return np.inf
+    correlation = covariance / np.outer(scale, scale)
+    factor, failed = lapack.dpotrf(correlation, lower=1, clean=0)
+    if failed:
+        return np.inf
+    norm = float(np.abs(correlation).sum(axis=0).max())
+    reciprocal, _ = lapack.dpocon(factor, norm, uplo="L")
+    return 1.0 / (reciprocal * norm) if reciprocal > 0.0 else np.inf
+
+
 # The second moment of each kind: its trailing shape, and the packed form of (a b' + b a') that
 # a change of pivot needs.
 _SHAPES: dict[Kind, Callable[[int, int], tuple[int, ...]]] = {
@@ -106,6 +124,17 @@ _SYMMETRIC: dict[Kind, Callable[[Float, Float], Float]] = {
     "diagonal": lambda a, b: 2.0 * a * b,
     "full": _outer,
     "shared": lambda a, b: np.asarray(_outer(a, b).sum(axis=0)),
+}
+
+
+# Which numbers of a second moment have to do with any of the given columns (K, D).
+_TOUCHED: dict[Kind, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
+    "trace": lambda columns: columns[:, 0],
+    "diagonal": lambda columns: columns,
+    "full": lambda columns: pack_symmetric(columns[:, :, None] | columns[:, None, :]),
+    "shared": lambda columns: pack_symmetric(
+        np.all(columns[:, :, None] | columns[:, None, :], axis=0, keepdims=True)
+    )[0],
 }
 
 
@@ -305,6 +334,11 @@ class Moments:
             second = second + _SYMMETRIC[self.kind](self.first + 0.5 * moved, np.broadcast_to(t, moved.shape))
         return replace(self, pivot=pivot, first=self.first + moved, second=second)
 
+    def kept_mass(self) -> Float:
+        """Mass of each component with a trace added, (K,), so that no component is without: that of 1e-15 rows."""
+        weight = self.mass.sum() / self.n_samples if self.n_samples else 1.0
+        return np.asarray(self.mass + MASS_FLOOR * weight)
+
     def means(self, mass: Float | None = None) -> Float:
         """Mean of each component, (K, D); ``mass`` (K,) replaces the divisor."""
         divisor = self.mass if mass is None else mass
@@ -336,17 +370,62 @@ class Moments:
         return _SQUARES[self.kind](self, mass, (self.first / mass[:, None]) ** 2)
 
     def cancellation(self, floor: float = 0.0) -> Float:
-        """How many times the squared distance of each mean from the pivot exceeds the variance, (K,).
+        """How many times rounding about the pivot is magnified in the variances, (K,).
 
-        The largest of ``(mean - pivot)^2 / (variance + floor)`` over the columns: times machine epsilon, it
-        is the relative error of the variance. Components without mass have none.
+        Times machine epsilon, it bounds the relative error of the variance along the worst direction: the largest
+        of ``(mean - pivot)^2 / (variance + floor)`` over the columns and, where matrices are kept and the mean lies
+        ten spreads or more from the pivot, the sum of these over the smallest eigenvalue of the correlations.
+        Components without mass have none.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
         about_pivot, of_means = self.squares()
         variance = np.maximum(about_pivot - of_means, 0.0) + floor
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = (self.first / mass[:, None]) ** 2 / variance
-        return np.where(self.mass > 0.0, np.nan_to_num(ratio, nan=0.0, posinf=np.inf).max(axis=1), 0.0)
+            ratio = np.nan_to_num((self.first / mass[:, None]) ** 2 / variance, nan=0.0, posinf=np.inf)
+        found = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
+        if self.kind in ("full", "shared"):
+            sums = np.where(np.isfinite(found), ratio.sum(axis=1), 0.0)
+            far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
+            if len(far):
+                found[far] = np.maximum(found[far], sums[far] * self._collinearity(far, floor))
+        return found
+
+    def _collinearity(self, some: NDArray[np.intp], floor: float) -> Float:
+        """About one over the smallest eigenvalue of the correlations of components, for each of ``some`` of them."""
+        dims = self.first.shape[1]
+        if self.kind == "shared":
+            total = self.mass.sum()
+            matrices = (self.second - _outer(0.5 * self.first, self.first / self.mass[:, None]).sum(axis=0))[
+                None
+            ]
+            mass = np.array([total])
+        else:
+            mass, first = self.mass[some], self.first[some]
+            matrices = self.second[some] - _outer(0.5 * first, first / mass[:, None])
+        covariances = unpack_symmetric(matrices / mass[:, None], dims)
+        i = np.arange(dims)
+        covariances[:, i, i] += floor
+        return np.broadcast_to([inverse_norm(c) for c in covariances], len(some))
+
+    def without_rounding(self) -> Moments:
+        """The same, with columns set to exactly nothing where their spread about the pivot is that of rounding alone.
+
+        Meant for moments about a component's own mean, which need not be a number that float64 has: rows that are
+        all equal then lie a rounding error away from it.
+        """
+        resolution = 4.0 * np.finfo(np.float64).eps * np.abs(self.pivot)
+        spread, _ = self.squares()
+        constant = spread <= resolution**2
+        if not constant.any() or self.kind in ("mass", "mean"):
+            return self
+        constant = np.broadcast_to(constant, (len(constant), len(resolution)))
+        if self.kind == "trace":
+            constant = np.broadcast_to(constant.all(axis=1, keepdims=True), constant.shape)
+        return replace(
+            self,
+            first=np.where(constant, 0.0, self.first),
+            second=np.where(_TOUCHED[self.kind](constant), 0.0, self.second),
+        )
 
     def is_finite(self) -> bool:
         """Whether every number in it is finite."""

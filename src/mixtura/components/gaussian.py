@@ -19,7 +19,7 @@ from scipy.linalg import cython_lapack, lapack
 from threadpoolctl import ThreadpoolController
 
 from mixtura.quadratics import Form, Quadratics
-from mixtura.statistics import MASS_FLOOR, Kind, Moments
+from mixtura.statistics import Kind, Moments
 from mixtura.threads import native
 
 Float = NDArray[np.float64]
@@ -129,6 +129,10 @@ class Covariance(ABC):
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         """The covariances as (K, D, D)."""
 
+    def rounded(self, matrices: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Covariances or precisions in another type of number, such that they stay positive definite."""
+        return matrices.astype(dtype)
+
     @abstractmethod
     def check_precisions(self, precisions: Float) -> None:
         """Raise ValueError if precisions of the right shape are not positive definite."""
@@ -139,10 +143,29 @@ def _solve_right(rows: Float, upper: Float) -> Float:
     return np.asarray(linalg.solve_triangular(upper, rows.T, trans="T", check_finite=False).T)
 
 
+def _is_definite(matrix: Float) -> bool:
+    """Whether a symmetric matrix is positive definite, whatever the units of its columns."""
+    _, failed = lapack.dpotrf(np.asarray(matrix, dtype=np.float64), lower=1)
+    return not failed
+
+
 def _check_matrix(precision: Float, name: str) -> None:
-    symmetric = np.allclose(precision, precision.T)
-    if not (symmetric and np.all(np.linalg.eigvalsh(precision) > 0.0)):
+    if not (np.allclose(precision, precision.T) and _is_definite(precision)):
         raise ValueError(f"'{name} precision' should be symmetric, positive-definite")
+
+
+def _rounded_matrix(matrix: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A positive definite matrix (D, D) in another type of number.
+
+    Rounding by eps changes the correlations by up to eps, which can be more than their smallest eigenvalue. Then the
+    diagonal grows by as few eps of itself as make the rounded matrix definite; D of them always do.
+    """
+    rounded, growth = matrix.astype(dtype), float(np.finfo(dtype).eps)
+    i = np.arange(len(matrix))
+    while np.isfinite(rounded).all() and not _is_definite(rounded) and growth < 1.0:
+        rounded[i, i] = (matrix[i, i] * (1.0 + growth)).astype(dtype)
+        growth *= 2.0
+    return rounded
 
 
 class Full(Covariance):
@@ -188,6 +211,9 @@ class Full(Covariance):
 
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         return covariances
+
+    def rounded(self, matrices: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
+        return np.stack([_rounded_matrix(m, dtype) for m in matrices]) if dtype == np.float32 else matrices
 
     def check_precisions(self, precisions: Float) -> None:
         for precision in precisions:
@@ -236,6 +262,9 @@ class Tied(Covariance):
 
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         return np.broadcast_to(covariances, (components, dims, dims))
+
+    def rounded(self, matrices: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
+        return _rounded_matrix(matrices, dtype) if dtype == np.float32 else matrices
 
     def check_precisions(self, precisions: Float) -> None:
         _check_matrix(precisions, self.name)
@@ -364,7 +393,7 @@ class Gaussians:
     @classmethod
     def from_moments(cls, covariance: Covariance, moments: Moments, reg_covar: float) -> Gaussians:
         """The M-step: maximum likelihood with ``reg_covar`` added to the variances."""
-        mass = moments.mass + MASS_FLOOR
+        mass = moments.kept_mass()
         covariances = covariance.estimate(moments, mass, reg_covar)
         return cls(covariance, moments.means(mass), covariances, covariance.cholesky(covariances))
 
