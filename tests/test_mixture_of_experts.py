@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from mixtura import (
     NeuralGate,
     SoftmaxGate,
     SparseGate,
+    em,
 )
 from mixtura.components.linear import least_squares
 from mixtura.experts import RegressionTable
@@ -150,6 +152,26 @@ def test_one_expert_with_a_prior_is_the_conjugate_posterior(rng):
 # ----------------------------------------------------------------------------------------------------------- laws
 
 
+@contextmanager
+def every_step(model):
+    """Keep the objective of each step of EM as it was found, also of one that ends the fit and is not taken."""
+    run, found = em.run, []
+
+    def listening(*arguments, **keywords):
+        fit = run(*arguments, **keywords)
+        found[:] = fit.bounds  # of the last run: those before it are k-means'
+        return fit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(em, "run", listening)
+        yield
+    model.every_bound = found
+
+
+def steps_of(model):
+    return np.array(model.every_bound)
+
+
 @pytest.mark.parametrize("gate", QUICK)
 @pytest.mark.parametrize("noise", ["shared", "per-expert"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -187,13 +209,57 @@ def test_the_objective_never_falls(gate, noise, data):
         max_iter=40,
         tol=0.0,
         random_state=seed,
-    ).fit(X, y, sample_weight=weights)
-    bounds = np.array(model.lower_bounds_)
-    # Moments are good to eps of their size; noise far below it, of an expert that meets its rows, magnifies that, in
-    # the residuals as in the variance that slopes, undetermined by so few rows, have from their prior.
-    size = np.mean(y**2) + np.mean(X**2) * (1.0 + model.prior_covariance_.max())
-    magnified = 64 * 2.0**-52 * size / model.noise_variance_.min()
-    assert np.all(np.diff(bounds) >= -magnified - 1e-11 * (1.0 + np.abs(bounds[1:])))
+    )
+    with every_step(model):
+        model.fit(X, y, sample_weight=weights)
+    bounds = steps_of(model)
+    # Sums are good to eps of their terms, of which those of an expert that meets its rows are as large as its noise.
+    assert np.all(np.diff(bounds) >= -1e-11 * (1.0 + np.abs(bounds[1:])))
+
+
+@pytest.mark.parametrize("gate", ["constant", "softmax", "gaussian", "sparse"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_the_objective_never_falls_on_awkward_tables(gate, data):
+    """As tables of observations are: units far apart, offsets, copies, near copies and sums of columns, whole numbers,
+    columns that vary among few rows, more columns than an expert has rows, targets that are met exactly."""
+    draw = data.draw
+    rng = np.random.default_rng(draw(st.integers(0, 9999)))
+    N, D = draw(st.integers(30, 120)), draw(st.integers(2, 8))
+    X = rng.normal(size=(N, D))
+    kinds = {
+        "copy": lambda j: X[:, 0],
+        "near copy": lambda j: X[:, 0] + 10.0 ** -draw(st.integers(3, 9)) * X[:, j],
+        "trend": lambda j: np.arange(N) + 1950.0,
+        "square of a trend": lambda j: (np.arange(N) + 1950.0) ** 2,
+        "sum": lambda j: X[:, :j].sum(axis=1),
+        "dummy": lambda j: (rng.uniform(size=N) < 0.2).astype(float),
+        "rare": lambda j: np.where(np.arange(N) < 3, X[:, j], 0.0),
+        "whole": lambda j: np.round(5.0 * X[:, j]),
+        "constant": lambda j: np.full(N, 7.3),
+    }
+    for j in range(1, D):
+        X[:, j] = kinds[draw(st.sampled_from(sorted(kinds)))](j) if draw(st.booleans()) else X[:, j]
+    X *= 10.0 ** np.array(draw(st.lists(st.integers(-6, 9), min_size=D, max_size=D)))
+    slopes = rng.normal(size=(2, D)) / np.maximum(np.abs(X).max(axis=0), 1e-300)
+    side = rng.uniform(size=N) < draw(st.sampled_from([0.05, 0.3, 0.5]))
+    noise = draw(st.sampled_from([1.0, 1e-2, 1e-6, 0.0]))
+    y = np.where(side, X @ slopes[0], X @ slopes[1] + 3.0) + noise * rng.normal(size=N)
+    y = draw(st.sampled_from([1.0, 1e-15, 1e12])) * (np.round(y) if draw(st.booleans()) else y)
+    model = MixtureOfExperts(
+        2, gate=gate, noise=draw(st.sampled_from(["shared", "per-expert"])), max_iter=60, random_state=0
+    )
+    with every_step(model):
+        model.fit(X, y)
+    bounds = steps_of(model)
+    # A residual is good to eps of the terms of W x that it is left of, and so is the objective, a row, to the square of
+    # what that is of the noise's deviation.
+    terms = np.abs(model.coef_) @ np.ptp(X, axis=0) + np.ptp(y)
+    rounding = np.max(8 * 2.0**-52 * terms / np.sqrt(model.noise_variance_))
+    size = 1.0 + np.abs(bounds).max()
+    assert np.all(np.diff(bounds) >= -1e-10 * size - rounding**2)
+    assert np.all(np.diff(model.lower_bounds_) >= -1e-9 * size)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -452,9 +518,133 @@ def test_least_squares_of_least_norm(rng):
     X = rng.normal(size=(50, 3))
     X = np.column_stack([X, X[:, 0], np.zeros(50)])
     y = rng.normal(size=(50, 1))
-    slopes, _, dependent = least_squares(X.T @ X, X.T @ y)
-    assert dependent
-    np.testing.assert_allclose(slopes[0], np.linalg.pinv(X) @ y[:, 0], atol=1e-10)
+    found = least_squares(X.T @ X, X.T @ y)
+    assert found.dependent
+    assert not found.delicate  # copies and zeros leave nothing to be told
+    np.testing.assert_allclose(found.explained, np.sum((X @ found.slopes.T) ** 2, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.slopes[0], np.linalg.pinv(X) @ y[:, 0], atol=1e-10)
+
+
+# ------------------------------------------------------------------------------------------------ units and floors
+
+
+@pytest.fixture
+def regimes():
+    """Two regressions on three columns with noise 1 : 100, of their own."""
+    rng = np.random.default_rng(3)
+    first = rng.uniform(size=500) < 0.4
+    X = rng.normal(size=(500, 3))
+    y = np.where(first, 5.0 + X @ [1.0, 2.0, 3.0], -X @ [2.0, 0.0, 1.0])
+    return X, y + np.where(first, 0.1, 1e-3) * rng.normal(size=500)
+
+
+def fitted(X, y, gate="constant", noise="per-expert", sample_weight=None):
+    model = MixtureOfExperts(2, gate=gate, noise=noise, n_init=2, random_state=0)
+    model.fit(X, y, sample_weight=sample_weight)
+    order = np.argsort(model.weights_)
+    return model.noise_variance_[order], model.coef_[order], model.predict_gate(X)[:, order]
+
+
+@pytest.mark.parametrize("gate", ["constant", "softmax", "gaussian", "sparse"])
+@pytest.mark.parametrize("scale", [1e-150, 1.6e-19, 1e10, 1e148])
+def test_units_change_nothing(gate, scale, regimes):
+    X, y = regimes
+    noise, slopes, pi = fitted(X, y, gate)
+    for x_scale, y_scale in ((1.0, scale), (scale, 1.0)):
+        found = fitted(X * x_scale, y * y_scale, gate)
+        # The fit ends where the objective gains less than 1e-9 a row: parameters are good to about its root.
+        np.testing.assert_allclose(found[0] / y_scale / y_scale, noise, rtol=1e-5)
+        np.testing.assert_allclose(found[1] * (x_scale / y_scale), slopes, atol=1e-6)
+        np.testing.assert_allclose(found[2], pi, atol=1e-5)
+
+
+@pytest.mark.parametrize("noise", ["shared", "per-expert"])
+@pytest.mark.parametrize("offset", [2.46e6, 1.7e9])
+def test_offsets_change_nothing(noise, offset, regimes):
+    """Julian dates, seconds since 1970: only the digits that y is written with are lost, 2e-16 of the offset."""
+    X, y = regimes
+    plain = fitted(X, y, noise=noise)
+    for found in (fitted(X, y + offset, noise=noise), fitted(X + offset, y, noise=noise)):
+        np.testing.assert_allclose(found[0], plain[0], rtol=1e-4)
+        np.testing.assert_allclose(found[1], plain[1], atol=1e-5)
+
+
+def test_the_least_noise_is_not_that_of_regimes_far_apart(rng):
+    X = rng.normal(size=(400, 1))
+    y = X[:, 0] + np.where(np.arange(400) < 200, 0.0, 1e7) + 1e-2 * rng.normal(size=400)
+    noise, _, _ = fitted(X, y)
+    np.testing.assert_allclose(noise, 1e-4, rtol=0.3)
+
+
+def test_targets_that_are_met_exactly_have_the_noise_of_their_digits(rng):
+    """Some rounding of y, in its own units; nothing absolute."""
+    X = rng.normal(size=(100, 2))
+    for scale in (1e-100, 1.0, 1e100):
+        model = MixtureOfExperts(1).fit(X, scale * (X @ [1.0, -2.0]))
+        assert 1e-24 < model.noise_variance_[0] / scale**2 < 1e-17
+        np.testing.assert_allclose(model.coef_[0] / scale, [1.0, -2.0], rtol=1e-12)
+    for constant in (0.0, 7.0):
+        model = MixtureOfExperts(1).fit(X, np.full(100, constant))
+        np.testing.assert_allclose(model.predict(X), constant, atol=1e-14)
+        assert model.noise_variance_[0] > 0.0
+
+
+@pytest.mark.parametrize("gate", ["constant", "softmax", "gaussian", "sparse"])
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e6, 1e30])
+def test_a_common_factor_of_the_weights_changes_nothing(gate, factor, regimes, rng):
+    X, y = regimes
+    weights = rng.uniform(0.1, 2.0, size=len(y))
+    for a, b in zip(
+        fitted(X, y, gate, sample_weight=weights),
+        fitted(X, y, gate, sample_weight=factor * weights),
+        strict=True,
+    ):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("gamma", [1e-6, 0.1, 1.0, 100.0])
+@pytest.mark.parametrize("share", [0.01, 0.3])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_sparse_gates_live_with_rare_groups(gamma, share, rng):
+    x = rng.normal(size=(1500, 1))
+    rare = rng.uniform(size=1500) < share
+    y = np.where(rare, 5.0 + 3.0 * x[:, 0], -x[:, 0]) + 0.1 * rng.normal(size=1500)
+    labels = rare.astype(int)
+    model = MixtureOfExperts(2, gate=SparseGate(gamma), init=labels, random_state=0, max_iter=50).fit(x, y)
+    np.testing.assert_allclose(model.gate_.mean.sum(), 1.0, rtol=1e-12)
+    if gamma <= 1.0:  # more of it makes shares of 1/2 likelier than any row can deny
+        np.testing.assert_allclose(model.weights_, [1.0 - rare.mean(), rare.mean()], atol=2e-3)
+        np.testing.assert_allclose(model.coef_[:, 0], [-1.0, 3.0], atol=0.2)
+
+
+def test_sparse_gates_live_with_one_group(rng):
+    x = rng.normal(size=(200, 2))
+    with pytest.warns(ConvergenceWarning):
+        model = MixtureOfExperts(2, gate="sparse", random_state=0).fit(x, 2.0 * x[:, 0])
+    k = int(model.weights_.argmax())
+    assert model.gate_.mean[k] > 0.99
+    np.testing.assert_allclose(model.predict_expert(x)[:, k, 0], 2.0 * x[:, 0], atol=1e-8)
+
+
+def test_masked_targets_are_refused(regimes):
+    X, y = regimes
+    masked = np.ma.masked_less(y, np.sort(y)[7])
+    model = MixtureOfExperts(2, random_state=0)
+    with pytest.raises(ValueError, match="Input y has masked values, which are missing: 7 masked"):
+        model.fit(X, masked)
+    model.fit(X, masked.data)
+    for method in (model.score, model.score_samples, model.bic):
+        with pytest.raises(ValueError, match="Input y has masked"):
+            method(X, masked)
+
+
+def test_weighted_criteria_are_those_of_repeated_rows(regimes, rng):
+    X, y = regimes
+    weights = rng.integers(0, 4, size=len(y))
+    model = MixtureOfExperts(2, random_state=0).fit(X, y)
+    again = np.repeat(X, weights, axis=0), np.repeat(y, weights)
+    for criterion in (model.aic, model.bic, model.score):
+        assert criterion(X, y, sample_weight=weights) == pytest.approx(criterion(*again), rel=1e-11)
 
 
 # ------------------------------------------------------------------------------------------------------ bad input

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows, normalize
-from mixtura.components.linear import LinearExperts, leading
+from mixtura.components.linear import Baseline, LinearExperts, leading
 from mixtura.gates.base import Gate
 from mixtura.mixture import moments_of_all, refined
 from mixtura.statistics import Kind, Moments
@@ -106,11 +106,14 @@ class Expectation:
         priors, its evidence lower bound.
     resp : ndarray of shape (N, K), optional
         The responsibilities, if the gate needs them.
+    baseline : Baseline, optional
+        What y was measured from in the moments, if not from 0.
     """
 
     moments: Moments
     log_likelihood: float
     resp: Float | None = None
+    baseline: Baseline | None = None
 
     def is_finite(self) -> bool:
         """Whether every sum is finite."""
@@ -175,7 +178,49 @@ class ExpertsParameters:
             return total
 
         moments = refined(about(table.pivot, "full"), about)
-        return Expectation(moments, moments.log_likelihood + self.bound)
+        found = Expectation(moments, moments.log_likelihood + self.bound)
+
+        def resp(cut: slice, rows: Rows) -> Float:
+            log_weights = self.gate.log_weights(table.covariates, cut)
+            return normalize(table.backend.log_joint(rows, quadratics, log_weights))[0]
+
+        return self._from_baseline(table, found, resp)
+
+    def _from_baseline(
+        self, table: RegressionTable, found: Expectation, resp: Callable[[slice, Rows], Float]
+    ) -> Expectation:
+        """Moments with y measured from the present regressions, for the experts that need it: one more pass.
+
+        Parameters
+        ----------
+        table : RegressionTable
+        found : Expectation
+            With moments of y itself.
+        resp : callable
+            Responsibilities (n, K) of the rows of a cut.
+        """
+        baseline = self.experts.baseline()
+        if baseline is None:
+            return found
+        moments, dims = found.moments, table.covariates.rows.dims
+        K = len(moments.mass)
+        some = [int(k) for k in baseline.some if moments.mass[k] > 0.0]
+        pivot = np.array(np.broadcast_to(moments.pivot, (K, moments.pivot.shape[-1])))
+        pivot[some, :dims] = moments.means(np.maximum(moments.mass, np.finfo(np.float64).tiny))[some, :dims]
+        pivot[some, dims:] = 0.0
+        own = [Moments.zero("full", 1, pivot[k]) for k in some]
+        for cut, rows, weights in table.blocks(K):
+            r, X = resp(cut, rows), table.covariates.rows.X[cut]
+            for i, k in enumerate(some):
+                residuals = table.targets[cut] - baseline.of(k, X)
+                placed = table.backend.place(X, residuals)
+                own[i] += table.backend.accumulate(placed, r[:, [k]], "full", pivot[k], weights)
+        first, second = moments.first.copy(), moments.second.copy()
+        for i, k in enumerate(some):
+            first[k], second[k] = own[i].first[0], own[i].second[0]
+        return replace(
+            found, moments=replace(moments, pivot=pivot, first=first, second=second), baseline=baseline
+        )
 
     def _expect_in_steps(self, table: RegressionTable, rng: np.random.RandomState | None) -> Expectation:
         """Responsibilities first, then their moments, or those of a draw from them.
@@ -191,17 +236,18 @@ class ExpertsParameters:
             log_likelihood += float(density.sum() if weights is None else density @ weights)
         given = resp if rng is None else _drawn(resp, rng)
         found = accumulate(table, K, lambda cut: given[cut], keep=False)
-        return replace(
+        found = replace(
             found,
             log_likelihood=log_likelihood + self.bound,
             resp=resp if self.gate.needs_responsibilities else None,
         )
+        return self._from_baseline(table, found, lambda cut, _: given[cut])
 
     def maximize(self, table: RegressionTable, found: Expectation) -> ExpertsParameters:
         """The M-step: gate and experts, each given the responsibilities."""
         dims = table.covariates.rows.dims
         gate = self.gate.maximize(table.covariates, leading(found.moments, dims), found.resp)
-        return ExpertsParameters(gate, self.experts.maximize(found.moments))
+        return ExpertsParameters(gate, self.experts.maximize(found.moments, found.baseline))
 
 
 def _drawn(resp: Float, rng: np.random.RandomState) -> Float:

@@ -18,17 +18,35 @@ from scipy.linalg import lapack
 
 from mixtura.links import PriorLink
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import MASS_FLOOR, Moments, pack_symmetric, unpack_symmetric
+from mixtura.statistics import Moments, pack_symmetric, unpack_symmetric
 
 Float = NDArray[np.float64]
 
 HYPERPARAMETERS = ("prior_mean", "prior_covariance")
 
-# Reciprocal condition number of standardised columns below which they count as dependent: moments are good to about
-# 1e-15 of their size.
+# Eigenvalue of the correlations of columns below which, times the number of columns, they count as dependent: moments
+# are good to about 1e-15 of their size.
 _DEPENDENT = 1e-12
 
-# Variance of a column, as a share of its mean square about the pivot, that is rounding: the column is constant.
+# Eigenvalues above rounding, but so small that sums of squares alone do not tell the slopes along them well enough: the
+# slopes' error is the machine's epsilon over the eigenvalue.
+_DELICATE = (1e-14, 1e-7)
+
+# Sums are good to this share of them, slopes along a direction to this over its eigenvalue: residuals must not be
+# thought smaller than they are.
+_SOLVED = 8 * float(np.finfo(np.float64).eps)
+
+# Share of the variance of y that is left of it, below which sums of squares do not tell the noise well enough.
+_NEARLY_EXACT = 1e-6
+
+# The same of residuals, in units of the least noise variance.
+_NEAR_FLOOR = 1e6
+
+# Variance of a column among an expert's rows, as a share of its variance in the table, that tells of no slope: where
+# the column varies among rows of no account alone, slopes would be so large that rounding elsewhere drowned them.
+_CONSTANT = 1e-20
+
+# Share of the largest eigenvalue of second moments that is rounding.
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 # Share of the rows below which an expert has none.
@@ -204,24 +222,60 @@ class Priors:
             covariance[k], precision[k] = best, np.linalg.inv(best)
         return replace(self, mean=mean, covariance=covariance, precision=precision)
 
-    def bound(self, slopes: Float, posterior: Float) -> float:
-        """``-sum_km KL(N(W, B) || N(w0, A)) + R(w0)``."""
+    def bound(self, slopes: Float, roots: Float) -> float:
+        """``-sum_km KL(N(W, B) || N(w0, A)) + R(w0)``, with B = C C' given by its roots C (K, M, D, D)."""
         total = 0.0
         for k in np.flatnonzero(self.present):
             _, log_prior = np.linalg.slogdet(self.precision[k])
-            for W, B, w0 in zip(slopes[k], posterior[k], self.mean[k], strict=True):
-                _, log_posterior = np.linalg.slogdet(B)
+            for W, C, w0 in zip(slopes[k], roots[k], self.mean[k], strict=True):
+                _, log_root = np.linalg.slogdet(C)
                 away = W - w0
                 total -= 0.5 * float(
-                    np.sum(self.precision[k] * B)
+                    np.sum(C * (self.precision[k] @ C))
                     + away @ self.precision[k] @ away
                     - len(W)
-                    - log_posterior
+                    - 2.0 * log_root
                     - log_prior
                 )
         if self.link is not None:
             total += self.link.value(self.mean[self.present])
         return total
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Regressions that the targets of each expert were measured from: ``y - level - slopes (x - anchor)``.
+
+    Of nearly exact or nearly dependent regressions, sums of squares of y itself would hold too few digits.
+
+    Parameters
+    ----------
+    slopes : ndarray of shape (K, M, D)
+    anchor : ndarray of shape (K, D)
+    level : ndarray of shape (K, M)
+        All 0 for an expert whose targets are y itself.
+    some : ndarray of int
+        The other experts.
+    """
+
+    slopes: Float
+    anchor: Float
+    level: Float
+    some: NDArray[np.intp]
+
+    @classmethod
+    def none(cls, components: int, targets: int, dims: int) -> Baseline:
+        """The targets are y itself."""
+        return cls(
+            np.zeros((components, targets, dims)),
+            np.zeros((components, dims)),
+            np.zeros((components, targets)),
+            np.zeros(0, dtype=np.intp),
+        )
+
+    def of(self, k: int, x: NDArray[np.floating]) -> Float:
+        """The regression of expert k at rows (n, D) or at one row (D,): (n, M) or (M,)."""
+        return np.asarray(self.level[k] + (x - self.anchor[k]) @ self.slopes[k].T)
 
 
 @dataclass(frozen=True)
@@ -248,11 +302,14 @@ def _scatters(moments: Moments, dims: int, intercept: bool) -> list[_Scatter]:
     """One for each expert, from moments of kind 'full' of z = [x; y]."""
     size = moments.first.shape[1]
     if intercept:
-        mass = moments.mass + MASS_FLOOR
+        mass = np.maximum(moments.mass, np.finfo(np.float64).tiny)
         centers = moments.means(mass)
         whole = moments.covariances(mass) * mass[:, None, None]
-        about_pivot, _ = moments.squares()
-        constant = np.diagonal(whole, axis1=1, axis2=2) <= _ROUNDING * about_pivot * mass[:, None]
+        squares = np.diagonal(whole, axis1=1, axis2=2)
+        away = centers - np.average(centers, axis=0, weights=mass)
+        total = (squares + mass[:, None] * away**2).sum(axis=0) / mass.sum()
+        constant = squares <= _CONSTANT * total * mass[:, None]
+        constant[:, dims:] = False
         whole[constant[:, :, None] | constant[:, None, :]] = 0.0
     else:
         centers = np.zeros_like(moments.first)
@@ -280,33 +337,62 @@ def _scatters(moments: Moments, dims: int, intercept: bool) -> list[_Scatter]:
     ]
 
 
-def least_squares(xx: Float, xy: Float) -> tuple[Float, Float, bool]:
-    """Slopes (M, D) that solve ``xx W' = xy``, the inverse of xx, and whether columns are dependent.
+@dataclass(frozen=True)
+class _Solution:
+    """Least squares.
 
-    Dependent columns (copies, constants, too few rows) leave many solutions: the one of least norm is taken, and the
-    pseudo-inverse. Columns are standardised before their dependence is judged.
+    slopes : (M, D).
+    inverse : of xx, (D, D).
+    explained : what of yy the slopes explain, (M,).
+    spoilt : what of that rounding may have left in the residuals, (M,).
+    dependent : whether columns are dependent.
+    delicate : whether some are so nearly dependent that sums of squares tell the slopes with few digits.
+    """
+
+    slopes: Float
+    inverse: Float
+    explained: Float
+    spoilt: Float
+    dependent: bool
+    delicate: bool
+
+
+def least_squares(xx: Float, xy: Float) -> _Solution:
+    """Slopes that solve ``xx W' = xy``.
+
+    Columns are standardised first, so that their units matter to nothing. Dependent columns (copies, constants, too few
+    rows) leave many solutions: the one of least norm is taken, and the pseudo-inverse.
     """
     scale = np.sqrt(np.maximum(np.diag(xx), 0.0))
     scale[scale <= 0.0] = 1.0
     correlation = xx / np.outer(scale, scale)
+    target = xy / scale[:, None]
     factor, failed = lapack.dpotrf(correlation, lower=1, clean=0)
     if not failed:
         condition, _ = lapack.dpocon(factor, np.abs(correlation).sum(axis=0).max(), uplo="L")
-        if condition > _DEPENDENT:
+        if condition > _DELICATE[1]:
             inverse, _ = lapack.dpotri(factor, lower=1)
             inverse = np.tril(inverse) + np.tril(inverse, -1).T
             inverse /= np.outer(scale, scale)
-            solved, _ = lapack.dpotrs(factor, xy / scale[:, None], lower=1)
-            return np.ascontiguousarray((solved / scale[:, None]).T), inverse, False
+            half, _ = lapack.dtrtrs(factor, target, lower=1)
+            solved, _ = lapack.dtrtrs(factor, half, lower=1, trans=1)
+            slopes = np.ascontiguousarray((solved / scale[:, None]).T)
+            explained = np.sum(half**2, axis=0)
+            return _Solution(slopes, inverse, explained, explained * (_SOLVED / condition) ** 2, False, False)
     values, vectors = np.linalg.eigh(correlation)
     kept = values > _DEPENDENT * len(values)
+    parts = vectors[:, kept].T @ target / np.sqrt(values[kept])[:, None]
+    slopes = vectors[:, kept] @ (parts / np.sqrt(values[kept])[:, None]) / scale[:, None]
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / np.outer(scale, scale)
-    slopes = inverse @ xy
-    null, _ = np.linalg.qr(vectors[:, ~kept] / scale[:, None])  # directions that no row can tell of
-    slopes -= null @ (null.T @ slopes)
-    inverse -= null @ (null.T @ inverse)
-    inverse -= (inverse @ null) @ null.T
-    return np.ascontiguousarray(slopes.T), inverse, True
+    low, high = _DELICATE
+    return _Solution(
+        np.ascontiguousarray(slopes.T),
+        inverse,
+        np.sum(parts**2, axis=0),
+        np.sum((parts * (_SOLVED / values[kept])[:, None]) ** 2, axis=0),
+        bool(not kept.all()),
+        bool(np.any((low * len(values) < values) & (values < high))),
+    )
 
 
 @dataclass(frozen=True)
@@ -335,6 +421,11 @@ class LinearExperts:
         Whether an expert's rows do not determine its slopes.
     empty : ndarray of shape (K,), bool
         Whether an expert has no rows.
+    delicate : ndarray of shape (K,), bool, optional
+        Whether an expert's next slopes must be found from the residuals of these: see :class:`Baseline`.
+    roots : ndarray of shape (K, M, D, D), optional
+        C with B = C C', of experts with a prior: of a matrix whose eigenvalues differ by more than 1e16, B itself keeps
+        the large ones alone. None: B is what there is.
     """
 
     intercept: bool
@@ -348,6 +439,8 @@ class LinearExperts:
     noise: Float
     dependent: NDArray[np.bool_]
     empty: NDArray[np.bool_]
+    delicate: NDArray[np.bool_] | None = None
+    roots: Float | None = None
 
     @classmethod
     def start(
@@ -379,53 +472,92 @@ class LinearExperts:
         K, M, D = self.slopes.shape
         uncertain = bool(self.priors.present.any())
         factors = np.zeros((K, M + (D if uncertain else 0), D + M))
-        roots = np.sqrt(self.noise)
-        factors[:, :M, :D] = -self.slopes / roots[:, :, None]
-        factors[:, np.arange(M), D + np.arange(M)] = 1.0 / roots
+        deviations = np.sqrt(self.noise)
+        factors[:, :M, :D] = -self.slopes / deviations[:, :, None]
+        factors[:, np.arange(M), D + np.arange(M)] = 1.0 / deviations
+        roots = self._roots()
         for k in np.flatnonzero(self.priors.present):
-            V = np.sum(self.posterior[k] / self.noise[k][:, None, None], axis=0)
-            factors[k, M:, :D] = _root(V)
+            rows = np.concatenate([C.T / d for C, d in zip(roots[k], deviations[k], strict=True)])
+            factors[k, M:, :D] = rows if M == 1 else np.linalg.qr(rows, mode="r")
         offsets = -0.5 * np.sum(np.log(2.0 * math.pi * self.noise), axis=1)
         return Quadratics("rectangle", offsets, np.hstack([self.anchor, self.level]), factors)
+
+    def _roots(self) -> Float:
+        """C with B = C C', (K, M, D, D)."""
+        if self.roots is not None:
+            return self.roots
+        roots = np.zeros_like(self.posterior)
+        for k in np.flatnonzero(self.priors.present):
+            roots[k] = [_root(B) for B in self.posterior[k]]
+        return roots
 
     @property
     def bound(self) -> float:
         """The experts' own terms of the objective: divergences from the priors, the link."""
-        return self.priors.bound(self.slopes, self.posterior)
+        return self.priors.bound(self.slopes, self._roots())
 
-    def maximize(self, moments: Moments) -> LinearExperts:
+    def baseline(self) -> Baseline | None:
+        """Regressions to measure the targets of the next M-step from; None: y itself will do."""
+        if self.delicate is None or not self.delicate.any():
+            return None
+        some = self.delicate
+        return Baseline(
+            np.where(some[:, None, None], self.slopes, 0.0),
+            np.where(some[:, None], self.anchor, 0.0),
+            np.where(some[:, None], self.level, 0.0),
+            np.flatnonzero(some),
+        )
+
+    def maximize(self, moments: Moments, baseline: Baseline | None = None) -> LinearExperts:
         """The M-step: slopes given the noise, noise given the slopes, then what of the priors is learnt.
 
         Parameters
         ----------
         moments : Moments
             Of kind 'full', of z = [x; y], weighted with the responsibilities.
+        baseline : Baseline, optional
+            What y was measured from.
         """
         K, M, D = self.slopes.shape
+        base = Baseline.none(K, M, D) if baseline is None else baseline
         scatters = _scatters(moments, D, self.intercept)
-        empty = moments.mass <= _EMPTY * moments.mass.sum()
+        least_mass = _EMPTY * float(moments.mass.sum())
+        empty = moments.mass <= least_mass
         anchor, level = np.zeros((K, D)), np.zeros((K, M))
         slopes, posterior, squares = np.empty((K, M, D)), np.empty((K, M, D, D)), np.zeros((K, M))
-        dependent = np.zeros(K, dtype=bool)
+        roots = np.zeros_like(posterior)
+        dependent, delicate = np.zeros(K, dtype=bool), np.zeros(K, dtype=bool)
         for k, s in enumerate(scatters):
-            anchor[k], level[k] = s.x, s.y
+            if self.intercept:
+                anchor[k], level[k] = s.x, s.y + base.of(k, s.x)
+            before = base.slopes[k]  # slopes are found as steps from these
             if self.priors.present[k] and empty[k]:
-                # What it believed of its rows goes with them: only the prior is left.
-                slopes[k], posterior[k] = self.priors.mean[k], self.priors.covariance[k]
-                spread = np.einsum("mde,de->m", posterior[k], s.xx)
+                # An expert without rows returns to its prior.
+                slopes[k], roots[k] = self.priors.mean[k], np.linalg.cholesky(self.priors.covariance[k])
             elif self.priors.present[k]:
                 w0 = self.priors.mean[k]
                 for m in range(M):
-                    posterior[k, m], gain = _posterior(self.priors.covariance[k], s.xx, self.noise[k, m])
-                    slopes[k, m] = w0[m] + gain @ (s.xy[:, m] - s.xx @ w0[m])
-                spread = np.einsum("mde,de->m", posterior[k], s.xx)
+                    away = s.xy[:, m] - s.xx @ (w0[m] - before[m])
+                    found = _posterior(self.priors.covariance[k], s.xx, self.noise[k, m], away)
+                    slopes[k, m], roots[k, m], squares[k, m] = w0[m] + found.step, found.root, found.spread
             else:
-                slopes[k], inverse, dependent[k] = least_squares(s.xx, s.xy)
-                posterior[k] = inverse  # times the noise, once that is known
-                spread = np.zeros(M)
-            squares[k] = s.residual(slopes[k]) + spread
+                n = max(s.mass, np.finfo(np.float64).tiny)  # of all but nothing, sums would leave float64's range
+                fitted = least_squares(s.xx / n, s.xy / n)
+                slopes[k], dependent[k], delicate[k] = (
+                    before + fitted.slopes,
+                    fitted.dependent,
+                    fitted.delicate,
+                )
+                posterior[k] = fitted.inverse / max(n, least_mass)  # times the noise, once that is known
+                squares[k] = np.maximum(s.yy - n * fitted.explained, 0.0) + n * fitted.spoilt + _SOLVED * s.yy
+            if self.priors.present[k]:
+                posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
+                squares[k] += s.residual(slopes[k] - before) + _SOLVED * s.yy
+            spread = s.yy + np.einsum("md,de,me->m", before, s.xx, before)  # of y itself, about
+            least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * s.mass)
+            delicate[k] |= bool(np.any(squares[k] <= least))
         pooled = squares.sum(axis=0) / moments.mass.sum()
-        own = squares / np.maximum(moments.mass, MASS_FLOOR)[:, None]
+        own = squares / np.where(empty, 1.0, moments.mass)[:, None]
         noise = np.where(self.shared_noise | empty[:, None], pooled, own)
         noise = np.maximum(noise, self.noise_floor)
         plain = ~self.priors.present
@@ -440,6 +572,8 @@ class LinearExperts:
             noise=noise,
             dependent=dependent & ~empty,
             empty=empty,
+            delicate=delicate & ~empty,
+            roots=roots,
         )
 
     @property
@@ -472,26 +606,40 @@ class LinearExperts:
         return int(K * M * (D + int(self.intercept)) + (M if self.shared_noise else K * M))
 
 
-def _posterior(covariance: Float, xx: Float, noise: float) -> tuple[Float, Float]:
-    """``B = (A^-1 + xx / s)^-1`` and ``B / s``, (D, D).
+@dataclass(frozen=True)
+class _Posterior:
+    """``N(w0 + step, C C')``: step (D,), root C (D, D), and ``tr(C C' xx)``, the spread."""
 
-    By eigenvectors of C' xx C with A = C C': of a plain inverse, rounding would be 1 / s times as large in
-    directions that the rows determine, where s is small.
+    step: Float
+    root: Float
+    spread: float
+
+
+def _posterior(covariance: Float, xx: Float, noise: float, away: Float) -> _Posterior:
+    """Slopes given the noise s: ``C C' = (A^-1 + xx / s)^-1``, ``step = C C' away / s`` with ``away = xy - xx w0``.
+
+    By eigenvectors of R' xx R with A = R R': of a plain inverse, rounding would be 1 / s times as large in
+    directions that the rows determine, where s is small. Eigenvalues of the size of rounding are 0: no row tells of
+    these directions, and were the noise smaller still, the prior would be lost there.
     """
     root = np.linalg.cholesky(covariance)
     values, vectors = np.linalg.eigh(root.T @ xx @ root)
+    values[values < _ROUNDING * values[-1]] = 0.0
     root = root @ vectors
-    gain = (root / (noise + np.maximum(values, 0.0))) @ root.T
-    return noise * gain, gain
+    seen = root[:, values > 0.0]
+    step = seen @ (seen.T @ away / (noise + values[values > 0.0]))
+    return _Posterior(
+        step, root * np.sqrt(noise / (noise + values)), float(np.sum(noise * values / (noise + values)))
+    )
 
 
 def _root(positive: Float) -> Float:
-    """L with L'L = a positive semidefinite matrix (D, D)."""
+    """C with C C' = a positive semidefinite matrix (D, D)."""
     factor, failed = lapack.dpotrf(positive, lower=1, clean=1)
     if failed:
         values, vectors = np.linalg.eigh(positive)
-        return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
-    return np.ascontiguousarray(factor.T)
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+    return np.ascontiguousarray(factor)
 
 
 def leading(moments: Moments, dims: int) -> Moments:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.gates.base import Gate, state
-from mixtura.statistics import MASS_FLOOR, Moments
+from mixtura.statistics import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -44,7 +44,7 @@ class ConstantGate(Gate):
     @classmethod
     def from_moments(cls, moments: Moments) -> ConstantGate:
         """Maximum likelihood: each component's share of the mass."""
-        mass = moments.mass + MASS_FLOOR
+        mass = moments.kept_mass()
         return cls(weights=mass / mass.sum())
 
     def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:

@@ -41,16 +41,16 @@ class SoftmaxGate(Gate):
 
     With u the standardised x, ``exp(b_k + v_k . u)`` is, up to a factor that all components share, the density of a
     unit Gaussian at v_k. So the kernels that evaluate Gaussians give log-weights, the log-partition function A and its
-    gradient, and no array of N x K is held. An M-step maximises ``T . [b | v] - A(b, v) - l2/2 |v|^2``, with T the
-    moments of the responsibilities: one quasi-Newton step, whose curvature (A's alone, it does not depend on T) is
-    learnt from all steps before and starts from Böhning's bound. A step that would lower the objective is halved until
-    it does not. One pass over x each.
+    gradient, and no array of N x K is held. An M-step maximises ``T . [b | v] - A(b, v) - lambda/2 |v|^2``, with T the
+    moments of the responsibilities and ``lambda = l2 sum_i w_i``: one quasi-Newton step, whose curvature (A's alone, it
+    does not depend on T) is learnt from all steps before and starts from Böhning's bound. A step that would lower the
+    objective is halved until it does not. One pass over x each.
 
     Parameters
     ----------
-    l2 : float, default=1e-6
-        Strength of the penalty on the coefficients of standardised columns: where experts' regions can be
-        told apart without error, it keeps the coefficients finite.
+    l2 : float, default=1e-9
+        Strength of the penalty on the coefficients of standardised columns, per unit of the rows' weight: where
+        experts' regions can be told apart without error, it keeps the coefficients finite.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class SoftmaxGate(Gate):
     name: ClassVar[str] = "softmax"
     looks_at_rows: ClassVar[bool] = True
 
-    l2: float = 1e-6
+    l2: float = 1e-9
     center: Float = state()
     scale: Float = state()
     level: Float = state()
@@ -84,6 +84,7 @@ class SoftmaxGate(Gate):
     curvature: Float = state(saved=False)
     partition: _Partition = state(saved=False)
     memory: tuple[tuple[Float, Float], ...] = state(saved=False)
+    strength: float = state(saved=False)
 
     @property
     def quadratics(self) -> Quadratics:
@@ -105,7 +106,8 @@ class SoftmaxGate(Gate):
         bound = np.eye(1 + D)
         bound[1:, 1:] = covariance / np.outer(scale, scale)
         bound = 0.5 * covariates.total_weight * (bound + 1e-8 * np.eye(1 + D))
-        bound[1:, 1:] += self.l2 * np.eye(D)
+        strength = self.l2 * covariates.total_weight
+        bound[1:, 1:] += strength * np.eye(D)
         begun = replace(
             self,
             center=moments.means()[0],
@@ -114,6 +116,7 @@ class SoftmaxGate(Gate):
             slope=np.zeros((components, D)),
             curvature=linalg.cholesky(bound, lower=True),
             memory=(),
+            strength=strength,
         )
         return replace(begun, partition=begun._partition(covariates))
 
@@ -129,8 +132,8 @@ class SoftmaxGate(Gate):
 
     @property
     def bound(self) -> float:
-        """``-A - l2/2 |v|^2``."""
-        return -self.partition.value - 0.5 * self.l2 * float(np.sum(self.slope**2))
+        """``-A - lambda/2 |v|^2``."""
+        return -self.partition.value - 0.5 * self.strength * float(np.sum(self.slope**2))
 
     def _of_u(self, moments: Moments) -> Float:
         """Mass and first moment of u, (K, 1 + D)."""
@@ -149,11 +152,11 @@ class SoftmaxGate(Gate):
         return _Partition(moments.log_likelihood, self._of_u(moments))
 
     def _penalty(self) -> Float:
-        """Gradient of ``l2/2 |v|^2``, (K, 1 + D)."""
-        return np.column_stack([np.zeros(len(self.level)), self.l2 * self.slope])
+        """Gradient of ``lambda/2 |v|^2``, (K, 1 + D)."""
+        return np.column_stack([np.zeros(len(self.level)), self.strength * self.slope])
 
     def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
-        """One quasi-Newton step that does not lower ``T . [b | v] - A - l2/2 |v|^2``."""
+        """One quasi-Newton step that does not lower ``T . [b | v] - A - lambda/2 |v|^2``."""
         target = self._of_u(moments)
         gradient = target - self.partition.gradient - self._penalty()
         gradient -= gradient.mean(axis=0)  # what all components share changes nothing

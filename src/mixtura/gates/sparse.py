@@ -26,7 +26,7 @@ _BLOCK = 1 << 15
 
 def inverse_digamma(y: Float) -> Float:
     """X with digamma(x) = y, by Newton's method from Minka's start (Estimating a Dirichlet distribution, 2000)."""
-    x = np.where(y >= -2.22, np.exp(y) + 0.5, -1.0 / (y - digamma(1.0)))
+    x = np.where(y >= -2.22, np.exp(y) + 0.5, -1.0 / (np.minimum(y, -2.22) - digamma(1.0)))
     for _ in range(6):
         x = x - (digamma(x) - y) / polygamma(1, x)
     return np.asarray(x)
@@ -120,11 +120,16 @@ class SparseGate(Gate):
         def excess(c: float) -> float:
             return float(inverse_digamma(expected - c).sum() - self.gamma)
 
-        each = float(digamma(self.gamma / len(expected)))
-        low, high = float(expected.min()) - each, float(expected.max()) - each
-        if high - low < 1e-14 * max(1.0, abs(high)):
-            return np.full(len(expected), 1.0 / len(expected))
-        best = inverse_digamma(expected - brentq(excess, low, high, xtol=1e-14))
+        # No gamma mu_k exceeds gamma, and the largest is at least gamma / K: that brackets c.
+        top = float(expected.max())
+        low, high = top - float(digamma(self.gamma)), top - float(digamma(self.gamma / len(expected)))
+        if excess(low) <= 0.0:
+            c = low  # but for rounding, one component has everything
+        elif excess(high) >= 0.0:
+            c = high  # but for rounding, all components have the same
+        else:
+            c = brentq(excess, low, high, xtol=1e-14 * max(1.0, abs(high)))
+        best = inverse_digamma(expected - c)
         step = best / best.sum() - self.mean
         # The objective is concave: any point on the way is better than its beginning.
         down = step < 0.0
