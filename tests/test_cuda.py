@@ -14,7 +14,7 @@ import pytest
 import mixtura
 from emulated import CapsuleArray, EmulatedBackend, InterfaceArray
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends
-from mixtura.backends.device_arrays import to_host
+from mixtura.array_kinds import to_host
 from mixtura.backends.reference import ReferenceBackend
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Moments

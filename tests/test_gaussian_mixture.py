@@ -642,3 +642,154 @@ def test_many_cholesky_factors_on_all_threads(require, rng, monkeypatch):
     kept = covariances.copy()
     gaussian._inverse_choleskys(covariances)
     np.testing.assert_array_equal(covariances, kept)
+
+
+# -------------------------------------------------------------------------------- components without spread
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_rows_that_are_all_equal_have_no_variance_but_reg_covar(covariance_type, dtype, backend):
+    """Saturated readings, codes for missing values: what rounding leaves about a far pivot is no variance."""
+    levels = np.array([-32768.0, 1e5 / 3, 1e5, 2.5e8]).astype(dtype)
+    Z = np.repeat(levels, 100)[:, None]
+    gm = GaussianMixture(4, covariance_type=covariance_type, random_state=0, backend=backend.name).fit(Z)
+    np.testing.assert_allclose(np.sort(gm.means_[:, 0]), levels, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(np.ravel(gm.covariances_), 1e-6, rtol=1e-6)
+    np.testing.assert_allclose(gm.weights_, 0.25)
+    with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+        gm.set_params(reg_covar=0.0).fit(Z)
+
+
+def test_a_constant_column_of_a_far_component(rng):
+    """Beside columns that vary: its own variance is reg_covar, and it covaries with nothing."""
+    X = rng.normal(size=(400, 3))
+    X[200:, 0] += 1e5
+    X[:200, 1], X[200:, 1] = 1e6 / 3, -1e6 / 7
+    gm = GaussianMixture(2, random_state=0).fit(X)
+    np.testing.assert_allclose(gm.covariances_[:, 1, 1], 1e-6, rtol=1e-9)
+    np.testing.assert_array_equal(gm.covariances_[:, 1, [0, 2]], 0.0)
+    part = X[np.abs(X[:, 0]) < 1e4]
+    k = int(np.abs(gm.means_[:, 0]).argmin())
+    np.testing.assert_allclose(
+        gm.covariances_[k][np.ix_([0, 2], [0, 2])],
+        np.cov(part[:, [0, 2]].T, ddof=0) + 1e-6 * np.eye(2),
+        rtol=1e-9,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+@pytest.mark.parametrize("distance", [3e3, 1e5])
+def test_far_clusters_of_nearly_collinear_columns(covariance_type, distance, rng):
+    """No column alone shows that the smallest eigenvalues drown in rounding about the common pivot."""
+    t, u = rng.normal(size=(2, 400, 1))
+    parts = [
+        np.hstack([t, 2.0 * t + 1e-6 * u]) + distance,
+        np.hstack([t, 2.0 * t + 1e-6 * u[::-1]]) - distance,
+    ]
+    gm = GaussianMixture(2, covariance_type=covariance_type, random_state=0, reg_covar=0.0).fit(
+        np.vstack(parts)
+    )
+    # Of the table as it is stored: about its own mean, in float64.
+    exact = [np.cov((p - p[0]).T, ddof=0) for p in parts]
+    exact = (
+        [exact[int(m[0] < 0)] for m in gm.means_]
+        if covariance_type == "full"
+        else [(exact[0] + exact[1]) / 2]
+    )
+    for found, want in zip(np.reshape(gm.covariances_, (-1, 2, 2)), exact, strict=True):
+        ratio = np.linalg.eigvalsh(found) / np.linalg.eigvalsh(want)
+        # The smallest eigenvalue is 1e-14 of the largest: 1e-2 of it is rounding of the matrix itself.
+        np.testing.assert_allclose(ratio, 1.0, rtol=0.1)
+
+
+# ------------------------------------------------------------------------------------------- kinds of arrays
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_weighted_criteria_are_those_of_repeated_rows(covariance_type, blobs, rng):
+    gm = GaussianMixture(3, covariance_type=covariance_type, random_state=0).fit(blobs)
+    weights = rng.integers(0, 4, size=len(blobs))
+    repeated = np.repeat(blobs, weights, axis=0)
+    for criterion in (gm.aic, gm.bic, gm.score):
+        assert criterion(blobs, sample_weight=weights) == pytest.approx(criterion(repeated), rel=1e-12)
+    assert gm.bic(blobs, np.ones(len(blobs))) == pytest.approx(gm.bic(blobs), rel=1e-13)
+    with pytest.raises(ValueError, match="Negative values"):
+        gm.aic(blobs, sample_weight=-weights - 1.0)
+
+
+def test_criteria_of_float32_rows_are_sums_in_float64(rng):
+    X = np.concatenate([rng.normal(size=(150_000, 4)), rng.normal(size=(150_000, 4)) * 3 + 40]).astype(
+        np.float32
+    )
+    gm = GaussianMixture(2, covariance_type="diag", random_state=0, tol=0.1).fit(X)
+    want = -2.0 * gm.score_samples(X.astype(np.float64)).sum()
+    for criterion, penalty in ((gm.aic, 2.0), (gm.bic, np.log(len(X)))):
+        assert criterion(X) == pytest.approx(want + penalty * gm._n_parameters(), abs=1e-3)
+    assert gm.score(X) == pytest.approx(-0.5 * want / len(X), rel=2e-7)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_float32_matrices_stay_definite(covariance_type, rng):
+    """Correlations nearer to 1 than float32 tells: the fitted matrices start another fit all the same."""
+    t = rng.normal(size=(500, 1))
+    X = np.hstack(
+        [t, 1e4 * t + 1e-1 * rng.normal(size=(500, 1)), 1e-3 * t + 1e-8 * rng.normal(size=(500, 1))]
+    )
+    X = X.astype(np.float32)
+    gm = GaussianMixture(2, covariance_type=covariance_type, random_state=0, reg_covar=1e-16).fit(X)
+    for name in ("covariances_", "precisions_"):
+        matrices = getattr(gm, name)
+        assert matrices.dtype == np.float32
+        for m in np.reshape(matrices, (-1, 3, 3)).astype(np.float64):
+            np.linalg.cholesky(m)
+            np.testing.assert_array_equal(m, m.T)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        GaussianMixture(
+            2,
+            covariance_type=covariance_type,
+            reg_covar=1e-16,
+            max_iter=1,
+            weights_init=gm.weights_,
+            means_init=gm.means_,
+            precisions_init=gm.precisions_,
+        ).fit(X)
+
+
+@pytest.mark.parametrize("where", ["X", "weights"])
+def test_masked_values_are_missing_values(where, blobs):
+    mask = np.zeros(blobs.shape, dtype=bool)
+    mask[[1, 5, 7], 1] = mask[2, 2] = True
+    X = np.ma.masked_array(blobs, mask if where == "X" else False)
+    w = np.ma.masked_array(np.ones(len(blobs)), mask[:, 1] if where == "weights" else False)
+    gm = GaussianMixture(2, random_state=0)
+    message = (
+        "column 1 has 3 masked; column 2 has 1 masked"
+        if where == "X"
+        else "sample_weight has masked.*3 masked"
+    )
+    with pytest.raises(ValueError, match=message):
+        gm.fit(X, sample_weight=w)
+    nothing = np.ma.masked_array(blobs, mask=np.zeros_like(mask))
+    assert gm.fit(nothing).lower_bound_ == gm.fit(blobs).lower_bound_
+    if where == "X":
+        for method in (gm.predict, gm.score, gm.bic):
+            with pytest.raises(ValueError, match="masked"):
+                method(X)
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_components": 2}, {"covariance_type": "diag"}, {"covariance_type": "tied"}, "columns"]
+)
+def test_a_warm_start_of_another_shape_is_refused(change, blobs):
+    gm = GaussianMixture(3, random_state=0, warm_start=True).fit(blobs)
+    X = blobs
+    if change == "columns":
+        X = blobs[:, :2]
+    else:
+        gm.set_params(**change)
+    with pytest.raises(ValueError, match="warm_start: the last fit has means of shape"):
+        gm.fit(X)
+    assert GaussianMixture(3, random_state=0, warm_start=True).fit(X).converged_

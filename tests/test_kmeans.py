@@ -179,3 +179,42 @@ def test_weights_of_any_scale_and_rows_of_none(blobs, rng):
 
 def test_exact_fits_have_no_negative_zero():
     assert str(KMeans(2, random_state=0).fit([[0.0], [1.0]]).inertia_) == "0.0"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_labels_and_inertia_are_those_of_the_centres_that_predict(dtype, rng):
+    """Of centres far from 0 that float32 rounds: what was found before rounding is not what predict finds."""
+    X = (1e4 + rng.normal(size=(2000, 1)) * [1e-2, 1e-2]).astype(dtype)
+    km = KMeans(5, random_state=0).fit(X)
+    np.testing.assert_array_equal(km.labels_, km.predict(X))
+    assert km.inertia_ == pytest.approx(-km.score(X), rel=1e-12)
+
+
+def test_scikit_learns_parameters_are_accepted(blobs):
+    fits = [
+        KMeans(3, random_state=0, algorithm=a, copy_x=c).fit(blobs)
+        for a in ("lloyd", "elkan")
+        for c in (True, False)
+    ]
+    for km in fits[1:]:
+        np.testing.assert_array_equal(km.cluster_centers_, fits[0].cluster_centers_)
+    np.testing.assert_array_equal(
+        KMeans(3, random_state=0).fit_predict(blobs, None, np.ones(len(blobs))), fits[0].labels_
+    )
+    np.testing.assert_array_equal(
+        KMeans(3, random_state=0).fit_transform(blobs, None, np.ones(len(blobs))), fits[0].transform(blobs)
+    )
+    with pytest.warns(RuntimeWarning, match="doesn't make sense for a single cluster"):
+        KMeans(1, algorithm="elkan").fit(blobs)
+    with pytest.raises(ValueError, match="algorithm"):
+        KMeans(3, algorithm="hamerly").fit(blobs)
+
+
+def test_verbose_lines_are_scikit_learns(blobs, capsys):
+    for tol, why in ((0.0, "strict convergence."), (1e-2, "within tolerance")):
+        KMeans(3, random_state=0, verbose=1, tol=tol).fit(blobs)
+        out = capsys.readouterr().out.splitlines()
+        assert out[0] == "Initialization complete"
+        assert out[1].startswith("Iteration 0, inertia ")
+        assert out[-1].startswith("Converged at iteration ")
+        assert out[-1].endswith(why) or why in out[-1]

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as serialize
 
 from mixtura._version import __version__
-from mixtura.backends.device_arrays import to_host
+from mixtura.array_kinds import to_host
 from mixtura.components.linear import LinearExpert
 from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura.estimators.saved import Saved

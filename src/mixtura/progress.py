@@ -74,6 +74,40 @@ class Lines:
     def close(self) -> None: ...
 
 
+class CenterLines:
+    """Prints a run of k-means to standard output in scikit-learn's words: a line for each iteration.
+
+    Parameters
+    ----------
+    total_weight : float
+        Of the rows: turns a bound into an inertia.
+    tol : float
+        Sum of squared shifts of the centres that counts as standing still.
+    """
+
+    def __init__(self, total_weight: float, tol: float) -> None:
+        self.total_weight, self.tol = total_weight, tol
+        self._last = 0
+        self._shift = 0.0
+
+    def begin(self, init: int) -> None: ...
+
+    def iteration(self, step: Step[Any]) -> None:
+        if step.n_iter == 1:
+            print("Initialization complete")
+        self._last, shift = step.n_iter, step.after.means - step.before.means
+        self._shift = float((shift * shift).sum())
+        print(f"Iteration {step.n_iter - 1}, inertia {-2.0 * step.bound * self.total_weight:.6g}.")
+
+    def end(self, bound: float, converged: bool) -> None:
+        if converged:
+            why = f"center shift {self._shift:.6g} within tolerance {self.tol:.6g}"
+            why = "strict convergence" if self.tol == 0.0 else why
+            print(f"Converged at iteration {self._last - 1}: {why}.")
+
+    def close(self) -> None: ...
+
+
 class Bar:
     """A bar on standard error: iterations, bound, rows per second.
 

@@ -1,17 +1,12 @@
-"""Arrays that lie on a CUDA device: recognised, looked at without a copy, and answered in their own kind."""
+"""Arrays that lie on a CUDA device: recognised, and looked at without a copy."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 # DLPack's device types: CUDA memory, and CUDA managed memory.
 _DLPACK_CUDA = (2, 13)
@@ -112,47 +107,3 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(size)
         size *= n
     return tuple(reversed(strides))
-
-
-def to_host(array: Any) -> Any:
-    """An array of CuPy's, torch's or NumPy's as a NumPy array; anything else as it is."""
-    if isinstance(array, np.ndarray) or not is_device_array(array):
-        return array
-    if hasattr(array, "get"):  # CuPy
-        return array.get()
-    if hasattr(array, "cpu"):  # torch
-        return array.detach().cpu().numpy()
-    if hasattr(array, "copy_to_host"):  # Numba
-        return array.copy_to_host()
-    return np.asarray(array)
-
-
-def like(X: Any) -> Callable[[NDArray[Any]], Any]:
-    """What turns a NumPy array into one of X's kind, on X's device.
-
-    Nothing does, where X is on the host, or of no library that we know how to answer in.
-    """
-    library = type(X).__module__.partition(".")[0]
-    if is_device_array(X) and library == "cupy":
-        cupy = importlib.import_module("cupy")
-
-        def to_cupy(array: NDArray[Any]) -> Any:
-            with cupy.cuda.Device(X.device.id):
-                return cupy.asarray(array)
-
-        return to_cupy
-    if is_device_array(X) and library == "torch":
-        torch = importlib.import_module("torch")
-        return lambda array: torch.as_tensor(np.ascontiguousarray(array), device=X.device)
-    return lambda array: array
-
-
-def in_kind(method: Method) -> Method:
-    """Make a method's answers, an array or several, of the kind of its first argument, on its device."""
-
-    @wraps(method)
-    def answer(self: Any, X: Any, *arguments: Any, **keywords: Any) -> Any:
-        found, give = method(self, X, *arguments, **keywords), like(X)
-        return tuple(map(give, found)) if isinstance(found, tuple) else give(found)
-
-    return cast(Method, answer)

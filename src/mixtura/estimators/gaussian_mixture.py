@@ -16,12 +16,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
+from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Backend, Precision, normalize
-from mixtura.backends.device_arrays import in_kind, to_host
 from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import check_fit, check_rows, check_weights
+from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.gates.constant import ConstantGate
 from mixtura.initialize import INITIALIZERS
 from mixtura.lloyd import blocks
@@ -260,6 +260,8 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         given = self._check_given(X.shape[1])
 
         warm = self.warm_start and hasattr(self, "converged_")
+        if warm:
+            self._check_resumable(X.shape[1])
         n_init = 1 if warm else self.n_init
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
@@ -350,6 +352,18 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             ConstantGate(weights=given.get("weights", found.gate.weights)), components
         )
 
+    def _check_resumable(self, dims: int) -> None:
+        """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns."""
+        covariance = COVARIANCES[self.covariance_type]
+        wanted = (self.n_components, dims), covariance.shape(self.n_components, dims)
+        found = np.shape(self.means_), np.shape(self.precisions_cholesky_)
+        if found != wanted:
+            raise ValueError(
+                f"warm_start: the last fit has means of shape {found[0]} and covariances of shape {found[1]}; with "
+                f"n_components={self.n_components}, covariance_type={self.covariance_type!r} and {dims} columns they "
+                f"are {wanted[0]} and {wanted[1]}. Set warm_start=False for a new start, or clone the estimator."
+            )
+
     def _check_given(self, dims: int) -> dict[str, Float]:
         """The user's initial weights, means and precisions, as float64 copies."""
         K, covariance = self.n_components, COVARIANCES[self.covariance_type]
@@ -367,7 +381,10 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             if value is None:
                 continue
             array = check_array(
-                to_host(value), dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=name == "precisions"
+                unmasked(to_host(value), f"{name}_init"),
+                dtype=[np.float64, np.float32],
+                ensure_2d=False,
+                allow_nd=name == "precisions",
             )
             if array.shape != shape:
                 raise ValueError(
@@ -385,15 +402,15 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
     ) -> dict[str, Any]:
         """Fitted attributes, in the type of X."""
         components = fit.parameters.components
+        covariance, cholesky = components.covariance, components.precisions_cholesky
         with np.errstate(over="ignore"):
-            values = {
-                "weights_": fit.parameters.gate.weights,
-                "means_": components.means,
-                "covariances_": components.covariances,
-                "precisions_cholesky_": components.precisions_cholesky,
-                "precisions_": components.covariance.precisions(components.precisions_cholesky),
+            cast = {
+                "weights_": fit.parameters.gate.weights.astype(dtype),
+                "means_": components.means.astype(dtype),
+                "covariances_": covariance.rounded(components.covariances, dtype),
+                "precisions_cholesky_": cholesky.astype(dtype),
+                "precisions_": covariance.rounded(covariance.precisions(cholesky), dtype),
             }
-            cast = {name: value.astype(dtype) for name, value in values.items()}
         for name, value in cast.items():
             if not np.isfinite(value).all():
                 raise ValueError(
@@ -502,7 +519,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         check_is_fitted(self)
         backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
-        resp = np.empty((len(X), len(self.means_)), dtype=X.dtype)
+        resp = np.empty((len(X), self.means_.shape[0]), dtype=X.dtype)
         for cut, joint in self._joint_blocks(X, backend):
             resp[cut], _ = normalize(joint)
         return resp
@@ -519,13 +536,18 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         log_likelihood : ndarray of shape (N,), in the type of X
         """
+        found, dtype = self._log_densities(X)
+        return found.astype(dtype, copy=False)
+
+    def _log_densities(self, X: Any) -> tuple[Float, np.dtype[Any]]:
+        """Log-likelihood of each row in float64, whose sums float32 would spoil, and the type of X."""
         check_is_fitted(self)
         backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
-        out = np.empty(len(X), dtype=X.dtype)
+        out = np.empty(len(X))
         for cut, joint in self._joint_blocks(X, backend):
             _, out[cut] = normalize(joint)
-        return out
+        return out, X.dtype
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean log-likelihood per row, or per unit of weight.
@@ -540,11 +562,16 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         log_likelihood : float
         """
-        log_likelihood = to_host(self.score_samples(X))
-        weights = check_weights(sample_weight, log_likelihood)
-        if weights is None:
-            return float(log_likelihood.mean())
-        return float(np.average(log_likelihood, weights=weights / weights.max()))
+        log_densities, dtype = self._log_densities(X)
+        log_likelihood, total = weighted_sum(log_densities, sample_weight)
+        exact = log_likelihood / total
+        if dtype == np.float32 and sample_weight is None:
+            # The mean of score_samples(X), where that is right in its last digit: code that compares them finds no
+            # difference. Of many rows it is not: a sum in float32 loses more.
+            mean = float(log_densities.astype(np.float32).mean())
+            if abs(mean - exact) <= np.spacing(np.float32(abs(exact))):
+                return mean
+        return exact
 
     def sample(
         self, n_samples: int = 1, random_state: Any = None
@@ -577,8 +604,9 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             rng = self._sampler
         parameters = self._parameters()
         counts = rng.multinomial(n_samples, parameters.gate.weights / parameters.gate.weights.sum())
+        give = like(self.means_)
         X = parameters.components.sample(counts, rng)
-        return X, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        return give(X), give(np.repeat(np.arange(len(counts), dtype=np.int64), counts))
 
     # ------------------------------------------------------------ criteria
 
@@ -587,32 +615,37 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         K, D = self.means_.shape
         return COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
 
-    def bic(self, X: ArrayLike) -> float:
+    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Bayesian information criterion on X: -2 log-likelihood + parameters * log N. Lower is better.
 
         Parameters
         ----------
         X : array-like of shape (N, D)
+        sample_weight : array-like of shape (N,), default=None
+            A row of weight 2 counts as two rows; N is then the sum of the weights.
 
         Returns
         -------
         bic : float
         """
-        n = np.shape(X)[0]
-        return -2.0 * self.score(X) * n + self._n_parameters() * math.log(n)
+        log_likelihood, total = weighted_sum(self._log_densities(X)[0], sample_weight)
+        return -2.0 * log_likelihood + self._n_parameters() * math.log(total)
 
-    def aic(self, X: ArrayLike) -> float:
+    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Akaike information criterion on X: -2 log-likelihood + 2 * parameters. Lower is better.
 
         Parameters
         ----------
         X : array-like of shape (N, D)
+        sample_weight : array-like of shape (N,), default=None
+            A row of weight 2 counts as two rows.
 
         Returns
         -------
         aic : float
         """
-        return -2.0 * self.score(X) * np.shape(X)[0] + 2.0 * self._n_parameters()
+        log_likelihood, _ = weighted_sum(self._log_densities(X)[0], sample_weight)
+        return -2.0 * log_likelihood + 2.0 * self._n_parameters()
 
     def summary(self) -> str:
         """The fitted model in a few lines of text: how the fit went, then weights, means and spreads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -22,15 +23,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
+from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import Backend
-from mixtura.backends.device_arrays import in_kind, to_host
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_fit, check_rows, check_weights
 from mixtura.initialize import column_variance, random_rows, sample, seed_rows
 from mixtura.lloyd import Clustering, lloyd, nearest, squared_distances
-from mixtura.progress import progress
+from mixtura.progress import CenterLines, Progress, progress
 from mixtura.report import summary
 from mixtura.table import Table
 
@@ -67,9 +68,14 @@ class KMeans(
         A run stops when the squared shifts of the centres sum to at most this, in units of the mean variance
         of the columns.
     verbose : int, default=0
-        As in :class:`GaussianMixture`; the bound shown is minus half the inertia per unit of weight.
+        1: a progress bar if standard error is a terminal and the ``rich`` package is there; else, and for more than 1,
+        scikit-learn's lines. The bound shown is minus half the inertia per unit of weight.
     random_state : int, RandomState instance or None, default=None
         Seed of the first centres.
+    copy_x : bool, default=True
+        Accepted for scikit-learn's sake: X is never changed.
+    algorithm : {'lloyd', 'elkan'}, default='lloyd'
+        Accepted for scikit-learn's sake: both name the same iteration, and the kernels have one way to do it.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
 
@@ -128,6 +134,8 @@ class KMeans(
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
         "backend": [str],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
@@ -142,6 +150,8 @@ class KMeans(
         tol: float = 1e-4,
         verbose: int = 0,
         random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
         backend: str = "auto",
         n_threads: int | None = None,
     ) -> None:
@@ -152,6 +162,8 @@ class KMeans(
         self.tol = tol
         self.verbose = verbose
         self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
         self.backend = backend
         self.n_threads = n_threads
 
@@ -181,11 +193,19 @@ class KMeans(
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
         weights = check_weights(sample_weight, X)
         check_fit(X, weights, self.n_clusters)
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
         n_init = self._runs()
         variance = column_variance(table)
-        told = progress(self.verbose, 10, len(table), self.max_iter, n_init)
+        told: Progress = CenterLines(table.total_weight, self.tol * variance)
+        if not self.verbose or (self.verbose == 1 and sys.stderr.isatty()):
+            told = progress(self.verbose, 10, len(table), self.max_iter, n_init)
         tasks = Tasks(self, X, weights, n_init, self.max_iter)
         best: Clustering | None = None
         try:
@@ -211,7 +231,9 @@ class KMeans(
         finally:
             told.close()
         assert best is not None  # n_init >= 1
-        labels, _ = nearest(table, best.centers)
+        # Rounded before labels and inertia are taken, so that both are those of the centres that X is predicted with.
+        centers = best.centers.means.astype(X.dtype)
+        labels, distances = nearest(table, Centers(centers.astype(np.float64)))
         distinct = len(np.unique(labels))
         if distinct < self.n_clusters:
             warnings.warn(
@@ -220,9 +242,9 @@ class KMeans(
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        self.cluster_centers_ = best.centers.means.astype(X.dtype)
+        self.cluster_centers_ = centers
         self.labels_ = labels
-        self.inertia_ = best.inertia
+        self.inertia_ = float(distances.sum() if weights is None else distances @ weights)
         self.n_iter_ = best.fit.n_iter
         self.converged_ = best.fit.converged
         self.lower_bound_ = best.fit.bound
@@ -232,6 +254,42 @@ class KMeans(
         self._follow(given)
         tasks.close(dict)
         return self
+
+    @in_kind
+    def fit_predict(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[np.int32]:
+        """Fit, and give the labels of the same rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : Ignored
+        sample_weight : array-like of shape (N,), default=None
+
+        Returns
+        -------
+        labels : ndarray of shape (N,), int32
+        """
+        self.fit(X, sample_weight=sample_weight)
+        return self._host("labels_").astype(np.int32, copy=False)
+
+    def fit_transform(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[np.floating]:
+        """Fit, and give the distances of the same rows to the centres.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : Ignored
+        sample_weight : array-like of shape (N,), default=None
+
+        Returns
+        -------
+        distances : ndarray of shape (N, K), in the type of X
+        """
+        return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _runs(self) -> int:
         """How many runs ``n_init`` asks for."""

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,11 +18,19 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
+from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Precision, normalize
-from mixtura.backends.device_arrays import in_kind, to_host
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import LARGEST_SPREAD, check_fit, check_rows, check_targets, check_weights
+from mixtura.estimators.validation import (
+    check_fit,
+    check_rows,
+    check_targets,
+    check_weights,
+    largest_spread,
+    unmasked,
+    weighted_sum,
+)
 from mixtura.experts import Expectation, ExpertsParameters, RegressionTable, accumulate
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
@@ -34,11 +42,15 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
-# Least noise variance, as a share of the target's: a regression that fits its rows without error has no likelihood.
-_NOISE_FLOOR = 1e-10
+# Least standard deviation of the noise, as a share of the target's: rounding in the sums that evaluate a regression,
+# times what keeps it out of the objective. A regression that fits its rows without error would have no likelihood.
+_NOISE_FLOOR = 2.0**20 * float(np.finfo(np.float64).eps)
 
 # Change of the objective that rounding alone may cause where rows are float32.
 _SINGLE_TOL = 1e-6
+
+# Fall of the objective, relative to its size, that sums over the rows may cause.
+_ROUNDING = 1e-10
 
 # Iterations of stochastic EM without a better objective after which it has settled.
 _PATIENCE = 50
@@ -169,6 +181,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         "n_features_in_",
         "_n_rows",
         "_one_target",
+        "_type",
     )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_experts": [Interval(Integral, 1, None, closed="left")],
@@ -262,7 +275,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             The backend, or torch for a neural gate or a link function, is not available; says why.
         """
         backend = backends.for_rows(X, self.backend, self.n_threads, self.precision)
-        X, y = check_targets(self, to_host(X), to_host(y))
+        given = X
+        X, y = check_targets(self, X, y)
         weights = check_weights(sample_weight, X)
         specs = self._specs()
         K, (N, D), M = len(specs), X.shape, y.shape[1]
@@ -276,10 +290,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         table = RegressionTable.of(backend, X, y, weights)
         center, spread = table.column_spread()
-        # A constant target has no scale but its own size.
-        floor = np.maximum(
-            _NOISE_FLOOR * spread[D:] ** 2, np.maximum((1e-8 * np.abs(center[D:])) ** 2, 1e-30)
-        )
+        floor = _noise_floor(y if weights is None else y[weights > 0.0], spread[D:])
         begin = LinearExperts.start(
             priors, self.fit_intercept, self.noise == "shared", floor, spread[D:] ** 2
         )
@@ -319,6 +330,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.lower_bounds_ = best.bounds
         self.backend_ = backend.name
         self._n_rows = N
+        self._type = str(np.result_type(X, y))
+        self._follow(given)
         return self
 
     def _resumed(
@@ -329,15 +342,21 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         K = len(begin.slopes)
         same = type(gate) is type(last.gate) and repr(gate.parameters) == repr(last.gate.parameters)
         gate = (last.gate.resume if same else gate.start)(K, table.covariates, rng)
+        held, noise = last.experts, last.experts.noise
+        if begin.shared_noise:
+            noise = np.broadcast_to(self._host("weights_") @ noise, noise.shape)
         experts = replace(
             begin,
-            noise=np.maximum(last.experts.noise, begin.noise_floor),
-            **{name: getattr(last.experts, name) for name in ("anchor", "level", "slopes", "posterior")},
+            noise=np.maximum(noise, begin.noise_floor),
+            slopes=held.slopes,
+            posterior=held.posterior,
+            anchor=held.anchor if begin.intercept else begin.anchor,
+            level=held.level if begin.intercept else begin.level,
         )
         learnt = any(experts.priors.learnt) or experts.priors.link is not None
         if learnt and np.array_equal(experts.priors.present, last.experts.priors.present):
-            held = last.experts.priors
-            experts = replace(experts, priors=experts.priors.restored(held.mean, held.covariance))
+            priors = experts.priors.restored(held.priors.mean, held.priors.covariance)
+            experts = replace(experts, priors=priors)
         return ExpertsParameters(gate, experts)
 
     def _specs(self) -> list[LinearExpert]:
@@ -372,7 +391,11 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         rng: np.random.RandomState,
         told: Callable[[em.Step[Any]], None],
     ) -> em.Fit[ExpertsParameters]:
-        """EM until it settles; of stochastic EM, the best parameters it passed."""
+        """EM until it settles; of stochastic EM, the best parameters it passed.
+
+        A step that lowers the objective by more than sums round has met rounding where the noise is least, and
+        magnifies it: it ends the fit, and is not taken.
+        """
         stochastic = self.algorithm == "stochastic"
         tol = self.tol
         if tol is None:
@@ -381,14 +404,14 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         def report(step: em.Step[ExpertsParameters]) -> bool:
             told(step)
-            if not best or step.bound > best[0].bound + tol:
+            if not best or step.bound > best[0].bound + (tol if stochastic else 0.0):
                 best[:] = [step]
             return False
 
         def stop(step: em.Step[ExpertsParameters]) -> bool:
             if stochastic:
                 return step.n_iter - best[0].n_iter >= _PATIENCE
-            return abs(step.change) < tol
+            return abs(step.change) < tol or step.change < -_ROUNDING * (1.0 + abs(step.bound))
 
         def maximize(parameters: ExpertsParameters, found: Expectation) -> ExpertsParameters:
             return parameters.maximize(table, found)
@@ -404,6 +427,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         if stochastic and best:
             return em.Fit(best[0].before, best[0].bound, fit.bounds, fit.converged)
+        if best and best[0].bound > fit.bound + _ROUNDING * (1.0 + abs(fit.bound)):
+            return em.Fit(best[0].before, best[0].bound, fit.bounds[: best[0].n_iter], fit.converged)
         return fit
 
     def _warn(self, fit: em.Fit[ExpertsParameters]) -> None:
@@ -472,11 +497,18 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
     @property
     def prior_covariance_(self) -> Float:
         """Covariances of the slopes' priors."""
-        return self._parameters.experts.priors.covariance
+        return like(self.weights_)(self._parameters.experts.priors.covariance)
 
-    def _of_targets(self, array: Float) -> Float:
-        """An array (K, M, ...), without M if y had one dimension."""
-        return array[:, 0] if self._one_target else array
+    def _of_targets(self, array: Float) -> Any:
+        """An array (K, M, ...), without M if y had one dimension, of the kind of the fit's X."""
+        return like(self.weights_)(array[:, 0] if self._one_target else array)
+
+    def _in_type_of(self, X: Any, answer: Float) -> NDArray[np.floating]:
+        """An answer to an array of another library than NumPy's in its type, if the fit's X and y were of that type."""
+        host = to_host(X)
+        foreign = isinstance(host, np.ndarray) and host is not X
+        single = foreign and host.dtype == np.float32 and getattr(self, "_type", "float64") == "float32"
+        return answer.astype(np.float32) if single else answer
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_parameters")
@@ -547,7 +579,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
                 raise ValueError(f"{name} has shape {getattr(experts, name).shape}, not {shape}")
         if len(self._specs()) != K or self.n_features_in_ != D or self.weights_.shape != (K,):
             raise ValueError(f"the experts' slopes have shape {experts.slopes.shape}")
-        finite = (experts.slopes, experts.anchor, experts.level, experts.posterior, self.weights_)
+        finite = (experts.slopes, experts.anchor, experts.level, experts.posterior, self._host("weights_"))
         if not all(np.isfinite(a).all() for a in finite) or not np.all(experts.noise > 0.0):
             raise ValueError("the experts are not finite")
 
@@ -568,7 +600,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _covariates(self, X: ArrayLike) -> Table:
         check_is_fitted(self)
         backend = backends.for_rows(X, self.backend, self.n_threads, self.precision)
-        return Table.of(backend, check_rows(self, to_host(X), reset=False))
+        return Table.of(backend, check_rows(self, X, reset=False))
 
     def _cuts(self, covariates: Table) -> Iterator[tuple[slice, NDArray[np.floating], Float]]:
         """Cuts, their rows of x, and their log gate probabilities (n, K)."""
@@ -589,21 +621,21 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             yield cut, log_pi - 0.5 * np.sum(np.log(2.0 * math.pi * variance) + squares, axis=2)
 
     def _check_y(self, y: ArrayLike, rows: int) -> Float:
-        Y = np.asarray(to_host(y), dtype=np.float64)
+        Y = np.asarray(unmasked(to_host(y), "y"), dtype=np.float64)
         Y = Y[:, None] if Y.ndim == 1 else Y
         M = self._parameters.experts.slopes.shape[1]
         if Y.shape != (rows, M):
             raise ValueError(f"y has shape {np.shape(y)}, but X has {rows} rows and the model {M} target(s)")
         if not np.isfinite(Y).all():
             raise ValueError("Input y contains NaN or infinity")
-        if Y.size and np.abs(Y).max() > LARGEST_SPREAD:
+        if Y.size and np.abs(Y).max() > largest_spread(1):
             raise em.NotFiniteError
         return Y
 
     @in_kind
     def predict(
         self, X: ArrayLike, return_std: bool = False
-    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ) -> NDArray[np.floating] | tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Mean of y given x, ``sum_k pi_k(x) (b_k + W_k x)``.
 
         Parameters
@@ -630,12 +662,13 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
                 away = means - mean[cut, None, :]
                 variance = self._parameters.experts.variances(rows) + away**2
                 std[cut] = np.sqrt(np.einsum("nk,nkm->nm", pi, variance))
-        if self._one_target:
-            return mean[:, 0] if std is None else (mean[:, 0], std[:, 0])
-        return mean if std is None else (mean, std)
+        answers = [
+            self._in_type_of(X, a[:, 0] if self._one_target else a) for a in (mean, std) if a is not None
+        ]
+        return answers[0] if std is None else (answers[0], answers[1])
 
     @in_kind
-    def predict_gate(self, X: ArrayLike) -> NDArray[np.float64]:
+    def predict_gate(self, X: ArrayLike) -> NDArray[np.floating]:
         """Probability of each expert given x alone.
 
         Parameters
@@ -650,10 +683,10 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         out = np.empty((len(covariates), len(self._parameters.experts.slopes)))
         for cut, _, log_pi in self._cuts(covariates):
             out[cut] = np.exp(log_pi)
-        return out
+        return self._in_type_of(X, out)
 
     @in_kind
-    def predict_expert(self, X: ArrayLike) -> NDArray[np.float64]:
+    def predict_expert(self, X: ArrayLike) -> NDArray[np.floating]:
         """What each expert says of y.
 
         Parameters
@@ -669,10 +702,10 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         out = np.empty((len(covariates), *self._parameters.experts.level.shape))
         for cut, rows, _ in self._cuts(covariates):
             out[cut] = self._parameters.experts.means(rows)
-        return out
+        return self._in_type_of(X, out)
 
     @in_kind
-    def responsibilities(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+    def responsibilities(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.floating]:
         """Probability of each expert given x and y.
 
         Parameters
@@ -686,10 +719,10 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         out = [normalize(joint)[0] for _, joint in self._joint(X, y)]
-        return np.concatenate(out)
+        return self._in_type_of(X, np.concatenate(out))
 
     @in_kind
-    def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
+    def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.floating]:
         """``log p(y | x)`` of each row: the predictive density, which knows how well the slopes are known.
 
         Parameters
@@ -702,9 +735,12 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         log_likelihood : ndarray of shape (N,)
         """
+        return self._in_type_of(X, self._log_densities(X, y))
+
+    def _log_densities(self, X: Any, y: Any) -> Float:
+        """``log p(y | x)`` of each row, in float64."""
         check_is_fitted(self)
-        if y is None:
-            y = cast(NDArray[np.float64], self.predict(X))
+        y = self.predict(X) if y is None else y
         return np.concatenate([normalize(joint)[1] for _, joint in self._joint(X, y)])
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -720,10 +756,11 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         score : float
         """
-        return float(super().score(to_host(X), to_host(y), to_host(sample_weight)))
+        y, sample_weight = unmasked(to_host(y), "y"), unmasked(to_host(sample_weight), "sample_weight")
+        return float(super().score(to_host(X), y, sample_weight))
 
     @in_kind
-    def sample(self, X: ArrayLike, random_state: Any = None) -> NDArray[np.float64]:
+    def sample(self, X: ArrayLike, random_state: Any = None) -> NDArray[np.floating]:
         """Draw y for rows of x: an expert from the gate, y from the expert.
 
         Parameters
@@ -746,7 +783,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             mean = self._parameters.experts.means(rows)[every, who]
             variance = self._parameters.experts.variances(rows)[every, who]
             out[cut] = mean + np.sqrt(variance) * rng.normal(size=mean.shape)
-        return out[:, 0] if self._one_target else out
+        return self._in_type_of(X, out[:, 0] if self._one_target else out)
 
     # ------------------------------------------------------------- criteria
 
@@ -755,34 +792,39 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         K, _, D = self._parameters.experts.slopes.shape
         return self._parameters.experts.n_parameters() + self._parameters.gate.n_parameters(K, D)
 
-    def aic(self, X: ArrayLike, y: ArrayLike) -> float:
+    def aic(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Akaike information criterion, -2 log-likelihood + 2 * parameters. Lower is better.
 
         Parameters
         ----------
         X : array-like of shape (N, D)
         y : array-like of shape (N,) or (N, M)
+        sample_weight : array-like of shape (N,), default=None
+            A row of weight 2 counts as two rows.
 
         Returns
         -------
         aic : float
         """
-        return -2.0 * float(to_host(self.score_samples(X, y)).sum()) + 2.0 * self._n_parameters()
+        log_likelihood, _ = weighted_sum(self._log_densities(X, y), sample_weight)
+        return -2.0 * log_likelihood + 2.0 * self._n_parameters()
 
-    def bic(self, X: ArrayLike, y: ArrayLike) -> float:
+    def bic(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Bayesian information criterion, -2 log-likelihood + parameters * log N. Lower is better.
 
         Parameters
         ----------
         X : array-like of shape (N, D)
         y : array-like of shape (N,) or (N, M)
+        sample_weight : array-like of shape (N,), default=None
+            A row of weight 2 counts as two rows; N is then the sum of the weights.
 
         Returns
         -------
         bic : float
         """
-        log_likelihood = to_host(self.score_samples(X, y))
-        return -2.0 * float(log_likelihood.sum()) + self._n_parameters() * math.log(len(log_likelihood))
+        log_likelihood, total = weighted_sum(self._log_densities(X, y), sample_weight)
+        return -2.0 * log_likelihood + self._n_parameters() * math.log(total)
 
     def summary(self) -> str:
         """The fitted model in a few lines of text: how the fit went, then weights, noise and coefficients.
@@ -811,7 +853,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             },
             names,
             {
-                "weight": self.weights_,
+                "weight": self._host("weights_"),
                 **{of("noise sd", m): np.sqrt(experts.noise[:, m]) for m in range(M)},
                 **{of("intercept", m): experts.intercepts[:, m] for m in range(M) if self.fit_intercept},
             },
@@ -821,6 +863,19 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
                 for what, array in (("coef", experts.slopes), ("se", spread))
             },
         )
+
+
+def _noise_floor(y: NDArray[np.floating], spread: Float) -> Float:
+    """Least noise variance of targets (n, M) with standard deviations ``spread`` (M,), (M,).
+
+    Of no account to any data that have noise of their own: it is that of the digits which y is written with, where the
+    largest |y| has the fewest, and of sums of numbers as large as y is wide. Both change with the units of y as the
+    noise does. Targets that are 0 throughout have no scale: they get that of 1.
+    """
+    eps = max(float(np.finfo(y.dtype).eps) / 2.0, 8.0 * float(np.finfo(np.float64).eps))
+    largest = np.abs(y).max(axis=0).astype(np.float64)
+    deviation = np.maximum(eps * largest, _NOISE_FLOOR * spread)
+    return np.maximum(np.where(largest > 0.0, deviation, eps) ** 2, np.finfo(np.float64).tiny)
 
 
 def _first(pair: tuple[int, Any]) -> int:

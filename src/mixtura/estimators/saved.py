@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.backends.device_arrays import like, to_host
+from mixtura.array_kinds import like, to_host
 
 
 class Saved:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
+from mixtura.array_kinds import to_host
 from mixtura.backends import Backend
-from mixtura.backends.device_arrays import is_device_array, to_host
+from mixtura.backends.device_arrays import is_device_array
 from mixtura.em import NotFiniteError
 
 Float = NDArray[np.float64]
 
-# Half the distance from the smallest value to the largest that leaves room for sums of weighted squares.
-LARGEST_SPREAD = 1e145
+
+def largest_spread(rows: int) -> float:
+    """Half the distance from the smallest value to the largest that leaves room for sums of so many squares."""
+    return math.sqrt(np.finfo(np.float64).max / (1024.0 * max(rows, 1)))
 
 
 def check_rows(
@@ -37,7 +41,7 @@ def check_rows(
         return _check_device_rows(estimator, backend.place(X).X, reset, min_rows)
     X = validate_data(
         estimator,
-        X,
+        unmasked(to_host(X), "X"),
         reset=reset,
         dtype=[np.float64, np.float32],
         ensure_all_finite=False,
@@ -70,8 +74,8 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
     """
     X, y = validate_data(
         estimator,
-        X,
-        y,
+        unmasked(to_host(X), "X"),
+        unmasked(to_host(y), "y"),
         dtype=[np.float64, np.float32],
         ensure_all_finite=False,
         multi_output=True,
@@ -83,6 +87,36 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
     check_finite(y.reshape(len(y), -1), name="y")
     estimator._one_target = y.ndim == 1
     return X, y.reshape(len(y), -1)
+
+
+def unmasked(array: Any, name: str) -> Any:
+    """The array without its mask; anything else as it is.
+
+    Raises
+    ------
+    ValueError
+        Values are masked, which means missing: says in which columns, and how many.
+    """
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    mask = np.ma.getmaskarray(array)
+    if mask.any():
+        columns = mask.reshape(len(mask), -1).sum(axis=0)
+        found = [
+            f"column {j} has {n} masked" if len(columns) > 1 else f"{n} masked"
+            for j, n in enumerate(columns)
+            if n
+        ]
+        raise ValueError(
+            f"Input {name} has masked values, which are missing: {_shortened(found)}. Remove or impute these values "
+            "first, or pass its .data if they are not missing."
+        )
+    return array.data
+
+
+def _shortened(found: list[str], most: int = 5) -> str:
+    """The first of what was found in columns, and how many more there are."""
+    return "; ".join(found[:most]) + (f"; and {len(found) - most} more columns" if len(found) > most else "")
 
 
 def check_finite(X: NDArray[np.floating], names: Any = None, name: str = "X") -> None:
@@ -104,8 +138,9 @@ def _report_not_finite(counts: Any, names: Any, name: str) -> None:
             found.append(f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {what}")
     if not found:
         return
-    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more columns" if len(found) > 5 else "")
-    raise ValueError(f"Input {name} contains NaN or infinity: {shown}. Remove or impute these values first.")
+    raise ValueError(
+        f"Input {name} contains NaN or infinity: {_shortened(found)}. Remove or impute these values first."
+    )
 
 
 def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
@@ -118,7 +153,7 @@ def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
             raise ValueError(
                 f"X lies on device {mine} and sample_weight on device {theirs()[1]}: move one of them"
             )
-        sample_weight = to_host(sample_weight)
+    sample_weight = unmasked(to_host(sample_weight), "sample_weight")
     weights = np.ascontiguousarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
     if np.any(weights < 0.0):
         raise ValueError(
@@ -130,6 +165,15 @@ def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
         if not np.isfinite(weights.sum()):
             raise ValueError("sample_weight sums to infinity: divide the weights by their largest")
     return weights
+
+
+def weighted_sum(values: Float, sample_weight: Any) -> tuple[float, float]:
+    """Weighted sum of one number for each row (N,), and sum of the weights."""
+    weights = check_weights(sample_weight, values)
+    if weights is None:
+        return float(values.sum()), float(len(values))
+    counted = weights > 0.0  # a row of weight 0 may lie anywhere
+    return float(values[counted] @ weights[counted]), float(weights.sum())
 
 
 def check_fit(X: NDArray[np.floating], weights: Float | None, components: int) -> None:
@@ -148,5 +192,5 @@ def check_fit(X: NDArray[np.floating], weights: Float | None, components: int) -
         counts = weights > 0.0
         low = X.min(where=counts[:, None], initial=np.inf)
         high = X.max(where=counts[:, None], initial=-np.inf)
-    if float(high) / 2.0 - float(low) / 2.0 > LARGEST_SPREAD:
+    if float(high) / 2.0 - float(low) / 2.0 > largest_spread(len(X)):
         raise NotFiniteError
