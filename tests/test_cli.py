@@ -401,3 +401,104 @@ def test_bad_wishes_of_experts(capsys):
     assert "numeric" in fails(["fit-experts", CO2, "--target", "CO2", "-k", "2"], capsys)
     assert "experts" in fails([*FIT_CO2[:7], "90", "-q"], capsys)
     assert "positive definite" in fails([*FIT_CO2, "--prior-variance", "-1"], capsys)
+
+
+# ---------------------------------------------------------------------------------- files as people have them
+
+
+@pytest.fixture
+def mixed():
+    """A table with row names, text, missing values and awkward names."""
+    rng = np.random.default_rng(1)
+    X = np.concatenate([rng.normal(size=(20, 2)), rng.normal(size=(20, 2)) + 8.0])
+    cells = [[f"{v:.6g}" for v in row] for row in X]
+    cells[3][0] = cells[30][1] = "NA"
+    lines = [f"r{i},{a},text,{b}" for i, (a, b) in enumerate(cells)]
+    Path("mixed.csv").write_text('"","first, or so",note,the second\n' + "\n".join(lines) + "\n")
+    return X
+
+
+def test_the_way_on_stands_in_the_error(mixed, capsys):
+    assert (
+        "--numeric takes the numeric columns alone"
+        in fails(["fit", "mixed.csv", "-k", "2"], capsys).splitlines()[-1]
+    )
+    code, _, err = run(["fit", "mixed.csv", "-k", "2", "--numeric"], capsys)
+    assert code == 2
+    assert "column 0 ('first, or so') has 1 NaN" in err
+    assert "--drop-missing leaves out the rows with missing values" in err
+
+
+def test_numeric_columns_of_complete_rows(mixed, capsys):
+    arguments = ["fit", "mixed.csv", "-k", "2", "--numeric", "--drop-missing", "-o", "m.safetensors"]
+    code, out, err = run(arguments, capsys)
+    assert code == 0
+    assert "38 x 2" in out
+    assert [line.startswith("mixtura: note: ") for line in err.splitlines()] == [True] * 3
+    assert "column 1 has no name" in err
+    assert "left out 1 column(s) that are not numeric: 'note'" in err
+    assert "left out 2 of 40 rows, which have missing values" in err
+    assert list(load("m.safetensors").feature_names_in_) == ["first, or so", "the second"]
+
+    # predict keeps the file's rows
+    fails(["predict", "m.safetensors", "mixed.csv", "-o", "l.csv"], capsys)
+    for name in ("l.csv", "p.csv", "l.parquet", "l.npy"):
+        more = ["--proba"] if name == "p.csv" else []
+        code, out, _ = run(
+            ["predict", "m.safetensors", "mixed.csv", "-o", name, "--drop-missing", *more], capsys
+        )
+        assert (code, "wrote 40 rows" in out) == (0, True)
+    pd = pytest.importorskip("pandas")
+    for labels in (
+        pd.read_csv("l.csv").label,
+        pd.read_csv("p.csv").label,
+        pd.read_parquet("l.parquet").label,
+    ):
+        assert np.flatnonzero(labels.isna()).tolist() == [3, 30]
+        assert len(set(labels[:20].dropna())) == 1
+    assert pd.read_csv("p.csv").isna().to_numpy().sum() == 6
+    assert np.flatnonzero(np.isnan(np.load("l.npy"))).tolist() == [3, 30]
+
+
+def test_columns_by_names_with_commas_and_blanks(mixed, capsys):
+    columns = ["--column", "first, or so", "--column", "the second"]
+    code, out, _ = run(["fit", "mixed.csv", "-k", "2", *columns, "--drop-missing", "--json"], capsys)
+    assert (code, json.loads(out)["columns"]) == (0, ["first, or so", "the second"])
+    experts = ["fit-experts", "mixed.csv", "-k", "1", "--target", *columns[1:], "--drop-missing", "--json"]
+    code, out, _ = run(experts, capsys)
+    assert (code, json.loads(out)["columns"]) == (0, ["the second"])
+    assert "no column 'first'" in fails(["fit", "mixed.csv", "-k", "2", "--columns", "first, or so"], capsys)
+    every = Path("mixed.csv").read_text().splitlines()
+    Path("nothing.csv").write_text("\n".join([every[0], "r0,NA,t,1", "r1,1,t,NA"]) + "\n")
+    assert (
+        "every row has a missing value"
+        in run(["fit", "nothing.csv", "-k", "1", "--numeric", "--drop-missing"], capsys)[2]
+    )
+
+
+def test_headers_of_numbers(capsys):
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    body = "\n".join(",".join(f"{v:.5f}" for v in row) for row in X) + "\n"
+    for name, header in (("default.csv", "0,1,2\n"), ("years.csv", "2019,2020,2021\n"), ("none.csv", "")):
+        Path(name).write_text(header + body)
+        code, _, err = run(["fit", name, "-k", "1", "-o", "m.safetensors"], capsys)
+        assert code == 0
+        assert ("--header no says otherwise" in err) is bool(header)
+        code, out, err = run(["predict", "m.safetensors", name, "-o", "l.csv"], capsys)
+        assert (code, err) == (0, "")  # the model knows its columns: nothing is guessed
+        assert "wrote 30 rows" in out
+        code, out, _ = run(["fit", name, "-k", "1", "--header", "no", "--json"], capsys)
+        assert json.loads(out)["rows"] == 30 + bool(header)
+
+
+def test_other_layouts(capsys):
+    Path("e.txt").write_text("a;b\n0,5;1\n1,5;2\n2,25;4,5\n3;1\n")
+    arguments = ["fit", "e.txt", "-k", "1", "--separator", ";", "--decimal", ",", "--json"]
+    code, out, _ = run(arguments, capsys)
+    assert (code, json.loads(out)["means"]) == (0, [[1.8125, 2.125]])
+    Path("t.txt").write_text("a\tb\n0.5\t1\n1.5\t2\n2.5\t4\n")
+    code, out, _ = run(["fit", "t.txt", "-k", "1", "--separator", "tab", "--json"], capsys)
+    assert (code, json.loads(out)["columns"]) == (0, ["a", "b"])
+    assert "separator must be one character" in fails(
+        ["fit", "t.txt", "-k", "1", "--separator", "ab"], capsys
+    )

@@ -13,12 +13,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from mixtura.data.files import Columns
+    from mixtura.data import Columns, Layout
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,7 +54,13 @@ def _parser() -> argparse.ArgumentParser:
         "fit-experts", help="fit a mixture of regressions or of experts to a table", allow_abbrev=False
     )
     experts.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
-    experts.add_argument("--target", required=True, metavar="Y,...", help="column or columns to explain")
+    experts.add_argument(
+        "--target",
+        required=True,
+        action="append",
+        metavar="Y,...",
+        help="column or columns to explain; may be repeated",
+    )
     experts.add_argument("-k", "--experts", type=int, required=True, metavar="K", help="number of experts")
     experts.add_argument(
         "--gate",
@@ -73,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="label the rows of a table", allow_abbrev=False)
     predict.add_argument("model", metavar="MODEL", help="model file")
     predict.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
-    predict.add_argument("--columns", metavar="A,B,...", help="columns to use (default: those of the model)")
+    _table_options(predict, "those of the model")
     predict.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="labels or means: .csv, .parquet or .npy"
     )
@@ -93,10 +102,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _table_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """How a table is read: its columns, its layout, and what to leave out."""
+    add = parser.add_argument
+    add("--columns", metavar="A,B,...", help=f"columns to use (default: {default})")
+    add(
+        "--column",
+        action="append",
+        metavar="NAME",
+        help="one column to use, whose name may have commas; may be repeated",
+    )
+    add("--numeric", action="store_true", help="leave out columns that are not numeric")
+    add("--drop-missing", action="store_true", help="leave out rows with missing values")
+    add(
+        "--header",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="whether the first line of a text file holds names (default: auto, by comparison with the lines below)",
+    )
+    add(
+        "--separator",
+        metavar="C",
+        help="between the cells of a text file; 'tab' too (default: a comma, in .tsv files a tab)",
+    )
+    add("--decimal", metavar="C", default=".", help="decimal point of a text file (default: .)")
+
+
 def _fit_options(parser: argparse.ArgumentParser, *, n_init: int, max_iter: int) -> None:
     """What every fit understands."""
     add = parser.add_argument
-    add("--columns", metavar="A,B,...", help="columns to use (default: all that are nothing else)")
+    _table_options(parser, "all that are nothing else")
     add("--weights", metavar="COLUMN", help="column that holds the rows' weights")
     add("--seed", type=int, default=0, help="seed of the initialisation (default: 0)")
     add(
@@ -169,12 +204,58 @@ def _fail(message: str) -> int:
     return 2
 
 
+def _note(text: str) -> None:
+    print("mixtura: note: " + " ".join(text.split()), file=sys.stderr)
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print("mixtura: warning: " + " ".join(str(message).split()), file=sys.stderr)
 
 
-def _columns(text: str | None) -> list[str] | None:
+def _split(text: str | None) -> list[str] | None:
     return None if text is None else [c.strip() for c in text.split(",") if c.strip()]
+
+
+def _columns(options: argparse.Namespace) -> list[str] | None:
+    """The columns that --columns and --column name; None if they name none."""
+    named = [*(_split(options.columns) or ()), *(c.strip() for c in options.column or ())]
+    return None if options.columns is None and options.column is None else named
+
+
+def _layout(options: argparse.Namespace) -> Layout:
+    """How a text file is laid out, as the user says."""
+    from mixtura.data import Layout
+
+    separator = {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator)
+    return Layout(options.header, separator, options.decimal)
+
+
+def _read(
+    options: argparse.Namespace, columns: Sequence[str] | None, beside: Sequence[str] = ()
+) -> tuple[Columns, NDArray[np.bool_]]:
+    """The table, without a value that is not finite, and which of the file's rows it has."""
+    from mixtura.data import read_table
+    from mixtura.estimators.validation import check_finite
+
+    table = read_table(options.data, columns, beside, layout=_layout(options), numeric=options.numeric)
+    for note in table.notes:
+        _note(note)
+    kept = table.complete()
+    if options.drop_missing:
+        if not kept.any():
+            raise UsageError(f"{options.data}: every row has a missing value; --columns leaves columns out")
+        if not kept.all():
+            _note(f"{options.data}: left out {np.sum(~kept)} of {len(kept)} rows, which have missing values")
+        extra = {name: column[kept] for name, column in table.extra.items()}
+        table = replace(table, X=table.X[kept], extra=extra)
+    try:
+        check_finite(table.X, table.names)
+        for name, column in table.extra.items():
+            check_finite(column[:, None], [name], "table")
+    except ValueError as error:
+        way = "" if kept.all() else " --drop-missing leaves out the rows with missing values."
+        raise UsageError(f"{error}{way}") from error
+    return table, kept if options.drop_missing else np.ones(len(table.X), dtype=bool)
 
 
 def _check_output(path: str | None, *endings: str, beside: Sequence[str | None] = ()) -> None:
@@ -215,12 +296,10 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 def _fit_data(options: argparse.Namespace, targets: Sequence[str] = ()) -> tuple[Columns, Any]:
     """The table, targets and weights beside its columns, all finite; and the weights."""
-    from mixtura.data import read_table
-    from mixtura.estimators.validation import check_finite, check_weights
+    from mixtura.estimators.validation import check_weights
 
     beside = [*targets, *([] if options.weights is None else [options.weights])]
-    table = read_table(options.data, _columns(options.columns), beside)
-    check_finite(table.X, table.names)
+    table, _ = _read(options, _columns(options), beside)
     weights = None if options.weights is None else check_weights(table.extra[options.weights], table.X)
     return table, weights
 
@@ -256,18 +335,16 @@ def _fit(options: argparse.Namespace) -> None:
 
 def _fit_experts(options: argparse.Namespace) -> None:
     from mixtura import LinearExpert, MixtureOfExperts
-    from mixtura.estimators.validation import check_finite
 
     _check_outputs(options)
-    targets = _columns(options.target) or []
+    targets = _targets(options)
     if not targets:
         raise UsageError("--target names no column")
     for name in targets:
-        if targets.count(name) > 1 or name == options.weights or name in (_columns(options.columns) or ()):
+        if targets.count(name) > 1 or name == options.weights or name in (_columns(options) or ()):
             raise UsageError(f"column {name!r} is asked for twice: a target is nothing else")
     table, weights = _fit_data(options, targets)
     y = np.column_stack([table.extra[name] for name in targets])
-    check_finite(y, targets, "y")
     prior = options.prior_variance
     model = MixtureOfExperts(
         options.experts,
@@ -282,6 +359,17 @@ def _fit_experts(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     model.fit(table.X, y, sample_weight=weights)
     _finish(options, model, table, time.perf_counter() - began, weights, _experts_facts, table.X, y)
+
+
+def _targets(options: argparse.Namespace) -> list[str]:
+    """The columns to explain: what --target says is the name of a column, or names between commas."""
+    from mixtura.data import column_names
+
+    found: list[str] = []
+    for text in options.target:
+        whole = "," in text and text.strip() in column_names(options.data, _layout(options))
+        found += [text.strip()] if whole else _split(text) or []
+    return found
 
 
 def _finish(
@@ -362,30 +450,30 @@ def _experts_facts(model: Any) -> dict[str, Any]:
 
 def _predict(options: argparse.Namespace) -> None:
     from mixtura import load
-    from mixtura.data import read_table
-    from mixtura.estimators.validation import check_finite
 
     _check_output(options.output, ".csv", ".parquet", ".npy", beside=[options.data, options.model])
     model = load(options.model)
     if options.proba and not model._gives_probabilities:
         raise UsageError(f"{options.model} holds a {type(model).__name__}, which has no probabilities")
-    columns = _columns(options.columns)
+    columns = _columns(options)
     if columns is None and hasattr(model, "feature_names_in_"):
         columns = [str(n) for n in model.feature_names_in_]
     model.__dict__.pop("feature_names_in_", None)  # the columns are chosen by name here
-    table = read_table(options.data, columns)
-    check_finite(table.X, table.names)
+    table, kept = _read(options, columns)
     answers = model._answers(table.X, options.proba)
-    _write(options.output, list(answers), list(answers.values()))
-    print(f"wrote {len(table.X)} rows to {options.output}")
+    _write(options.output, list(answers), list(answers.values()), kept)
+    print(f"wrote {len(kept)} rows to {options.output}")
 
 
-def _write(path: str, names: list[str], values: list[Any]) -> None:
-    """Columns to a file."""
+def _write(path: str, names: list[str], values: list[Any], kept: NDArray[np.bool_]) -> None:
+    """Columns to a file, with nothing for the rows that were not kept (NaN in .npy)."""
     from mixtura.files import write_whole
 
     if path.lower().endswith(".npy"):
         array = values[0] if len(values) == 1 else np.column_stack(values)
+        if not kept.all():
+            some, array = array, np.full((len(kept), *array.shape[1:]), np.nan)
+            array[kept] = some
 
         def write(name: str) -> None:
             with open(name, "wb") as file:
@@ -397,10 +485,19 @@ def _write(path: str, names: list[str], values: list[Any]) -> None:
             from pyarrow import csv, parquet
         except ImportError as error:
             raise ImportError(f"writing {path} needs pyarrow: pip install 'mixtura[io]'") from error
-        table = pyarrow.table(dict(zip(names, values, strict=True)))
+        columns = [pyarrow.array(column) for column in values]
+        if not kept.all():
+            places = np.cumsum(kept) - 1
+            places = pyarrow.array(places, mask=~kept)  # taking from no place gives nothing
+            columns = [column.take(places) for column in columns]
+        table = pyarrow.table(dict(zip(names, columns, strict=True)))
 
         def write(name: str) -> None:
-            if path.lower().endswith(".csv"):
+            if path.lower().endswith(".csv") and len(names) == 1 and not kept.all():
+                # An empty line is no row to many readers: a cell of nothing is.
+                lines = (names[0], *('""' if v is None else str(v) for v in columns[0].to_pylist()))
+                Path(name).write_text("\n".join(lines) + "\n")
+            elif path.lower().endswith(".csv"):
                 csv.write_csv(table, name, csv.WriteOptions(quoting_style="none"))
             else:
                 parquet.write_table(table, name)

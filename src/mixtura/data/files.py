@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv as csv_module
 import gzip
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mixtura.data.headers import guess, is_row_names
 
 
 class TableError(ValueError):
@@ -27,27 +33,86 @@ class Columns:
     X : ndarray of shape (N, D), float32 or float64
     extra : dict of str to ndarray of shape (N,)
         Columns that were asked for by name beside those of X, such as weights.
+    notes : list of str
+        What was decided about the file that its reader should know: columns left out, a guess about its first line.
     """
 
     names: list[str]
     X: NDArray[np.floating]
     extra: dict[str, NDArray[np.float64]]
+    notes: list[str] = field(default_factory=list)
+
+    def complete(self) -> NDArray[np.bool_]:
+        """Which rows have no missing value, (N,)."""
+        whole = ~np.isnan(self.X).any(axis=1)
+        for column in self.extra.values():
+            whole &= ~np.isnan(column)
+        return np.asarray(whole)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a text file is laid out.
+
+    Parameters
+    ----------
+    header : {'auto', 'yes', 'no'}, default='auto'
+        Whether the first line holds names; 'auto' compares it with the lines below.
+    separator : str, default=None
+        Between cells, one character. None: a tab in .tsv files, else a comma.
+    decimal : str, default='.'
+        The decimal point.
+    """
+
+    header: str = "auto"
+    separator: str | None = None
+    decimal: str = "."
+
+    def __post_init__(self) -> None:
+        if self.header not in ("auto", "yes", "no"):
+            raise TableError(f"header is 'auto', 'yes' or 'no', not {self.header!r}")
+        for what, given in (("separator", self.separator), ("decimal", self.decimal)):
+            if given is not None and (len(given) != 1 or given in '"\r\n' or given.isalnum()):
+                raise TableError(
+                    f"{what} must be one character that is no letter, digit or quote, got {given!r}"
+                )
+        if self.separator == self.decimal:
+            raise TableError(f"{self.decimal!r} cannot be both the separator and the decimal point")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An opened file: names of its columns, what gives one by its place, places of row names, and notes."""
+
+    names: list[str]
+    column: Callable[[int], Any]
+    row_names: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def read_table(
-    path: str | os.PathLike[str], columns: Sequence[str] | None = None, extra: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    columns: Sequence[str] | None = None,
+    extra: Sequence[str] = (),
+    *,
+    layout: Layout | None = None,
+    numeric: bool = False,
 ) -> Columns:
     """Read numeric columns of a CSV, Parquet or .npy file.
 
     Parameters
     ----------
     path : path-like
-        ``*.csv`` (also .tsv, .txt and these with .gz; the first line holds the names unless all of it is
-        numbers), ``*.parquet``, ``*.npy`` (a two-dimensional array).
-    columns : sequence of str, default: all but ``extra``
-        Columns to read, in this order. For a file without names: x0, x1, ...
+        ``*.csv`` (also .tsv, .txt and these with .gz), ``*.parquet``, ``*.npy`` (a two-dimensional array).
+    columns : sequence of str, default: all but ``extra`` and row names
+        Columns to read, in this order. For a file without names: x0, x1, ... Row names are the index of a pandas frame
+        in Parquet, and a first column without a name, or with the name that pandas and R give to it.
     extra : sequence of str, default=()
         Columns to return separately.
+    layout : Layout, default=Layout()
+        How a text file is laid out.
+    numeric : bool, default=False
+        Leave out columns that are not numeric, unless they are asked for.
 
     Returns
     -------
@@ -73,6 +138,56 @@ def read_table(
     array([1., 3., 5.])
     """
     name = os.fspath(path)
+    source = _open(name, [*(columns or ()), *extra], Layout() if layout is None else layout)
+    names, notes = source.names, list(source.notes)
+    missing = [c for c in (*(columns or ()), *extra) if c not in names]
+    if missing:
+        raise TableError(f"{name} has no column {missing[0]!r}; its columns are {_list(names)}")
+    if columns is None:
+        chosen = [j for j, n in enumerate(names) if n not in extra and j not in source.row_names]
+        left_out = sorted(source.row_names - {names.index(c) for c in extra})
+        notes += [
+            f"{name}: column {names[j]!r} holds row names and is left out; --columns can ask for it"
+            if names[j]
+            else f"{name}: column {j + 1} has no name, so it holds row names and is left out"
+            for j in left_out
+        ]
+    else:
+        for c in columns:
+            if list(columns).count(c) > 1:
+                raise TableError(f"column {c!r} is asked for twice")
+        chosen = [names.index(c) for c in columns]
+    for c in (*(names[j] for j in chosen), *extra):
+        if names.count(c) > 1:
+            raise TableError(f"{name} has {names.count(c)} columns named {c!r}; give them different names")
+    values = {j: source.column(j) for j in chosen}
+    if numeric and columns is None:
+        other = [j for j in chosen if not _is_numeric(values[j])]
+        if other:
+            chosen = [j for j in chosen if j not in other]
+            notes.append(
+                f"{name}: left out {len(other)} column(s) that are not numeric: {_list([names[j] for j in other])}"
+            )
+    if not chosen:
+        raise TableError(f"{name} has no columns left to use")
+    arrays = [_numbers(name, names[j], values[j]) for j in chosen]
+    if not len(arrays[0]):
+        raise TableError(f"{name} has columns but no rows")
+    dtype = np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64
+    X = np.empty((len(arrays[0]), len(arrays)), dtype=dtype)
+    for j, array in enumerate(arrays):
+        X[:, j] = array
+    beside = {c: _numbers(name, c, source.column(names.index(c))).astype(np.float64) for c in extra}
+    return Columns([names[j] for j in chosen], X, beside, notes)
+
+
+def column_names(path: str | os.PathLike[str], layout: Layout | None = None) -> list[str]:
+    """Names of a file's columns."""
+    return _open(os.fspath(path), [], Layout() if layout is None else layout).names
+
+
+def _open(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
+    """Open a file by its kind."""
     if os.path.exists(name) and not os.path.isfile(name):
         raise TableError(
             f"{name} is {'a directory' if os.path.isdir(name) else 'not a regular file'}, not a table"
@@ -82,34 +197,17 @@ def read_table(
     if empty:
         raise TableError(f"{name} is empty")
     lower = name.lower()
+    if lower.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
+        return _read_csv(name, wanted, layout)
+    if layout != Layout():
+        raise TableError(
+            f"{name} is no text file: it has no header line, separator or decimal point to be told of"
+        )
     if lower.endswith(".npy"):
-        names, values = _read_npy(name)
-    elif lower.endswith((".parquet", ".pq")):
-        names, values = _read_parquet(name, columns, extra)
-    elif lower.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
-        names, values = _read_csv(name)
-    else:
-        raise TableError(f"{name}: unknown kind of file; mixtura reads .csv, .tsv, .txt, .parquet and .npy")
-    missing = [c for c in (*(columns or ()), *extra) if c not in names]
-    if missing:
-        raise TableError(f"{name} has no column {missing[0]!r}; its columns are {_list(names)}")
-    for c in (*(columns or names), *extra):
-        if names.count(c) > 1:
-            raise TableError(f"{name} has {names.count(c)} columns named {c!r}; give them different names")
-        if columns is not None and list(columns).count(c) > 1:
-            raise TableError(f"column {c!r} is asked for twice")
-    chosen = list(columns) if columns is not None else [n for n in names if n not in extra]
-    if not chosen:
-        raise TableError(f"{name} has no columns left to use")
-    arrays = [_numbers(name, c, values(c)) for c in chosen]
-    if not len(arrays[0]):
-        raise TableError(f"{name} has columns but no rows")
-    dtype = np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64
-    X = np.empty((len(arrays[0]), len(arrays)), dtype=dtype)
-    for j, array in enumerate(arrays):
-        X[:, j] = array
-    beside = {c: _numbers(name, c, values(c)).astype(np.float64) for c in extra}
-    return Columns(chosen, X, beside)
+        return _read_npy(name)
+    if lower.endswith((".parquet", ".pq")):
+        return _read_parquet(name)
+    raise TableError(f"{name}: unknown kind of file; mixtura reads .csv, .tsv, .txt, .parquet and .npy")
 
 
 def _list(names: Sequence[str], most: int = 10) -> str:
@@ -117,38 +215,51 @@ def _list(names: Sequence[str], most: int = 10) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def _is_numeric(column: Any) -> bool:
+    """Whether a column holds numbers; one without any value does not."""
+    if isinstance(column, np.ndarray):
+        return column.dtype.kind in "fiub"
+    import pyarrow as pa
+
+    t = column.type
+    return bool(
+        pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t) or pa.types.is_boolean(t)
+    )
+
+
 def _numbers(path: str, name: str, column: Any) -> NDArray[np.floating]:
     """A column as float32 or float64."""
     if isinstance(column, np.ndarray):
-        kind, array = column.dtype.kind, column
-    else:
-        import pyarrow as pa
+        if not _is_numeric(column):
+            raise TableError(f"{path}: column {name!r} is not numeric ({column.dtype})")
+        return column if column.dtype in (np.float32, np.float64) else column.astype(np.float64)
+    import pyarrow as pa
 
-        t = column.type
-        numeric = (
-            pa.types.is_integer(t)
-            or pa.types.is_floating(t)
-            or pa.types.is_decimal(t)
-            or pa.types.is_boolean(t)
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    if not _is_numeric(column):
+        raise TableError(
+            f"{path}: column {name!r} is not numeric ({column.type}): --numeric takes the numeric columns alone "
+            f"(in Python numeric=True), --columns names some; or encode it{_hint(name, column)}"
         )
-        if pa.types.is_null(t):
-            array, kind = np.full(len(column), np.nan), "f"
-        elif not numeric:
-            hint = next((f"; the cells look separated by {c!r}" for c in ";\t|" if c in name), "")
-            raise TableError(
-                f"{path}: column {name!r} is not numeric ({t}); choose others with columns, or encode it{hint}"
-            )
-        else:
-            wide = (
-                column if t == pa.float32() else column.cast(pa.float64(), safe=False)
-            )  # rounds integers above 2^53
-            array, kind = wide.to_numpy(), "f"
-    if kind not in "fiub":
-        raise TableError(f"{path}: column {name!r} is not numeric ({column.dtype})")
+    # Integers above 2^53 are rounded.
+    wide = column if column.type == pa.float32() else column.cast(pa.float64(), safe=False)
+    array: NDArray[Any] = wide.to_numpy()
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
-def _read_npy(name: str) -> tuple[list[str], Any]:
+def _hint(name: str, column: Any) -> str:
+    """What a column of text may be meant as."""
+    for separator in ";\t|":
+        if separator in name:
+            return f"; the cells look separated by {separator!r}: --separator {separator!r}"
+    first = next((str(v) for v in column.slice(0, 100).to_pylist() if v is not None), "")
+    if re.fullmatch(r"[+-]?\d+,\d+", first.strip()):
+        return "; the cells look like numbers with a decimal comma: --decimal ,"
+    return ""
+
+
+def _read_npy(name: str) -> _Source:
     try:
         array = np.load(name, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # whatever a damaged file makes its reader raise
@@ -158,8 +269,7 @@ def _read_npy(name: str) -> tuple[list[str], Any]:
         raise TableError(f"{name} holds an array of shape {shape}; a table has two dimensions")
     if array.shape[1] == 0:
         raise TableError(f"{name} has no columns")
-    names = [f"x{j}" for j in range(array.shape[1])]
-    return names, lambda column: array[:, names.index(column)]
+    return _Source([f"x{j}" for j in range(array.shape[1])], lambda j: array[:, j])
 
 
 def _pyarrow(name: str) -> Any:
@@ -170,62 +280,99 @@ def _pyarrow(name: str) -> Any:
     return pyarrow
 
 
-def _read_parquet(name: str, columns: Sequence[str] | None, extra: Sequence[str]) -> tuple[list[str], Any]:
+def _read_parquet(name: str) -> _Source:
     _pyarrow(name)
     from pyarrow import parquet
 
+    def failed(error: Exception) -> TableError:
+        return TableError(f"{name} is not a Parquet file, or is damaged ({_first_line(error)})")
+
     try:
         with parquet.ParquetFile(name) as file:
-            names = list(file.schema_arrow.names)
-            wanted = [c for c in (names if columns is None else (*columns, *extra)) if names.count(c) == 1]
-            table = file.read(columns=list(dict.fromkeys(wanted)))
-    except Exception as error:
-        raise TableError(f"{name} is not a Parquet file, or is damaged ({_first_line(error)})") from error
-    return names, lambda column: table.column(column)
+            schema = file.schema_arrow
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        raise failed(error) from error
+    names = [str(n) for n in schema.names]
+
+    def column(j: int) -> Any:
+        try:
+            with parquet.ParquetFile(name) as file:
+                return file.read(columns=[names[j]]).column(names[j])
+        except Exception as error:
+            raise failed(error) from error
+
+    index = _pandas_index(schema.metadata)
+    return _Source(names, column, frozenset(j for j, n in enumerate(names) if n in index))
 
 
-def _read_csv(name: str) -> tuple[list[str], Any]:
+def _pandas_index(metadata: dict[bytes, bytes] | None) -> set[str]:
+    """Columns that a pandas frame was indexed by, as its metadata name them."""
+    try:
+        described = json.loads((metadata or {}).get(b"pandas", b"{}"))
+        return {c for c in described.get("index_columns", []) if isinstance(c, str)}
+    except (ValueError, AttributeError, TypeError):
+        return set()  # not written by pandas after all
+
+
+# Lines below the first that tell whether it holds names.
+_LINES = 100
+
+
+def _read_csv(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
     _pyarrow(name)
     from pyarrow import csv
 
-    parse = csv.ParseOptions(delimiter="\t" if name.lower().removesuffix(".gz").endswith(".tsv") else ",")
+    lower = name.lower().removesuffix(".gz")
+    separator = layout.separator or ("\t" if lower.endswith(".tsv") else ",")
     try:
-        header = _has_header(name, parse.delimiter)
+        first, below, lines = _first_lines(name, separator)
+        header, why = (layout.header == "yes"), None
+        if layout.header == "auto":
+            header, why = guess(first, below, wanted, layout.decimal)
+        names = [c.strip() for c in first] if header else [f"x{j}" for j in range(len(first))]
+        if header and below and len(below[0]) == len(names) + 1:
+            names = ["", *names]  # R writes no name above row names
         table = csv.read_csv(
             name,
-            read_options=csv.ReadOptions(autogenerate_column_names=not header),
-            parse_options=parse,
-            convert_options=csv.ConvertOptions(strings_can_be_null=True),
+            read_options=csv.ReadOptions(column_names=names, skip_rows=lines if header else 0),
+            parse_options=csv.ParseOptions(delimiter=separator),
+            convert_options=csv.ConvertOptions(strings_can_be_null=True, decimal_point=layout.decimal),
         )
     except Exception as error:
-        raise TableError(f"{name} is not a readable CSV file ({_first_line(error)})") from error
-    names = (
-        [str(n).strip() for n in table.column_names]
-        if header
-        else [f"x{j}" for j in range(table.num_columns)]
-    )
-    return names, lambda column: table.column(names.index(column))
+        hint = ""
+        with suppress(Exception):  # of a damaged file, whatever its reader raises
+            hint = _separator_hint(name, separator)
+        raise TableError(f"{name} is not a readable CSV file ({_first_line(error)}){hint}") from error
+    notes = []
+    if why:
+        taken, other = ("names", "no") if header else ("a row", "yes")
+        notes.append(f"{name}: {why}, and is taken for {taken}; --header {other} says otherwise")
+    row_names = frozenset({0}) if header and len(names) > 1 and is_row_names(names[0]) else frozenset[int]()
+    return _Source(names, table.column, row_names, tuple(notes))
 
 
-# What a cell without a value may say, beside nothing.
-_MISSING = {"", "na", "n/a", "#n/a", "null", "none", "nan", "-nan"}
+def _separator_hint(name: str, separator: str) -> str:
+    """Another character that stands in the first line more often than the separator."""
+    opener: Any = gzip.open if name.lower().endswith(".gz") else open
+    with opener(name, "rt", encoding="utf-8-sig") as file:
+        line = file.readline()
+    most = max(";\t|", key=line.count)
+    return f": --separator {most!r} may be meant" if line.count(most) > line.count(separator) else ""
 
 
-def _has_header(name: str, delimiter: str) -> bool:
-    """Whether the first line that is not empty has something that is neither a number nor a missing one."""
+def _first_lines(name: str, separator: str) -> tuple[list[str], list[list[str]], int]:
+    """Cells of the first line that is not empty, those of some below, and how many lines end with the first."""
     opener: Any = gzip.open if name.lower().endswith(".gz") else open
     with opener(name, "rt", encoding="utf-8-sig", newline="") as file:
-        first = next((line for line in file if line.strip()), "")
-    cells = [cell.strip().strip('"').strip().lower() for cell in first.strip("\r\n").split(delimiter)]
-    return not any(map(_is_number, cells)) or not all(c in _MISSING or _is_number(c) for c in cells)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+        reader = csv_module.reader(file, delimiter=separator)
+        rows, lines = [], 0
+        for row in reader:
+            if row:
+                rows.append(row)
+                lines = lines or reader.line_num
+            if len(rows) > _LINES:
+                break
+    return (rows[0] if rows else []), rows[1:], lines
 
 
 def _first_line(error: BaseException) -> str:
