@@ -19,6 +19,22 @@ __all__ = ["EachModel", "EachModelLinear"]
 _NAMES = {"w_0": "prior_mean", "A": "prior_covariance"}
 
 
+# Variance along a direction in which a prior has none: as good as none, and it can be inverted.
+_LEAST = 2.0**-32
+
+
+def _definite(A: Float) -> Float:
+    """A prior covariance, where it is singular with variances that are as good as none."""
+    if A.ndim < 2:
+        return np.where(A == 0.0, _LEAST, A)
+    if A.shape[0] != A.shape[1] or not (np.isfinite(A).all() and np.allclose(A, A.T)):
+        return A
+    values, vectors = np.linalg.eigh(A)
+    if values[0] > 0.0 or values[0] < -1e-6 * abs(values[-1]):
+        return A
+    return np.asarray((vectors * np.maximum(values, _LEAST)) @ vectors.T)
+
+
 class EachModel(Stateful):
     """Base class of local models: derive from it to bring a model of your own to :class:`MixtureEM`."""
 
@@ -39,8 +55,11 @@ class EachModel(Stateful):
     def OptimizeHyperParameters(
         self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor], Parameter: str
     ) -> Tensor | None:
-        """The model's part of a hyperparameter's new value, which is the sum of all parts; None: it has none."""
-        return None
+        """The model's part of a hyperparameter's new value, which is the sum of all parts; None: it has none.
+
+        A model that does not define it has none of any.
+        """
+        raise NotImplementedError
 
     def forward(self, input: Tensor) -> Tensor:
         """Predictions (N, 1) for rows (N, D)."""
@@ -104,14 +123,17 @@ class EachModelLinear(EachModel, Immutable):
         self.input_dim, self.device, self.OptimizedHyper = input_dim, device, set(OptimizedHyper)
         spec = LinearExpert(
             None if w is None else to_array(w).reshape(-1),
-            None if A is None else to_array(A),
+            None if A is None else _definite(to_array(A)),
         )
         self._diagonal = A is not None and to_array(A).ndim < 2
         priors = Priors.of([spec], 1, input_dim, False, None)
-        near = priors.mean + 1e-5 * to_array(torch.randn(1, 1, input_dim))
-        self._experts = replace(
-            LinearExperts.start(priors, False, True, np.full(1, 1e-30), np.ones(1)), slopes=near
-        )
+        near = 1e-5 * to_array(torch.randn(1, 1, input_dim))
+        if w is not None:
+            near = priors.mean + 1e-5 * to_array(torch.randn(1, 1, input_dim))
+        begun = LinearExperts.start(priors, False, True, np.full(1, 1e-30), np.ones(1))
+        # Before the first E-step w is as uncertain as its prior says; without one, as a unit Gaussian.
+        self._experts = replace(begun, slopes=near, posterior=priors.covariance[:, None])
+        self._begun = False
 
     def _tensor(self, array: Float) -> Tensor:
         return to_tensor(array, torch.empty(0, device=self.device))
@@ -124,6 +146,8 @@ class EachModelLinear(EachModel, Immutable):
     @property
     def B(self) -> Tensor:
         """Covariance of w, (D, D)."""
+        if not (self._begun or self._experts.priors.present[0]):
+            return self._tensor(np.eye(self.input_dim))
         return self._tensor(self._experts.posterior[0, 0])
 
     @property
@@ -142,7 +166,7 @@ class EachModelLinear(EachModel, Immutable):
     @property
     def bound(self) -> float:  # type: ignore[override]
         """Minus the divergence of q(w) from its prior."""
-        return self._experts.bound if self._experts.posterior.any() else 0.0
+        return self._experts.bound if self._begun else 0.0
 
     def _given(self, HyperParameters: dict[str, Tensor]) -> LinearExperts:
         if "beta" not in HyperParameters:
@@ -169,20 +193,26 @@ class EachModelLinear(EachModel, Immutable):
             return
         moments = Moments.of(rows, "full", resp=resp, pivot=rows.mean(axis=0))
         given = self._given(HyperParameters)
-        self._experts = replace(given.maximize(moments), noise=given.noise)
+        self._experts, self._begun = replace(given.maximize(moments), noise=given.noise), True
 
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """``w_0 = W``, ``A = B + (W - w_0)(W - w_0)'``, those of them that are learnt."""
         learnt = frozenset(_NAMES[name] for name in self.OptimizedHyper & set(_NAMES))
         priors = replace(self._experts.priors, learnt=(learnt,))
-        if priors.present[0] and self._experts.posterior.any():
+        if priors.present[0] and self._begun:
             updated = priors.updated(self._experts.slopes, self._experts.posterior)
             self._experts = replace(self._experts, priors=replace(updated, learnt=(frozenset(),)))
 
     def LogLikeLihoodExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """``-1/2 log(2 pi s) - E(y - x'w)^2 / 2s`` of each row, (N, 1); no array of N x N."""
-        backend, quadratics = backends.create("auto"), self._given(HyperParameters).quadratics
-        return to_tensor(backend.log_joint(backend.place(self._rows(X, Y)), quadratics, np.zeros(1)), X)
+        return to_tensor(self._log_densities(X, Y, HyperParameters), X)
+
+    def _log_densities(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Float:
+        backend, given, rows = backends.create("auto"), self._given(HyperParameters), self._rows(X, Y)
+        joint = backend.log_joint(backend.place(rows), given.quadratics, np.zeros(1))
+        if not (self._begun or given.priors.present[0]):
+            joint -= 0.5 * np.sum(rows[:, :-1] ** 2, axis=1, keepdims=True) / given.noise[0, 0]
+        return joint
 
     def OptimizeHyperParameters(
         self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor], Parameter: str
@@ -196,10 +226,9 @@ class EachModelLinear(EachModel, Immutable):
         s, z = number(HyperParameters["beta"], "beta"), to_rows(Z, "Z")
         squares = np.full((len(z), 1), s)
         if "beta" in self.OptimizedHyper:
-            backend, quadratics = backends.create("auto"), self._given(HyperParameters).quadratics
-            density = backend.log_joint(backend.place(self._rows(X, Y)), quadratics, np.zeros(1))
+            density = self._log_densities(X, Y, HyperParameters)
             squares = -2.0 * s * (density + 0.5 * np.log(2.0 * np.pi * s))
-        return to_tensor(np.sum(z * squares) / len(z), X)
+        return to_tensor(max(float(np.sum(z * squares)) / len(z), 0.0), X)
 
     def forward(self, input: Tensor) -> Tensor:
         """``input @ W``."""

@@ -141,8 +141,7 @@ class MixtureEM(Mixture):
         found = {}
         for name in self.HyperParameters:
             parts = [
-                m.OptimizeHyperParameters(X, Y, z, self.HyperParameters, name)
-                for m, z in zip(self.ListOfModels, self._weights(), strict=True)
+                self._part(m, X, Y, z, name) for m, z in zip(self.ListOfModels, self._weights(), strict=True)
             ]
             known = [p for p in parts if p is not None]
             if known:
@@ -151,6 +150,13 @@ class MixtureEM(Mixture):
         for regularizer in self.ListOfRegularizeModel:
             regularizer.M_step(X, Y, self._given, self.HyperParameters)
         self.HyperModel.M_step(X, Y, self.pZ, self.HyperParameters)
+
+    def _part(self, model: EachModel, X: Tensor, Y: Tensor, z: Tensor, name: str) -> Tensor | None:
+        """A model's part of a hyperparameter, if it has one."""
+        try:
+            return model.OptimizeHyperParameters(X, Y, z, self.HyperParameters, name)
+        except NotImplementedError:
+            return None
 
     def _state(self) -> list[dict[str, Any]]:
         return [m.state() for m in (self.HyperModel, *self.ListOfModels)]

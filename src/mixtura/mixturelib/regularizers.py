@@ -37,6 +37,11 @@ class _OfLink(Regularizers):
     def __init__(self, ListOfModels: Sequence[EachModelLinear] | None, device: str) -> None:
         self.ListOfModels, self.device = list(ListOfModels or []), device
 
+    @property
+    def ListOfModelsW0(self) -> list[tuple[int, Tensor]]:
+        """Places and prior means of the models that have one."""
+        return [(k, m.w_0) for k, m in enumerate(self.ListOfModels) if m.w_0 is not None]
+
     def _link(self, HyperParameters: dict[str, Tensor]) -> PriorLink:
         raise NotImplementedError
 
