@@ -131,3 +131,17 @@ def test_without_a_compiler_the_package_installs_and_says_so(tmp_path):
     X = np.random.default_rng(0).normal(size=(200, 2))
     want = mixtura.GaussianMixture(2, random_state=0, backend="reference").fit(X).lower_bound_
     assert bound == pytest.approx(want, rel=1e-9)
+
+
+def test_modules_that_only_some_need_are_there_when_named():
+    script = (
+        "import sys, mixtura; "
+        "assert not any(m in sys.modules for m in ('mixtura.plotting', 'mixtura.mixturelib', 'torch')); "
+        "mixtura.plotting.MixtureDisplay; mixtura.data.read_table; "
+        "assert 'plotting' in dir(mixtura)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    import mixtura
+
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        mixtura.nonsense  # noqa: B018

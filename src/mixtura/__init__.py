@@ -5,6 +5,9 @@ else is short NumPy. See ARCHITECTURE.md for the idea, :class:`GaussianMixture` 
 faces.
 """
 
+from importlib import import_module
+from typing import Any
+
 from mixtura import backends, threads
 from mixtura._version import __version__
 from mixtura.components.linear import LinearExpert
@@ -40,5 +43,19 @@ __all__ = [
     "save",
     "show_config",
 ]
+
+_LAZY = ("data", "mixturelib", "plotting")
+
+
+def __getattr__(name: str) -> Any:
+    """Modules that only some need, imported when they are first named."""
+    if name in _LAZY:
+        return import_module(f"mixtura.{name}")
+    raise AttributeError(f"module 'mixtura' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 threads.register()
