@@ -32,8 +32,7 @@ _DEPENDENT = 1e-12
 # slopes' error is the machine's epsilon over the eigenvalue.
 _DELICATE = (1e-14, 1e-7)
 
-# Sums are good to this share of them, slopes along a direction to this over its eigenvalue: residuals must not be
-# thought smaller than they are.
+# Slopes along a direction are good to this over its eigenvalue: residuals must not be thought smaller than they are.
 _SOLVED = 8 * float(np.finfo(np.float64).eps)
 
 # Share of the variance of y that is left of it, below which sums of squares do not tell the noise well enough.
@@ -46,7 +45,7 @@ _NEAR_FLOOR = 1e6
 # the column varies among rows of no account alone, slopes would be so large that rounding elsewhere drowned them.
 _CONSTANT = 1e-20
 
-# Share of the largest eigenvalue of second moments that is rounding.
+# Share of the largest eigenvalue of second moments, and of sums of squares, that is rounding.
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 # Share of the rows below which an expert has none.
@@ -541,7 +540,8 @@ class LinearExperts:
                     found = _posterior(self.priors.covariance[k], s.xx, self.noise[k, m], away)
                     slopes[k, m], roots[k, m], squares[k, m] = w0[m] + found.step, found.root, found.spread
             else:
-                n = max(s.mass, np.finfo(np.float64).tiny)  # of all but nothing, sums would leave float64's range
+                # Of all but no rows, the inverse of sums would leave float64's range: means do not.
+                n = max(s.mass, np.finfo(np.float64).tiny)
                 fitted = least_squares(s.xx / n, s.xy / n)
                 slopes[k], dependent[k], delicate[k] = (
                     before + fitted.slopes,
@@ -549,10 +549,10 @@ class LinearExperts:
                     fitted.delicate,
                 )
                 posterior[k] = fitted.inverse / max(n, least_mass)  # times the noise, once that is known
-                squares[k] = np.maximum(s.yy - n * fitted.explained, 0.0) + n * fitted.spoilt + _SOLVED * s.yy
+                squares[k] = np.maximum(s.yy - n * fitted.explained, n * fitted.spoilt + _ROUNDING * s.yy)
             if self.priors.present[k]:
                 posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
-                squares[k] += s.residual(slopes[k] - before) + _SOLVED * s.yy
+                squares[k] += np.maximum(s.residual(slopes[k] - before), _ROUNDING * s.yy)
             spread = s.yy + np.einsum("md,de,me->m", before, s.xx, before)  # of y itself, about
             least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * s.mass)
             delicate[k] |= bool(np.any(squares[k] <= least))
