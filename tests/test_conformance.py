@@ -86,6 +86,38 @@ def test_expect_hard(kernel_backend, kind, form, rng):
         assert_moments_close(got, reference.expect(reference.place(p.X), *arguments), p)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_posterior_and_assign(kernel_backend, form, shared, dtype, rng):
+    """Densities, responsibilities and labels are those of the joint densities."""
+    reference = ReferenceBackend()
+    for components, dims, rows in SHAPES:
+        for gate in (False, True):
+            p = problem(rng, form, components, dims, rows, shared=shared, gate=gate, dtype=dtype)
+            joint = reference.log_joint(reference.place(p.X), p.quadratics, p.log_weights)
+            want, density = normalize(joint)
+            tolerance = joint_tolerance(p).max(axis=1)
+            placed = kernel_backend.place(p.X)
+            for kept in (np.float64, np.float32, None):
+                resp = None if kept is None else np.full((rows, components), np.nan, dtype=kept)
+                got = kernel_backend.posterior(placed, p.quadratics, p.log_weights, resp)
+                assert got.dtype == np.float64
+                assert np.all(np.abs(got - density) <= tolerance + 4 * EPS * np.abs(density))
+                if kept is not None:
+                    # A density wrong by t makes a responsibility wrong by at most t of it, and so does its row's sum.
+                    bound = 2 * tolerance[:, None] + 8 * np.finfo(kept).eps
+                    assert np.all(
+                        np.abs(resp - want) <= bound * want + max(1e-150, float(np.finfo(kept).tiny))
+                    )
+            labels, best = kernel_backend.assign(placed, p.quadratics, p.log_weights)
+            assert labels.dtype == np.int32
+            top = joint.max(axis=1)
+            np.testing.assert_array_less(np.abs(best - top), tolerance + 4 * EPS * np.abs(top) + 1e-300)
+            chosen = np.take_along_axis(joint, labels[:, None].astype(int), axis=1)[:, 0]
+            assert np.all(top - chosen <= 2 * tolerance)  # another label only where rounding decides
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_accumulate(kernel_backend, kind, rng):
     reference = ReferenceBackend()

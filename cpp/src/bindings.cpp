@@ -94,12 +94,53 @@ Doubles log_joint(const Table& rows, const Quadratics& quadratics, const Doubles
   set_rows(pass, rows, pivot);
   set_quadratics(pass, quadratics, log_weights);
   Doubles joint({pass.rows.count, pass.quadratics.components});
-  pass.joint = joint.mutable_data();
+  pass.answers.joint = joint.mutable_data();
   {
     py::gil_scoped_release release;
     mixtura::run_pass(pass, threads, nullptr);
   }
   return joint;
+}
+
+// Most likely component of each row, and its joint log-density.
+py::tuple assign(const Table& rows, const Quadratics& quadratics, const Doubles& log_weights,
+                 const Doubles& pivot, int threads) {
+  mixtura::Pass pass{};
+  set_rows(pass, rows, pivot);
+  set_quadratics(pass, quadratics, log_weights);
+  py::array_t<int32_t> labels(pass.rows.count);
+  Doubles best(pass.rows.count);
+  pass.answers.labels = labels.mutable_data();
+  pass.answers.best = best.mutable_data();
+  {
+    py::gil_scoped_release release;
+    mixtura::run_pass(pass, threads, nullptr);
+  }
+  return py::make_tuple(labels, best);
+}
+
+// Log-density of each row, and, into an array (N, K) of float or double, the responsibilities.
+Doubles posterior(const Table& rows, const Quadratics& quadratics, const Doubles& log_weights,
+                  const Doubles& pivot, const std::optional<py::array>& resp, int threads) {
+  mixtura::Pass pass{};
+  set_rows(pass, rows, pivot);
+  set_quadratics(pass, quadratics, log_weights);
+  Doubles density(pass.rows.count);
+  pass.answers.density = density.mutable_data();
+  if (resp) {
+    const bool single = py::isinstance<py::array_t<float>>(*resp);
+    const bool good = resp->ndim() == 2 && resp->shape(0) == pass.rows.count &&
+                      resp->shape(1) == pass.quadratics.components && (resp->flags() & py::array::c_style);
+    if (!good || !(single || py::isinstance<Doubles>(*resp)))
+      throw std::invalid_argument("resp must be a row-major (N, K) array of float32 or float64");
+    pass.answers.resp = py::array(*resp).mutable_data();
+    pass.answers.resp_in_single = single;
+  }
+  {
+    py::gil_scoped_release release;
+    mixtura::run_pass(pass, threads, nullptr);
+  }
+  return density;
 }
 
 // (K, D, D) symmetric matrices to upper triangles U with U U' = inverse; none if one is not positive
@@ -136,6 +177,10 @@ PYBIND11_MODULE(_native, m) {
         py::arg("sample_weight"), py::arg("threads"));
   m.def("log_joint", &log_joint, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),
         py::arg("pivot"), py::arg("threads"));
+  m.def("assign", &assign, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"), py::arg("pivot"),
+        py::arg("threads"));
+  m.def("posterior", &posterior, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),
+        py::arg("pivot"), py::arg("resp"), py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
         py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);

@@ -90,7 +90,7 @@ void compare(const Case& c, std::mt19937& g) {
   Numbers total(K * P + 1), joint(N * K);
   run_pass(p, 3, total.data());
   Pass q = p;
-  q.joint = joint.data();
+  q.answers.joint = joint.data();
   q.single = false;
   run_pass(q, 2, nullptr);
 

@@ -140,7 +140,7 @@ inline void pack_tiles(const Quadratics& q, const double* pivot, const PackedLay
 // 0.
 inline void pack_product(const Pass& p, const PackedLayout& l, real* packed) {
   const Quadratics& q = p.quadratics;
-  bool close = !p.joint;
+  bool close = !has_answers(p);
   for (int64_t k = 0; k < q.components; ++k) {
     const double scale = q.factor == Factor::scalar ? static_cast<double>(packed[l.factor + k]) : 1.0;
     const real* bias = packed + l.bias + k * l.bias_size;

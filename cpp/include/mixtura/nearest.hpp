@@ -167,6 +167,23 @@ inline void add_rows(const Pass& p, const double* means, const T* first, int64_t
   }
 }
 
+// Labels of rows b .. b + n, and the log densities of their centres, by differences in double precision.
+inline void write_labels(const Pass& p, int64_t b, int64_t n, const integer* label, const double* means,
+                         const double* constants) {
+  const int64_t dims = p.rows.dims;
+  const double scale = p.quadratics.factors[0] * p.quadratics.factors[0];
+  for (int64_t i = 0; i < n; ++i) {
+    const double* mean = means + label[i] * dims;
+    double square = 0.0;
+    for (int64_t d = 0; d < dims; ++d) {
+      const double difference = number(p.rows.left, b + i, d) - mean[d];
+      square += difference * difference;
+    }
+    p.answers.labels[b + i] = static_cast<int32_t>(label[i]);
+    p.answers.best[b + i] = scale * (constants[label[i]] - 0.5 * square);
+  }
+}
+
 struct NearestWorkspace {
   real *x, *squares, *leading, *trailing;
   integer *label, *unsure;
@@ -250,6 +267,10 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
       for (int64_t d = 0; d < dims; ++d) w.row[d] = number(p.rows.left, b + i, d);
       w.label[i] = static_cast<integer>(nearest_exactly(q, l, exact, w.row));
     }
+    if (p.answers.labels) {
+      write_labels(p, b, n, w.label, means, exact + l.constants);
+      continue;
+    }
     if (along && p.rows.left.single_precision) {
       add_rows(p, means, static_cast<const float*>(p.rows.left.data) + b * p.rows.left.row_stride, n, w.label,
                w.weight, sums, squares, rest, ahead);
@@ -270,6 +291,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
     }
     for (int64_t i = 0; varied && i < n; ++i) constants += w.weight[i] * exact[l.constants + w.label[i]];
   }
+  if (p.answers.labels) return;
   const double scale = q.factors[0] * q.factors[0];
   sums[q.components * size] += scale * (constants - 0.5 * (sum(squares) + rest));
 }

@@ -114,6 +114,19 @@ inline double normalize_soft(real* joint2, int64_t components, int64_t rows, con
   return log_likelihood;
 }
 
+// joint2[k][i] <- 2^(joint2[k][i] - top[i]); share[i] <- 1 / sum_k of these, so that r_ik = share[i] *
+// joint2[k][i]; density[i] <- log2 of the sum of 2^joint2.
+inline void log2_densities(real* joint2, int64_t components, int64_t rows, const real* top, real* share,
+                           real* density) {
+  for (int64_t i = 0; i < rows; i += lanes) store(share + i, vec{});
+  exponentiate_all<false>(joint2, components, rows, top, share, nullptr);
+  for (int64_t i = 0; i < rows; i += wide_lanes) {
+    const wide log2 = load_wide(top + i) + log2_positive(load_wide(share + i));
+    for (int j = 0; j < wide_lanes; ++j) density[i + j] = static_cast<real>(log2[j]);
+  }
+  for (int64_t i = 0; i < rows; i += lanes) store(share + i, splat(1) / load(share + i));
+}
+
 // Hard: label[i] <- the first k with the largest joint2[k][i]; returns sum_i w_i max_k joint2[k][i].
 inline double normalize_hard(const real* joint2, int64_t components, int64_t rows, const double* weight,
                              integer* label) {

@@ -34,7 +34,7 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   const Quadratics& q = p.quadratics;
   const int64_t dims = p.rows.dims, components = q.components;
   const int64_t padded_dims = round_up(dims, lanes), lists = round_up(block_rows, lanes);
-  const bool soft = !p.joint && !p.hard;
+  const bool soft = !has_answers(p) && !p.hard;
   const bool features = soft && s.order != Order::plain, panels = features && s.order == Order::circulant;
   const int64_t transformed = q.shared && tiled(q) && !p.resp ? tiles(q.factor_rows) * tile_rows : 0;
   take(w.x, dims * stride);
@@ -112,6 +112,53 @@ inline void accumulate_hard(const Statistics& s, const Workspace& w, int64_t n, 
   }
 }
 
+// out[i][k] <- joint2[k][i] * scale[i], a square of lanes x lanes turned in registers at a time.
+template <class T>
+inline void write_rows(const real* joint2, int64_t components, int64_t n, const real* scale, T* out) {
+  const int64_t whole = n / lanes * lanes, columns = components / lanes * lanes;
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const vec s = load(scale + i);
+    for (int64_t k = 0; k < columns; k += lanes) {
+      vec v[lanes];
+      MIXTURA_UNROLL
+      for (int c = 0; c < lanes; ++c) v[c] = load(joint2 + (k + c) * stride + i) * s;
+      transpose(v);
+      MIXTURA_UNROLL
+      for (int r = 0; r < lanes; ++r) store_numbers(out + (i + r) * components + k, v[r]);
+    }
+    for (int64_t k = columns; k < components; ++k)
+      for (int r = 0; r < lanes; ++r)
+        out[(i + r) * components + k] = static_cast<T>(joint2[k * stride + i + r] * scale[i + r]);
+  }
+  for (int64_t i = whole; i < n; ++i)
+    for (int64_t k = 0; k < components; ++k)
+      out[i * components + k] = static_cast<T>(joint2[k * stride + i] * scale[i]);
+}
+
+// What the pass was asked about rows b .. b + n, from their joint log densities (base 2). Cost: a pass over
+// the block's K numbers a row, from the caches, and one write of what was asked.
+inline void answer(const Pass& p, int64_t b, int64_t n, int64_t padded, const Workspace& w) {
+  const Answers& a = p.answers;
+  const int64_t components = p.quadratics.components;
+  if (a.joint) {
+    for (int64_t i = 0; i < padded; i += lanes) store(w.share + i, splat(static_cast<real>(ln2)));
+    write_rows(w.joint2, components, n, w.share, a.joint + b * components);
+  } else if (a.labels) {
+    normalize_hard(w.joint2, components, padded, w.weight, w.label);
+    for (int64_t i = 0; i < n; ++i) {
+      a.labels[b + i] = static_cast<int32_t>(w.label[i]);
+      a.best[b + i] = static_cast<double>(w.joint2[w.label[i] * stride + i]) * ln2;
+    }
+  } else {
+    log2_densities(w.joint2, components, padded, w.top, w.share, w.scratch.weighted);
+    for (int64_t i = 0; i < n; ++i) a.density[b + i] = static_cast<double>(w.scratch.weighted[i]) * ln2;
+    if (a.resp && a.resp_in_single)
+      write_rows(w.joint2, components, n, w.share, static_cast<float*>(a.resp) + b * components);
+    else if (a.resp)
+      write_rows(w.joint2, components, n, w.share, static_cast<double*>(a.resp) + b * components);
+  }
+}
+
 inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums,
                        void* memory) {
   const Statistics s = statistics(p);
@@ -121,7 +168,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const size_t bytes = lay_out(p, s, memory, w);
   char* first = reinterpret_cast<char*>(w.rows);
   __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
-  const bool features = !p.joint && !p.hard && s.order != Order::plain;
+  const bool features = !has_answers(p) && !p.hard && s.order != Order::plain;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
@@ -153,11 +200,8 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       add_log_weights(p, b, n, w.joint2);
       find_top(w.joint2, components, padded, w.top);
     }
-    if (p.joint) {
-      double* joint = p.joint + b * components;
-      for (int64_t i = 0; i < n; ++i)
-        for (int64_t k = 0; k < components; ++k)
-          joint[i * components + k] = static_cast<double>(w.joint2[k * stride + i]) * ln2;
+    if (has_answers(p)) {
+      answer(p, b, n, padded, w);
     } else if (p.hard) {
       log2_likelihood += normalize_hard(w.joint2, components, padded, w.weight, w.label);
       accumulate_hard(s, w, n, sums);
@@ -168,7 +212,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       accumulate_soft(s, a, w.scratch, sums);
     }
   }
-  if (!p.joint) sums[components * s.size] += log2_likelihood * ln2;
+  if (!has_answers(p)) sums[components * s.size] += log2_likelihood * ln2;
 }
 
 inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums, void* memory) {

@@ -48,8 +48,18 @@ struct Quadratics {
                           // 1 when shared
 };
 
+// What a pass may be asked about each row; null where it is not.
+struct Answers {
+  double* joint;        // (N, K)  log weight + log density
+  int32_t* labels;      // (N,)    the first of the most likely components
+  double* best;         // (N,)    its log weight + log density
+  double* density;      // (N,)    log of the weighted sum of densities
+  void* resp;           // (N, K)  responsibilities; needs `density`
+  bool resp_in_single;  //         as floats
+};
+
 // One pass over the rows. What it does follows from what is given:
-//   joint        write log weight + log density of every (row, component) to `joint`
+//   answers      write them, and take no statistics
 //   resp         weigh the rows with the given responsibilities
 //   neither      the fused pass: responsibilities from the quadratics, statistics at once
 struct Pass {
@@ -60,13 +70,16 @@ struct Pass {
   bool log_weights_per_row;     //
   const double* sample_weight;  // (N,) or null
   const double* resp;           // (N, K) or null
-  double* joint;                // (N, K) or null
+  Answers answers;              //
   bool hard;                    // all of a row goes to its most likely component
   bool single;                  // compute in float32: the fused soft pass only
-  bool skip;      // leave out statistics of pairs whose responsibility cannot matter (the driver's)
-  Kind kind;      //
-  int64_t block;  // rows that travel together, a multiple of every vector length
+  bool skip;  // leave out statistics of pairs whose responsibility cannot matter (the driver's)
+  Kind kind;  //
 };
+
+inline bool has_answers(const Pass& p) {
+  return p.answers.joint || p.answers.labels || p.answers.density;
+}
 
 // Length of one component's statistics: [mass | mean | second moment].
 inline int64_t statistics_size(Kind kind, int64_t dims) {
@@ -84,7 +97,9 @@ inline int64_t statistics_size(Kind kind, int64_t dims) {
 // finite constant, no log-weight of its own for each row, and the table in one array.
 inline bool nearest_centre(const Pass& p) {
   const Quadratics& q = p.quadratics;
-  if (!p.hard || p.joint || p.resp || q.factor != Factor::scalar || p.log_weights_per_row) return false;
+  if (!(p.hard || p.answers.labels) || p.answers.joint || p.resp || q.factor != Factor::scalar ||
+      p.log_weights_per_row)
+    return false;
   if (p.rows.right.dims) return false;
   if (!(q.shared || q.components == 1) || !(q.factors[0] > 0.0)) return false;
   for (int64_t k = 0; k < q.components; ++k) {

@@ -61,6 +61,16 @@ MIXTURA_INLINE void store(real* p, vec v) {
 MIXTURA_INLINE void store_unaligned(real* p, vec v) {
   *reinterpret_cast<unaligned_vec*>(p) = v;
 }
+// A vector as doubles or as floats, to anywhere.
+MIXTURA_INLINE void store_numbers(real* p, vec v) {
+  store_unaligned(p, v);
+}
+using other = std::conditional_t<is_double, float, double>;
+MIXTURA_INLINE void store_numbers(other* p, vec v) {
+  typedef other others
+      __attribute__((vector_size(lanes * sizeof(other)), aligned(alignof(other)), may_alias));
+  *reinterpret_cast<others*>(p) = __builtin_convertvector(v, others);
+}
 MIXTURA_INLINE vec splat(real s) {
   return s - vec{};
 }  // -0.0 stays -0.0

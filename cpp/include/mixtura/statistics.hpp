@@ -75,7 +75,7 @@ inline Statistics statistics(const Pass& p) {
 }
 
 inline size_t sums_size(const Pass& p) {
-  return p.joint ? 0 : static_cast<size_t>(p.quadratics.components * statistics(p).size) + 1;
+  return has_answers(p) ? 0 : static_cast<size_t>(p.quadratics.components * statistics(p).size) + 1;
 }
 
 // Where x_a x_b, b <= a, lies in the circulant order.

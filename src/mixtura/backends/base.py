@@ -185,6 +185,35 @@ class Backend(ABC):
             best[cut] = np.take_along_axis(joint, labels[cut, None].astype(np.intp), axis=1)[:, 0]
         return labels, best
 
+    def posterior(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        resp: NDArray[np.floating] | None = None,
+    ) -> Float:
+        """Log-density of each row, ``log sum_k pi_k p_k(z_i)``, (N,); not finite where no component reaches the row.
+
+        Parameters
+        ----------
+        rows : Rows
+        quadratics : Quadratics
+        log_weights : ndarray of shape (K,) or (N, K)
+        resp : ndarray of shape (N, K), float32 or float64, row-major, optional
+            Where the responsibilities go.
+        """
+        density = np.empty(len(rows))
+        size = max((_BLOCK * 8) // quadratics.components, 1024)
+        for start in range(0, len(rows), size):
+            cut = slice(start, min(start + size, len(rows)))
+            prior = log_weights if log_weights.ndim == 1 else log_weights[cut]
+            joint = self.log_joint(rows.block(cut.start, cut.stop), quadratics, prior)
+            with np.errstate(invalid="ignore"):  # of a row that no component reaches
+                found, density[cut] = normalize(joint)
+            if resp is not None:
+                resp[cut] = found
+        return density
+
 
 def normalize(joint: Float, hard: bool = False) -> tuple[Float, Float]:
     """Responsibilities (N, K) and log-densities (N,) of joint log-densities (N, K)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mixtura import _native
 from mixtura.backends.base import Float, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, readable
@@ -31,6 +34,24 @@ class NativeBackend(CompiledBackend):
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""
         return _native.log_joint(
             _table(rows), _packed(quadratics), log_weights, quadratics.center, self.threads
+        )
+
+    def assign(
+        self, rows: Rows, quadratics: Quadratics, log_weights: Float
+    ) -> tuple[NDArray[np.int32], Float]:
+        """See :meth:`mixtura.backends.base.Backend.assign`."""
+        return _native.assign(_table(rows), _packed(quadratics), log_weights, quadratics.center, self.threads)
+
+    def posterior(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        resp: NDArray[np.floating] | None = None,
+    ) -> Float:
+        """See :meth:`mixtura.backends.base.Backend.posterior`."""
+        return _native.posterior(
+            _table(rows), _packed(quadratics), log_weights, quadratics.center, resp, self.threads
         )
 
     def _run_expect(

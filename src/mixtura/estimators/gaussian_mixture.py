@@ -17,14 +17,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
 from mixtura.array_kinds import in_kind, like, to_host
-from mixtura.backends.base import PRECISIONS, Backend, Precision, normalize
+from mixtura.backends.base import PRECISIONS, Backend, Precision
 from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.gates.constant import ConstantGate
 from mixtura.initialize import INITIALIZERS
-from mixtura.lloyd import blocks
 from mixtura.mixture import GaussianMixtureParameters
 from mixtura.progress import Progress, progress
 from mixtura.report import summary
@@ -461,24 +460,25 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         """The backend that ``backend`` names, if it can read X."""
         return backends.for_rows(X, self.backend, self.n_threads, self.precision)
 
-    def _check_reached(self, best: Float, start: int = 0) -> None:
-        """Raise ValueError if a row's largest joint log-density is not finite."""
-        lost = np.flatnonzero(~np.isfinite(best))
+    def _check_reached(self, density: Float) -> None:
+        """Raise ValueError if a row's log-density is not finite."""
+        lost = np.flatnonzero(~np.isfinite(density))
         if len(lost):
             raise ValueError(
-                f"row {start + lost[0]} of X is so far from every component that its log-density cannot "
+                f"row {lost[0]} of X is so far from every component that its log-density cannot "
                 f"be represented ({len(lost)} such rows here). Scale the input data, or remove such rows."
             )
 
-    def _joint_blocks(self, X: NDArray[np.floating], backend: Backend) -> Any:
-        """Cuts of the rows and their joint log-densities (n, K) in float64, a block at a time."""
+    def _posterior(
+        self, X: NDArray[np.floating], backend: Backend, resp: NDArray[np.floating] | None = None
+    ) -> Float:
+        """Log-likelihood of each row in float64, whose sums float32 would spoil; responsibilities go to ``resp``."""
         parameters = self._parameters()
-        quadratics, log_weights = parameters.components.quadratics, parameters.gate.log_shares
-        rows = backend.place(X)
-        for cut in blocks(len(X), max((1 << 20) // self.means_.shape[0], 1024)):
-            joint = backend.log_joint(rows.block(cut.start, cut.stop), quadratics, log_weights)
-            self._check_reached(joint.max(axis=1), cut.start)
-            yield cut, joint
+        found = backend.posterior(
+            backend.place(X), parameters.components.quadratics, parameters.gate.log_shares, resp
+        )
+        self._check_reached(found)
+        return found
 
     def _labels(self, X: NDArray[np.floating], backend: Backend) -> NDArray[np.int64]:
         parameters = self._parameters()
@@ -520,8 +520,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
         resp = np.empty((len(X), self.means_.shape[0]), dtype=X.dtype)
-        for cut, joint in self._joint_blocks(X, backend):
-            resp[cut], _ = normalize(joint)
+        self._posterior(X, backend, resp)
         return resp
 
     @in_kind
@@ -540,14 +539,11 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         return found.astype(dtype, copy=False)
 
     def _log_densities(self, X: Any) -> tuple[Float, np.dtype[Any]]:
-        """Log-likelihood of each row in float64, whose sums float32 would spoil, and the type of X."""
+        """Log-likelihood of each row in float64, and the type of X."""
         check_is_fitted(self)
         backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
-        out = np.empty(len(X))
-        for cut, joint in self._joint_blocks(X, backend):
-            _, out[cut] = normalize(joint)
-        return out, X.dtype
+        return self._posterior(X, backend), X.dtype
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean log-likelihood per row, or per unit of weight.
