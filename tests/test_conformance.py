@@ -86,6 +86,42 @@ def test_expect_hard(kernel_backend, kind, form, rng):
         assert_moments_close(got, reference.expect(reference.place(p.X), *arguments), p)
 
 
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["mean", "trace", "diagonal", "full"])
+def test_expect_each(kernel_backend, kind, form, dtype, hard, rng):
+    """Moments about pivots of their own are those about a common one, moved; of components not wanted, nothing."""
+    reference = ReferenceBackend()
+    for i, (components, dims, rows) in enumerate(SHAPES):
+        shared = form == "scalar"  # with hard assignment, the nearest of centres
+        p = problem(
+            rng,
+            form,
+            components,
+            dims,
+            rows,
+            shared=shared,
+            gate=i % 2 == 0,
+            weighted=i % 3 == 0,
+            dtype=dtype,
+        )
+        pivots = p.quadratics.means + rng.normal(size=(components, dims))
+        wanted = rng.uniform(size=components) < 0.7
+        arguments = (p.quadratics, p.log_weights, kind, pivots, wanted, p.sample_weight, hard)
+        got = kernel_backend.expect_each(kernel_backend.place(p.X), *arguments)
+        want = Backend.expect_each(reference, reference.place(p.X), *arguments)
+        np.testing.assert_array_equal(got.pivot, pivots)
+        assert not got.mass[~wanted].any()
+        assert not (len(got.second) and got.second[~wanted].any())
+        # The same sums in another order, of responsibilities that are good to the densities' rounding.
+        size = np.abs(p.X.astype(np.float64)).max() + np.abs(pivots).max()
+        eps = computing_eps(kernel_backend, p.X) / EPS
+        bound = 64 * rows * (1.0 + size) ** 2 * eps * max(joint_tolerance(p).max(), EPS)
+        for name in ("mass", "first", "second"):
+            np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=0, atol=bound)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("form", FORMS)

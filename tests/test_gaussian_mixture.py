@@ -793,3 +793,50 @@ def test_a_warm_start_of_another_shape_is_refused(change, blobs):
     with pytest.raises(ValueError, match="warm_start: the last fit has means of shape"):
         gm.fit(X)
     assert GaussianMixture(3, random_state=0, warm_start=True).fit(X).converged_
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_far_clusters_cost_one_more_pass_together(covariance_type, rng, monkeypatch):
+    """However many there are."""
+    from mixtura.backends.native import NativeBackend
+
+    means = rng.uniform(0.0, 1e4, size=(20, 3))
+    X = means[np.arange(4000) % 20] + 1e-3 * rng.normal(size=(4000, 3))
+    passes = []
+    for name in ("expect", "expect_each"):
+        found = getattr(NativeBackend, name)
+
+        def counting(*arguments, name=name, found=found, **keywords):
+            passes.append(name)
+            return found(*arguments, **keywords)
+
+        monkeypatch.setattr(NativeBackend, name, counting)
+    K, D = means.shape
+    precisions = {
+        "full": np.stack([np.eye(D)] * K),
+        "tied": np.eye(D),
+        "diag": np.ones((K, D)),
+        "spherical": np.ones(K),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        gm = GaussianMixture(
+            K,
+            covariance_type=covariance_type,
+            weights_init=np.full(K, 1.0 / K),
+            means_init=means,
+            precisions_init=1e6 * precisions[covariance_type],
+            reg_covar=0.0,
+            max_iter=4,
+            tol=0.0,
+            backend="native",
+        ).fit(X)
+    scatter = passes.count("expect") - 4 if covariance_type == "tied" else 0  # rows' own second moment, once
+    assert passes.count("expect") - scatter == passes.count("expect_each") == 4
+    assert scatter <= 1
+    first = X[::20]
+    want = np.cov((first - first[0]).T, ddof=0)
+    k = int(np.abs(gm.means_ - means[0]).sum(axis=1).argmin())
+    np.testing.assert_allclose(gm.means_[k], first.mean(axis=0), rtol=1e-14)
+    if covariance_type == "full":
+        np.testing.assert_allclose(gm.covariances_[k], want, rtol=1e-9, atol=1e-17)

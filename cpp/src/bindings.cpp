@@ -77,6 +77,22 @@ py::tuple expect(const Table& rows, const Quadratics& quadratics, const Doubles&
   return statistics(pass, kind, sample_weight, threads);
 }
 
+// The same of the wanted components, each about a pivot of its own, (K, D).
+py::tuple expect_each(const Table& rows, const Quadratics& quadratics, const Doubles& log_weights,
+                      const std::string& kind, const Doubles& pivot, const Doubles& own_pivots,
+                      const py::array_t<bool, py::array::c_style>& wanted,
+                      const std::optional<Doubles>& sample_weight, bool hard, int threads) {
+  mixtura::Pass pass{};
+  set_rows(pass, rows, pivot);
+  set_quadratics(pass, quadratics, log_weights);
+  pass.hard = hard;
+  pass.own_pivots = checked(own_pivots, {pass.quadratics.components, pass.rows.dims}, "own_pivots");
+  if (wanted.ndim() != 1 || wanted.shape(0) != pass.quadratics.components)
+    throw std::invalid_argument("wanted has the wrong shape");
+  pass.wanted = wanted.data();
+  return statistics(pass, kind, sample_weight, threads);
+}
+
 py::tuple accumulate(const Table& rows, const Doubles& resp, const std::string& kind, const Doubles& pivot,
                      const std::optional<Doubles>& sample_weight, int threads) {
   mixtura::Pass pass{};
@@ -173,6 +189,9 @@ PYBIND11_MODULE(_native, m) {
            py::arg("means"), py::arg("factors"));
   m.def("expect", &expect, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"), py::arg("kind"),
         py::arg("pivot"), py::arg("sample_weight"), py::arg("hard"), py::arg("single"), py::arg("threads"));
+  m.def("expect_each", &expect_each, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),
+        py::arg("kind"), py::arg("pivot"), py::arg("own_pivots"), py::arg("wanted"), py::arg("sample_weight"),
+        py::arg("hard"), py::arg("threads"));
   m.def("accumulate", &accumulate, py::arg("rows"), py::arg("resp"), py::arg("kind"), py::arg("pivot"),
         py::arg("sample_weight"), py::arg("threads"));
   m.def("log_joint", &log_joint, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),

@@ -21,6 +21,18 @@ def expect(
     single: bool,
     threads: int,
 ) -> tuple[_Float, float]: ...
+def expect_each(
+    rows: Table,
+    quadratics: Quadratics,
+    log_weights: _Float,
+    kind: str,
+    pivot: _Float,
+    own_pivots: _Float,
+    wanted: NDArray[np.bool_],
+    sample_weight: _Float | None,
+    hard: bool,
+    threads: int,
+) -> tuple[_Float, float]: ...
 def accumulate(
     rows: Table, resp: _Float, kind: str, pivot: _Float, sample_weight: _Float | None, threads: int
 ) -> tuple[_Float, float]: ...

@@ -124,17 +124,24 @@ def accumulate(table: RegressionTable, components: int, resp: Responsibilities, 
     """Moments for given responsibilities, which are kept if the gate needs them."""
     kept = np.empty((len(table), components)) if keep else None
 
-    def about(pivot: Float, kind: Kind) -> Moments:
-        total = Moments.zero(kind, components, pivot)
+    def about(pivot: Float) -> Moments:
+        total = Moments.zero("full", components, pivot)
         for cut, rows, weights in table.blocks(components):
             r = resp(cut) if kept is None else kept[cut]
-            total += table.backend.accumulate(rows, r, kind, pivot, weights)
+            total += table.backend.accumulate(rows, r, "full", pivot, weights)
+        return total
+
+    def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
+        total = Moments.zero(kind, components, pivots)
+        for k in np.flatnonzero(wanted):
+            own = about(pivots[k])
+            total.mass[k], total.first[k], total.second[k] = own.mass[k], own.first[k], own.second[k]
         return total
 
     if kept is not None:
         for cut, _, _ in table.blocks(components):
             kept[cut] = resp(cut)
-    return Expectation(refined(about(table.pivot, "full"), about), -np.inf, kept)
+    return Expectation(refined(about(table.pivot), each), -np.inf, kept)
 
 
 @dataclass(frozen=True)
@@ -170,14 +177,21 @@ class ExpertsParameters:
         K = quadratics.components
         width = K if self.gate.looks_at_rows else 0
 
-        def about(pivot: Float, kind: Kind) -> Moments:
-            total = Moments.zero(kind, K, pivot)
+        moments = Moments.zero("full", K, table.pivot)
+        for cut, rows, weights in table.blocks(width):
+            log_weights = self.gate.log_weights(table.covariates, cut)
+            moments += table.backend.expect(rows, quadratics, log_weights, "full", table.pivot, weights)
+
+        def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
+            total = Moments.zero(kind, K, pivots)
             for cut, rows, weights in table.blocks(width):
                 log_weights = self.gate.log_weights(table.covariates, cut)
-                total += table.backend.expect(rows, quadratics, log_weights, kind, pivot, weights)
+                total += table.backend.expect_each(
+                    rows, quadratics, log_weights, kind, pivots, wanted, weights
+                )
             return total
 
-        moments = refined(about(table.pivot, "full"), about)
+        moments = refined(moments, each)
         found = Expectation(moments, moments.log_likelihood + self.bound)
 
         def resp(cut: slice, rows: Rows) -> Float:

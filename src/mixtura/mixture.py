@@ -76,13 +76,13 @@ def precise_moments(
     hard : bool, default=False
         Hard assignment.
     """
+    arguments = table.rows, quadratics, log_weights
+    moments = table.backend.expect(*arguments, kind, table.pivot, table.sample_weight, hard)
 
-    def about(pivot: Float, kind: Kind) -> Moments:
-        return table.backend.expect(
-            table.rows, quadratics, log_weights, kind, pivot, table.sample_weight, hard
-        )
+    def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
+        return table.backend.expect_each(*arguments, kind, pivots, wanted, table.sample_weight, hard)
 
-    return refined(about(table.pivot, kind), about, floor)
+    return refined(moments, each, floor)
 
 
 def moments_of_all(table: Table, kind: Kind) -> Moments:
@@ -90,40 +90,43 @@ def moments_of_all(table: Table, kind: Kind) -> Moments:
     return precise_moments(table, Quadratics.constant(table.pivot), np.zeros(1), kind, 0.0)
 
 
-def refined(moments: Moments, about: Callable[[Float, Kind], Moments], floor: float = 0.0) -> Moments:
+Each = Callable[[Float, NDArray[np.bool_], Kind], Moments]
+
+
+def refined(moments: Moments, each: Each, floor: float = 0.0) -> Moments:
     """Moments with those of far components taken once more about their own means.
 
-    A component whose spread would drown in rounding about the common pivot costs one more pass over the rows. Where
-    it has no spread at all, all its rows being equal, that pass says so exactly.
+    However many components' spread would drown in rounding about the common pivot, together they cost one more pass
+    over the rows. Where a component has no spread at all, all its rows being equal, that pass says so exactly.
 
     Parameters
     ----------
     moments : Moments
         About one pivot (D,).
-    about : callable
-        The same moments about a pivot (D,), of a kind.
+    each : callable
+        The same moments of wanted components (K,), about pivots (K, D) of their own, of a kind.
     floor : float, default=0
         Variance below which no digit matters.
     """
     if not moments.is_finite():
         return moments
-    far = np.flatnonzero(moments.cancellation(floor) > _CANCELLATION)
-    if not len(far):
+    far = moments.cancellation(floor) > _CANCELLATION
+    shared = (
+        moments.kind == "shared"
+    )  # its second moment is one sum over all components: all must be taken again
+    if floor == 0.0 and not shared:
+        far &= moments.mass >= _SINGLE_ROW
+    if not far.any():
         return moments
-    kind = moments.kind
-    shared = kind == "shared"  # its second moment is one sum over all components: all must be taken again
-    K = len(moments.mass)
     means = moments.means(np.maximum(moments.mass, np.finfo(np.float64).tiny))
-    pivot, first, second = np.tile(moments.pivot, (K, 1)), moments.first.copy(), moments.second.copy()
     if shared:
-        second = np.zeros_like(second)
-    for k in range(K) if shared else far.tolist():
-        if floor == 0.0 and moments.mass[k] < _SINGLE_ROW and not shared:
-            continue
-        own = about(means[k], "full" if shared else kind).without_rounding()
-        pivot[k], first[k] = means[k], own.first[k]
-        if shared:
-            second += own.second[k]
-        else:
-            second[k] = own.second[k]
+        far[:] = True
+    own = each(means, far, "full" if shared else moments.kind).without_rounding()
+    pivot = np.where(far[:, None], means, moments.pivot)
+    first = np.where(far[:, None], own.first, moments.first)
+    if shared:
+        second = own.second.sum(axis=0)
+    else:
+        second = moments.second.copy()
+        second[far] = own.second[far]
     return replace(moments, pivot=pivot, first=first, second=second)

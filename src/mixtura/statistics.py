@@ -215,9 +215,9 @@ class Moments:
             As in :class:`Moments`.
         components : int
             K.
-        pivot : ndarray of shape (D,)
+        pivot : ndarray of shape (D,) or (K, D)
         """
-        dims = len(pivot)
+        dims = pivot.shape[-1]
         return cls(
             kind,
             np.asarray(pivot, dtype=np.float64),
@@ -283,7 +283,7 @@ class Moments:
         For kind 'shared' the table's second moments are packed triangles, to be summed over components, or
         absent where the sum is known already: ``scatter``, (D (D + 1) / 2,).
         """
-        components, dims = len(table), len(pivot)
+        components, dims = len(table), pivot.shape[-1]
         mean = 1 if kind == "mass" else 1 + dims
         second = table[:, mean:]
         if kind == "shared":
@@ -418,7 +418,7 @@ class Moments:
         constant = spread <= resolution**2
         if not constant.any() or self.kind in ("mass", "mean"):
             return self
-        constant = np.broadcast_to(constant, (len(constant), len(resolution)))
+        constant = np.broadcast_to(constant, (len(constant), resolution.shape[-1]))
         if self.kind == "trace":
             constant = np.broadcast_to(constant.all(axis=1, keepdims=True), constant.shape)
         return replace(

@@ -225,8 +225,8 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
   const real by_square = static_cast<real>(0.5 * slack);
   const real level = static_cast<real>(slack * (0.5 * farthest * farthest + exact[l.level]));
   const double* means = exact + l.means;
-  const bool along = p.rows.left.column_stride == 1 && p.kind != Kind::trace && p.kind != Kind::diagonal &&
-                     p.kind != Kind::full;
+  const bool along = !p.own_pivots && p.rows.left.column_stride == 1 && p.kind != Kind::trace &&
+                     p.kind != Kind::diagonal && p.kind != Kind::full;
   bool varied = false;
   for (int64_t k = 0; k < q.components; ++k) varied = varied || exact[l.constants + k] != 0.0;
   wide squares{};
@@ -281,11 +281,13 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
       for (int64_t i = 0; i < n; ++i) {
         if (w.weight[i] == 0.0) continue;
         const double* mean = means + w.label[i] * dims;
+        const double* about = p.own_pivots ? p.own_pivots + w.label[i] * dims : p.pivot;
         for (int64_t d = 0; d < dims; ++d) {
           const double x = number(p.rows.left, b + i, d), difference = x - mean[d];
           rest += w.weight[i] * difference * difference;
-          w.row[d] = x - p.pivot[d];
+          w.row[d] = x - about[d];
         }
+        if (p.own_pivots && !p.wanted[w.label[i]]) continue;
         add_row(p.kind, dims, w.row, w.weight[i], sums + w.label[i] * size);
       }
     }

@@ -34,7 +34,7 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   const Quadratics& q = p.quadratics;
   const int64_t dims = p.rows.dims, components = q.components;
   const int64_t padded_dims = round_up(dims, lanes), lists = round_up(block_rows, lanes);
-  const bool soft = !has_answers(p) && !p.hard;
+  const bool soft = !has_answers(p) && !p.hard && !p.own_pivots;
   const bool features = soft && s.order != Order::plain, panels = features && s.order == Order::circulant;
   const int64_t transformed = q.shared && tiled(q) && !p.resp ? tiles(q.factor_rows) * tile_rows : 0;
   take(w.x, dims * stride);
@@ -159,6 +159,37 @@ inline void answer(const Pass& p, int64_t b, int64_t n, int64_t padded, const Wo
   }
 }
 
+// Statistics of the wanted components about their own pivots, from the table's own digits: of a component
+// that lies far from the common pivot nothing would be left of its spread. Pairs that do not count are left
+// out, so the cost is P a pair that does: one or two a row where components lie far apart.
+inline void accumulate_each(const Pass& p, const Statistics& s, int64_t b, int64_t n, const Workspace& w,
+                            double* sums) {
+  const int64_t components = p.quadratics.components, dims = s.dims, left = p.rows.left.dims;
+  const vec least = splat(p.skip ? least_that_counts(components) : real(0));
+  const auto add = [&](int64_t k, int64_t i, double r) {
+    const double* pivot = p.own_pivots + k * dims;
+    for (int64_t d = 0; d < left; ++d) w.row[d] = number(p.rows.left, b + i, d) - pivot[d];
+    for (int64_t d = left; d < dims; ++d) w.row[d] = number(p.rows.right, b + i, d - left) - pivot[d];
+    add_row(s.kind, dims, w.row, r, sums + k * s.size);
+  };
+  if (p.hard) {
+    for (int64_t i = 0; i < n; ++i)
+      if (w.weight[i] != 0.0 && p.wanted[w.label[i]]) add(static_cast<int64_t>(w.label[i]), i, w.weight[i]);
+    return;
+  }
+  for (int64_t k = 0; k < components; ++k) {
+    if (!p.wanted[k]) continue;
+    const real* resp = w.joint2 + k * stride;
+    for (int64_t i = 0; i < n; i += lanes) {
+      const ivec counts = load(resp + i) > least;
+      if (!any(counts)) continue;
+      for (int64_t j = i; j < smaller(i + lanes, n); ++j)
+        if (counts[j - i] && w.weight[j] != 0.0)
+          add(k, j, static_cast<double>(resp[j]) * static_cast<double>(w.share[j]));
+    }
+  }
+}
+
 inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums,
                        void* memory) {
   const Statistics s = statistics(p);
@@ -168,7 +199,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const size_t bytes = lay_out(p, s, memory, w);
   char* first = reinterpret_cast<char*>(w.rows);
   __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
-  const bool features = !has_answers(p) && !p.hard && s.order != Order::plain;
+  const bool features = !has_answers(p) && !p.hard && !p.own_pivots && s.order != Order::plain;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
@@ -204,12 +235,18 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       answer(p, b, n, padded, w);
     } else if (p.hard) {
       log2_likelihood += normalize_hard(w.joint2, components, padded, w.weight, w.label);
-      accumulate_hard(s, w, n, sums);
+      if (p.own_pivots)
+        accumulate_each(p, s, b, n, w, sums);
+      else
+        accumulate_hard(s, w, n, sums);
     } else {
       log2_likelihood += normalize_soft(w.joint2, components, padded, w.top, w.weight,
                                         p.sample_weight != nullptr, w.share, active);
       a.active = active;
-      accumulate_soft(s, a, w.scratch, sums);
+      if (p.own_pivots)
+        accumulate_each(p, s, b, n, w, sums);
+      else
+        accumulate_soft(s, a, w.scratch, sums);
     }
   }
   if (!has_answers(p)) sums[components * s.size] += log2_likelihood * ln2;

@@ -66,6 +66,8 @@ struct Pass {
   Rows rows;
   Quadratics quadratics;        // of a pass with given responsibilities, only `components` counts
   const double* pivot;          // (D,)  rows are read as z - pivot
+  const double* own_pivots;     // (K, D) or null: statistics of each component are about a pivot of its own
+  const bool* wanted;           // (K,)  with own pivots: the components whose statistics are taken
   const double* log_weights;    // (K,) or (N, K); null: zeros
   bool log_weights_per_row;     //
   const double* sample_weight;  // (N,) or null

@@ -80,6 +80,12 @@ MIXTURA_INLINE vec max(vec a, vec b) {
 MIXTURA_INLINE vec min(vec a, vec b) {
   return a < b ? a : b;
 }
+// Whether a comparison holds in any lane.
+MIXTURA_INLINE bool any(ivec mask) {
+  integer found = 0;
+  for (int j = 0; j < lanes; ++j) found |= mask[j];
+  return found != 0;
+}
 MIXTURA_INLINE int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }

@@ -57,7 +57,7 @@ inline Statistics statistics(const Pass& p) {
   s.kind = p.kind;
   s.dims = p.rows.dims;
   const int64_t size = statistics_size(s.kind, s.dims), scalars = s.kind == Kind::trace ? 2 : 1;
-  if (p.hard || size - scalars < 2 * lanes) {
+  if (p.hard || p.own_pivots || size - scalars < 2 * lanes) {
     s.order = Order::plain;
     s.size = size;
   } else if (s.kind == Kind::full && one_at_a_time(s.dims, p.quadratics.components)) {

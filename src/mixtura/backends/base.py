@@ -163,6 +163,39 @@ class Backend(ABC):
             total += replace(part, log_likelihood=float(log_likelihood))
         return total
 
+    def expect_each(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivots: Float,
+        wanted: NDArray[np.bool_],
+        sample_weight: Float | None = None,
+        hard: bool = False,
+    ) -> Moments:
+        """Moments of the wanted components, each about a pivot of its own; zeros for the others.
+
+        Here a pass for each of them; one for all, where a backend can.
+
+        Parameters
+        ----------
+        rows, quadratics, log_weights, sample_weight, hard
+            As for :meth:`expect`.
+        kind : str
+            Not 'shared'.
+        pivots : ndarray of shape (K, D)
+        wanted : ndarray of shape (K,), bool
+        """
+        total = Moments.zero(kind, quadratics.components, pivots)
+        mass, first, second = total.mass, total.first, total.second
+        for k in np.flatnonzero(wanted):
+            one = self.expect(rows, quadratics, log_weights, kind, pivots[k], sample_weight, hard)
+            mass[k], first[k] = one.mass[k], one.first[k]
+            if len(second):
+                second[k] = one.second[k]
+        return total
+
     def assign(
         self, rows: Rows, quadratics: Quadratics, log_weights: Float
     ) -> tuple[NDArray[np.int32], Float]:

@@ -9,7 +9,7 @@ from mixtura import _native
 from mixtura.backends.base import Float, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, readable
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind
+from mixtura.statistics import Kind, Moments
 
 
 def _packed(quadratics: Quadratics) -> _native.Quadratics:
@@ -35,6 +35,32 @@ class NativeBackend(CompiledBackend):
         return _native.log_joint(
             _table(rows), _packed(quadratics), log_weights, quadratics.center, self.threads
         )
+
+    def expect_each(
+        self,
+        rows: Rows,
+        quadratics: Quadratics,
+        log_weights: Float,
+        kind: Kind,
+        pivots: Float,
+        wanted: NDArray[np.bool_],
+        sample_weight: Float | None = None,
+        hard: bool = False,
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.expect_each`; one pass, in float64."""
+        table, log_likelihood = _native.expect_each(
+            _table(rows),
+            _packed(quadratics),
+            np.ascontiguousarray(log_weights, dtype=np.float64),
+            kind,
+            quadratics.center,
+            pivots,
+            wanted,
+            sample_weight,
+            hard,
+            self.threads,
+        )
+        return Moments.from_table(kind, pivots, table, log_likelihood, len(rows))
 
     def assign(
         self, rows: Rows, quadratics: Quadratics, log_weights: Float
