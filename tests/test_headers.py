@@ -51,6 +51,20 @@ def _in_tmp(tmp_path, monkeypatch):
         # text that stands above text names nothing, if numbers beside it stand above numbers
         ("x,1.5", ["y,2.5"], False),
         ("id,value", ["y,2.5"], True),
+        # cells above row names or text tell nothing
+        (",0,1", ["0,1,0", "1,0,0", "2,1,1"], True),
+        (",0", ["0,5", "1,3"], True),
+        (",3,8,11", ["0,5,1,2", "1,3,3,3"], True),
+        (",2.5", ["0,4.5", "1,3.5"], False),
+        ("country,2019,2020", ["A,5,7", "B,6,8"], True),
+        ("gene,0,1", ["A,5,7", "B,6,8"], True),
+        ("2021,2020,2019", ["5,1,8"], True),
+        ("2000,2010,2013", ["5,1,8"], True),
+        ("201901,201902", ["5,1"], True),
+        ("0.0,1.0,2.0", ["5.5,1,8", "3,3,3"], True),
+        ("0", ["5", "7"], True),
+        ("0", ["0", "1"], False),
+        ("2019", ["0.5", "0.25"], True),
         ("a,b", [], True),
         ("1,2", [], False),
     ],
@@ -62,7 +76,17 @@ def test_guesses(first, below, names):
 
 def test_what_is_asked_for_by_name_decides():
     assert guess(["1", "2"], [["3", "4"]], ["2"]) == (True, None)
-    assert guess(["0", "1", "2"], [["5.5", "1", "2"]], ["x0", "x2"]) == (False, None)
+
+
+def test_columns_asked_for_by_place_are_those_below_numbers():
+    """A model of a file without names: one with 0, 1 or years above the same columns has as many rows."""
+    for header in ("0,1", "2019,2020", ",0,1"):
+        index = header.startswith(",")
+        rows = [f"{i},{i + 5},{7 - i}" if index else f"{i + 5},{7 - i}" for i in range(4)]
+        Path("t.csv").write_text("\n".join([header, *rows]) + "\n")
+        table = read_table("t.csv", columns=["x0", "x1"])
+        np.testing.assert_array_equal(table.X, [[i + 5, 7 - i] for i in range(4)])
+        assert "--header no says otherwise" in table.notes[0]
 
 
 def test_guesses_are_told():
@@ -120,7 +144,7 @@ def test_the_index_of_a_frame_in_parquet_is_no_feature(index, rng):
     frame.to_parquet("t.parquet")
     table = read_table("t.parquet")
     assert table.names == (["a", "b", "key"] if index == "range" else ["a", "b"])
-    assert len(table.notes) == {"range": 0, "two": 2}.get(index, 1)
+    assert len(table.notes) == (index != "range")
     name = "__index_level_0__" if index == "unnamed" else "key"
     np.testing.assert_array_equal(read_table("t.parquet", columns=[name]).X[:, 0], keys)
 
@@ -152,3 +176,35 @@ def test_numeric_columns_alone():
     np.testing.assert_array_equal(table.complete(), [True, False])
     with pytest.raises(TableError, match="column 'id' is not numeric"):
         read_table("t.csv", columns=["id", "a"], numeric=True)
+
+
+def test_row_names_of_several_columns(rng):
+    frame = pd.DataFrame(rng.normal(size=(4, 2)), columns=["a", "b"])
+    frame.index = pd.MultiIndex.from_product([[0, 1], ["u", "v"]])
+    frame.to_csv("two.csv")
+    assert read_table("two.csv").names == ["a", "b"]
+    pd.DataFrame(frame.to_numpy(), columns=["a", "b"]).to_csv("one.csv")
+    pd.read_csv("one.csv").to_csv("twice.csv")  # ',Unnamed: 0,a,b'
+    assert read_table("twice.csv").names == ["a", "b"]
+    assert len(read_table("twice.csv").notes) == 1
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"__index_level_0__": [1, 2], "a": [0.5, 1.5]}), "plain.parquet")
+    assert read_table("plain.parquet").names == ["a"]
+
+
+def test_words_for_missing_values():
+    words = ["NA", "None", "none", "<NA>", ".", "?", "-", " ", "#DIV/0!", "NaN", "null", "n/a", ""]
+    Path("t.csv").write_text("a,b\n" + "".join(f"{w},{i}\n" for i, w in enumerate(words)) + "1.5,99\n")
+    table = read_table("t.csv")
+    np.testing.assert_array_equal(np.isnan(table.X[:, 0]), [True] * len(words) + [False])
+
+
+def test_columns_without_any_value_are_not_numeric():
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    nothing = pa.array([None, None], pa.float64())
+    parquet.write_table(pa.table({"a": [1.0, 2.0], "b": nothing}), "t.parquet")
+    assert read_table("t.parquet", numeric=True).names == ["a"]

@@ -218,3 +218,16 @@ def test_verbose_lines_are_scikit_learns(blobs, capsys):
         assert out[1].startswith("Iteration 0, inertia ")
         assert out[-1].startswith("Converged at iteration ")
         assert out[-1].endswith(why) or why in out[-1]
+
+
+def test_rows_of_weight_0_may_lie_anywhere(blobs):
+    X = np.vstack([blobs, np.full((1, blobs.shape[1]), 1e155)])
+    km = KMeans(3, random_state=0).fit(X, sample_weight=np.append(np.ones(len(blobs)), 0.0))
+    assert km.inertia_ == pytest.approx(KMeans(3, random_state=0).fit(blobs).inertia_, rel=1e-12)
+
+
+def test_masked_centres_are_refused(blobs):
+    centres = np.ma.masked_array(blobs[:3], mask=np.eye(3, blobs.shape[1]))
+    for init in (centres, lambda X, k, random_state: centres):
+        with pytest.raises(ValueError, match="Input init has masked values"):
+            KMeans(3, init=init, n_init=1).fit(blobs)

@@ -569,11 +569,51 @@ def test_offsets_change_nothing(noise, offset, regimes):
         np.testing.assert_allclose(found[1], plain[1], atol=1e-5)
 
 
-def test_the_least_noise_is_not_that_of_regimes_far_apart(rng):
+@pytest.mark.parametrize("gap", [1e7, 1e10, 1e12])
+def test_the_least_noise_is_not_that_of_regimes_far_apart(gap, rng):
     X = rng.normal(size=(400, 1))
-    y = X[:, 0] + np.where(np.arange(400) < 200, 0.0, 1e7) + 1e-2 * rng.normal(size=400)
+    deviation = max(1e-2, 1e-14 * gap)
+    y = X[:, 0] + np.where(np.arange(400) < 200, 0.0, gap) + deviation * rng.normal(size=400)
     noise, _, _ = fitted(X, y)
-    np.testing.assert_allclose(noise, 1e-4, rtol=0.3)
+    np.testing.assert_allclose(noise, deviation**2 + (gap * 2.0**-52) ** 2 / 12, rtol=0.3)
+
+
+def test_the_least_noise_is_not_that_of_an_outlier(rng):
+    X = rng.normal(size=(200, 1))
+    y = X[:, 0] + 1e-8 * rng.normal(size=200)
+    y[0] = 1e6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        noise, _, _ = fitted(X, y)
+    np.testing.assert_allclose(noise[1], 1e-16, rtol=0.3)
+
+
+def test_priors_have_units(rng):
+    X = rng.uniform(-1.0, 1.0, size=(200, 2))
+    y = X @ [1.0, 2.0] + 0.1 * rng.normal(size=200)
+    noise = [
+        MixtureOfExperts(1, experts=LinearExpert(prior_covariance=10.0 * s * s))
+        .fit(X, y * s)
+        .noise_variance_[0]
+        / s
+        / s
+        for s in (1.0, 1e-90, 1e77, 1e100)
+    ]
+    np.testing.assert_allclose(noise, noise[0], rtol=1e-9)
+
+
+def test_rows_of_weight_0_may_lie_anywhere(rng):
+    X = rng.normal(size=(100, 2))
+    for y in (X[:, 0], X[:, 0] + 0.1 * rng.normal(size=100)):
+        model = MixtureOfExperts(2, random_state=0, max_iter=20)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            want = model.fit(X, y).lower_bound_
+            weights = np.append(np.ones(100), 0.0)
+            got = model.fit(
+                np.vstack([X, [[0.0, 0.0]]]), np.append(y, 1e150), sample_weight=weights
+            ).lower_bound_
+        assert got == pytest.approx(want, rel=1e-10)
 
 
 def test_targets_that_are_met_exactly_have_the_noise_of_their_digits(rng):

@@ -22,7 +22,12 @@ def to_host(array: Any) -> Any:
     ----------
     array : object
         NumPy's, CuPy's, Numba's, torch's, or any that has DLPack. Lists, data frames and what DLPack cannot describe
-        (a sparse tensor, a type that NumPy does not have) are given back: scikit-learn's validation knows what to say.
+        are given back: scikit-learn's validation knows what to say.
+
+    Raises
+    ------
+    TypeError
+        A torch tensor that is sparse, or of a type that NumPy does not have.
     """
     if isinstance(array, np.ndarray | type):
         return array
@@ -40,8 +45,13 @@ def to_host(array: Any) -> Any:
         array = array.detach()
     try:
         return np.from_dlpack(array)
-    except (BufferError, RuntimeError, TypeError, ValueError):
-        return array
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        if type(array).__module__.partition(".")[0] != "torch":
+            return array
+        raise TypeError(
+            f"a torch tensor of type {array.dtype} and layout {array.layout} cannot be read as a NumPy array: convert "
+            "it first, by .to_dense() or .float()"
+        ) from error
 
 
 def like(X: Any) -> Callable[[NDArray[Any]], Any]:

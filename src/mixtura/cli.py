@@ -231,7 +231,10 @@ def _layout(options: argparse.Namespace) -> Layout:
 
 
 def _read(
-    options: argparse.Namespace, columns: Sequence[str] | None, beside: Sequence[str] = ()
+    options: argparse.Namespace,
+    columns: Sequence[str] | None,
+    beside: Sequence[str] = (),
+    may_be_empty: bool = False,
 ) -> tuple[Columns, NDArray[np.bool_]]:
     """The table, without a value that is not finite, and which of the file's rows it has."""
     from mixtura.data import read_table
@@ -242,7 +245,7 @@ def _read(
         _note(note)
     kept = table.complete()
     if options.drop_missing:
-        if not kept.any():
+        if not kept.any() and not may_be_empty:
             raise UsageError(f"{options.data}: every row has a missing value; --columns leaves columns out")
         if not kept.all():
             _note(f"{options.data}: left out {np.sum(~kept)} of {len(kept)} rows, which have missing values")
@@ -253,7 +256,11 @@ def _read(
         for name, column in table.extra.items():
             check_finite(column[:, None], [name], "table")
     except ValueError as error:
-        way = "" if kept.all() else " --drop-missing leaves out the rows with missing values."
+        way = (
+            ""
+            if kept.all() or options.drop_missing
+            else " --drop-missing leaves out the rows with missing values."
+        )
         raise UsageError(f"{error}{way}") from error
     return table, kept if options.drop_missing else np.ones(len(table.X), dtype=bool)
 
@@ -459,8 +466,10 @@ def _predict(options: argparse.Namespace) -> None:
     if columns is None and hasattr(model, "feature_names_in_"):
         columns = [str(n) for n in model.feature_names_in_]
     model.__dict__.pop("feature_names_in_", None)  # the columns are chosen by name here
-    table, kept = _read(options, columns)
-    answers = model._answers(table.X, options.proba)
+    table, kept = _read(options, columns, may_be_empty=True)
+    # Of no rows at all, the answers' names and types are those of any row.
+    X = table.X if kept.any() else np.zeros((1, len(table.names)))
+    answers = {name: values[: kept.sum()] for name, values in model._answers(X, options.proba).items()}
     _write(options.output, list(answers), list(answers.values()), kept)
     print(f"wrote {len(kept)} rows to {options.output}")
 
@@ -488,7 +497,7 @@ def _write(path: str, names: list[str], values: list[Any], kept: NDArray[np.bool
         columns = [pyarrow.array(column) for column in values]
         if not kept.all():
             places = np.cumsum(kept) - 1
-            places = pyarrow.array(places, mask=~kept)  # taking from no place gives nothing
+            places = pyarrow.array(np.maximum(places, 0), mask=~kept)  # taking from no place gives nothing
             columns = [column.take(places) for column in columns]
         table = pyarrow.table(dict(zip(names, columns, strict=True)))
 

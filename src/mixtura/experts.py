@@ -191,12 +191,14 @@ class ExpertsParameters:
                 )
             return total
 
-        moments = refined(moments, each)
+        eps = table.backend.rounding(table.joined.rows, quadratics, table.pivot, hard=False)
+        moments = refined(moments, each, eps=eps)
         found = Expectation(moments, moments.log_likelihood + self.bound)
 
         def resp(cut: slice, rows: Rows) -> Float:
             log_weights = self.gate.log_weights(table.covariates, cut)
-            return normalize(table.backend.log_joint(rows, quadratics, log_weights))[0]
+            with np.errstate(invalid="ignore"):  # of a row of weight 0 that no expert reaches
+                return normalize(table.backend.log_joint(rows, quadratics, log_weights))[0]
 
         return self._from_baseline(table, found, resp)
 
@@ -225,6 +227,8 @@ class ExpertsParameters:
         own = [Moments.zero("full", 1, pivot[k]) for k in some]
         for cut, rows, weights in table.blocks(K):
             r, X = resp(cut, rows), table.covariates.rows.X[cut]
+            if weights is not None:
+                r = np.where(weights[:, None] > 0.0, r, 0.0)
             for i, k in enumerate(some):
                 residuals = table.targets[cut] - baseline.of(k, X)
                 placed = table.backend.place(X, residuals)
@@ -246,6 +250,8 @@ class ExpertsParameters:
         resp, log_likelihood = np.empty((len(table), K)), 0.0
         for cut, rows, weights in table.blocks(K):
             joint = table.backend.log_joint(rows, quadratics, self.gate.log_weights(table.covariates, cut))
+            if weights is not None:
+                joint[weights <= 0.0] = 0.0  # such a row may lie beyond the reach of every expert
             resp[cut], density = normalize(joint)
             log_likelihood += float(density.sum() if weights is None else density @ weights)
         given = resp if rng is None else _drawn(resp, rng)

@@ -51,7 +51,10 @@ def nearest(table: Table, centers: Centers) -> tuple[NDArray[np.int32], Float]:
     """Label of each row's nearest centre and the squared distance to it, (N,) and (N,)."""
     labels, joint = table.backend.assign(table.rows, centers.quadratics, centers.log_weights)
     distances = -2.0 * joint
-    far = np.flatnonzero(~np.isfinite(distances))
+    lost = ~np.isfinite(distances)
+    if table.sample_weight is not None:
+        lost &= table.sample_weight > 0.0
+    far = np.flatnonzero(lost)
     if len(far):
         raise ValueError(
             f"row {far[0]} of X is so far from every centre that its squared distance cannot be represented "

@@ -16,9 +16,10 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
-# Largest (distance from the pivot / spread)^2 at which a component's covariance is taken from moments about
-# the common pivot: its relative error there is about 1e8 eps = 2e-8.
-_CANCELLATION = 1e8
+# Relative error of a variance, by rounding about the common pivot, above which it is taken once more: of sums in
+# float64 where they lose half their digits, of sums in float32 where they lose most of them.
+_LOST, _LOST_IN_SINGLE = 2e-8, 1e-3
+_EPS = float(np.finfo(np.float64).eps)
 
 # Mass up to which a component has a single row. Without regularisation it keeps the spread that a trace of mass at the
 # pivot (Moments.kept_mass) gives it: scikit-learn fits such components, and only refuses those of equal rows.
@@ -82,7 +83,7 @@ def precise_moments(
     def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
         return table.backend.expect_each(*arguments, kind, pivots, wanted, table.sample_weight, hard)
 
-    return refined(moments, each, floor)
+    return refined(moments, each, floor, table.backend.rounding(table.rows, quadratics, table.pivot, hard))
 
 
 def moments_of_all(table: Table, kind: Kind) -> Moments:
@@ -93,7 +94,7 @@ def moments_of_all(table: Table, kind: Kind) -> Moments:
 Each = Callable[[Float, NDArray[np.bool_], Kind], Moments]
 
 
-def refined(moments: Moments, each: Each, floor: float = 0.0) -> Moments:
+def refined(moments: Moments, each: Each, floor: float = 0.0, eps: float = _EPS) -> Moments:
     """Moments with those of far components taken once more about their own means.
 
     However many components' spread would drown in rounding about the common pivot, together they cost one more pass
@@ -107,10 +108,12 @@ def refined(moments: Moments, each: Each, floor: float = 0.0) -> Moments:
         The same moments of wanted components (K,), about pivots (K, D) of their own, of a kind.
     floor : float, default=0
         Variance below which no digit matters.
+    eps : float
+        Unit of rounding in the moments.
     """
     if not moments.is_finite():
         return moments
-    far = moments.cancellation(floor) > _CANCELLATION
+    far = moments.cancellation(floor) * eps > (_LOST_IN_SINGLE if eps > _EPS else _LOST)
     shared = (
         moments.kind == "shared"
     )  # its second moment is one sum over all components: all must be taken again

@@ -163,6 +163,10 @@ class Backend(ABC):
             total += replace(part, log_likelihood=float(log_likelihood))
         return total
 
+    def rounding(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> float:
+        """Unit of rounding in the sums that :meth:`expect` gives for these arguments."""
+        return float(np.finfo(np.float64).eps)
+
     def expect_each(
         self,
         rows: Rows,

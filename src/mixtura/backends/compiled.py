@@ -96,6 +96,11 @@ class CompiledBackend(Backend):
         """Whether float32 arithmetic about the pivot loses nothing that matters of float32 rows."""
         return is_single(rows) and not hard and relative_width(rows, quadratics, pivot) <= _SINGLE_WIDTH
 
+    def rounding(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> float:
+        """See :meth:`mixtura.backends.base.Backend.rounding`."""
+        single = self._single_enough(rows, quadratics, pivot, hard)
+        return float(np.finfo(np.float32 if single else np.float64).eps)
+
     def accumulate(
         self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
     ) -> Moments:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
+from mixtura.array_kinds import to_host
 from mixtura.links import PriorLink
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Moments, pack_symmetric, unpack_symmetric
@@ -95,13 +96,15 @@ class LinearExpert:
         ValueError
             Wrong shapes, not finite, or A not symmetric and positive definite.
         """
-        mean = np.asarray(0.0 if self.prior_mean is None else self.prior_mean, dtype=np.float64)
+        if np.ma.is_masked(self.prior_mean) or np.ma.is_masked(self.prior_covariance):
+            raise ValueError("prior_mean and prior_covariance must have no masked values, which are missing")
+        mean = np.asarray(0.0 if self.prior_mean is None else to_host(self.prior_mean), dtype=np.float64)
         if mean.shape not in ((), (dims,), (targets, dims)):
             raise ValueError(
                 f"prior_mean has shape {mean.shape}; with {dims} columns and {targets} target(s) it is one number, "
                 f"({dims},) or ({targets}, {dims})"
             )
-        covariance = np.asarray(self.prior_covariance, dtype=np.float64)
+        covariance = np.asarray(to_host(self.prior_covariance), dtype=np.float64)
         if covariance.shape not in ((), (dims,), (dims, dims)):
             raise ValueError(
                 f"prior_covariance has shape {covariance.shape}; with {dims} columns it is one number, ({dims},) or "
@@ -189,7 +192,7 @@ class Priors:
             covariance,
             precision,
             tuple(e.learnt(empirical_bayes) for e in experts),
-            np.array([np.asarray(e.prior_covariance, dtype=np.float64).ndim < 2 for e in experts]),
+            np.array([np.ndim(to_host(e.prior_covariance)) < 2 for e in experts]),
             link,
         )
 
@@ -629,7 +632,7 @@ def _posterior(covariance: Float, xx: Float, noise: float, away: Float) -> _Post
     seen = root[:, values > 0.0]
     step = seen @ (seen.T @ away / (noise + values[values > 0.0]))
     return _Posterior(
-        step, root * np.sqrt(noise / (noise + values)), float(np.sum(noise * values / (noise + values)))
+        step, root * np.sqrt(noise / (noise + values)), float(np.sum(noise * (values / (noise + values))))
     )
 
 

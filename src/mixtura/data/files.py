@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.data.headers import guess, is_row_names
+from mixtura.data.headers import MISSING, guess, is_row_names
 
 
 class TableError(ValueError):
@@ -146,12 +146,11 @@ def read_table(
     if columns is None:
         chosen = [j for j, n in enumerate(names) if n not in extra and j not in source.row_names]
         left_out = sorted(source.row_names - {names.index(c) for c in extra})
-        notes += [
-            f"{name}: column {names[j]!r} holds row names and is left out; --columns can ask for it"
-            if names[j]
-            else f"{name}: column {j + 1} has no name, so it holds row names and is left out"
-            for j in left_out
-        ]
+        named = [names[j] for j in left_out if names[j]]
+        if named:
+            notes.append(f"{name}: left out {_list(named)}, which holds row names; --columns can ask for it")
+        elif left_out:
+            notes.append(f"{name}: column 1 has no name, so it holds row names and is left out")
     else:
         for c in columns:
             if list(columns).count(c) > 1:
@@ -162,22 +161,23 @@ def read_table(
             raise TableError(f"{name} has {names.count(c)} columns named {c!r}; give them different names")
     values = {j: source.column(j) for j in chosen}
     if numeric and columns is None:
-        other = [j for j in chosen if not _is_numeric(values[j])]
+        other = [j for j in chosen if not _is_numeric(values[j]) or _is_empty(values[j])]
         if other:
             chosen = [j for j in chosen if j not in other]
             notes.append(
                 f"{name}: left out {len(other)} column(s) that are not numeric: {_list([names[j] for j in other])}"
             )
     if not chosen:
-        raise TableError(f"{name} has no columns left to use")
-    arrays = [_numbers(name, names[j], values[j]) for j in chosen]
+        hint = "; --columns can ask for its row names" if source.row_names else ""
+        raise TableError(f"{name} has no columns left to use{hint}")
+    arrays = [_numbers(name, names[j], values[j], numeric) for j in chosen]
     if not len(arrays[0]):
         raise TableError(f"{name} has columns but no rows")
     dtype = np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64
     X = np.empty((len(arrays[0]), len(arrays)), dtype=dtype)
     for j, array in enumerate(arrays):
         X[:, j] = array
-    beside = {c: _numbers(name, c, source.column(names.index(c))).astype(np.float64) for c in extra}
+    beside = {c: _numbers(name, c, source.column(names.index(c)), numeric).astype(np.float64) for c in extra}
     return Columns([names[j] for j in chosen], X, beside, notes)
 
 
@@ -227,8 +227,13 @@ def _is_numeric(column: Any) -> bool:
     )
 
 
-def _numbers(path: str, name: str, column: Any) -> NDArray[np.floating]:
-    """A column as float32 or float64."""
+def _is_empty(column: Any) -> bool:
+    """Whether a column has no value at all."""
+    return not isinstance(column, np.ndarray) and column.null_count == len(column) > 0
+
+
+def _numbers(path: str, name: str, column: Any, numeric: bool) -> NDArray[np.floating]:
+    """A column as float32 or float64; ``numeric`` if columns that are not have been left out already."""
     if isinstance(column, np.ndarray):
         if not _is_numeric(column):
             raise TableError(f"{path}: column {name!r} is not numeric ({column.dtype})")
@@ -239,8 +244,9 @@ def _numbers(path: str, name: str, column: Any) -> NDArray[np.floating]:
         return np.full(len(column), np.nan)
     if not _is_numeric(column):
         raise TableError(
-            f"{path}: column {name!r} is not numeric ({column.type}): --numeric takes the numeric columns alone "
-            f"(in Python numeric=True), --columns names some; or encode it{_hint(name, column)}"
+            f"{path}: column {name!r} is not numeric ({column.type}): "
+            + ("" if numeric else "--numeric takes the numeric columns alone (in Python numeric=True), ")
+            + f"--columns names some; or encode it{_hint(name, column)}"
         )
     # Integers above 2^53 are rounded.
     wide = column if column.type == pa.float32() else column.cast(pa.float64(), safe=False)
@@ -302,7 +308,7 @@ def _read_parquet(name: str) -> _Source:
             raise failed(error) from error
 
     index = _pandas_index(schema.metadata)
-    return _Source(names, column, frozenset(j for j, n in enumerate(names) if n in index))
+    return _Source(names, column, _leading(names) | {j for j, n in enumerate(names) if n in index})
 
 
 def _pandas_index(metadata: dict[bytes, bytes] | None) -> set[str]:
@@ -314,8 +320,23 @@ def _pandas_index(metadata: dict[bytes, bytes] | None) -> set[str]:
         return set()  # not written by pandas after all
 
 
+def _leading(names: Sequence[str]) -> frozenset[int]:
+    """Places of the first columns, as many as have a name of row names or none; not all columns there are."""
+    found = 0
+    while found < len(names) and is_row_names(names[found]):
+        found += 1
+    return frozenset(range(found)) if found < len(names) else frozenset()
+
+
 # Lines below the first that tell whether it holds names.
 _LINES = 100
+
+
+# Words for missing values as they are written: small, capital, with a capital.
+_NULLS = sorted(
+    {form for word in MISSING for form in (word, word.upper(), word.capitalize(), f" {word}")}
+    | {"NaN", "-NaN"}
+)
 
 
 def _read_csv(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
@@ -336,7 +357,9 @@ def _read_csv(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
             name,
             read_options=csv.ReadOptions(column_names=names, skip_rows=lines if header else 0),
             parse_options=csv.ParseOptions(delimiter=separator),
-            convert_options=csv.ConvertOptions(strings_can_be_null=True, decimal_point=layout.decimal),
+            convert_options=csv.ConvertOptions(
+                strings_can_be_null=True, null_values=_NULLS, decimal_point=layout.decimal
+            ),
         )
     except Exception as error:
         hint = ""
@@ -347,7 +370,11 @@ def _read_csv(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
     if why:
         taken, other = ("names", "no") if header else ("a row", "yes")
         notes.append(f"{name}: {why}, and is taken for {taken}; --header {other} says otherwise")
-    row_names = frozenset({0}) if header and len(names) > 1 and is_row_names(names[0]) else frozenset[int]()
+    row_names = _leading(names) if header else frozenset[int]()
+    if wanted and header and why and all(re.fullmatch(r"x\d+", w) for w in wanted):
+        # Asked for by place, as columns of a file without names are: names of numbers change nothing.
+        places = [j for j in range(len(names)) if j not in row_names]
+        names = [f"x{places.index(j)}" if j in places else n for j, n in enumerate(names)]
     return _Source(names, table.column, row_names, tuple(notes))
 
 

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 # What a cell without a value may say, beside nothing.
-MISSING = {"", "na", "n/a", "#n/a", "null", "none", "nan", "-nan"}
+MISSING = {
+    *("", "na", "n/a", "<na>", "#na", "#n/a", "null", "none", "nan", "-nan", "nil", "missing"),
+    *(".", "?", "-", "--", "#div/0!", "#value!", "#ref!", "#num!", "#null!"),
+}
 
 # Names that programs give to the column of row names: pandas (in Parquet, and after reading its own CSV), R.
-ROW_NAMES = re.compile(r"|unnamed: 0|__index_level_\d+__|rownames?|row\.names?|row_names?", re.IGNORECASE)
+ROW_NAMES = re.compile(
+    r"|unnamed: \d+(\.\d+)?|__index_level_\d+__|rownames?|row\.names?|row_names?", re.IGNORECASE
+)
 
 
 def is_row_names(name: str) -> bool:
@@ -26,13 +31,9 @@ class _Cells:
         self._number = re.compile(
             rf"[+-]?(\d+({point}\d*)?|{point}\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE | re.ASCII
         )
-        self._fraction = re.compile(rf"[+-]?\d*{point}\d*[1-9]\d*", re.ASCII)
 
     def is_number(self, cell: str) -> bool:
         return self._number.fullmatch(cell.strip()) is not None
-
-    def is_fraction(self, cell: str) -> bool:
-        return self._fraction.fullmatch(cell.strip()) is not None
 
 
 def is_missing(cell: str) -> bool:
@@ -74,23 +75,30 @@ def guess(
         return True, None
     text = [j for j, c in enumerate(names) if not is_missing(c) and not cells.is_number(c)]
     columns = [[row[j] for row in below if j < len(row)] for j in range(len(names))]
-    if text:
-        # Names stand above numbers; text above text is either.
-        if any(_numeric(columns[j], cells) for j in text):
-            return True, None
-        plain = [j for j, c in enumerate(names) if cells.is_number(c) and _numeric(columns[j], cells)]
-        if plain and not _counts(names, columns, cells):
-            return False, "its first line has numbers where the lines below have them"
-        return True, None
+    if any(_numeric(columns[j], cells) for j in text):
+        return True, None  # names stand above numbers
     if not any(map(cells.is_number, names)):
-        return True, None  # nothing but words for missing values: names, if anything
-    if not below or (wanted and all(re.fullmatch(r"x\d+", name) for name in wanted)):
-        return False, None
-    why = _counts(names, columns, cells)
+        return True, None  # text above text, or nothing but words for missing values: names, if anything
+    if not below:
+        return bool(text), None
+    # What stands above row names or text tells nothing: numbers above numbers must.
+    above = [j for j in range(len(names)) if j not in text and (names[j] or not _full(columns[j]))]
+    why = _counts([names[j] for j in above], [columns[j] for j in above])
+    if not names[0] and _full(columns[0]) and (why or _whole([names[j] for j in above])):
+        return True, why or "its first line has no name above the first column, which has no empty cell"
     if why:
         return True, why
-    whole = all(re.fullmatch(r"\d+", c, re.ASCII) for c in names) and len(set(names)) == len(names) > 1
-    return False, "its first line has numbers as the lines below" if whole else None
+    plain = any(cells.is_number(names[j]) and _numeric(columns[j], cells) for j in above)
+    if text and not plain:
+        return True, None
+    if text or (len(names) > 1 and _whole(names)):
+        return False, "its first line has numbers where the lines below have them"
+    return False, None
+
+
+def _full(column: Sequence[str]) -> bool:
+    """Whether no cell of a column is empty."""
+    return bool(column) and all(cell.strip() for cell in column)
 
 
 def _numeric(column: Sequence[str], cells: _Cells) -> bool:
@@ -99,36 +107,53 @@ def _numeric(column: Sequence[str], cells: _Cells) -> bool:
     return bool(there) and all(map(cells.is_number, there))
 
 
-def _counts(names: Sequence[str], columns: Sequence[Sequence[str]], cells: _Cells) -> str | None:
-    """Why a line of numbers looks like names; None if it does not."""
-    at = (
-        1 if names and not names[0] and any(not is_missing(c) for c in columns[0]) else 0
-    )  # over row names: no name
-    names, columns = names[at:], columns[at:]
-    if not names or not all(re.fullmatch(r"\d+", c, re.ASCII) for c in names) or len(set(names)) < len(names):
+def _numbers(names: Sequence[str]) -> list[int]:
+    """Cells as whole numbers; nothing where one is not, or where two are equal."""
+    if not all(re.fullmatch(r"\d+([.,]0*)?", c.strip(), re.ASCII) for c in names):
+        return []
+    values = [int(re.split("[.,]", c.strip())[0]) for c in names]
+    return values if len(set(values)) == len(values) else []
+
+
+def _whole(names: Sequence[str]) -> bool:
+    return bool(_numbers(names))
+
+
+def _monotone(values: Sequence[int]) -> bool:
+    return len(values) > 1 and (
+        all(a < b for a, b in pairwise(values)) or all(a > b for a, b in pairwise(values))
+    )
+
+
+def _dates(values: Sequence[int]) -> bool:
+    """Whether numbers are years, or years and months."""
+    years = all(1000 <= v < 3000 for v in values)
+    return years or all(1000 <= v // 100 < 3000 and 1 <= v % 100 <= 12 for v in values)
+
+
+def _counts(names: Sequence[str], columns: Sequence[Sequence[str]]) -> str | None:
+    """Why a line of numbers above numbers looks like names; None if it does not."""
+    values = _numbers(names)
+    if not values:
         return None
-    values = [int(c) for c in names]
+    rows = [_numbers(row) for row in zip(*columns, strict=False)]
+    if len(values) == 1:
+        above_fractions = all("." in c or "," in c for c in columns[0] if not is_missing(c))
+        if values == [0] and names[0] not in columns[0]:
+            return "its first line is 0"
+        return "its first line is a year above fractions" if above_fractions and _dates(values) else None
+    # A grid counts on below. Of two columns of zeros and ones, 0, 1 is as good a row as any.
     steps = {b - a for a, b in pairwise(values)}
-    if len(values) > 1 and len(steps) == 1 and min(steps) > 0:
-        rows = list(zip(*columns, strict=False))
-        again = bool(rows) and _steady(rows[0])
-        # Of two columns of zeros and ones, 0, 1 is as good a row as any.
-        common = len(values) == 2 and all(n in c for n, c in zip(names, columns, strict=True))
-        least = {0: 2, 1: 3}.get(values[0])  # pandas counts from 0: two of these are enough
-        if steps == {1} and least is not None and len(values) >= least and not again and not common:
-            return f"its first line counts {values[0]}, {values[0] + 1}, {values[0] + 2}, ..."
-        if min(values) >= 1000 and max(values) < 3000 and not again:
-            return f"its first line runs through the years {values[0]} to {values[-1]}"
-    fractions = [sum(map(cells.is_fraction, c)) >= max(1, len(c) / 2) for c in columns]
-    if all(fractions) and (len(names) > 1 or names[0] == "0"):
-        return "its first line has whole numbers above fractions"
-    return None
+    again = bool(rows) and steps == {b - a for a, b in pairwise(rows[0])}
+    common = len(values) == 2 and all(n in c for n, c in zip(names, columns, strict=True))
+    least = {0: 2, 1: 3}.get(values[0])  # pandas counts from 0: two of these are enough
+    if steps == {1} and least is not None and len(values) >= least and not again and not common:
+        return f"its first line counts {values[0]}, {values[0] + 1}, {values[0] + 2}, ..."
+    if _dates(values) and _monotone(values) and not any(row and _dates(row) for row in rows):
+        return f"its first line runs through the years {names[0]} to {names[-1]}"
+    fractions = all(sum(map(_is_fraction, column)) >= max(1, len(column) / 2) for column in columns)
+    return "its first line has whole numbers above fractions" if fractions else None
 
 
-def _steady(row: Sequence[str]) -> bool:
-    """Whether a line of whole numbers goes up in equal steps."""
-    if not all(re.fullmatch(r"\d+", c.strip(), re.ASCII) for c in row):
-        return False
-    values = [int(c) for c in row]
-    steps = {b - a for a, b in pairwise(values)}
-    return len(steps) == 1 and min(steps) > 0
+def _is_fraction(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?\d*[.,]\d*[1-9]\d*", cell.strip(), re.ASCII) is not None

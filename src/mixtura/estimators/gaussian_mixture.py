@@ -32,6 +32,10 @@ from mixtura.table import Table
 Float = NDArray[np.float64]
 
 
+# Error of a log-likelihood, in all, that is none.
+_NO_DIFFERENCE = 1e-3
+
+
 class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
     """Gaussian mixture, fitted by EM on native kernels.
 
@@ -132,6 +136,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         "backend_",
         "n_features_in_",
         "_n_rows",
+        "_fitted_type",
     )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -244,6 +249,9 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
 
     def _fit(self, X: Any, sample_weight: Any) -> NDArray[np.floating]:
         backend, given_rows = self._backend(X), X
+        warm = self.warm_start and hasattr(self, "converged_")
+        if warm:
+            self._check_resumable(X)
         X = check_rows(self, X, reset=True, min_rows=2, backend=backend)
         if X.shape[0] < self.n_components:
             raise ValueError(
@@ -258,9 +266,6 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             weights *= np.count_nonzero(weights) / weights.sum()
         given = self._check_given(X.shape[1])
 
-        warm = self.warm_start and hasattr(self, "converged_")
-        if warm:
-            self._check_resumable(X.shape[1])
         n_init = 1 if warm else self.n_init
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
@@ -291,7 +296,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         for name, value in self._attributes(best, backend.name, X.dtype).items():
             setattr(self, name, value)
         self._follow(given_rows)
-        self._n_rows = len(table)
+        self._n_rows, self._fitted_type = len(table), self.covariance_type
         self.__dict__.pop("_sampler", None)
         tasks.close(dict)
         return X
@@ -351,16 +356,30 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             ConstantGate(weights=given.get("weights", found.gate.weights)), components
         )
 
-    def _check_resumable(self, dims: int) -> None:
-        """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns."""
-        covariance = COVARIANCES[self.covariance_type]
-        wanted = (self.n_components, dims), covariance.shape(self.n_components, dims)
-        found = np.shape(self.means_), np.shape(self.precisions_cholesky_)
-        if found != wanted:
+    def _check_resumable(self, X: Any) -> None:
+        """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns.
+
+        Before anything is changed: the last fit stays as it is.
+        """
+        K, D = np.shape(self.means_)
+        found = {
+            "components": K,
+            "columns": D,
+            "covariance type": getattr(self, "_fitted_type", self.covariance_type),
+        }
+        columns = np.shape(X)[1] if len(np.shape(X)) == 2 else D  # other shapes are refused as what they are
+        wanted = {
+            "components": self.n_components,
+            "columns": columns,
+            "covariance type": self.covariance_type,
+        }
+        differ = [
+            f"{name} {found[name]}, this one {wanted[name]}" for name in found if found[name] != wanted[name]
+        ]
+        if differ:
             raise ValueError(
-                f"warm_start: the last fit has means of shape {found[0]} and covariances of shape {found[1]}; with "
-                f"n_components={self.n_components}, covariance_type={self.covariance_type!r} and {dims} columns they "
-                f"are {wanted[0]} and {wanted[1]}. Set warm_start=False for a new start, or clone the estimator."
+                f"warm_start: the last fit had {'; '.join(differ)}. Set warm_start=False for a new start, or clone the "
+                "estimator."
             )
 
     def _check_given(self, dims: int) -> dict[str, Float]:
@@ -470,14 +489,18 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             )
 
     def _posterior(
-        self, X: NDArray[np.floating], backend: Backend, resp: NDArray[np.floating] | None = None
+        self,
+        X: NDArray[np.floating],
+        backend: Backend,
+        resp: NDArray[np.floating] | None = None,
+        weights: Float | None = None,
     ) -> Float:
         """Log-likelihood of each row in float64, whose sums float32 would spoil; responsibilities go to ``resp``."""
         parameters = self._parameters()
         found = backend.posterior(
             backend.place(X), parameters.components.quadratics, parameters.gate.log_shares, resp
         )
-        self._check_reached(found)
+        self._check_reached(found if weights is None else found[weights > 0.0])
         return found
 
     def _labels(self, X: NDArray[np.floating], backend: Backend) -> NDArray[np.int64]:
@@ -538,12 +561,12 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         found, dtype = self._log_densities(X)
         return found.astype(dtype, copy=False)
 
-    def _log_densities(self, X: Any) -> tuple[Float, np.dtype[Any]]:
-        """Log-likelihood of each row in float64, and the type of X."""
+    def _log_densities(self, X: Any, sample_weight: Any = None) -> tuple[Float, np.dtype[Any]]:
+        """Log-likelihood of each row in float64, whatever of rows of weight 0, and the type of X."""
         check_is_fitted(self)
         backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
-        return self._posterior(X, backend), X.dtype
+        return self._posterior(X, backend, weights=check_weights(sample_weight, X)), X.dtype
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean log-likelihood per row, or per unit of weight.
@@ -558,14 +581,14 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         log_likelihood : float
         """
-        log_densities, dtype = self._log_densities(X)
+        log_densities, dtype = self._log_densities(X, sample_weight)
         log_likelihood, total = weighted_sum(log_densities, sample_weight)
         exact = log_likelihood / total
         if dtype == np.float32 and sample_weight is None:
-            # The mean of score_samples(X), where that is right in its last digit: code that compares them finds no
-            # difference. Of many rows it is not: a sum in float32 loses more.
+            # The mean of score_samples(X), where it is as good as that of a sum in float64: code that compares the two
+            # finds no difference.
             mean = float(log_densities.astype(np.float32).mean())
-            if abs(mean - exact) <= np.spacing(np.float32(abs(exact))):
+            if abs(mean - exact) * total <= _NO_DIFFERENCE:
                 return mean
         return exact
 
@@ -624,7 +647,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         bic : float
         """
-        log_likelihood, total = weighted_sum(self._log_densities(X)[0], sample_weight)
+        log_likelihood, total = weighted_sum(self._log_densities(X, sample_weight)[0], sample_weight)
         return -2.0 * log_likelihood + self._n_parameters() * math.log(total)
 
     def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -640,7 +663,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         aic : float
         """
-        log_likelihood, _ = weighted_sum(self._log_densities(X)[0], sample_weight)
+        log_likelihood, _ = weighted_sum(self._log_densities(X, sample_weight)[0], sample_weight)
         return -2.0 * log_likelihood + 2.0 * self._n_parameters()
 
     def summary(self) -> str:

@@ -28,7 +28,7 @@ from mixtura.backends.base import Backend
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import check_fit, check_rows, check_weights
+from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.initialize import column_variance, random_rows, sample, seed_rows
 from mixtura.lloyd import Clustering, lloyd, nearest, squared_distances
 from mixtura.progress import CenterLines, Progress, progress
@@ -244,7 +244,7 @@ class KMeans(
             )
         self.cluster_centers_ = centers
         self.labels_ = labels
-        self.inertia_ = float(distances.sum() if weights is None else distances @ weights)
+        self.inertia_ = float(weighted_sum(distances, weights)[0])
         self.n_iter_ = best.fit.n_iter
         self.converged_ = best.fit.converged
         self.lower_bound_ = best.fit.bound
@@ -317,7 +317,7 @@ class KMeans(
         if callable(centers):
             rows = X if isinstance(X, np.ndarray) else given
             centers = centers(rows, self.n_clusters, random_state=rng)
-        centers = check_array(to_host(centers), dtype=np.float64, copy=True)
+        centers = check_array(unmasked(to_host(centers), "init"), dtype=np.float64, copy=True)
         for found, wanted, what in (
             (centers.shape[0], self.n_clusters, "clusters"),
             (centers.shape[1], X.shape[1], "features of the data"),

@@ -38,6 +38,7 @@ from mixtura.lloyd import blocks
 from mixtura.progress import progress
 from mixtura.report import summary
 from mixtura.responsibilities import RESPONSIBILITIES, given_labels
+from mixtura.statistics import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -260,7 +261,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
             float32 and float64 are read as they are; other numbers become float64.
         y : array-like of shape (N,) or (N, M)
         sample_weight : array-like of shape (N,), default=None
-            A row of weight 2 counts as two rows, one of weight 0 as none.
+            A row of weight 2 counts as two rows, one of weight 0 as none. A common factor of all weights changes
+            nothing, but where there is a prior, which is worth a number of rows.
 
         Returns
         -------
@@ -290,9 +292,13 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         table = RegressionTable.of(backend, X, y, weights)
         center, spread = table.column_spread()
-        floor = _noise_floor(y if weights is None else y[weights > 0.0], spread[D:])
+        counted = y if weights is None else y[weights > 0.0]
         begin = LinearExperts.start(
-            priors, self.fit_intercept, self.noise == "shared", floor, spread[D:] ** 2
+            priors,
+            self.fit_intercept,
+            self.noise == "shared",
+            _noise_floor(counted, spread[D:]),
+            spread[D:] ** 2,
         )
 
         warm = self.warm_start and hasattr(self, "_parameters")
@@ -313,6 +319,9 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
                     gate = self._gate().start(K, table.covariates, rng)
                     resp = self._first_responsibilities(table, K, (center, spread), run, rng)
                     found = accumulate(table, K, resp, gate.needs_responsibilities)
+                    if run == 0:  # one for all runs: their objectives are compared
+                        floor = _noise_floor(counted, _spread_within(found.moments)[D:])
+                        begin = replace(begin, noise_floor=floor)
                     start = ExpertsParameters(gate, begin).maximize(table, found)
                 fit = self._run(table, start, rng, told.iteration)
                 told.end(fit.bound, fit.converged)
@@ -323,7 +332,6 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         assert best is not None  # n_init >= 1
         self._warn(best)
         self._parameters = ExpertsParameters(best.parameters.gate.without_rows(), best.parameters.experts)
-        self.weights_ = self._shares(table, best)
         self.converged_ = best.converged
         self.n_iter_ = best.n_iter
         self.lower_bound_ = best.bound
@@ -331,6 +339,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.backend_ = backend.name
         self._n_rows = N
         self._type = str(np.result_type(X, y))
+        self.weights_: Any = self._in_type_of(given, self._shares(table, best))
         self._follow(given)
         return self
 
@@ -380,7 +389,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         rng: np.random.RandomState,
     ) -> Callable[[slice], Float]:
         if not isinstance(self.init, str):
-            return given_labels(self.init, K, table)
+            return given_labels(unmasked(to_host(self.init), "init"), K, table)
         init = "random" if self.init == "kmeans" and run % 2 else self.init
         return RESPONSIBILITIES[init](table, K, *spread, rng)
 
@@ -501,7 +510,9 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _of_targets(self, array: Float) -> Any:
         """An array (K, M, ...), without M if y had one dimension, of the kind of the fit's X."""
-        return like(self.weights_)(array[:, 0] if self._one_target else array)
+        answer = array[:, 0] if self._one_target else array
+        floats = self._host("weights_").dtype == np.float32
+        return like(self.weights_)(answer.astype(np.float32) if floats else answer)
 
     def _in_type_of(self, X: Any, answer: Float) -> NDArray[np.floating]:
         """An answer to an array of another library than NumPy's in its type, if the fit's X and y were of that type."""
@@ -756,8 +767,8 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         score : float
         """
-        y, sample_weight = unmasked(to_host(y), "y"), unmasked(to_host(sample_weight), "sample_weight")
-        return float(super().score(to_host(X), y, sample_weight))
+        y = unmasked(to_host(y), "y")
+        return float(super().score(to_host(X), y, check_weights(sample_weight, y)))
 
     @in_kind
     def sample(self, X: ArrayLike, random_state: Any = None) -> NDArray[np.floating]:
@@ -866,16 +877,22 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def _noise_floor(y: NDArray[np.floating], spread: Float) -> Float:
-    """Least noise variance of targets (n, M) with standard deviations ``spread`` (M,), (M,).
+    """Least noise variance of targets (n, M), whose regimes have standard deviations of about ``spread`` (M,), (M,).
 
     Of no account to any data that have noise of their own: it is that of the digits which y is written with, where the
     largest |y| has the fewest, and of sums of numbers as large as y is wide. Both change with the units of y as the
     noise does. Targets that are 0 throughout have no scale: they get that of 1.
     """
-    eps = max(float(np.finfo(y.dtype).eps) / 2.0, 8.0 * float(np.finfo(np.float64).eps))
     largest = np.abs(y).max(axis=0).astype(np.float64)
-    deviation = np.maximum(eps * largest, _NOISE_FLOOR * spread)
-    return np.maximum(np.where(largest > 0.0, deviation, eps) ** 2, np.finfo(np.float64).tiny)
+    rounding = float(np.finfo(y.dtype).eps) / math.sqrt(12.0) * np.where(largest > 0.0, largest, 1.0)
+    return np.maximum(np.maximum(rounding, _NOISE_FLOOR * spread) ** 2, np.finfo(np.float64).tiny)
+
+
+def _spread_within(moments: Moments) -> Float:
+    """Standard deviation of the columns among the rows of an expert, over all experts, (D + M,)."""
+    mass = np.maximum(moments.mass, np.finfo(np.float64).tiny)
+    variances = np.diagonal(moments.covariances(mass), axis1=1, axis2=2)
+    return np.sqrt(np.maximum(mass @ variances / mass.sum(), 0.0))
 
 
 def _first(pair: tuple[int, Any]) -> int:

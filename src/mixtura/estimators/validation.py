@@ -92,11 +92,15 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
 def unmasked(array: Any, name: str) -> Any:
     """The array without its mask; anything else as it is.
 
+    A list of masked rows is one array with a mask.
+
     Raises
     ------
     ValueError
         Values are masked, which means missing: says in which columns, and how many.
     """
+    if isinstance(array, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in array):
+        array = np.ma.stack([np.ma.asarray(row) for row in array])  # rows, each with a mask
     if not isinstance(array, np.ma.MaskedArray):
         return array
     mask = np.ma.getmaskarray(array)
@@ -143,7 +147,7 @@ def _report_not_finite(counts: Any, names: Any, name: str) -> None:
     )
 
 
-def check_weights(sample_weight: Any, X: NDArray[np.floating]) -> Float | None:
+def check_weights(sample_weight: Any, X: Any) -> Float | None:
     """Non-negative float64 weights (N,) with a positive sum, or None."""
     if sample_weight is None:
         return None
