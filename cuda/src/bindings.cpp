@@ -123,7 +123,7 @@ class Table {
     Request request = rows(begin, end, pivot, threads);
     set_quadratics(request.pass, quadratics, log_weights);
     Doubles joint({request.pass.rows.count, request.pass.quadratics.components});
-    request.pass.joint = joint.mutable_data();
+    request.pass.answers.joint = joint.mutable_data();
     run(request, nullptr);
     return joint;
   }

@@ -58,13 +58,13 @@ class Table {
   int64_t dims() const { return rows_.dims; }
   const Rows& source() const { return rows_; }
 
-  // Statistics, K x P, then the log-likelihood, to `total`; or pass.joint; or labels and best.
+  // Statistics, K x P, then the log-likelihood, to `total`; or pass.answers.joint; or labels and best.
   void run(const Request& request, double* total) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Unwinding unwinding(device_);
     const Pass& p = request.pass;
     // What rounding could decide, doubles do; the nearest centre decides in double by itself.
-    if (p.single && !p.joint && (!p.hard || nearest_centre(p)))
+    if (p.single && !p.answers.joint && (!p.hard || nearest_centre(p)))
       run_as<float>(request, total);
     else
       run_as<double>(request, total);
@@ -151,9 +151,9 @@ class Table {
     const Pass& p = request.pass;
     Plan plan;
     plan.nearest = nearest_centre(p);
-    plan.statistics = !p.joint && !request.labels;
+    plan.statistics = !p.answers.joint && !request.labels;
     // Tensor cores pay from tiles that their instructions fill.
-    plan.fast = request.fast && sizeof(T) == 4 && !p.hard && !p.joint && !p.resp &&
+    plan.fast = request.fast && sizeof(T) == 4 && !p.hard && !p.answers.joint && !p.resp &&
                 device_.has_tensor_cores() && p.quadratics.components >= 64 && p.rows.dims < 1 << 16;
     plan.size = plan.statistics ? statistics_size(p.kind, p.rows.dims) : 0;
     plan.entries = p.quadratics.components * plan.size;
@@ -210,8 +210,9 @@ class Table {
     for (int s = 0; s < 4; ++s)
       if (streams[s].host && streams[s].row_bytes)
         lanes_[s]->reserve(plan.stride * streams[s].row_bytes, "rows on their way");
-    double* joint_out =
-        p.joint ? table_.reserve<double>(plan.stride * components, "densities on their way") : nullptr;
+    double* joint_out = p.answers.joint
+                            ? table_.reserve<double>(plan.stride * components, "densities on their way")
+                            : nullptr;
 
     int lane = 0;
     for (int64_t begin = 0; begin < p.rows.count; begin += plan.stride, lane ^= 1) {
@@ -245,9 +246,9 @@ class Table {
       } else {
         evaluator.evaluate(tile);
         if (given) device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::add}, patches);
-        if (p.joint) {
+        if (p.answers.joint) {
           device_.launch(ExchangeJoint<T>{tile, components, joint_out, Exchange::give}, patches);
-          device_.copy_out(p.joint + begin * components, joint_out,
+          device_.copy_out(p.answers.joint + begin * components, joint_out,
                            static_cast<size_t>(tile.count * components) * sizeof(double));
         } else if (p.hard) {
           device_.launch(NormalizeHard<T>{tile, components, best_out, likelihoods}, {tile.padded / 32, 1, 1});
