@@ -293,7 +293,9 @@ def test_float32_clusters_far_from_the_pivot(device, rng):
     got = KMeans(3, init=start, n_init=1, backend=device.name).fit(X)
     np.testing.assert_array_equal(got.labels_, want.labels_)
     # A sum about the pivot, 500 away, is good to eps of that.
-    np.testing.assert_allclose(got.cluster_centers_, want.cluster_centers_, rtol=1e-6, atol=16 * 2.0**-52 * 500)
+    np.testing.assert_allclose(
+        got.cluster_centers_, want.cluster_centers_, rtol=1e-6, atol=16 * 2.0**-52 * 500
+    )
     assert got.inertia_ == pytest.approx(want.inertia_, rel=1e-6)
     for covariance_type in ("full", "spherical"):  # hard moments start a mixture
         settings = {"covariance_type": covariance_type, "reg_covar": 1e-14, "max_iter": 0, "random_state": 0}

@@ -172,3 +172,67 @@ def test_an_interrupted_child_does_not_matter_at_exit(require):
         "GaussianMixture(2, n_threads=4, backend='native').fit(np.random.default_rng(0).normal(size=(50000, 3)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_hosts_half_uses_the_threads_that_the_user_allowed(monkeypatch, rng):
+    """Cholesky factors and symmetric unpacking: n_threads, and no library of kernels beside the reference."""
+    from mixtura.components import gaussian
+
+    seen = []
+    found = gaussian._inverse_choleskys
+
+    def listening(covariances):
+        blas = {lib["num_threads"] for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"}
+        seen.append((threads.thread_limit(), threads.compiled_allowed(), blas))
+        return found(covariances)
+
+    monkeypatch.setattr(gaussian, "_inverse_choleskys", listening)
+    X = rng.normal(size=(50, 2))
+    GaussianMixture(2, n_threads=1, random_state=0, max_iter=2, tol=10).fit(X)
+    assert {s[0] for s in seen} == {1}
+    assert all(s[2] <= {1} for s in seen)
+    seen.clear()
+    GaussianMixture(2, backend="reference", random_state=0, max_iter=2, tol=10).fit(X)
+    assert {s[1] for s in seen} == {False}
+    assert threads.thread_limit() == threads._limit_in_force()
+    assert threads.compiled_allowed() is (threads.native is not None)
+
+
+@pytest.mark.skipif(not hasattr(os, "kill"), reason="no signals")
+@pytest.mark.parametrize("listening", ["default", "own"])
+def test_ctrl_c_ends_a_long_pass(require, listening):
+    """One pass of some seconds; the signal comes in its midst."""
+    require("native")
+    script = f"""
+import os, signal, threading, time
+import numpy as np
+from mixtura import backends
+from mixtura.quadratics import Quadratics
+
+class Own(Exception): ...
+def handler(*_): raise Own
+if {listening == "own"}:
+    signal.signal(signal.SIGINT, handler)
+backend = backends.create("native", 1)
+rows = backend.place(np.ones((1 << 20, 32)))
+q = Quadratics("triangle", np.zeros(256), np.zeros((256, 32)), np.stack([np.eye(32)] * 256))
+sent = []
+def interrupt():
+    time.sleep(0.5)
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    backend.expect(rows, q, np.zeros(256), "full", np.zeros(32))
+    print("finished")
+except (KeyboardInterrupt, Own) as error:
+    print(type(error).__name__, time.perf_counter() - sent[0])
+# The kernels go on as before.
+small = backend.place(np.ones((100, 32)))
+assert backend.expect(small, q, np.zeros(256), "mass", np.zeros(32)).mass.sum() > 99.0
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert out[0] == ("Own" if listening == "own" else "KeyboardInterrupt")
+    assert float(out[1]) < 0.2

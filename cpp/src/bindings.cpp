@@ -44,6 +44,12 @@ struct Table {
   mixtura::Rows view() const { return mixtura::arguments::rows_of(left, right); }
 };
 
+// Lets Ctrl-C end a long pass: raises KeyboardInterrupt, or what the user's handler raises.
+void look_for_signals() {
+  py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 void set_rows(mixtura::Pass& pass, const Table& table, const Doubles& pivot) {
   pass.rows = table.view();
   pass.pivot = checked(pivot, {pass.rows.dims}, "pivot");
@@ -60,7 +66,7 @@ py::tuple statistics(mixtura::Pass& pass, const std::string& kind,
   double* out = total.mutable_data();
   {
     py::gil_scoped_release release;
-    mixtura::run_pass(pass, threads, out);
+    mixtura::run_pass(pass, threads, out, look_for_signals);
   }
   py::array_t<double> table({components, size}, out, total);
   return py::make_tuple(table, out[components * size]);
@@ -113,7 +119,7 @@ Doubles log_joint(const Table& rows, const Quadratics& quadratics, const Doubles
   pass.answers.joint = joint.mutable_data();
   {
     py::gil_scoped_release release;
-    mixtura::run_pass(pass, threads, nullptr);
+    mixtura::run_pass(pass, threads, nullptr, look_for_signals);
   }
   return joint;
 }
@@ -130,7 +136,7 @@ py::tuple assign(const Table& rows, const Quadratics& quadratics, const Doubles&
   pass.answers.best = best.mutable_data();
   {
     py::gil_scoped_release release;
-    mixtura::run_pass(pass, threads, nullptr);
+    mixtura::run_pass(pass, threads, nullptr, look_for_signals);
   }
   return py::make_tuple(labels, best);
 }
@@ -154,7 +160,7 @@ Doubles posterior(const Table& rows, const Quadratics& quadratics, const Doubles
   }
   {
     py::gil_scoped_release release;
-    mixtura::run_pass(pass, threads, nullptr);
+    mixtura::run_pass(pass, threads, nullptr, look_for_signals);
   }
   return density;
 }
@@ -180,7 +186,7 @@ std::optional<Doubles> inverse_cholesky(const Doubles& matrices, const py::capsu
 
 }  // namespace
 
-PYBIND11_MODULE(_native, m) {
+PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.doc() = "Mixtura's C++ kernels.";
   py::class_<Table>(m, "Table")
       .def(py::init<py::array, std::optional<py::array>>(), py::arg("left"), py::arg("right"));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <map>
@@ -180,7 +181,7 @@ void set_skipping(bool on) {
   skipping_allowed() = on;
 }
 
-void run_pass(Pass pass, int threads, double* total) {
+void run_pass(Pass pass, int threads, double* total, const std::function<void()>& look) {
   const Kernels& kernels = kernels_for(pass);
   pass.skip = skipping();
   const int64_t chunk = chunk_rows(pass);
@@ -196,8 +197,11 @@ void run_pass(Pass pass, int threads, double* total) {
   const int workers = static_cast<int>(std::min<int64_t>(limit, chunks));
   std::atomic<int64_t> next{0};
   OrderedSum merged(sums.get(), size, static_cast<size_t>(workers));
-  parallel(workers, [&](int) {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto patience = std::chrono::milliseconds(50);
+  parallel(workers, [&](int worker) {
     try {
+      auto looked = Clock::now();
       Buffer<char> workspace = aligned_buffer<char>(kernels.workspace_bytes(pass));
       Buffer<double> statistics = aligned_buffer<double>(size);
       for (int64_t c; (c = next++) < chunks;) {
@@ -205,6 +209,10 @@ void run_pass(Pass pass, int threads, double* total) {
         std::fill_n(statistics.get(), size, 0.0);
         kernels.run(pass, packed.get(), begin, end, statistics.get(), workspace.get());
         if (size) statistics = merged.add(c, std::move(statistics));
+        if (worker == 0 && look && Clock::now() - looked > patience) {
+          look();
+          looked = Clock::now();
+        }
       }
     } catch (...) {
       next = chunks;

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import threadpoolctl
@@ -15,11 +20,68 @@ except ImportError:  # a pure-Python installation: mixtura.backends.available() 
 native = _native
 
 
-def thread_limit() -> int:
-    """Threads that a fit without ``n_threads`` may use now.
+@dataclass(frozen=True)
+class Allowed:
+    """What the host's half of a fit may use.
 
-    What threadpoolctl last set, else OMP_NUM_THREADS, else the number of processors this process may run on.
+    Parameters
+    ----------
+    threads : int, optional
+        Most threads; None for the limit in force.
+    compiled : bool, default=True
+        Whether it may call the kernels' library.
     """
+
+    threads: int | None = None
+    compiled: bool = True
+
+
+_ALL = Allowed()
+_allowed: ContextVar[Allowed] = ContextVar("allowed", default=_ALL)
+
+
+@contextmanager
+def allow(threads: int | None, compiled: bool) -> Iterator[None]:
+    """Hold the host's half of a fit, and BLAS with it, to the threads that the user allowed.
+
+    Parameters
+    ----------
+    threads : int or None
+    compiled : bool
+    """
+    token = _allowed.set(Allowed(threads, compiled))
+    try:
+        if threads is None:
+            yield
+        else:
+            with blas().limit(limits=threads, user_api="blas"):
+                yield
+    finally:
+        _allowed.reset(token)
+
+
+@cache
+def blas() -> threadpoolctl.ThreadpoolController:
+    """What limits the threads of BLAS."""
+    return threadpoolctl.ThreadpoolController()
+
+
+def compiled_allowed() -> bool:
+    """Whether the host's half of the present fit may call the kernels' library."""
+    return native is not None and _allowed.get().compiled
+
+
+def thread_limit() -> int:
+    """Threads that may be used now.
+
+    What the present fit allows, if it names a number; else what threadpoolctl last set, else OMP_NUM_THREADS, else the
+    number of processors this process may run on.
+    """
+    mine = _allowed.get().threads
+    return _limit_in_force() if mine is None else mine
+
+
+def _limit_in_force() -> int:
     if native is not None:
         return native.thread_limit()
     text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()

@@ -1,6 +1,7 @@
 // A whole pass: the choice of instruction set, the cut into chunks, the threads, the merge in order.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ void set_skipping(bool on);
 // Chunks have bounds that depend on the shapes alone, and their statistics are added in the chunks' order, so
 // the result does not depend on the number of threads. Memory: one workspace per thread, and one statistics
 // buffer for each of at most two chunks per thread.
-void run_pass(Pass pass, int threads, double* total);
+//
+// The calling thread calls `look` about every twentieth of a second, between chunks; what it throws ends the
+// pass.
+void run_pass(Pass pass, int threads, double* total, const std::function<void()>& look = {});
 
 }  // namespace mixtura

@@ -78,6 +78,7 @@ class Backend(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]  # what it is, in a few words
     slow_to_start: ClassVar[bool] = False  # whether a few hundred rows are better left to another backend
+    compiled: ClassVar[bool] = True  # whether the host's half may call the kernels' library beside it
     reads_devices: ClassVar[bool] = False  # whether `place` takes arrays that lie on a CUDA device
 
     @classmethod

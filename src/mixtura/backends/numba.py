@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from mixtura.backends.base import Backend, Float, Rows
 from mixtura.quadratics import Quadratics
 from mixtura.statistics import Kind, Moments
-from mixtura.threads import thread_limit
+from mixtura.threads import blas, thread_limit
 
 T = TypeVar("T")
 
@@ -465,12 +463,6 @@ def _arguments(quadratics: Quadratics, pivot: Float) -> tuple[Any, ...]:
     return _FORMS[q.form], q.offsets, means, np.ascontiguousarray(factors), bias
 
 
-@cache
-def _blas() -> ThreadpoolController:
-    """What limits the BLAS to the thread that calls it: the threads are ours."""
-    return ThreadpoolController()
-
-
 class NumbaBackend(Backend):
     """Loops compiled by Numba, called on chunks of rows from Python threads."""
 
@@ -482,11 +474,11 @@ class NumbaBackend(Backend):
         chunks = [(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
         threads = min(self.n_threads or thread_limit(), len(chunks))
         if threads <= 1:
-            with _blas().limit(limits=1, user_api="blas"):
+            with blas().limit(limits=1, user_api="blas"):
                 for start, stop in chunks:
                     yield task(start, stop)
             return
-        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        with blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             ahead: deque[Future[T]] = deque()
             for start, stop in chunks:
                 ahead.append(pool.submit(task, start, stop))

@@ -14,6 +14,7 @@ class ReferenceBackend(Backend):
 
     name = "reference"
     summary = "plain NumPy"
+    compiled = False
 
     def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
         """``log pi_k + c_k - 1/2 |F_k (z - m_k)|^2``, by its definition."""

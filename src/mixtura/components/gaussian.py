@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import cython_lapack, lapack
-from threadpoolctl import ThreadpoolController
 
 from mixtura.quadratics import Form, Quadratics
 from mixtura.statistics import Kind, Moments
-from mixtura.threads import native
+from mixtura.threads import blas, compiled_allowed, native, thread_limit
 
 Float = NDArray[np.float64]
 
@@ -55,18 +53,13 @@ def _inverse_cholesky(covariance: Float) -> Float:
 _MANY = 1 << 16
 
 
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
 def _inverse_choleskys(covariances: Float) -> Float:
     """The same of many, (K, D, D): SciPy's LAPACK, called by the kernels' threads where they are here."""
-    if native is None or covariances.size < _MANY:
+    if native is None or not compiled_allowed() or covariances.size < _MANY:
         return np.stack([_inverse_cholesky(c) for c in covariances])
     routines = cython_lapack.__pyx_capi__
-    with _blas().limit(limits=1, user_api="blas"):
-        inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], 0)
+    with blas().limit(limits=1, user_api="blas"):
+        inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], thread_limit())
     if inverse is None or not np.isfinite(inverse).all():
         raise IllDefinedCovarianceError
     return inverse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import closing
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from mixtura.mixture import GaussianMixtureParameters
 from mixtura.progress import Progress, progress
 from mixtura.report import summary
 from mixtura.table import Table
+from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 
@@ -272,7 +274,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
         tasks = Tasks(self, X, weights, n_init, self.max_iter)
         best: em.Fit[GaussianMixtureParameters] | None = None
-        try:
+        with allow(self.n_threads, backend.compiled), closing(told):
             for init in range(n_init):
                 told.begin(init)
                 tasks.begin()
@@ -282,8 +284,6 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
                 tasks.end()
                 if best is None or fit.bound > best.bound:
                     best = fit
-        finally:
-            told.close()
         assert best is not None  # n_init >= 1
         if not best.converged and self.max_iter > 0:
             warnings.warn(

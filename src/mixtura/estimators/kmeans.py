@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -34,6 +35,7 @@ from mixtura.lloyd import Clustering, lloyd, nearest, squared_distances
 from mixtura.progress import CenterLines, Progress, progress
 from mixtura.report import summary
 from mixtura.table import Table
+from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 
@@ -208,7 +210,7 @@ class KMeans(
             told = progress(self.verbose, 10, len(table), self.max_iter, n_init)
         tasks = Tasks(self, X, weights, n_init, self.max_iter)
         best: Clustering | None = None
-        try:
+        with allow(self.n_threads, backend.compiled), closing(told):
             for run in range(n_init):
                 told.begin(run)
                 tasks.begin()
@@ -228,8 +230,6 @@ class KMeans(
                 tasks.end()
                 if best is None or found.inertia < best.inertia:
                     best = found
-        finally:
-            told.close()
         assert best is not None  # n_init >= 1
         # Rounded before labels and inertia are taken, so that both are those of the centres that X is predicted with.
         centers = best.centers.means.astype(X.dtype)

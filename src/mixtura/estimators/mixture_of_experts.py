@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -40,6 +41,7 @@ from mixtura.report import summary
 from mixtura.responsibilities import RESPONSIBILITIES, given_labels
 from mixtura.statistics import Moments
 from mixtura.table import Table
+from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 
@@ -310,7 +312,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         n_init = 1 if warm else self.n_init
         told = progress(self.verbose, self.verbose_interval, N, self.max_iter, n_init)
         best: em.Fit[ExpertsParameters] | None = None
-        try:
+        with allow(self.n_threads, backend.compiled), closing(told):
             for run in range(n_init):
                 told.begin(run)
                 if warm:
@@ -327,8 +329,6 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
                 told.end(fit.bound, fit.converged)
                 if best is None or fit.bound > best.bound:
                     best = fit
-        finally:
-            told.close()
         assert best is not None  # n_init >= 1
         self._warn(best)
         self._parameters = ExpertsParameters(best.parameters.gate.without_rows(), best.parameters.experts)
