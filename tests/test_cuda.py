@@ -16,8 +16,8 @@ from emulated import CapsuleArray, EmulatedBackend, InterfaceArray
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends
 from mixtura.array_kinds import to_host
 from mixtura.backends.reference import ReferenceBackend
+from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Moments
 from problems import EPS, assert_moments_close, computing_eps, problem
 
 # Every width of the dense product's tiles (8, 32 and 128 components) and of the factors' bands (4 and 8 rows).

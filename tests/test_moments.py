@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mixtura.statistics import Moments, pack_symmetric, unpack_symmetric
+from mixtura.moments import Moments
+from mixtura.triangles import pack_symmetric, unpack_symmetric
 
 KINDS = ("mass", "mean", "trace", "diagonal", "full", "shared")
 EPS = np.finfo(np.float64).eps
@@ -180,13 +181,63 @@ def test_adding_what_does_not_fit_is_an_error(rng):
 
 def test_large_triangles_are_written_by_all_threads(rng, monkeypatch):
     """The same numbers, whoever writes them."""
-    from mixtura import statistics
+    from mixtura import triangles
 
     K, D = 23, 9
     moments = Moments("full", np.zeros(D), np.full(K, 9.0), rng.normal(size=(K, D)), rng.normal(size=(K, 45)))
     alone = moments.covariances(), moments.recenter(np.ones(D)).second
-    monkeypatch.setattr(statistics, "_MUCH", 1)
+    monkeypatch.setattr(triangles, "_MUCH", 1)
     for threads in (2, 7, 40):
-        monkeypatch.setattr(statistics, "thread_limit", lambda n=threads: n)
+        monkeypatch.setattr(triangles, "thread_limit", lambda n=threads: n)
         np.testing.assert_array_equal(moments.covariances(), alone[0])
         np.testing.assert_array_equal(moments.recenter(np.ones(D)).second, alone[1])
+
+
+@given(tables(), kinds, st.floats(0.0, 10.0))
+def test_a_factor_is_a_factor_of_the_weights(table, kind, factor):
+    X, resp, weight, pivot = table
+    m = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight)
+    want = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=factor * weight)
+    close(m * factor, want, X, factor * weight)
+    close(factor * m, want, X, factor * weight)
+    with pytest.raises(TypeError):
+        m * "two"
+
+
+@given(tables(), st.sampled_from(["mass", "mean", "full", "shared"]), st.data())
+def test_an_affine_map_of_moments_is_that_of_the_rows(table, kind, data):
+    X, resp, weight, pivot = table
+    dims, target = X.shape[1], data.draw(st.integers(1, 4))
+    entries = st.floats(-2.0, 2.0, width=32)
+    A = data.draw(hnp.arrays(np.float64, (target, dims), elements=entries))
+    b = data.draw(hnp.arrays(np.float64, target, elements=entries))
+    m = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight)
+    mapped = m.mapped(A, b)
+    want = Moments.of(X @ A.T + b, kind, resp=resp, pivot=A @ pivot + b, sample_weight=weight)
+    np.testing.assert_array_equal(mapped.pivot, A @ pivot + b)
+    close(
+        mapped, want, 8.0 * X, weight, factor=64.0 * 64
+    )  # each entry of A S A' sums D^2 products of up to 4
+    if kind in ("full", "shared"):
+        root = data.draw(hnp.arrays(np.float64, (target, target), elements=entries))
+        noise = root @ root.T
+        more = m.mapped(A, b, noise).second - mapped.second
+        added = np.multiply.outer(m.mass, pack_symmetric(noise))
+        np.testing.assert_allclose(
+            more,
+            added if kind == "full" else added.sum(axis=0),
+            atol=1e-9 * (1.0 + np.abs(mapped.second).max(initial=0.0)),
+        )
+
+
+def test_a_map_for_each_component(rng):
+    """Such as fills in missing columns: the observed ones stay, the others follow each component's regression."""
+    X, resp = rng.normal(size=(30, 2)), rng.dirichlet(np.ones(3), 30)
+    A, b = rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 4))
+    m = Moments.of(X, "full", resp=resp).mapped(A, b)
+    for k in range(3):
+        want = Moments.of(X @ A[k].T + b[k], "full", resp=resp[:, [k]], pivot=b[k])
+        np.testing.assert_allclose(m.second[k], want.second[0], atol=1e-12)
+        np.testing.assert_allclose(m.means()[k], want.means()[0], atol=1e-12)
+    with pytest.raises(ValueError, match="hold too little for an affine map"):
+        Moments.of(X, "diagonal").mapped(A[0])

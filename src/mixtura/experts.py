@@ -12,7 +12,7 @@ from mixtura.backends.base import Backend, Rows, normalize
 from mixtura.components.linear import Baseline, LinearExperts, leading
 from mixtura.gates.base import Gate
 from mixtura.mixture import moments_of_all, refined
-from mixtura.statistics import Kind, Moments
+from mixtura.moments import Kind, Moments
 from mixtura.table import Table, pivot_of
 
 Float = NDArray[np.float64]

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
+from mixtura.layouts import LAYOUTS
 from mixtura.lloyd import blocks, lloyd, seed
 from mixtura.mixture import moments_of_all, precise_moments
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 from mixtura.table import Table
 
 Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
@@ -38,9 +39,7 @@ _SEARCHES = 3
 
 def _quick(table: Table, components: int, kind: Kind) -> bool:
     """Whether an EM iteration does little work a row."""
-    D = table.rows.dims
-    second = {"mass": 0, "mean": 0, "shared": 0, "trace": 1, "diagonal": D, "full": D * (D + 1) // 2}[kind]
-    return components * (1 + D + second) < _QUICK
+    return components * LAYOUTS[kind].size(table.rows.dims) < _QUICK
 
 
 def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:

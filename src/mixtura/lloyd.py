@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mixtura import em
 from mixtura.components.centers import Centers
+from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]

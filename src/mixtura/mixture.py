@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mixtura.components.gaussian import Covariance, Gaussians
 from mixtura.gates.constant import ConstantGate
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -71,7 +71,7 @@ def precise_moments(
     quadratics : Quadratics
     log_weights : ndarray of shape (K,)
     kind : str
-        See :class:`mixtura.statistics.Moments`.
+        See :class:`mixtura.moments.Moments`.
     floor : float
         Variance below which no digit matters.
     hard : bool, default=False
@@ -114,22 +114,18 @@ def refined(moments: Moments, each: Each, floor: float = 0.0, eps: float = _EPS)
     if not moments.is_finite():
         return moments
     far = moments.cancellation(floor) * eps > (_LOST_IN_SINGLE if eps > _EPS else _LOST)
-    shared = (
-        moments.kind == "shared"
-    )  # its second moment is one sum over all components: all must be taken again
-    if floor == 0.0 and not shared:
+    layout = moments.layout
+    if floor == 0.0 and layout.own:
         far &= moments.mass >= _SINGLE_ROW
     if not far.any():
         return moments
-    means = moments.means(np.maximum(moments.mass, np.finfo(np.float64).tiny))
-    if shared:
+    if not layout.own:  # one sum over all components: all must be taken again
         far[:] = True
-    own = each(means, far, "full" if shared else moments.kind).without_rounding()
-    pivot = np.where(far[:, None], means, moments.pivot)
-    first = np.where(far[:, None], own.first, moments.first)
-    if shared:
-        second = own.second.sum(axis=0)
-    else:
-        second = moments.second.copy()
-        second[far] = own.second[far]
-    return replace(moments, pivot=pivot, first=first, second=second)
+    means = moments.means(np.maximum(moments.mass, np.finfo(np.float64).tiny))
+    own = each(means, far, layout.each.name).without_rounding()
+    return replace(
+        moments,
+        pivot=np.where(far[:, None], means, moments.pivot),
+        first=np.where(far[:, None], own.first, moments.first),
+        second=layout.replaced(moments.second, own.second, far),
+    )

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mixtura import backends
 from mixtura.backends.base import Backend, Rows
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 
 Float = NDArray[np.float64]
 

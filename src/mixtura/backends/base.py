@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 
 Float = NDArray[np.float64]
 Rows2D = NDArray[np.floating]
@@ -139,7 +139,7 @@ class Backend(ABC):
         quadratics : Quadratics
         log_weights : ndarray of shape (K,) or (N, K)
         kind : str
-            The moments wanted; see :class:`mixtura.statistics.Moments`.
+            The moments wanted; see :class:`mixtura.moments.Moments`.
         pivot : ndarray of shape (D,)
             The point to measure the moments from: near the rows.
         sample_weight : ndarray of shape (N,), default: ones

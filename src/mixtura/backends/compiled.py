@@ -7,8 +7,9 @@ from abc import abstractmethod
 import numpy as np
 
 from mixtura.backends.base import Backend, Float, Rows, Rows2D
+from mixtura.layouts import LAYOUTS, Kind, Layout
+from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 
 # Largest width of a table, in spreads of a component along the rows of its factor, at which float32 rows are
 # computed with in float32. If all rounding errors were of one sign, a variance would be good to 256^2 float32 eps =
@@ -105,14 +106,14 @@ class CompiledBackend(Backend):
         self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
     ) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
-        kernel_kind: Kind = "mean" if kind == "shared" else kind
+        layout = LAYOUTS[kind]
         resp = np.ascontiguousarray(resp, dtype=np.float64)
-        table = self._run_accumulate(rows, resp, kernel_kind, pivot, sample_weight)
+        table = self._run_accumulate(rows, resp, layout.kernel.name, pivot, sample_weight)
         second = None
-        if kind == "shared":
+        if not layout.own:
             inside = resp.sum(axis=1) if sample_weight is None else resp.sum(axis=1) * sample_weight
             ones = np.ones((len(rows), 1))
-            scatter = self._run_accumulate(rows, ones, "full", pivot, np.ascontiguousarray(inside))
+            scatter = self._run_accumulate(rows, ones, layout.each.name, pivot, np.ascontiguousarray(inside))
             second = scatter[0, 1 + rows.dims :]
         return Moments.from_table(kind, pivot, table, 0.0, len(rows), second)
 
@@ -127,24 +128,24 @@ class CompiledBackend(Backend):
         hard: bool = False,
     ) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
-        second = self._scatter(rows, pivot, sample_weight) if kind == "shared" else None
-        kernel_kind: Kind = "mean" if kind == "shared" else kind
+        layout = LAYOUTS[kind]
+        second = None if layout.own else self._scatter(rows, pivot, sample_weight, layout.each)
         log_weights = np.ascontiguousarray(log_weights, dtype=np.float64)
         single = self._single_enough(rows, quadratics, pivot, hard)
-        arguments = (rows, quadratics, log_weights, kernel_kind, pivot, sample_weight, hard)
+        arguments = (rows, quadratics, log_weights, layout.kernel.name, pivot, sample_weight, hard)
         table, log_likelihood = self._run_expect(*arguments, single)
         if single and not (np.isfinite(log_likelihood) and np.isfinite(table).all()):
             table, log_likelihood = self._run_expect(*arguments, False)  # a square that only float64 holds
         return Moments.from_table(kind, pivot, table, log_likelihood, len(rows), second)
 
-    def _scatter(self, rows: Rows, pivot: Float, sample_weight: Float | None) -> Float:
+    def _scatter(self, rows: Rows, pivot: Float, sample_weight: Float | None, each: Layout) -> Float:
         """Packed sum of w_i (z_i - p)(z_i - p)', once per table, pivot and weights."""
         key = (pivot.tobytes(), id(sample_weight))
         if key not in rows.scatter:
             constant = Quadratics.constant(pivot)
             rows.scatter[key] = (
                 sample_weight,
-                self.expect(rows, constant, np.zeros(1), "full", pivot, sample_weight),
+                self.expect(rows, constant, np.zeros(1), each.name, pivot, sample_weight),
             )
         _, moments = rows.scatter[key]
         return np.asarray(moments.second[0])

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mixtura.backends.base import Float, Precision, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, is_single, readable, relative_width
 from mixtura.backends.device_arrays import Description, is_device_array
+from mixtura.moments import Kind
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind
 
 # Largest width of a table, in spreads of a component, at which products of bfloat16 pairs serve: they are good to
 # 2^-17, a whitened row to that times the width, and a log-density of D columns, about 1.4 D, to about

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from mixtura import _native
 from mixtura.backends.base import Float, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, readable
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 
 
 def _packed(quadratics: Quadratics) -> _native.Quadratics:

@@ -16,8 +16,9 @@ import numba
 import numpy as np
 
 from mixtura.backends.base import Backend, Float, Rows
+from mixtura.layouts import LAYOUTS, Kind
+from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 from mixtura.threads import blas, thread_limit
 
 T = TypeVar("T")
@@ -442,12 +443,9 @@ def _accumulate_chunk(
             _accumulate(joint, features, n, out)
 
 
+# What the loops know a layout by: they keep for each component what it keeps.
 _KINDS = {"mass": 0, "mean": 1, "trace": 2, "diagonal": 3, "full": 4, "shared": 4}
 _FORMS = {"scalar": 0, "diagonal": 0, "triangle": 1, "rectangle": 2}
-
-
-def _size(kind: Kind, dims: int) -> int:
-    return (1, 1 + dims, 2 + dims, 1 + 2 * dims, 1 + dims + dims * (dims + 1) // 2)[_KINDS[kind]]
 
 
 def _arguments(quadratics: Quadratics, pivot: Float) -> tuple[Any, ...]:
@@ -505,7 +503,7 @@ class NumbaBackend(Backend):
         self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
     ) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
-        shape = (resp.shape[1], _size(kind, rows.dims))
+        shape = (resp.shape[1], LAYOUTS[kind].each.size(rows.dims))
         weights = np.ones(len(rows)) if sample_weight is None else sample_weight
         resp = np.ascontiguousarray(resp, dtype=np.float64)
 
@@ -530,7 +528,7 @@ class NumbaBackend(Backend):
         hard: bool = False,
     ) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
-        shape = (quadratics.components, _size(kind, rows.dims))
+        shape = (quadratics.components, LAYOUTS[kind].each.size(rows.dims))
         weights = np.ones(len(rows)) if sample_weight is None else sample_weight
         prior = np.ascontiguousarray(np.atleast_2d(log_weights), dtype=np.float64)
         arguments = _arguments(quadratics, pivot)

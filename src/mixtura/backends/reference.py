@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mixtura.backends.base import Backend, Float, Rows
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind, Moments
 
 
 class ReferenceBackend(Backend):

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.moments import Kind
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Kind
 
 Float = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import cython_lapack, lapack
 
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Form, Quadratics
-from mixtura.statistics import Kind, Moments
 from mixtura.threads import blas, compiled_allowed, native, thread_limit
 
 Float = NDArray[np.float64]

@@ -18,8 +18,9 @@ from scipy.linalg import lapack
 
 from mixtura.array_kinds import to_host
 from mixtura.links import PriorLink
+from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Moments, pack_symmetric, unpack_symmetric
+from mixtura.triangles import pack_symmetric, unpack_symmetric
 
 Float = NDArray[np.float64]
 

@@ -36,10 +36,10 @@ from mixtura.experts import Expectation, ExpertsParameters, RegressionTable, acc
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
 from mixtura.lloyd import blocks
+from mixtura.moments import Moments
 from mixtura.progress import progress
 from mixtura.report import summary
 from mixtura.responsibilities import RESPONSIBILITIES, given_labels
-from mixtura.statistics import Moments
 from mixtura.table import Table
 from mixtura.threads import allow
 

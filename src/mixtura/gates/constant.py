@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.gates.base import Gate, state
-from mixtura.statistics import Moments
+from mixtura.moments import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]

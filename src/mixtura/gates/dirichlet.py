@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, gammaln
 
 from mixtura.gates.base import Gate, state
-from mixtura.statistics import Moments
+from mixtura.moments import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mixtura.components.gaussian import COVARIANCES, Gaussians
 from mixtura.gates.base import Gate, log_normalized, state
 from mixtura.gates.constant import ConstantGate
-from mixtura.statistics import Moments
+from mixtura.moments import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]

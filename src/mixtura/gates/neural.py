@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.gates.base import Gate, log_normalized, state
+from mixtura.moments import Moments
 from mixtura.optional import import_torch
-from mixtura.statistics import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]

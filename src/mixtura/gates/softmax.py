@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from mixtura.gates.base import Gate, log_normalized, state
+from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
-from mixtura.statistics import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]

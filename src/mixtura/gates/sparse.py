@@ -12,7 +12,7 @@ from scipy.special import digamma, polygamma
 
 from mixtura.gates.base import Gate, state
 from mixtura.gates.dirichlet import divergence, positive
-from mixtura.statistics import Moments
+from mixtura.moments import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]

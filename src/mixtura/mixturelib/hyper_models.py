@@ -22,7 +22,7 @@ from mixtura.mixturelib._tensors import (
     torch,
 )
 from mixtura.mixturelib.state import Immutable, Stateful
-from mixtura.statistics import Moments
+from mixtura.moments import Moments
 from mixtura.table import Table
 
 __all__ = ["HyperExpertNN", "HyperModel", "HyperModelDirichlet", "HyperModelGateSparsed"]

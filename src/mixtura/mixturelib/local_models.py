@@ -11,7 +11,7 @@ from mixtura import backends
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.mixturelib._tensors import Float, Tensor, number, to_array, to_rows, to_tensor, torch
 from mixtura.mixturelib.state import Immutable, Stateful
-from mixtura.statistics import Moments
+from mixtura.moments import Moments
 
 __all__ = ["EachModel", "EachModelLinear"]
 

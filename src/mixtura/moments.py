@@ -13,86 +13,26 @@ files and machines all meet there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
-from mixtura.threads import thread_limit
+from mixtura.layouts import LAYOUTS, Kind, Layout
 
-Kind = Literal["mass", "mean", "trace", "diagonal", "full", "shared"]
+__all__ = ["Kind", "Moments"]
+
 Float = NDArray[np.float64]
 
 _STATE_VERSION = 1
-
-# Numbers from which on more threads than one write them.
-_MUCH = 1 << 21
 
 # Squared distance of a mean from the pivot, in spreads, from which on matrices are looked at for what it costs them.
 _FAR = 100.0
 
 # Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
-MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
-
-
-def packed_size(dims: int) -> int:
-    """Length of a packed triangle: D (D + 1) / 2."""
-    return dims * (dims + 1) // 2
-
-
-def _packed_rows(dims: int) -> Iterator[slice]:
-    """Where the rows of a triangle lie in its packed form: slices are followed faster than index arrays."""
-    for a in range(dims):
-        yield slice(packed_size(a), packed_size(a + 1))
-
-
-def _in_parts(fill: Callable[..., None], out: Float, *arrays: Float) -> None:
-    """``fill(out, *arrays)``; where there is much to write, each thread fills some of the components."""
-    threads = min(thread_limit(), len(out)) if out.ndim > 1 and out.size >= _MUCH else 1
-    if threads == 1:
-        fill(out, *arrays)
-        return
-    cuts = np.linspace(0, len(out), threads + 1).astype(int)
-    with ThreadPoolExecutor(threads) as pool:
-        parts = (slice(*cut) for cut in pairwise(cuts))
-        for done in [pool.submit(fill, out[part], *(a[part] for a in arrays)) for part in parts]:
-            done.result()
-
-
-def pack_symmetric(matrices: NDArray[Any]) -> NDArray[Any]:
-    """(..., D, D) symmetric matrices to their (..., D (D + 1) / 2) lower triangles, row by row."""
-    rows, columns = np.tril_indices(matrices.shape[-1])
-    return np.ascontiguousarray(matrices[..., rows, columns])
-
-
-def unpack_symmetric(packed: Float, dims: int) -> Float:
-    """(..., D (D + 1) / 2) lower triangles, row by row, to (..., D, D) symmetric matrices."""
-    out = np.empty((*packed.shape[:-1], dims, dims))
-
-    def fill(out: Float, packed: Float) -> None:
-        for a, row in enumerate(_packed_rows(dims)):
-            out[..., a, : a + 1] = out[..., : a + 1, a] = packed[..., row]
-
-    _in_parts(fill, out, packed)
-    return out
-
-
-def _outer(a: Float, b: Float) -> Float:
-    """Packed a b' + b a' of (..., D) vectors."""
-    out = np.empty((*np.broadcast_shapes(a.shape, b.shape)[:-1], packed_size(a.shape[-1])))
-
-    def fill(out: Float, a: Float, b: Float) -> None:
-        for d, row in enumerate(_packed_rows(a.shape[-1])):
-            np.multiply(a[..., d : d + 1], b[..., : d + 1], out=out[..., row])
-            out[..., row] += b[..., d : d + 1] * a[..., : d + 1]
-
-    _in_parts(fill, out, a, b)
-    return out
+_MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
 
 
 def inverse_norm(covariance: Float) -> float:
@@ -107,57 +47,6 @@ def inverse_norm(covariance: Float) -> float:
     norm = float(np.abs(correlation).sum(axis=0).max())
     reciprocal, _ = lapack.dpocon(factor, norm, uplo="L")
     return 1.0 / (reciprocal * norm) if reciprocal > 0.0 else np.inf
-
-
-# The second moment of each kind: its trailing shape, and the packed form of (a b' + b a') that
-# a change of pivot needs.
-_SHAPES: dict[Kind, Callable[[int, int], tuple[int, ...]]] = {
-    "mass": lambda K, D: (0,),
-    "mean": lambda K, D: (0,),
-    "trace": lambda K, D: (K,),
-    "diagonal": lambda K, D: (K, D),
-    "full": lambda K, D: (K, packed_size(D)),
-    "shared": lambda K, D: (packed_size(D),),
-}
-_SYMMETRIC: dict[Kind, Callable[[Float, Float], Float]] = {
-    "trace": lambda a, b: 2.0 * np.sum(a * b, axis=-1),
-    "diagonal": lambda a, b: 2.0 * a * b,
-    "full": _outer,
-    "shared": lambda a, b: np.asarray(_outer(a, b).sum(axis=0)),
-}
-
-
-# Which numbers of a second moment have to do with any of the given columns (K, D).
-_TOUCHED: dict[Kind, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
-    "trace": lambda columns: columns[:, 0],
-    "diagonal": lambda columns: columns,
-    "full": lambda columns: pack_symmetric(columns[:, :, None] | columns[:, None, :]),
-    "shared": lambda columns: pack_symmetric(
-        np.all(columns[:, :, None] | columns[:, None, :], axis=0, keepdims=True)
-    )[0],
-}
-
-
-def _diagonal_of_packed(packed: Float, dims: int) -> Float:
-    """The D squares of packed triangles."""
-    a = np.arange(dims)
-    return packed[..., a * (a + 3) // 2]
-
-
-# The second moment of each column about the pivot, divided by the mass, (K, D) or what broadcasts to it; then
-# the same of the means alone. Their difference is the variance.
-_SQUARES: dict[Kind, Callable[[Moments, Float, Float], tuple[Float, Float]]] = {
-    "trace": lambda m, mass, d2: (
-        (m.second / mass / d2.shape[1])[:, None],
-        d2.mean(axis=1, keepdims=True),
-    ),
-    "diagonal": lambda m, mass, d2: (m.second / mass[:, None], d2),
-    "full": lambda m, mass, d2: (_diagonal_of_packed(m.second, d2.shape[1]) / mass[:, None], d2),
-    "shared": lambda m, mass, d2: (
-        _diagonal_of_packed(m.second, d2.shape[1]) / mass.sum(),
-        mass @ d2 / mass.sum(),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -186,7 +75,7 @@ class Moments:
     Examples
     --------
     >>> import numpy as np
-    >>> from mixtura.statistics import Moments
+    >>> from mixtura.moments import Moments
     >>> X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 8.0]])
     >>> a = Moments.of(X[:1], "full")
     >>> b = Moments.of(X[1:], "full")
@@ -205,6 +94,11 @@ class Moments:
     log_likelihood: float = 0.0
     n_samples: int = 0
 
+    @property
+    def layout(self) -> Layout:
+        """The shape of the second moments."""
+        return LAYOUTS[self.kind]
+
     @classmethod
     def zero(cls, kind: Kind, components: int, pivot: Float) -> Moments:
         """The neutral element: no rows seen.
@@ -217,13 +111,13 @@ class Moments:
             K.
         pivot : ndarray of shape (D,) or (K, D)
         """
-        dims = pivot.shape[-1]
+        dims, layout = pivot.shape[-1], LAYOUTS[kind]
         return cls(
             kind,
             np.asarray(pivot, dtype=np.float64),
             np.zeros(components),
-            np.zeros((components, 0 if kind == "mass" else dims)),
-            np.zeros(_SHAPES[kind](components, dims)),
+            np.zeros((components, dims * layout.has_mean)),
+            np.zeros(layout.shape(components, dims)),
         )
 
     @classmethod
@@ -256,16 +150,8 @@ class Moments:
         z = X - p
         z[~r.any(axis=1)] = 0.0  # a row that does not count may be far beyond the range of its square
         zero = cls.zero(kind, r.shape[1], p)
-        second = zero.second
-        if kind == "full":
-            second = pack_symmetric(np.stack([(z * r_k[:, None]).T @ z for r_k in r.T]))
-        elif kind == "shared":
-            second = pack_symmetric((z * r.sum(axis=1)[:, None]).T @ z)
-        elif kind == "diagonal":
-            second = r.T @ (z * z)
-        elif kind == "trace":
-            second = r.T @ np.sum(z * z, axis=1)
-        first = zero.first if kind == "mass" else r.T @ z
+        first = r.T @ z[:, : zero.first.shape[1]]
+        second = LAYOUTS[kind].of_rows(z, r)
         return replace(zero, mass=r.sum(axis=0), first=first, second=second, n_samples=n)
 
     @classmethod
@@ -283,17 +169,19 @@ class Moments:
         For kind 'shared' the table's second moments are packed triangles, to be summed over components, or
         absent where the sum is known already: ``scatter``, (D (D + 1) / 2,).
         """
-        components, dims = len(table), pivot.shape[-1]
-        mean = 1 if kind == "mass" else 1 + dims
+        layout, components, dims = LAYOUTS[kind], len(table), pivot.shape[-1]
+        mean = 1 + dims * layout.has_mean
         second = table[:, mean:]
-        if kind == "shared":
-            second = second.sum(axis=0) if scatter is None else scatter
+        if scatter is not None:
+            second = scatter
+        elif not layout.own:
+            second = second.sum(axis=0)
         return cls(
             kind,
             pivot,
             np.ascontiguousarray(table[:, 0]),
             np.ascontiguousarray(table[:, 1:mean]),
-            np.ascontiguousarray(second).reshape(_SHAPES[kind](components, dims)),
+            np.ascontiguousarray(second).reshape(layout.shape(components, dims)),
             log_likelihood,
             n_samples,
         )
@@ -318,6 +206,48 @@ class Moments:
             n_samples=self.n_samples + other.n_samples,
         )
 
+    def __mul__(self, factor: float) -> Moments:
+        """The same rows with weights times a number: what online EM forgets by."""
+        if not isinstance(factor, int | float | np.number):
+            return NotImplemented
+        return replace(
+            self,
+            mass=self.mass * factor,
+            first=self.first * factor,
+            second=self.second * factor,
+            log_likelihood=self.log_likelihood * float(factor),
+        )
+
+    __rmul__ = __mul__
+
+    def mapped(self, A: ArrayLike, b: ArrayLike = 0.0, added: ArrayLike | None = None) -> Moments:
+        """Moments of the rows ``A z + b``, with independent noise of covariance ``added`` on top.
+
+        Parameters
+        ----------
+        A : array-like of shape (D', D) or, one for each component, (K, D', D)
+        b : array-like of shape (D',) or (K, D'), default=0
+        added : array-like of shape (D', D') or (K, D', D'), default=None
+            Expected second moment of what the map cannot know of a row: its conditional covariance.
+
+        Raises
+        ------
+        ValueError
+            The kind keeps second moments without the products of columns that a map mixes.
+        """
+        A, b = np.asarray(A, dtype=np.float64), np.asarray(b, dtype=np.float64)
+        pivot = np.einsum("...ij,...j->...i", A, self.pivot) + b
+        first = self.first
+        if self.layout.has_mean:
+            first = np.einsum("...ij,...j->...i", A, self.first)
+        second = self.layout.transformed(self.second, A)
+        if added is not None:
+            noise = np.broadcast_to(
+                np.asarray(added, dtype=np.float64), (len(self.mass), *A.shape[-2:-1] * 2)
+            )
+            second = second + self.layout.of_matrices(noise * self.mass[:, None, None])
+        return replace(self, pivot=pivot, first=first, second=second)
+
     def recenter(self, pivot: Float) -> Moments:
         """The same rows about another pivot.
 
@@ -325,19 +255,19 @@ class Moments:
         digits as (t / spread)^2 grows; moments about a pivot inside the data are the ones to keep.
         """
         pivot = np.asarray(pivot, dtype=np.float64)
-        if self.kind == "mass":
+        if not self.layout.has_mean:
             return replace(self, pivot=pivot)
         t = self.pivot - pivot
         moved = self.mass[:, None] * t
-        second = self.second
-        if self.kind != "mean":
-            second = second + _SYMMETRIC[self.kind](self.first + 0.5 * moved, np.broadcast_to(t, moved.shape))
+        second = self.second + self.layout.symmetric(
+            self.first + 0.5 * moved, np.broadcast_to(t, moved.shape)
+        )
         return replace(self, pivot=pivot, first=self.first + moved, second=second)
 
     def kept_mass(self) -> Float:
         """Mass of each component with a trace added, (K,), so that no component is without: that of 1e-15 rows."""
         weight = self.mass.sum() / self.n_samples if self.n_samples else 1.0
-        return np.asarray(self.mass + MASS_FLOOR * weight)
+        return np.asarray(self.mass + _MASS_FLOOR * weight)
 
     def means(self, mass: Float | None = None) -> Float:
         """Mean of each component, (K, D); ``mass`` (K,) replaces the divisor."""
@@ -353,12 +283,8 @@ class Moments:
         divisor = self.mass if mass is None else mass
         offsets = self.first / divisor[:, None]
         # S - n m m' with m = first / n.
-        scatter = self.second - _SYMMETRIC[self.kind](0.5 * self.first, offsets)
-        if self.kind == "shared":
-            return unpack_symmetric(scatter / divisor.sum(), self.pivot.shape[-1])
-        if self.kind == "full":
-            return unpack_symmetric(scatter / divisor[:, None], self.pivot.shape[-1])
-        return np.asarray(scatter / divisor.reshape((-1,) + (1,) * (scatter.ndim - 1)))
+        scatter = self.second - self.layout.symmetric(0.5 * self.first, offsets)
+        return self.layout.covariances(scatter, divisor, self.pivot.shape[-1])
 
     def squares(self) -> tuple[Float, Float]:
         """Mean square of each column about the pivot, and what the means alone contribute to it.
@@ -367,7 +293,7 @@ class Moments:
         is small beside the second, the variance is rounding.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
-        return _SQUARES[self.kind](self, mass, (self.first / mass[:, None]) ** 2)
+        return self.layout.squares(self.second, mass, (self.first / mass[:, None]) ** 2)
 
     def cancellation(self, floor: float = 0.0) -> Float:
         """How many times rounding about the pivot is magnified in the variances, (K,).
@@ -383,7 +309,7 @@ class Moments:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = np.nan_to_num((self.first / mass[:, None]) ** 2 / variance, nan=0.0, posinf=np.inf)
         found = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
-        if self.kind in ("full", "shared"):
+        if self.layout.has_matrices:
             sums = np.where(np.isfinite(found), ratio.sum(axis=1), 0.0)
             far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
             if len(far):
@@ -393,16 +319,7 @@ class Moments:
     def _collinearity(self, some: NDArray[np.intp], floor: float) -> Float:
         """About one over the smallest eigenvalue of the correlations of components, for each of ``some`` of them."""
         dims = self.first.shape[1]
-        if self.kind == "shared":
-            total = self.mass.sum()
-            matrices = (self.second - _outer(0.5 * self.first, self.first / self.mass[:, None]).sum(axis=0))[
-                None
-            ]
-            mass = np.array([total])
-        else:
-            mass, first = self.mass[some], self.first[some]
-            matrices = self.second[some] - _outer(0.5 * first, first / mass[:, None])
-        covariances = unpack_symmetric(matrices / mass[:, None], dims)
+        covariances = self.layout.scatters(self.second, self.first, self.mass, some, dims)
         i = np.arange(dims)
         covariances[:, i, i] += floor
         return np.broadcast_to([inverse_norm(c) for c in covariances], len(some))
@@ -413,18 +330,16 @@ class Moments:
         Meant for moments about a component's own mean, which need not be a number that float64 has: rows that are
         all equal then lie a rounding error away from it.
         """
+        if not self.second.size:
+            return self
         resolution = 4.0 * np.finfo(np.float64).eps * np.abs(self.pivot)
         spread, _ = self.squares()
-        constant = spread <= resolution**2
-        if not constant.any() or self.kind in ("mass", "mean"):
+        constant = np.broadcast_to(spread <= resolution**2, self.first.shape)
+        if not constant.any():
             return self
-        constant = np.broadcast_to(constant, (len(constant), resolution.shape[-1]))
-        if self.kind == "trace":
-            constant = np.broadcast_to(constant.all(axis=1, keepdims=True), constant.shape)
+        gone = self.layout.touched(constant)
         return replace(
-            self,
-            first=np.where(constant, 0.0, self.first),
-            second=np.where(_TOUCHED[self.kind](constant), 0.0, self.second),
+            self, first=np.where(constant, 0.0, self.first), second=np.where(gone, 0.0, self.second)
         )
 
     def is_finite(self) -> bool:

@@ -1,0 +1,290 @@
+"""The shapes that second moments are kept in: one small class each, with all that depends on the shape.
+
+A layout is known by its name, which is what kernels are told. Nothing above the kernels asks for a name: it asks the
+layout.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.triangles import (
+    pack_symmetric,
+    packed_diagonal,
+    packed_size,
+    symmetric_product,
+    unpack_symmetric,
+)
+
+Kind = Literal["mass", "mean", "trace", "diagonal", "full", "shared"]
+Float = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
+
+
+class Layout(ABC):
+    """The shape of the second moments of K components in D columns.
+
+    Attributes
+    ----------
+    name : str
+    has_mean : bool
+        Whether first moments are kept.
+    has_matrices : bool
+        Whether second moments hold products of different columns.
+    own : bool
+        Whether each component has second moments of its own.
+    kernel : Layout
+        What a kernel sums for it in each pass.
+    """
+
+    name: ClassVar[Kind]
+    has_mean: ClassVar[bool] = True
+    has_matrices: ClassVar[bool] = False
+    own: ClassVar[bool] = True
+
+    @property
+    def kernel(self) -> Layout:
+        """What a kernel sums for it in each pass."""
+        return self
+
+    @property
+    def each(self) -> Layout:
+        """The layout that keeps for each component what this one keeps."""
+        return self
+
+    @abstractmethod
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        """Shape of the second moments."""
+
+    def size(self, dims: int) -> int:
+        """Numbers of a component's statistics that a kernel sums, mass and first moment among them."""
+        second = self.kernel.shape(1, dims)
+        return 1 + dims * self.has_mean + (int(np.prod(second)) if self.kernel.own else 0)
+
+    @abstractmethod
+    def of_rows(self, z: Float, resp: Float) -> Float:
+        """Second moment of rows z (N, D) about 0 under responsibilities (N, K), by its definition."""
+
+    @abstractmethod
+    def symmetric(self, a: Float, b: Float) -> Float:
+        """``a b' + b a'`` of (K, D) vectors in this shape: what a change of pivot adds."""
+
+    @abstractmethod
+    def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
+        """Second moments about the means, divided by the masses (K,), in the shape that covariances have."""
+
+    @abstractmethod
+    def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
+        """Mean squares of the columns about the pivot, and what the means contribute to them.
+
+        Both (K, D), or with axes of 1 where less is kept, given the squares of the means (K, D).
+        """
+
+    def replaced(self, second: Float, of_each: Float, some: Booleans) -> Float:
+        """Second moments with those of some components (K,) from others in the layout :attr:`each`."""
+        out = second.copy()
+        out[some] = of_each[some]
+        return out
+
+    @abstractmethod
+    def touched(self, columns: Booleans) -> Booleans:
+        """Which numbers of the second moment have to do with any of the given columns (K, D)."""
+
+    def scatters(self, second: Float, first: Float, mass: Float, some: NDArray[np.intp], dims: int) -> Float:
+        """Covariance matrices of some components, (n, D, D), or one for all of them; of layouts with matrices."""
+        raise NotImplementedError
+
+    def of_matrices(self, matrices: Float) -> Float:
+        """Symmetric matrices (K, D, D) in this shape; of layouts with matrices."""
+        raise ValueError(f"moments of kind {self.name!r} hold no matrices")
+
+    def transformed(self, second: Float, A: Float) -> Float:
+        """``A S A'`` of the second moments, for maps A (D', D) or (K, D', D); of layouts with matrices."""
+        raise ValueError(
+            f"moments of kind {self.name!r} hold too little for an affine map: 'full' and 'shared' do not"
+        )
+
+
+class _WithoutSecond(Layout):
+    """No second moment is kept."""
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (0,)
+
+    def of_rows(self, z: Float, resp: Float) -> Float:
+        return np.zeros(0)
+
+    def symmetric(self, a: Float, b: Float) -> Float:
+        return np.zeros(0)
+
+    def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
+        raise ValueError(f"moments of kind {self.name!r} know no covariances")
+
+    def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
+        raise ValueError(f"moments of kind {self.name!r} know no squares")
+
+    def touched(self, columns: Booleans) -> Booleans:
+        return np.zeros(0, dtype=bool)
+
+    def transformed(self, second: Float, A: Float) -> Float:
+        return second
+
+
+class Mass(_WithoutSecond):
+    """Masses alone."""
+
+    name = "mass"
+    has_mean = False
+
+
+class Mean(_WithoutSecond):
+    """Masses and first moments."""
+
+    name = "mean"
+
+
+class Trace(Layout):
+    """The sum of the columns' squares, (K,)."""
+
+    name = "trace"
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (components,)
+
+    def of_rows(self, z: Float, resp: Float) -> Float:
+        return np.asarray(resp.T @ np.sum(z * z, axis=1))
+
+    def symmetric(self, a: Float, b: Float) -> Float:
+        return np.asarray(2.0 * np.sum(a * b, axis=-1))
+
+    def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
+        return np.asarray(scatter / mass)
+
+    def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
+        return (second / mass / of_means.shape[1])[:, None], of_means.mean(axis=1, keepdims=True)
+
+    def touched(self, columns: Booleans) -> Booleans:
+        return np.asarray(columns.all(axis=1))
+
+
+class Diagonal(Layout):
+    """The squares of the columns, (K, D)."""
+
+    name = "diagonal"
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (components, dims)
+
+    def of_rows(self, z: Float, resp: Float) -> Float:
+        return np.asarray(resp.T @ (z * z))
+
+    def symmetric(self, a: Float, b: Float) -> Float:
+        return np.asarray(2.0 * a * b)
+
+    def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
+        return np.asarray(scatter / mass[:, None])
+
+    def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
+        return second / mass[:, None], of_means
+
+    def touched(self, columns: Booleans) -> Booleans:
+        return columns
+
+
+class Full(Layout):
+    """All products of columns, as packed triangles, (K, D (D + 1) / 2)."""
+
+    name = "full"
+    has_matrices = True
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (components, packed_size(dims))
+
+    def of_rows(self, z: Float, resp: Float) -> Float:
+        return pack_symmetric(np.stack([(z * r[:, None]).T @ z for r in resp.T]))
+
+    def symmetric(self, a: Float, b: Float) -> Float:
+        return symmetric_product(a, b)
+
+    def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
+        return unpack_symmetric(scatter / mass[:, None], dims)
+
+    def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
+        return packed_diagonal(second, of_means.shape[1]) / mass[:, None], of_means
+
+    def touched(self, columns: Booleans) -> Booleans:
+        return np.asarray(pack_symmetric(columns[:, :, None] | columns[:, None, :]))
+
+    def scatters(self, second: Float, first: Float, mass: Float, some: NDArray[np.intp], dims: int) -> Float:
+        n, sums = mass[some, None], first[some]
+        return unpack_symmetric((second[some] - symmetric_product(0.5 * sums, sums / n)) / n, dims)
+
+    def of_matrices(self, matrices: Float) -> Float:
+        return np.asarray(pack_symmetric(matrices))
+
+    def transformed(self, second: Float, A: Float) -> Float:
+        matrices = unpack_symmetric(second, A.shape[-1])
+        return np.asarray(pack_symmetric(A @ matrices @ np.swapaxes(A, -1, -2)))
+
+
+class Shared(Layout):
+    """All products of columns, summed over the components, (D (D + 1) / 2,).
+
+    Where responsibilities sum to 1 it does not depend on them: kernels sum masses and first moments only.
+    """
+
+    name = "shared"
+    has_matrices = True
+    own = False
+
+    @property
+    def kernel(self) -> Layout:
+        return LAYOUTS["mean"]
+
+    @property
+    def each(self) -> Layout:
+        return LAYOUTS["full"]
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (packed_size(dims),)
+
+    def of_rows(self, z: Float, resp: Float) -> Float:
+        return pack_symmetric((z * resp.sum(axis=1)[:, None]).T @ z)
+
+    def symmetric(self, a: Float, b: Float) -> Float:
+        return np.asarray(symmetric_product(a, b).sum(axis=0))
+
+    def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
+        return unpack_symmetric(scatter / mass.sum(), dims)
+
+    def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
+        total = mass.sum()
+        return packed_diagonal(second, of_means.shape[1]) / total, mass @ of_means / total
+
+    def replaced(self, second: Float, of_each: Float, some: Booleans) -> Float:
+        return np.asarray(of_each.sum(axis=0))
+
+    def touched(self, columns: Booleans) -> Booleans:
+        either: NDArray[Any] = np.all(columns[:, :, None] | columns[:, None, :], axis=0)
+        return np.asarray(pack_symmetric(either))
+
+    def scatters(self, second: Float, first: Float, mass: Float, some: NDArray[np.intp], dims: int) -> Float:
+        of_means = symmetric_product(0.5 * first, first / mass[:, None]).sum(axis=0)
+        return unpack_symmetric((second - of_means)[None] / mass.sum(), dims)
+
+    def of_matrices(self, matrices: Float) -> Float:
+        return np.asarray(pack_symmetric(matrices.sum(axis=0)))
+
+    def transformed(self, second: Float, A: Float) -> Float:
+        if A.ndim != 2:
+            raise ValueError("moments of kind 'shared' take one map for all components")
+        return np.asarray(pack_symmetric(A @ unpack_symmetric(second, A.shape[-1]) @ A.T))
+
+
+LAYOUTS: dict[Kind, Layout] = {
+    one.name: one for one in (Mass(), Mean(), Trace(), Diagonal(), Full(), Shared())
+}

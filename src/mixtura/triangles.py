@@ -1,0 +1,79 @@
+"""Symmetric matrices as packed triangles, row by row: half the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.threads import thread_limit
+
+Float = NDArray[np.float64]
+
+# Numbers from which on more threads than one write them.
+_MUCH = 1 << 21
+
+
+def packed_size(dims: int) -> int:
+    """Length of a packed triangle: D (D + 1) / 2."""
+    return dims * (dims + 1) // 2
+
+
+def _packed_rows(dims: int) -> Iterator[slice]:
+    """Where the rows of a triangle lie in its packed form: slices are followed faster than index arrays."""
+    for a in range(dims):
+        yield slice(packed_size(a), packed_size(a + 1))
+
+
+def _in_parts(fill: Callable[..., None], out: Float, *arrays: Float) -> None:
+    """``fill(out, *arrays)``; where there is much to write, each thread fills some of the components."""
+    threads = min(thread_limit(), len(out)) if out.ndim > 1 and out.size >= _MUCH else 1
+    if threads == 1:
+        fill(out, *arrays)
+        return
+    cuts = np.linspace(0, len(out), threads + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = (slice(*cut) for cut in pairwise(cuts))
+        for done in [pool.submit(fill, out[part], *(a[part] for a in arrays)) for part in parts]:
+            done.result()
+
+
+def pack_symmetric(matrices: NDArray[Any]) -> NDArray[Any]:
+    """(..., D, D) symmetric matrices to their (..., D (D + 1) / 2) lower triangles, row by row."""
+    rows, columns = np.tril_indices(matrices.shape[-1])
+    return np.ascontiguousarray(matrices[..., rows, columns])
+
+
+def unpack_symmetric(packed: Float, dims: int) -> Float:
+    """(..., D (D + 1) / 2) lower triangles, row by row, to (..., D, D) symmetric matrices."""
+    out = np.empty((*packed.shape[:-1], dims, dims))
+
+    def fill(out: Float, packed: Float) -> None:
+        for a, row in enumerate(_packed_rows(dims)):
+            out[..., a, : a + 1] = out[..., : a + 1, a] = packed[..., row]
+
+    _in_parts(fill, out, packed)
+    return out
+
+
+def symmetric_product(a: Float, b: Float) -> Float:
+    """Packed a b' + b a' of (..., D) vectors."""
+    out = np.empty((*np.broadcast_shapes(a.shape, b.shape)[:-1], packed_size(a.shape[-1])))
+
+    def fill(out: Float, a: Float, b: Float) -> None:
+        for d, row in enumerate(_packed_rows(a.shape[-1])):
+            np.multiply(a[..., d : d + 1], b[..., : d + 1], out=out[..., row])
+            out[..., row] += b[..., d : d + 1] * a[..., : d + 1]
+
+    _in_parts(fill, out, a, b)
+    return out
+
+
+def packed_diagonal(packed: Float, dims: int) -> Float:
+    """The D squares of packed triangles."""
+    a = np.arange(dims)
+    return packed[..., a * (a + 3) // 2]
