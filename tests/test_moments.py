@@ -214,20 +214,23 @@ def test_an_affine_map_of_moments_is_that_of_the_rows(table, kind, data):
     m = Moments.of(X, kind, resp=resp, pivot=pivot, sample_weight=weight)
     mapped = m.mapped(A, b)
     want = Moments.of(X @ A.T + b, kind, resp=resp, pivot=A @ pivot + b, sample_weight=weight)
-    np.testing.assert_array_equal(mapped.pivot, A @ pivot + b)
-    close(
-        mapped, want, 8.0 * X, weight, factor=64.0 * 64
-    )  # each entry of A S A' sums D^2 products of up to 4
+    np.testing.assert_allclose(mapped.pivot, A @ pivot + b, rtol=0, atol=16 * EPS * 1e4)
+    # About the pivot, coordinates reach 2e3; each of the map's reaches the sum of up to four of them, doubled. Every
+    # number is a sum of no more than sixteen such products for each row.
+    reach = 8.0 * (np.abs(X).sum(axis=1).max(initial=0.0) + 4e3) + 16.0
+    total = weight.sum() * resp.shape[1] + 1e-300
+    for name, size in (("mass", 1.0), ("first", reach), ("second", reach**2)):
+        bound = 64.0 * EPS * total * size
+        np.testing.assert_allclose(
+            getattr(mapped, name), getattr(want, name), rtol=0, atol=bound, err_msg=name
+        )
     if kind in ("full", "shared"):
         root = data.draw(hnp.arrays(np.float64, (target, target), elements=entries))
-        noise = root @ root.T
-        more = m.mapped(A, b, noise).second - mapped.second
-        added = np.multiply.outer(m.mass, pack_symmetric(noise))
-        np.testing.assert_allclose(
-            more,
-            added if kind == "full" else added.sum(axis=0),
-            atol=1e-9 * (1.0 + np.abs(mapped.second).max(initial=0.0)),
-        )
+        added = np.multiply.outer(m.mass, pack_symmetric(root @ root.T))
+        more = m.mapped(A, b, root @ root.T).second - mapped.second
+        expected = added if kind == "full" else added.sum(axis=0)
+        bound = 8.0 * EPS * (total * reach**2 + np.abs(added).sum())
+        np.testing.assert_allclose(more, expected, rtol=0, atol=bound)
 
 
 def test_a_map_for_each_component(rng):
