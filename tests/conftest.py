@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import emulated  # noqa: F401  makes the backend known
 from mixtura import backends
+
+# How long one example takes is the machine's business: a busy one must not fail a law.
+settings.register_profile("mixtura", deadline=None)
+settings.load_profile("mixtura")
 
 BACKENDS = ("reference", "numba", "native", "emulated", "cuda")
 

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -130,7 +130,6 @@ def test_packing_round_trip(A):
     np.testing.assert_array_equal(unpack_symmetric(pack_symmetric(S), len(S)), S)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([0.0, 1e4, -1e6]))
 def test_means_and_covariances_are_numpys(seed, offset):
     rng = np.random.default_rng(seed)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Statistics(Protocol):
@@ -75,6 +76,22 @@ class Fit(Generic[P]):
         return len(self.bounds)
 
 
+class Listener(Protocol):
+    """Hears of runs and their iterations."""
+
+    def begin(self, run: int) -> None:
+        """Run number ``run`` (from 0) begins."""
+
+    def iteration(self, step: Step[Any]) -> bool:
+        """An iteration is finished; true ends the run."""
+
+    def end(self, fit: Fit[Any]) -> None:
+        """The run is over."""
+
+    def close(self) -> None:
+        """No more runs, whether all went well or not."""
+
+
 class NotFiniteError(ValueError):
     """The moments overflowed."""
 
@@ -134,3 +151,27 @@ def run(
         if enough:
             break
     return Fit(parameters, bound if bounds else -math.inf, bounds)
+
+
+def restarts(n: int, one: Callable[[int, Callable[[Step[P]], bool]], Fit[P]], listener: Listener) -> Fit[P]:
+    """Run from several starts, and keep the run with the largest bound: the first of equals.
+
+    Parameters
+    ----------
+    n : int
+        How many, at least 1.
+    one : callable
+        Makes run number i (from 0), given what it must report its steps to.
+    listener : Listener
+        Is told of all of them.
+    """
+    best: Fit[P] | None = None
+    with closing(listener):
+        for i in range(n):
+            listener.begin(i)
+            fit = one(i, listener.iteration)
+            listener.end(fit)
+            if best is None or fit.bound > best.bound:
+                best = fit
+    assert best is not None  # n >= 1
+    return best

@@ -85,8 +85,8 @@ def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.rand
     found = [
         lloyd(some, seed_rows(some, components, rng), max_iter=max_iter, tol=tol) for _ in range(searches)
     ]
-    best = min(found, key=lambda clustering: clustering.inertia)
-    return _assigned(table, best.centers.means, kind, floor)
+    best = max(found, key=lambda fit: fit.bound)
+    return _assigned(table, best.parameters.means, kind, floor)
 
 
 def random_rows(table: Table, components: int, rng: np.random.RandomState) -> NDArray[np.intp]:

@@ -6,7 +6,6 @@ Seeding, Lloyd's iterations and empty clusters, all on the backend's four method
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,24 +162,6 @@ def _order(X: NDArray[np.floating]) -> NDArray[np.intp]:
     return order
 
 
-@dataclass(frozen=True)
-class Clustering:
-    """What a run of Lloyd's algorithm ends with.
-
-    Attributes
-    ----------
-    centers : Centers
-    inertia : float
-        Weighted sum of squared distances to the nearest centre.
-    fit : em.Fit
-        Iterations, whether they converged, and the bound of each: minus half the inertia per unit of weight.
-    """
-
-    centers: Centers
-    inertia: float
-    fit: em.Fit[Centers]
-
-
 def lloyd(
     table: Table,
     start: Float,
@@ -188,7 +169,7 @@ def lloyd(
     max_iter: int,
     tol: float,
     report: Callable[[em.Step[Centers]], bool] | None = None,
-) -> Clustering:
+) -> em.Fit[Centers]:
     """Lloyd's algorithm: EM with hard assignment, until the centres move by at most ``tol`` in all.
 
     Parameters
@@ -202,6 +183,11 @@ def lloyd(
         unchanged centres, so 0 waits for those.
     report : callable, optional
         See :func:`mixtura.em.run`.
+
+    Returns
+    -------
+    em.Fit
+        Its bound is minus half the inertia, per unit of weight, before the centres moved for the last time.
     """
 
     def expect(centers: Centers) -> Moments:
@@ -219,7 +205,7 @@ def lloyd(
         shift = (step.after.means - step.before.means).ravel()
         return float(shift @ shift) <= tol
 
-    fit = em.run(
+    return em.run(
         Centers(np.asarray(start, dtype=np.float64)),
         expect,
         lambda centers, moments: _recentre(table, centers, moments),
@@ -228,8 +214,6 @@ def lloyd(
         stop=stop,
         report=report,
     )
-    final = expect(fit.parameters)
-    return Clustering(fit.parameters, 0.0 - 2.0 * final.log_likelihood, fit)  # not -0.0
 
 
 def _recentre(table: Table, centers: Centers, moments: Moments) -> Centers:

@@ -83,10 +83,12 @@ class CenterLines:
         Of the rows: turns a bound into an inertia.
     tol : float
         Sum of squared shifts of the centres that counts as standing still.
+    interval : int
+        Iterations from one line to the next.
     """
 
-    def __init__(self, total_weight: float, tol: float) -> None:
-        self.total_weight, self.tol = total_weight, tol
+    def __init__(self, total_weight: float, tol: float, interval: int) -> None:
+        self.total_weight, self.tol, self.interval = total_weight, tol, interval
         self._last = 0
         self._shift = 0.0
 
@@ -97,6 +99,8 @@ class CenterLines:
             print("Initialization complete")
         self._last, shift = step.n_iter, step.after.means - step.before.means
         self._shift = float((shift * shift).sum())
+        if (step.n_iter - 1) % self.interval:
+            return
         print(f"Iteration {step.n_iter - 1}, inertia {-2.0 * step.bound * self.total_weight:.6g}.")
 
     def end(self, bound: float, converged: bool) -> None:

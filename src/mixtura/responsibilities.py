@@ -50,7 +50,7 @@ def kmeans(
     found = lloyd(
         some, seed_rows(some, components, rng), max_iter=_MAX_ITER, tol=_TOL * column_variance(some)
     )
-    centers = center + scale * found.centers.means
+    centers = center + scale * found.parameters.means
     nearest = Quadratics("diagonal", np.zeros(components), centers, 1.0 / scale[None])
 
     def resp(cut: slice) -> Float:

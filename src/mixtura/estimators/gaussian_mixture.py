@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import closing
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -21,12 +21,13 @@ from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Backend, Precision
 from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.gates.constant import ConstantGate
 from mixtura.initialize import INITIALIZERS
 from mixtura.mixture import GaussianMixtureParameters
-from mixtura.progress import Progress, progress
+from mixtura.progress import progress
 from mixtura.report import summary
 from mixtura.table import Table
 from mixtura.threads import allow
@@ -271,20 +272,19 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         n_init = 1 if warm else self.n_init
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
-        told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
         tasks = Tasks(self, X, weights, n_init, self.max_iter)
-        best: em.Fit[GaussianMixtureParameters] | None = None
-        with allow(self.n_threads, backend.compiled), closing(told):
-            for init in range(n_init):
-                told.begin(init)
-                tasks.begin()
-                start = self._parameters() if warm else self._start(table, given, rng)
-                fit = self._run(table, start, self.lower_bound_ if warm else -math.inf, told, tasks, X.dtype)
-                told.end(fit.bound, fit.converged)
-                tasks.end()
-                if best is None or fit.bound > best.bound:
-                    best = fit
-        assert best is not None  # n_init >= 1
+        listening = Listening(
+            progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init),
+            tasks,
+            lambda fit: self._attributes(fit, backend.name, X.dtype),
+        )
+
+        def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[GaussianMixtureParameters]:
+            start = self._parameters() if warm else self._start(table, given, rng)
+            return self._run(table, start, self.lower_bound_ if warm else -math.inf, report)
+
+        with allow(self.n_threads, backend.compiled):
+            best = em.restarts(n_init, one, listening)
         if not best.converged and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. "
@@ -306,19 +306,9 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         table: Table,
         start: GaussianMixtureParameters,
         bound: float,
-        told: Progress,
-        tasks: Tasks,
-        dtype: np.dtype[Any],
+        report: Callable[[em.Step[Any]], bool],
     ) -> em.Fit[GaussianMixtureParameters]:
         covariance = start.components.covariance
-        bounds: list[float] = []
-
-        def report(step: em.Step[GaussianMixtureParameters]) -> bool:
-            bounds.append(step.bound)
-            told.iteration(step)
-            so_far = em.Fit(step.after, step.bound, list(bounds))
-            return tasks.iteration(lambda: self._attributes(so_far, table.backend.name, dtype))
-
         return em.run(
             start,
             lambda parameters: parameters.expect(table, self.reg_covar),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import closing
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -25,13 +24,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
 from mixtura.array_kinds import in_kind, to_host
-from mixtura.backends.base import Backend
+from mixtura.backends.base import PRECISIONS, Backend, Precision
 from mixtura.components.centers import Centers
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.initialize import column_variance, random_rows, sample, seed_rows
-from mixtura.lloyd import Clustering, lloyd, nearest, squared_distances
+from mixtura.lloyd import lloyd, nearest, squared_distances
 from mixtura.progress import CenterLines, Progress, progress
 from mixtura.report import summary
 from mixtura.table import Table
@@ -78,8 +78,12 @@ class KMeans(
         Accepted for scikit-learn's sake: X is never changed.
     algorithm : {'lloyd', 'elkan'}, default='lloyd'
         Accepted for scikit-learn's sake: both name the same iteration, and the kernels have one way to do it.
+    verbose_interval : int, default=1
+        Iterations from one line to the next.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
+    precision : {'exact', 'fast'}, default='exact'
+        As in :class:`GaussianMixture`. Nearest centres are exact either way.
 
     Attributes
     ----------
@@ -135,11 +139,13 @@ class KMeans(
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
         "backend": [str],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "precision": [StrOptions(set(PRECISIONS))],
     }
 
     def __init__(
@@ -154,8 +160,10 @@ class KMeans(
         random_state: Any = None,
         copy_x: bool = True,
         algorithm: str = "lloyd",
+        verbose_interval: int = 1,
         backend: str = "auto",
         n_threads: int | None = None,
+        precision: Precision = "exact",
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -166,8 +174,10 @@ class KMeans(
         self.random_state = random_state
         self.copy_x = copy_x
         self.algorithm = algorithm
+        self.verbose_interval = verbose_interval
         self.backend = backend
         self.n_threads = n_threads
+        self.precision = precision
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
@@ -205,34 +215,25 @@ class KMeans(
         table = Table.of(backend, X, weights)
         n_init = self._runs()
         variance = column_variance(table)
-        told: Progress = CenterLines(table.total_weight, self.tol * variance)
+        told: Progress = CenterLines(table.total_weight, self.tol * variance, self.verbose_interval)
         if not self.verbose or (self.verbose == 1 and sys.stderr.isatty()):
-            told = progress(self.verbose, 10, len(table), self.max_iter, n_init)
+            told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
         tasks = Tasks(self, X, weights, n_init, self.max_iter)
-        best: Clustering | None = None
-        with allow(self.n_threads, backend.compiled), closing(told):
-            for run in range(n_init):
-                told.begin(run)
-                tasks.begin()
-                start = self._first_centers(table, X, given, rng)
 
-                def report(step: em.Step[Centers]) -> bool:
-                    told.iteration(step)
-                    return tasks.iteration(
-                        lambda: {
-                            "cluster_centers_": step.after.means.astype(X.dtype),
-                            "_n_features_out": self.n_clusters,
-                        }
-                    )
+        def one(_: int, report: Callable[[em.Step[Centers]], bool]) -> em.Fit[Centers]:
+            start = self._first_centers(table, X, given, rng)
+            return lloyd(table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report)
 
-                found = lloyd(table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report)
-                told.end(found.fit.bound, found.fit.converged)
-                tasks.end()
-                if best is None or found.inertia < best.inertia:
-                    best = found
-        assert best is not None  # n_init >= 1
+        def attributes(fit: em.Fit[Centers]) -> dict[str, Any]:
+            return {
+                "cluster_centers_": fit.parameters.means.astype(X.dtype),
+                "_n_features_out": self.n_clusters,
+            }
+
+        with allow(self.n_threads, backend.compiled):
+            best = em.restarts(n_init, one, Listening(told, tasks, attributes))
         # Rounded before labels and inertia are taken, so that both are those of the centres that X is predicted with.
-        centers = best.centers.means.astype(X.dtype)
+        centers = best.parameters.means.astype(X.dtype)
         labels, distances = nearest(table, Centers(centers.astype(np.float64)))
         distinct = len(np.unique(labels))
         if distinct < self.n_clusters:
@@ -245,10 +246,10 @@ class KMeans(
         self.cluster_centers_ = centers
         self.labels_ = labels
         self.inertia_ = float(weighted_sum(distances, weights)[0])
-        self.n_iter_ = best.fit.n_iter
-        self.converged_ = best.fit.converged
-        self.lower_bound_ = best.fit.bound
-        self.lower_bounds_ = best.fit.bounds
+        self.n_iter_ = best.n_iter
+        self.converged_ = best.converged
+        self.lower_bound_ = best.bound
+        self.lower_bounds_ = best.bounds
         self.backend_ = backend.name
         self._n_features_out = self.n_clusters
         self._follow(given)
@@ -349,7 +350,7 @@ class KMeans(
 
     def _backend(self, X: Any) -> Backend:
         """The backend that ``backend`` names, if it can read X."""
-        return backends.for_rows(X, self.backend, self.n_threads)
+        return backends.for_rows(X, self.backend, self.n_threads, self.precision)
 
     def _table(self, given: Any, sample_weight: Any = None) -> Table:
         """Rows to be answered for, checked."""

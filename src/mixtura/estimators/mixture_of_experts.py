@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -22,6 +21,8 @@ from mixtura import backends, em
 from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Precision, normalize
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
+from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import (
     check_fit,
@@ -73,7 +74,7 @@ _EXPERTS = (
 _PRIORS = ("mean", "covariance")
 
 
-class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Mixture of linear regressions with a gate, fitted by EM on native kernels.
 
     ``p(y | x) = sum_k pi_k(x) N(y | b_k + W_k x, s_k)``: K linear experts, and a gate that says which of them a row
@@ -172,6 +173,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """
 
     _parameters: ExpertsParameters  # once fitted
+    weights_: Any
     _one_target: bool
 
     _saved_arrays = ("weights_",)
@@ -310,38 +312,47 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"this one has {(K, M, D)}"
             )
         n_init = 1 if warm else self.n_init
-        told = progress(self.verbose, self.verbose_interval, N, self.max_iter, n_init)
-        best: em.Fit[ExpertsParameters] | None = None
-        with allow(self.n_threads, backend.compiled), closing(told):
-            for run in range(n_init):
-                told.begin(run)
-                if warm:
-                    start = self._resumed(begin, table, rng)
-                else:
-                    gate = self._gate().start(K, table.covariates, rng)
-                    resp = self._first_responsibilities(table, K, (center, spread), run, rng)
-                    found = accumulate(table, K, resp, gate.needs_responsibilities)
-                    if run == 0:  # one for all runs: their objectives are compared
-                        floor = _noise_floor(counted, _spread_within(found.moments)[D:])
-                        begin = replace(begin, noise_floor=floor)
-                    start = ExpertsParameters(gate, begin).maximize(table, found)
-                fit = self._run(table, start, rng, told.iteration)
-                told.end(fit.bound, fit.converged)
-                if best is None or fit.bound > best.bound:
-                    best = fit
-        assert best is not None  # n_init >= 1
+        tasks = Tasks(self, X, weights, n_init, self.max_iter)
+        listening = Listening(
+            progress(self.verbose, self.verbose_interval, N, self.max_iter, n_init), tasks, self._attributes
+        )
+
+        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[ExpertsParameters]:
+            nonlocal begin
+            if warm:
+                return self._run(table, self._resumed(begin, table, rng), rng, report)
+            gate = self._gate().start(K, table.covariates, rng)
+            resp = self._first_responsibilities(table, K, (center, spread), run, rng)
+            found = accumulate(table, K, resp, gate.needs_responsibilities)
+            if run == 0:  # one for all runs: their objectives are compared
+                floor = _noise_floor(counted, _spread_within(found.moments)[D:])
+                begin = replace(begin, noise_floor=floor)
+            return self._run(table, ExpertsParameters(gate, begin).maximize(table, found), rng, report)
+
+        with allow(self.n_threads, backend.compiled):
+            best = em.restarts(n_init, one, listening)
         self._warn(best)
-        self._parameters = ExpertsParameters(best.parameters.gate.without_rows(), best.parameters.experts)
-        self.converged_ = best.converged
-        self.n_iter_ = best.n_iter
-        self.lower_bound_ = best.bound
-        self.lower_bounds_ = best.bounds
-        self.backend_ = backend.name
-        self._n_rows = N
         self._type = str(np.result_type(X, y))
-        self.weights_: Any = self._in_type_of(given, self._shares(table, best))
+        self.backend_ = backend.name
+        for name, value in self._attributes(best).items():
+            setattr(self, name, value)
+        self.weights_ = self._in_type_of(given, self._shares(table, best))
+        self._n_rows = N
         self._follow(given)
+        tasks.close(dict)
         return self
+
+    def _attributes(self, fit: em.Fit[ExpertsParameters]) -> dict[str, Any]:
+        """Attributes by name; the weights are for one more pass over the rows to find."""
+        found = fit.parameters
+        return {
+            "_parameters": ExpertsParameters(found.gate.without_rows(), found.experts),
+            "weights_": np.full(len(found.experts.slopes), np.nan),
+            "converged_": fit.converged,
+            "n_iter_": fit.n_iter,
+            "lower_bound_": fit.bound,
+            "lower_bounds_": fit.bounds,
+        }
 
     def _resumed(
         self, begin: LinearExperts, table: RegressionTable, rng: np.random.RandomState
@@ -398,7 +409,7 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         table: RegressionTable,
         start: ExpertsParameters,
         rng: np.random.RandomState,
-        told: Callable[[em.Step[Any]], None],
+        told: Callable[[em.Step[Any]], bool],
     ) -> em.Fit[ExpertsParameters]:
         """EM until it settles; of stochastic EM, the best parameters it passed.
 
@@ -412,10 +423,10 @@ class MixtureOfExperts(Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
         best: list[em.Step[ExpertsParameters]] = []
 
         def report(step: em.Step[ExpertsParameters]) -> bool:
-            told(step)
+            enough = told(step)
             if not best or step.bound > best[0].bound + (tol if stochastic else 0.0):
                 best[:] = [step]
-            return False
+            return enough
 
         def stop(step: em.Step[ExpertsParameters]) -> bool:
             if stochastic:
