@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixtura.data import Layout, TableError, column_names, read_table
+from mixtura.data import TableError, TextLayout, column_names, read_table
 from mixtura.data.headers import guess, is_row_names
 
 pd = pytest.importorskip("pandas")
@@ -97,10 +97,10 @@ def test_guesses_are_told():
         "runs through the years 2001 to 2003, and is taken for names; --header no says otherwise"
         in table.notes[0]
     )
-    assert len(read_table("years.csv", layout=Layout(header="no")).X) == 2
+    assert len(read_table("years.csv", layout=TextLayout(header="no")).X) == 2
     Path("plain.csv").write_text("name,other\n5,1\n")
     assert read_table("plain.csv").notes == []
-    assert read_table("plain.csv", layout=Layout(header="yes")).names == ["name", "other"]
+    assert read_table("plain.csv", layout=TextLayout(header="yes")).names == ["name", "other"]
 
 
 @pytest.mark.parametrize("names", [None, [0, 1, 2], ["2019", "2020", "2021"], ["a b", "c, d", "e"]])
@@ -123,7 +123,7 @@ def test_row_names_are_no_feature(rng):
     assert read_table("again.csv").names == ["a", "b"]
     # R's write.table: one name fewer than cells
     Path("r.txt").write_text('"a" "b"\n"1" 0.5 2\n"2" 1.5 3\n')
-    table = read_table("r.txt", layout=Layout(separator=" "))
+    table = read_table("r.txt", layout=TextLayout(separator=" "))
     assert table.names == ["a", "b"]
     np.testing.assert_array_equal(table.X, [[0.5, 2], [1.5, 3]])
     assert not is_row_names("rows")
@@ -154,16 +154,16 @@ def test_separators_and_decimal_points():
     with pytest.raises(TableError, match=r"not a readable CSV file.*--separator ';' may be meant"):
         read_table("europe.csv")
     with pytest.raises(TableError, match=r"column 'a' is not numeric.*--decimal ,"):
-        read_table("europe.csv", layout=Layout(separator=";"))
-    table = read_table("europe.csv", layout=Layout(separator=";", decimal=","))
+        read_table("europe.csv", layout=TextLayout(separator=";"))
+    table = read_table("europe.csv", layout=TextLayout(separator=";", decimal=","))
     np.testing.assert_array_equal(table.X, [[0.5, 1], [1.25, -2.5]])
-    assert column_names("europe.csv", Layout(separator=";")) == ["a", "b"]
+    assert column_names("europe.csv", TextLayout(separator=";")) == ["a", "b"]
     for bad in ({"separator": ";;"}, {"decimal": "x"}, {"header": "perhaps"}, {"separator": "."}):
         with pytest.raises(TableError):
-            Layout(**bad)
+            TextLayout(**bad)
     np.save("t.npy", np.ones((2, 2)))
     with pytest.raises(TableError, match="no text file"):
-        read_table("t.npy", layout=Layout(separator=";"))
+        read_table("t.npy", layout=TextLayout(separator=";"))
 
 
 def test_numeric_columns_alone():

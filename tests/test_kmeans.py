@@ -231,3 +231,16 @@ def test_masked_centres_are_refused(blobs):
     for init in (centres, lambda X, k, random_state: centres):
         with pytest.raises(ValueError, match="Input init has masked values"):
             KMeans(3, init=init, n_init=1).fit(blobs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_more_runs_never_raise_the_inertia(seed):
+    """Nor where runs end before they settle: each is judged by the centres that it ended with."""
+    X = np.random.default_rng(seed).normal(size=(60, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = [
+            KMeans(6, init="random", n_init=n, max_iter=1, tol=0.0, random_state=seed).fit(X).inertia_
+            for n in range(1, 8)
+        ]
+    assert np.all(np.diff(found) <= 1e-12 * found[0])

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from mixtura.data import Columns, Layout
+    from mixtura.data import Columns, TextLayout
 
 
 class _Parser(argparse.ArgumentParser):
@@ -222,12 +222,12 @@ def _columns(options: argparse.Namespace) -> list[str] | None:
     return None if options.columns is None and options.column is None else named
 
 
-def _layout(options: argparse.Namespace) -> Layout:
+def _layout(options: argparse.Namespace) -> TextLayout:
     """How a text file is laid out, as the user says."""
-    from mixtura.data import Layout
+    from mixtura.data import TextLayout
 
     separator = {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator)
-    return Layout(options.header, separator, options.decimal)
+    return TextLayout(options.header, separator, options.decimal)
 
 
 def _read(

@@ -153,8 +153,17 @@ def run(
     return Fit(parameters, bound if bounds else -math.inf, bounds)
 
 
-def restarts(n: int, one: Callable[[int, Callable[[Step[P]], bool]], Fit[P]], listener: Listener) -> Fit[P]:
-    """Run from several starts, and keep the run with the largest bound: the first of equals.
+def _bound(fit: Fit[Any]) -> float:
+    return fit.bound
+
+
+def restarts(
+    n: int,
+    one: Callable[[int, Callable[[Step[P]], bool]], Fit[P]],
+    listener: Listener,
+    score: Callable[[Fit[P]], float] = _bound,
+) -> Fit[P]:
+    """Run from several starts, and keep the run with the largest score: the first of equals.
 
     Parameters
     ----------
@@ -164,14 +173,18 @@ def restarts(n: int, one: Callable[[int, Callable[[Step[P]], bool]], Fit[P]], li
         Makes run number i (from 0), given what it must report its steps to.
     listener : Listener
         Is told of all of them.
+    score : callable, optional
+        What makes one run better than another; by default its bound. Asked only where there are several.
     """
     best: Fit[P] | None = None
+    highest = -math.inf
     with closing(listener):
         for i in range(n):
             listener.begin(i)
             fit = one(i, listener.iteration)
             listener.end(fit)
-            if best is None or fit.bound > best.bound:
-                best = fit
+            value = score(fit) if n > 1 else fit.bound
+            if best is None or value > highest:
+                best, highest = fit, value
     assert best is not None  # n >= 1
     return best

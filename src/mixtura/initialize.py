@@ -10,7 +10,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
 from mixtura.layouts import LAYOUTS
-from mixtura.lloyd import blocks, lloyd, seed
+from mixtura.lloyd import blocks, inertia, lloyd, seed
 from mixtura.mixture import moments_of_all, precise_moments
 from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
@@ -85,7 +85,7 @@ def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.rand
     found = [
         lloyd(some, seed_rows(some, components, rng), max_iter=max_iter, tol=tol) for _ in range(searches)
     ]
-    best = max(found, key=lambda fit: fit.bound)
+    best = min(found, key=lambda fit: inertia(some, fit.parameters))
     return _assigned(table, best.parameters.means, kind, floor)
 
 

@@ -162,6 +162,24 @@ def _order(X: NDArray[np.floating]) -> NDArray[np.intp]:
     return order
 
 
+def _expect(table: Table, centers: Centers) -> Moments:
+    """Hard moments of the rows about the present centres."""
+    return table.backend.expect(
+        table.rows,
+        centers.quadratics,
+        centers.log_weights,
+        centers.kind,
+        table.pivot,
+        table.sample_weight,
+        hard=True,
+    )
+
+
+def inertia(table: Table, centers: Centers) -> float:
+    """Weighted sum of squared distances to the nearest centre: one pass over the rows."""
+    return -2.0 * _expect(table, centers).log_likelihood
+
+
 def lloyd(
     table: Table,
     start: Float,
@@ -190,24 +208,13 @@ def lloyd(
         Its bound is minus half the inertia, per unit of weight, before the centres moved for the last time.
     """
 
-    def expect(centers: Centers) -> Moments:
-        return table.backend.expect(
-            table.rows,
-            centers.quadratics,
-            centers.log_weights,
-            centers.kind,
-            table.pivot,
-            table.sample_weight,
-            hard=True,
-        )
-
     def stop(step: em.Step[Centers]) -> bool:
         shift = (step.after.means - step.before.means).ravel()
         return float(shift @ shift) <= tol
 
     return em.run(
         Centers(np.asarray(start, dtype=np.float64)),
-        expect,
+        lambda centers: _expect(table, centers),
         lambda centers, moments: _recentre(table, centers, moments),
         table.total_weight,
         max_iter=max_iter,

@@ -1,5 +1,5 @@
 """Where rows come from."""
 
-from mixtura.data.files import Columns, Layout, TableError, column_names, read_table
+from mixtura.data.files import Columns, TableError, TextLayout, column_names, read_table
 
-__all__ = ["Columns", "Layout", "TableError", "column_names", "read_table"]
+__all__ = ["Columns", "TableError", "TextLayout", "column_names", "read_table"]

@@ -51,7 +51,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TextLayout:
     """How a text file is laid out.
 
     Parameters
@@ -95,7 +95,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     extra: Sequence[str] = (),
     *,
-    layout: Layout | None = None,
+    layout: TextLayout | None = None,
     numeric: bool = False,
 ) -> Columns:
     """Read numeric columns of a CSV, Parquet or .npy file.
@@ -109,7 +109,7 @@ def read_table(
         in Parquet, and a first column without a name, or with the name that pandas and R give to it.
     extra : sequence of str, default=()
         Columns to return separately.
-    layout : Layout, default=Layout()
+    layout : TextLayout, default=TextLayout()
         How a text file is laid out.
     numeric : bool, default=False
         Leave out columns that are not numeric, unless they are asked for.
@@ -138,7 +138,7 @@ def read_table(
     array([1., 3., 5.])
     """
     name = os.fspath(path)
-    source = _open(name, [*(columns or ()), *extra], Layout() if layout is None else layout)
+    source = _open(name, [*(columns or ()), *extra], TextLayout() if layout is None else layout)
     names, notes = source.names, list(source.notes)
     missing = [c for c in (*(columns or ()), *extra) if c not in names]
     if missing:
@@ -181,12 +181,12 @@ def read_table(
     return Columns([names[j] for j in chosen], X, beside, notes)
 
 
-def column_names(path: str | os.PathLike[str], layout: Layout | None = None) -> list[str]:
+def column_names(path: str | os.PathLike[str], layout: TextLayout | None = None) -> list[str]:
     """Names of a file's columns."""
-    return _open(os.fspath(path), [], Layout() if layout is None else layout).names
+    return _open(os.fspath(path), [], TextLayout() if layout is None else layout).names
 
 
-def _open(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
+def _open(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
     """Open a file by its kind."""
     if os.path.exists(name) and not os.path.isfile(name):
         raise TableError(
@@ -199,7 +199,7 @@ def _open(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
     lower = name.lower()
     if lower.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
         return _read_csv(name, wanted, layout)
-    if layout != Layout():
+    if layout != TextLayout():
         raise TableError(
             f"{name} is no text file: it has no header line, separator or decimal point to be told of"
         )
@@ -339,7 +339,7 @@ _NULLS = sorted(
 )
 
 
-def _read_csv(name: str, wanted: Sequence[str], layout: Layout) -> _Source:
+def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
     _pyarrow(name)
     from pyarrow import csv
 

@@ -31,7 +31,7 @@ from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.initialize import column_variance, random_rows, sample, seed_rows
-from mixtura.lloyd import lloyd, nearest, squared_distances
+from mixtura.lloyd import inertia, lloyd, nearest, squared_distances
 from mixtura.progress import CenterLines, Progress, progress
 from mixtura.report import summary
 from mixtura.table import Table
@@ -231,7 +231,13 @@ class KMeans(
             }
 
         with allow(self.n_threads, backend.compiled):
-            best = em.restarts(n_init, one, Listening(told, tasks, attributes))
+            # The bound is that of the centres before their last move: runs are compared by where they ended.
+            best = em.restarts(
+                n_init,
+                one,
+                Listening(told, tasks, attributes),
+                lambda fit: -inertia(table, fit.parameters),
+            )
         # Rounded before labels and inertia are taken, so that both are those of the centres that X is predicted with.
         centers = best.parameters.means.astype(X.dtype)
         labels, distances = nearest(table, Centers(centers.astype(np.float64)))
