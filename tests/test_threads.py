@@ -211,8 +211,8 @@ from mixtura.quadratics import Quadratics
 
 class Own(Exception): ...
 def handler(*_): raise Own
-if {listening == "own"}:
-    signal.signal(signal.SIGINT, handler)
+# Set either way: what a shell starts in the background inherits that SIGINT is ignored.
+signal.signal(signal.SIGINT, handler if {listening == "own"} else signal.default_int_handler)
 backend = backends.create("native", 1)
 rows = backend.place(np.ones((1 << 20, 32)))
 q = Quadratics("triangle", np.zeros(256), np.zeros((256, 32)), np.stack([np.eye(32)] * 256))
