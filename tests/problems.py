@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixtura.backends.compiled import CompiledBackend
+from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 
 EPS = np.finfo(np.float64).eps
@@ -20,8 +21,15 @@ class Problem:
     sample_weight: np.ndarray | None
     pivot: np.ndarray
 
+    @property
+    def joint(self):
+        return Joint(self.quadratics, self.log_weights)
 
-def quadratics(rng, form, components, dims, shared=False):
+    def placed(self, backend):
+        return backend.place(self.X, None, self.sample_weight)
+
+
+def quadratics(rng, form, components, dims, shared=False, linear=False):
     n = 1 if shared else components
     factors = {
         "scalar": lambda: rng.uniform(0.5, 2.0, n),
@@ -29,14 +37,28 @@ def quadratics(rng, form, components, dims, shared=False):
         "triangle": lambda: np.tril(rng.normal(size=(n, dims, dims)) / np.sqrt(dims) + np.eye(dims)),
         "rectangle": lambda: rng.normal(size=(n, dims + 2, dims)) / np.sqrt(dims),
     }[form]()
-    return Quadratics(form, rng.normal(size=components), 2.0 * rng.normal(size=(components, dims)), factors)
+    offsets, means = rng.normal(size=components), 2.0 * rng.normal(size=(components, dims))
+    slopes = rng.normal(size=(components, dims)) if linear else None
+    return Quadratics(form, offsets, means, factors, slopes)
 
 
-def problem(rng, form, components, dims, rows, *, shared=False, gate=False, weighted=False, dtype=np.float64):
+def problem(
+    rng,
+    form,
+    components,
+    dims,
+    rows,
+    *,
+    shared=False,
+    gate=False,
+    weighted=False,
+    linear=False,
+    dtype=np.float64,
+):
     alpha = np.ones(components)
     return Problem(
         X=(2.0 * rng.normal(size=(rows, dims))).astype(dtype),
-        quadratics=quadratics(rng, form, components, dims, shared),
+        quadratics=quadratics(rng, form, components, dims, shared, linear),
         log_weights=np.log(rng.dirichlet(alpha, rows) if gate else rng.dirichlet(alpha)),
         sample_weight=rng.uniform(0.0, 2.0, rows) if weighted else None,
         pivot=rng.normal(size=dims),
@@ -53,8 +75,8 @@ def joint_tolerance(p, eps=EPS):
     """Bound on the rounding error of log pi_k + log p_k(z_i), (N, K).
 
     y_r = sum_d F_rd (x_d - p_d) - b_r has an error of at most (D + 3) eps sum_d |F_rd| (|x_d - p_d| + |m_d - p_d|)
-    = (D + 3) eps a_r, so |y|^2 has (2 D + 8) eps |a|^2, in any order of summation. A few eps of the constants come on
-    top, and one conversion from base 2.
+    = (D + 3) eps a_r, so |y|^2 has (2 D + 8) eps |a|^2, in any order of summation. A linear term has as many roundings
+    of its own terms. A few eps of the constants come on top, and one conversion from base 2.
     """
     q = p.quadratics
     X = p.X.astype(np.float64)
@@ -65,7 +87,10 @@ def joint_tolerance(p, eps=EPS):
             reach = np.abs(X - pivot) + np.abs(mean - pivot)
             factor = np.abs(q.factors[0 if q.shared else k])
             a = reach * factor if q.form in ("scalar", "diagonal") else reach @ factor.T
-            bound[:, k] = np.maximum(bound[:, k], 0.5 * np.sum(a * a, axis=1))
+            size = 0.5 * np.sum(a * a, axis=1)
+            if q.linear is not None:
+                size = size + reach @ np.abs(q.linear[k])
+            bound[:, k] = np.maximum(bound[:, k], size)
     constants = np.abs(q.offsets) + np.abs(p.log_weights)
     return eps * ((2 * q.dims + 8) * bound + 8 * (bound + constants + 1.0))
 

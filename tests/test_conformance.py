@@ -1,5 +1,7 @@
 """Every backend is held to the reference, and the reference to scipy.stats and to 50 digits."""
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from scipy import stats
 
 from mixtura.backends.base import Backend, normalize
 from mixtura.backends.reference import ReferenceBackend
+from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 from problems import (
     EPS,
@@ -38,10 +41,12 @@ SHAPES = [
 @pytest.mark.parametrize("form", FORMS)
 def test_log_joint(kernel_backend, form, shared, dtype, rng):
     for components, dims, rows in SHAPES:
-        for gate in (False, True):
-            p = problem(rng, form, components, dims, rows, shared=shared, gate=gate, dtype=dtype)
-            want = ReferenceBackend().log_joint(ReferenceBackend().place(p.X), p.quadratics, p.log_weights)
-            got = kernel_backend.log_joint(kernel_backend.place(p.X), p.quadratics, p.log_weights)
+        for gate, linear in ((False, False), (True, False), (False, True)):
+            p = problem(
+                rng, form, components, dims, rows, shared=shared, gate=gate, linear=linear, dtype=dtype
+            )
+            want = ReferenceBackend().log_joint(p.placed(ReferenceBackend()), p.joint)
+            got = kernel_backend.log_joint(p.placed(kernel_backend), p.joint)
             assert got.dtype == np.float64
             assert np.all(np.abs(got - want) <= joint_tolerance(p))
 
@@ -63,11 +68,12 @@ def test_expect(kernel_backend, kind, form, shared, dtype, rng):
             shared=shared,
             gate=i % 2 == 0,
             weighted=i % 3 == 0,
+            linear=i % 4 in (1, 2),
             dtype=dtype,
         )
-        arguments = (p.quadratics, p.log_weights, kind, p.pivot, p.sample_weight)
-        got = kernel_backend.expect(kernel_backend.place(p.X), *arguments)
-        want = reference.expect(reference.place(p.X), *arguments)
+        arguments = (p.joint, kind, p.pivot)
+        got = kernel_backend.expect(p.placed(kernel_backend), *arguments)
+        want = reference.expect(p.placed(reference), *arguments)
         assert_moments_close(got, want, p, computing_eps(kernel_backend, p.X))
 
 
@@ -76,14 +82,16 @@ def test_expect(kernel_backend, kind, form, shared, dtype, rng):
 def test_expect_hard(kernel_backend, kind, form, rng):
     reference = ReferenceBackend()
     for i, (components, dims, rows) in enumerate(SHAPES):
-        p = problem(rng, form, components, dims, rows, gate=i % 2 == 0, weighted=i % 3 == 0)
-        arguments = (p.quadratics, p.log_weights, kind, p.pivot, p.sample_weight, True)
-        joint = reference.log_joint(reference.place(p.X), p.quadratics, p.log_weights)
+        p = problem(
+            rng, form, components, dims, rows, gate=i % 2 == 0, weighted=i % 3 == 0, linear=i % 4 in (1, 2)
+        )
+        arguments = (replace(p.joint, hard=True), kind, p.pivot)
+        joint = reference.log_joint(p.placed(reference), p.joint)
         if components > 1:  # no row so near a border that rounding decides
             second, first = np.sort(joint, axis=1)[:, -2:].T
             assert np.all(first - second > 2 * joint_tolerance(p).max(axis=1))
-        got = kernel_backend.expect(kernel_backend.place(p.X), *arguments)
-        assert_moments_close(got, reference.expect(reference.place(p.X), *arguments), p)
+        got = kernel_backend.expect(p.placed(kernel_backend), *arguments)
+        assert_moments_close(got, reference.expect(p.placed(reference), *arguments), p)
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -104,13 +112,14 @@ def test_expect_each(kernel_backend, kind, form, dtype, hard, rng):
             shared=shared,
             gate=i % 2 == 0,
             weighted=i % 3 == 0,
+            linear=i % 4 in (1, 2),
             dtype=dtype,
         )
         pivots = p.quadratics.means + rng.normal(size=(components, dims))
         wanted = rng.uniform(size=components) < 0.7
-        arguments = (p.quadratics, p.log_weights, kind, pivots, wanted, p.sample_weight, hard)
-        got = kernel_backend.expect_each(kernel_backend.place(p.X), *arguments)
-        want = Backend.expect_each(reference, reference.place(p.X), *arguments)
+        arguments = (replace(p.joint, hard=hard), kind, pivots, wanted)
+        got = kernel_backend.expect_each(p.placed(kernel_backend), *arguments)
+        want = Backend.expect_each(reference, p.placed(reference), *arguments)
         np.testing.assert_array_equal(got.pivot, pivots)
         assert not got.mass[~wanted].any()
         assert not (len(got.second) and got.second[~wanted].any())
@@ -129,15 +138,17 @@ def test_posterior_and_assign(kernel_backend, form, shared, dtype, rng):
     """Densities, responsibilities and labels are those of the joint densities."""
     reference = ReferenceBackend()
     for components, dims, rows in SHAPES:
-        for gate in (False, True):
-            p = problem(rng, form, components, dims, rows, shared=shared, gate=gate, dtype=dtype)
-            joint = reference.log_joint(reference.place(p.X), p.quadratics, p.log_weights)
+        for gate, linear in ((False, False), (True, False), (False, True)):
+            p = problem(
+                rng, form, components, dims, rows, shared=shared, gate=gate, linear=linear, dtype=dtype
+            )
+            joint = reference.log_joint(p.placed(reference), p.joint)
             want, density = normalize(joint)
             tolerance = joint_tolerance(p).max(axis=1)
-            placed = kernel_backend.place(p.X)
+            placed = p.placed(kernel_backend)
             for kept in (np.float64, np.float32, None):
                 resp = None if kept is None else np.full((rows, components), np.nan, dtype=kept)
-                got = kernel_backend.posterior(placed, p.quadratics, p.log_weights, resp)
+                got = kernel_backend.posterior(placed, p.joint, resp)
                 assert got.dtype == np.float64
                 assert np.all(np.abs(got - density) <= tolerance + 4 * EPS * np.abs(density))
                 if kept is not None:
@@ -146,7 +157,7 @@ def test_posterior_and_assign(kernel_backend, form, shared, dtype, rng):
                     assert np.all(
                         np.abs(resp - want) <= bound * want + max(1e-150, float(np.finfo(kept).tiny))
                     )
-            labels, best = kernel_backend.assign(placed, p.quadratics, p.log_weights)
+            labels, best = kernel_backend.assign(placed, p.joint)
             assert labels.dtype == np.int32
             top = joint.max(axis=1)
             np.testing.assert_array_less(np.abs(best - top), tolerance + 4 * EPS * np.abs(top) + 1e-300)
@@ -160,9 +171,9 @@ def test_accumulate(kernel_backend, kind, rng):
     for i, (components, dims, rows) in enumerate(SHAPES):
         p = problem(rng, "scalar", components, dims, rows, weighted=i % 2 == 0)
         resp = rng.dirichlet(np.ones(components), rows) * rng.uniform(0, 2, (rows, 1))  # need not sum to 1
-        arguments = (resp, kind, p.pivot, p.sample_weight)
-        got = kernel_backend.accumulate(kernel_backend.place(p.X), *arguments)
-        assert_moments_close(got, reference.accumulate(reference.place(p.X), *arguments), p)
+        arguments = (resp, kind, p.pivot)
+        got = kernel_backend.accumulate(p.placed(kernel_backend), *arguments)
+        assert_moments_close(got, reference.accumulate(p.placed(reference), *arguments), p)
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "reversed", "readonly"])
@@ -177,8 +188,8 @@ def test_layouts(kernel_backend, layout, rng):
         "readonly": lambda: np.frombuffer(p.X.tobytes()).reshape(p.X.shape),
     }[layout]()
     np.testing.assert_array_equal(X, p.X)
-    want = kernel_backend.expect(kernel_backend.place(p.X), p.quadratics, p.log_weights, "full", p.pivot)
-    got = kernel_backend.expect(kernel_backend.place(X), p.quadratics, p.log_weights, "full", p.pivot)
+    want = kernel_backend.expect(p.placed(kernel_backend), p.joint, "full", p.pivot)
+    got = kernel_backend.expect(kernel_backend.place(X), p.joint, "full", p.pivot)
     np.testing.assert_array_equal(got.second, want.second)
     assert got.log_likelihood == want.log_likelihood
 
@@ -189,8 +200,8 @@ def test_misaligned_rows_are_copied(require, rng):
     raw = np.zeros(p.X.nbytes + 4, dtype=np.uint8)
     X = raw[4:].view(np.float64).reshape(p.X.shape)
     X[:] = p.X
-    got = native.expect(native.place(X), p.quadratics, p.log_weights, "mean", p.pivot)
-    want = native.expect(native.place(p.X), p.quadratics, p.log_weights, "mean", p.pivot)
+    got = native.expect(native.place(X), p.joint, "mean", p.pivot)
+    want = native.expect(p.placed(native), p.joint, "mean", p.pivot)
     np.testing.assert_array_equal(got.first, want.first)
 
 
@@ -206,12 +217,21 @@ def test_every_instruction_set(require, rng):
             for form in FORMS:
                 for shared in (False, True):
                     for components, dims, rows in SHAPES:
-                        p = problem(rng, form, components, dims, rows, shared=shared, weighted=True)
+                        p = problem(
+                            rng,
+                            form,
+                            components,
+                            dims,
+                            rows,
+                            shared=shared,
+                            weighted=True,
+                            linear=dims % 2 == 1,
+                        )
                         for kind in ("trace", "diagonal", "full"):
                             for hard in (False, True):
-                                a = (p.quadratics, p.log_weights, kind, p.pivot, p.sample_weight, hard)
-                                got = native.expect(native.place(p.X), *a)
-                                assert_moments_close(got, reference.expect(reference.place(p.X), *a), p)
+                                a = (replace(p.joint, hard=hard), kind, p.pivot)
+                                got = native.expect(p.placed(native), *a)
+                                assert_moments_close(got, reference.expect(p.placed(reference), *a), p)
     finally:
         _native.set_instruction_set(in_use)
     with pytest.raises(ValueError, match="instruction set 'mmx' is not available here; available: "):
@@ -222,7 +242,7 @@ def test_rows_that_no_component_reaches_have_no_influence_on_others(backend, rng
     """Far from every component densities underflow, responsibilities do not."""
     q = Quadratics("scalar", np.zeros(2), np.array([[0.0], [1.0]]), np.ones(2))
     X = np.array([[1e6], [-1e6], [0.25]])
-    m = backend.expect(backend.place(X), q, np.zeros(2), "mean", np.zeros(1))
+    m = backend.expect(backend.place(X), Joint(q, np.zeros(2)), "mean", np.zeros(1))
     near = np.exp(-0.5 * 0.75**2) / (np.exp(-0.5 * 0.75**2) + np.exp(-0.5 * 0.25**2))
     np.testing.assert_allclose(m.mass, [1.0 + 1.0 - near, 1.0 + near], rtol=1e-14)
 
@@ -231,7 +251,7 @@ def test_weights_of_zero_switch_components_off(backend, rng):
     p = problem(rng, "diagonal", 3, 2, 40)
     with np.errstate(divide="ignore"):
         log_weights = np.log([0.5, 0.0, 0.5])
-    m = backend.expect(backend.place(p.X), p.quadratics, log_weights, "mean", p.pivot)
+    m = backend.expect(p.placed(backend), Joint(p.quadratics, log_weights), "mean", p.pivot)
     assert m.mass[1] == 0.0
     assert np.all(m.first[1] == 0.0)
     assert m.is_finite()
@@ -239,7 +259,7 @@ def test_weights_of_zero_switch_components_off(backend, rng):
 
 def test_no_rows(backend):
     q = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.ones(2))
-    m = backend.expect(backend.place(np.empty((0, 3))), q, np.zeros(2), "full", np.zeros(3))
+    m = backend.expect(backend.place(np.empty((0, 3))), Joint(q, np.zeros(2)), "full", np.zeros(3))
     assert m.n_samples == 0
     assert not m.mass.any()
     assert not m.second.any()
@@ -257,7 +277,7 @@ def test_reference_against_scipy(form, rng):
     log_norm = [0.5 * np.linalg.slogdet(f.T @ f)[1] - 0.5 * D * np.log(2 * np.pi) for f in dense]
     q = Quadratics(form, np.array(log_norm), q.means, q.factors)
     X = rng.normal(size=(50, D))
-    got = ReferenceBackend().log_joint(ReferenceBackend().place(X), q, np.zeros(K))
+    got = ReferenceBackend().log_joint(ReferenceBackend().place(X), Joint(q, np.zeros(K)))
     for k in range(K):
         want = stats.multivariate_normal(q.means[k], np.linalg.inv(dense[k].T @ dense[k])).logpdf(X)
         condition = np.linalg.cond(dense[k]) ** 2
@@ -269,10 +289,11 @@ def test_reference_against_fifty_digits(rng):
     mpmath.mp.dps = 50
     D, K, N = 3, 2, 5
     factors = np.tril(rng.normal(size=(K, D, D))) * np.array([1e3, 1.0, 1e-3])[:, None]
-    q = Quadratics("triangle", rng.normal(size=K), 1e6 + rng.normal(size=(K, D)), factors)
+    linear = rng.normal(size=(K, D))
+    q = Quadratics("triangle", rng.normal(size=K), 1e6 + rng.normal(size=(K, D)), factors, linear)
     X = 1e6 + rng.normal(size=(N, D))
     log_weights = np.log([0.25, 0.75])
-    joint = ReferenceBackend().log_joint(ReferenceBackend().place(X), q, log_weights)
+    joint = ReferenceBackend().log_joint(ReferenceBackend().place(X), Joint(q, log_weights))
     _, density = normalize(joint)
     for i in range(N):
         terms = []
@@ -280,7 +301,8 @@ def test_reference_against_fifty_digits(rng):
             z = [mpmath.mpf(float(X[i, d])) - mpmath.mpf(float(q.means[k, d])) for d in range(D)]
             y = [sum(mpmath.mpf(float(factors[k, r, d])) * z[d] for d in range(r + 1)) for r in range(D)]
             square = sum(v * v for v in y)
-            terms.append(mpmath.mpf(float(q.offsets[k] + log_weights[k])) - square / 2)
+            tilt = mpmath.fsum(mpmath.mpf(float(linear[k, d])) * z[d] for d in range(D))
+            terms.append(mpmath.mpf(float(q.offsets[k] + log_weights[k])) + tilt - square / 2)
             # x - m is exact here (Sterbenz); what remains is D products and sums, squared.
             assert abs(joint[i, k] - float(terms[k])) <= 16 * EPS * float(square + abs(terms[k]))
         want = float(mpmath.log(sum(mpmath.exp(t) for t in terms)))
@@ -291,10 +313,10 @@ def test_default_expect_is_the_composition(rng):
     """The base class's blocks add up to one accumulate . normalise . log_joint over all rows."""
     reference = ReferenceBackend()
     p = problem(rng, "triangle", 3, 2, 20_000, weighted=True)
-    rows = reference.place(p.X)
-    resp, density = normalize(reference.log_joint(rows, p.quadratics, p.log_weights))
-    whole = reference.accumulate(rows, resp, "full", p.pivot, p.sample_weight)
-    got = Backend.expect(reference, rows, p.quadratics, p.log_weights, "full", p.pivot, p.sample_weight)
+    rows = p.placed(reference)
+    resp, density = normalize(reference.log_joint(rows, p.joint))
+    whole = reference.accumulate(rows, resp, "full", p.pivot)
+    got = Backend.expect(reference, rows, p.joint, "full", p.pivot)
     np.testing.assert_allclose(got.second, whole.second, rtol=1e-12)
     np.testing.assert_allclose(got.log_likelihood, density @ p.sample_weight, rtol=1e-12)
 
@@ -303,18 +325,8 @@ def test_hard_is_the_limit_of_soft(backend, rng):
     """Scaling all quadratics up makes responsibilities those of hard assignment."""
     p = problem(rng, "scalar", 4, 3, 200)
     q = Quadratics("scalar", np.zeros(4), p.quadratics.means, np.full(4, 1e4))
-    arguments = (q, np.zeros(4), "mean", p.pivot, None)
-    soft = backend.expect(backend.place(p.X), *arguments)
-    hard = backend.expect(backend.place(p.X), *arguments, True)
+    arguments = (Joint(q, np.zeros(4)), "mean", p.pivot)
+    soft = backend.expect(p.placed(backend), *arguments)
+    hard = backend.expect(p.placed(backend), replace(arguments[0], hard=True), *arguments[1:])
     np.testing.assert_allclose(soft.mass, hard.mass, rtol=1e-12)
     np.testing.assert_allclose(soft.first, hard.first, rtol=1e-10, atol=1e-10)
-
-
-def test_quadratics_refuse_shapes_that_do_not_fit():
-    good = ("diagonal", np.zeros(2), np.zeros((2, 3)), np.ones((2, 3)))
-    Quadratics(*good)
-    for i, bad in ((0, "cubic"), (1, np.zeros(3)), (2, np.zeros(2)), (3, np.ones((2, 2))), (3, np.ones(2))):
-        arguments = list(good)
-        arguments[i] = bad
-        with pytest.raises(ValueError, match=r"form|fit|not"):
-            Quadratics(*arguments)

@@ -16,6 +16,7 @@ from emulated import CapsuleArray, EmulatedBackend, InterfaceArray
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends
 from mixtura.array_kinds import to_host
 from mixtura.backends.reference import ReferenceBackend
+from mixtura.joint import Joint
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
 from problems import EPS, assert_moments_close, computing_eps, problem
@@ -47,12 +48,12 @@ def test_regimes_tile_by_tile(device, form, components, dims, rows, dtype, rng):
     reference = ReferenceBackend()
     p = problem(rng, form, components, dims, rows, gate=True, weighted=True, dtype=dtype)
     for kind in ("trace", "diagonal", "full"):
-        arguments = (p.quadratics, p.log_weights, kind, p.pivot, p.sample_weight)
-        want = reference.expect(reference.place(p.X), *arguments)
+        arguments = (p.joint, kind, p.pivot)
+        want = reference.expect(p.placed(reference), *arguments)
         found = []
         for memory in (None, 0):
             backend = device(memory=memory, tile_bytes=1 << 18)
-            placed = backend.place(p.X)
+            placed = p.placed(backend)
             assert placed.table.resident == (memory is None)
             found.append(backend.expect(placed, *arguments))
             assert_moments_close(found[-1], want, p, computing_eps(backend, p.X))
@@ -62,17 +63,17 @@ def test_regimes_tile_by_tile(device, form, components, dims, rows, dtype, rng):
 
 def test_tiles_of_one_panel_add_up(device, rng):
     p = problem(rng, "triangle", 3, 2, 1000)
-    arguments = (p.quadratics, p.log_weights, "full", p.pivot)
-    whole = device().expect(device().place(p.X), *arguments)
+    arguments = (p.joint, "full", p.pivot)
+    whole = device().expect(p.placed(device()), *arguments)
     panels = device(tile_bytes=1)
-    assert_moments_close(panels.expect(panels.place(p.X), *arguments), whole, p)
+    assert_moments_close(panels.expect(p.placed(panels), *arguments), whole, p)
 
 
 def test_the_same_bits_every_time(device, rng):
     p = problem(rng, "triangle", 9, 6, 3000, dtype=np.float32)
     backend = device(tile_bytes=1 << 17)
-    placed = backend.place(p.X)
-    first, again = (backend.expect(placed, p.quadratics, p.log_weights, "full", p.pivot) for _ in range(2))
+    placed = p.placed(backend)
+    first, again = (backend.expect(placed, p.joint, "full", p.pivot) for _ in range(2))
     np.testing.assert_array_equal(first.second, again.second)
     assert first.log_likelihood == again.log_likelihood
 
@@ -87,9 +88,7 @@ def test_layouts_on_their_way(device, layout, memory, rng):
         "reversed": lambda: np.ascontiguousarray(p.X[::-1])[::-1],
     }[layout]()
     backend = device(memory=memory, tile_bytes=1 << 16)
-    want, got = (
-        backend.expect(backend.place(a), p.quadratics, p.log_weights, "full", p.pivot) for a in (p.X, X)
-    )
+    want, got = (backend.expect(backend.place(a), p.joint, "full", p.pivot) for a in (p.X, X))
     np.testing.assert_array_equal(got.second, want.second)
 
 
@@ -97,9 +96,9 @@ def test_layouts_on_their_way(device, layout, memory, rng):
 def test_rows_from_two_arrays(device, memory, rng):
     p = problem(rng, "rectangle", 3, 5, 600)
     backend = device(memory=memory, tile_bytes=1 << 16)
-    want = backend.expect(backend.place(p.X), p.quadratics, p.log_weights, "full", p.pivot)
+    want = backend.expect(p.placed(backend), p.joint, "full", p.pivot)
     both = backend.place(np.asfortranarray(p.X[:, :3]), p.X[:, 3:])
-    got = backend.expect(both, p.quadratics, p.log_weights, "full", p.pivot)
+    got = backend.expect(both, p.joint, "full", p.pivot)
     np.testing.assert_array_equal(got.second, want.second)
 
 
@@ -107,9 +106,9 @@ def test_runs_of_rows(device, rng):
     """A block of placed rows is read where it is."""
     p = problem(rng, "triangle", 3, 4, 900)
     backend = device(tile_bytes=1 << 15)
-    placed = backend.place(p.X)
-    got = backend.log_joint(placed.block(130, 700).block(20, 400), p.quadratics, p.log_weights)
-    want = backend.log_joint(backend.place(p.X[150:530]), p.quadratics, p.log_weights)
+    placed = p.placed(backend)
+    got = backend.log_joint(placed.block(130, 700).block(20, 400), p.joint)
+    want = backend.log_joint(backend.place(p.X[150:530]), p.joint)
     np.testing.assert_array_equal(got, want)
 
 
@@ -130,9 +129,9 @@ def test_lists_lose_nothing_that_matters(device, dtype, rng):
     weights = rng.uniform(0.0, 2.0, len(X))
     weights[::7] = 0.0
     reference, backend = ReferenceBackend(), device(tile_bytes=1 << 19)
-    arguments = (q, np.full(24, -np.log(24)), "full", X.mean(axis=0).astype(np.float64), weights)
-    want = reference.expect(reference.place(X), *arguments)
-    got = backend.expect(backend.place(X), *arguments)
+    arguments = (Joint(q, np.full(24, -np.log(24))), "full", X.mean(axis=0).astype(np.float64))
+    want = reference.expect(reference.place(X, None, weights), *arguments)
+    got = backend.expect(backend.place(X, None, weights), *arguments)
     eps = computing_eps(backend, X)
     for name in ("mass", "first", "second"):
         a, b = getattr(got, name), getattr(want, name)
@@ -149,8 +148,8 @@ def test_lists_and_the_dense_product_agree(device, rng):
         # Some rows belong to all components alike, the others to one: so that this share of the pairs counts.
         alike = round(512 * (24 * share - 1) / 23)
         gate = np.where(np.arange(512)[:, None] < alike, 0.0, -1e3 * (np.arange(24) != 3))
-        got = backend.expect(backend.place(X), flat, gate, "full", pivot)
-        want = reference.expect(reference.place(X), flat, gate, "full", pivot)
+        got = backend.expect(backend.place(X), Joint(flat, gate), "full", pivot)
+        want = reference.expect(reference.place(X), Joint(flat, gate), "full", pivot)
         np.testing.assert_allclose(got.second, want.second, rtol=1e-12, atol=1e-12)
 
 
@@ -166,8 +165,8 @@ def test_nearest_centre_where_rounding_could_decide(device, dtype, rng):
     X = (0.5 * (centres[pairs[:, 0]] + centres[pairs[:, 1]])).astype(dtype)
     q = Quadratics("scalar", np.zeros(150), centres, np.ones(1))
     backend = device(tile_bytes=1 << 18)
-    labels, best = backend.assign(backend.place(X), q, np.zeros(150))
-    joint = ReferenceBackend().log_joint(ReferenceBackend().place(X), q, np.zeros(150))
+    labels, best = backend.assign(backend.place(X), Joint(q, np.zeros(150)))
+    joint = ReferenceBackend().log_joint(ReferenceBackend().place(X), Joint(q, np.zeros(150)))
     top = joint.max(axis=1)
     np.testing.assert_allclose(best, top, rtol=64 * EPS)
     chosen = joint[np.arange(len(X)), labels]
@@ -184,10 +183,10 @@ def test_nearest_centre_where_float32_sees_nothing(device, rng):
     X = (centres[rng.integers(0, 9, 2000)] + 0.01 * rng.normal(size=(2000, 4))).astype(np.float32)
     q = Quadratics("scalar", np.zeros(9), centres, np.ones(1))
     reference, backend = ReferenceBackend(), device()
-    joint = reference.log_joint(reference.place(X), q, np.zeros(9))
-    labels, _ = backend.assign(backend.place(X), q, np.zeros(9))
+    joint = reference.log_joint(reference.place(X), Joint(q, np.zeros(9)))
+    labels, _ = backend.assign(backend.place(X), Joint(q, np.zeros(9)))
     np.testing.assert_array_equal(labels, joint.argmax(axis=1))
-    arguments = (q, np.zeros(9), "mass", np.zeros(4), None, True)
+    arguments = (Joint(q, np.zeros(9), hard=True), "mass", np.zeros(4))
     got, want = backend.expect(backend.place(X), *arguments), reference.expect(reference.place(X), *arguments)
     np.testing.assert_array_equal(got.mass, want.mass)
     assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-9)
@@ -196,8 +195,8 @@ def test_nearest_centre_where_float32_sees_nothing(device, rng):
 def test_labels_beside_log_joint(device, rng):
     p = problem(rng, "triangle", 40, 5, 900)
     backend = device(tile_bytes=1 << 17)
-    labels, best = backend.assign(backend.place(p.X), p.quadratics, p.log_weights)
-    joint = backend.log_joint(backend.place(p.X), p.quadratics, p.log_weights)
+    labels, best = backend.assign(p.placed(backend), p.joint)
+    joint = backend.log_joint(p.placed(backend), p.joint)
     np.testing.assert_array_equal(labels, joint.argmax(axis=1))
     np.testing.assert_allclose(best, joint.max(axis=1), rtol=16 * EPS, atol=1e-12)
 
@@ -470,11 +469,11 @@ def test_rows_of_no_weight_may_hold_anything(device, rng):
     X, gate, resp = p.X.copy(), p.log_weights.copy(), rng.dirichlet(np.ones(20), 300)
     X[::3], gate[::3], resp[::3] = np.nan, np.nan, np.nan
     kept, backend = weights > 0.0, device()
-    got = backend.expect(backend.place(X), p.quadratics, gate, "full", p.pivot, weights)
-    want = backend.expect(backend.place(X[kept]), p.quadratics, gate[kept], "full", p.pivot)
+    got = backend.expect(backend.place(X, None, weights), Joint(p.quadratics, gate), "full", p.pivot)
+    want = backend.expect(backend.place(X[kept]), Joint(p.quadratics, gate[kept]), "full", p.pivot)
     np.testing.assert_allclose(got.second, want.second, rtol=1e-12, atol=1e-12)
     assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-13)
-    got = backend.accumulate(backend.place(X), resp, "full", p.pivot, weights)
+    got = backend.accumulate(backend.place(X, None, weights), resp, "full", p.pivot)
     want = backend.accumulate(backend.place(X[kept]), resp[kept], "full", p.pivot)
     np.testing.assert_allclose(got.second, want.second, rtol=1e-12, atol=1e-12)
 
@@ -487,8 +486,8 @@ def test_a_table_larger_than_the_device_streams(little_memory, rng):
     placed = backend.place(X)
     assert not placed.table.resident
     q = Quadratics("scalar", np.zeros(2), rng.normal(size=(2, 8)), np.ones(2))
-    got = backend.expect(placed, q, np.zeros(2), "mean", np.zeros(8))
-    want = ReferenceBackend().expect(ReferenceBackend().place(X), q, np.zeros(2), "mean", np.zeros(8))
+    got = backend.expect(placed, Joint(q, np.zeros(2)), "mean", np.zeros(8))
+    want = ReferenceBackend().expect(ReferenceBackend().place(X), Joint(q, np.zeros(2)), "mean", np.zeros(8))
     np.testing.assert_allclose(got.first, want.first, rtol=1e-11, atol=1e-9)
 
 
@@ -550,11 +549,11 @@ def test_dlpack_capsules_are_checked(require, blobs):
 def test_moments_from_a_device_add_up_with_others(device, rng):
     """One monoid, wherever the rows were."""
     p = problem(rng, "triangle", 3, 4, 600)
-    arguments = (p.quadratics, p.log_weights, "full", p.pivot)
+    arguments = (p.joint, "full", p.pivot)
     backend = device()
     here = ReferenceBackend().expect(ReferenceBackend().place(p.X[:200]), *arguments)
     there = backend.expect(backend.place(p.X[200:]), *arguments)
-    whole = ReferenceBackend().expect(ReferenceBackend().place(p.X), *arguments)
+    whole = ReferenceBackend().expect(p.placed(ReferenceBackend()), *arguments)
     total = here + there
     assert isinstance(total, Moments)
     assert_moments_close(total, whole, p)
@@ -568,11 +567,11 @@ def test_fast_is_nearly_exact(device, form, rng):
     """Log-likelihoods good to 1e-5, moments to the rounding of 16 digits."""
     p = problem(rng, form, 70, 37, 700, weighted=True, dtype=np.float32)
     q = Quadratics(form, p.quadratics.offsets, 0.3 * p.quadratics.means, 0.7 * p.quadratics.factors)
-    arguments = (q, p.log_weights, "full", 0.1 * p.pivot, p.sample_weight)
-    want = ReferenceBackend().expect(ReferenceBackend().place(p.X), *arguments)
+    arguments = (Joint(q, p.log_weights), "full", 0.1 * p.pivot)
+    want = ReferenceBackend().expect(p.placed(ReferenceBackend()), *arguments)
     exact, fast = device(tile_bytes=1 << 18), device(tile_bytes=1 << 18, precision="fast")
-    assert fast._fast_enough(fast.place(p.X), q, 0.1 * p.pivot)
-    found, beside = fast.expect(fast.place(p.X), *arguments), exact.expect(exact.place(p.X), *arguments)
+    assert fast._fast_enough(p.placed(fast), q, 0.1 * p.pivot)
+    found, beside = fast.expect(p.placed(fast), *arguments), exact.expect(p.placed(exact), *arguments)
     assert found.log_likelihood != beside.log_likelihood  # it is another arithmetic
     assert found.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-5)
     for name in ("mass", "first", "second"):
@@ -588,9 +587,9 @@ def test_fast_is_exact_where_it_would_not_be_nearly(device, rng):
     few = problem(rng, "triangle", 8, 16, 300, dtype=np.float32)
     double = problem(rng, "triangle", 70, 16, 300)
     for p in (narrow, few, double):
-        arguments = (p.quadratics, p.log_weights, "full", p.pivot)
+        arguments = (p.joint, "full", p.pivot)
         found, want = (
-            backend.expect(backend.place(p.X), *arguments) for backend in (device(precision="fast"), device())
+            backend.expect(p.placed(backend), *arguments) for backend in (device(precision="fast"), device())
         )
         np.testing.assert_array_equal(found.second, want.second)
 
@@ -602,7 +601,7 @@ def test_fast_sees_what_is_not_a_number(device, rng):
     X[5, 3] = np.nan
     backend = device(precision="fast")
     backend._fast_enough = lambda *_: True
-    m = backend.expect(backend.place(X), p.quadratics, p.log_weights, "full", p.pivot)
+    m = backend.expect(backend.place(X), p.joint, "full", p.pivot)
     assert np.isnan(m.log_likelihood)
 
 

@@ -623,24 +623,24 @@ def test_sampling_from_what_float32_keeps(rng):
 def test_many_cholesky_factors_on_all_threads(require, rng, monkeypatch):
     """What LAPACK gives one by one."""
     require("native")
-    from mixtura.components import gaussian
+    from mixtura.components import factorize
 
     A = rng.normal(size=(40, 48, 48))
     covariances = A @ A.transpose(0, 2, 1) + np.eye(48)
-    assert covariances.size >= gaussian._MANY
-    together = gaussian._inverse_choleskys(covariances)
-    monkeypatch.setattr(gaussian, "native", None)
-    one_by_one = gaussian._inverse_choleskys(covariances)
+    assert covariances.size >= factorize._MANY
+    together = factorize.inverse_choleskys(covariances)
+    monkeypatch.setattr(factorize, "native", None)
+    one_by_one = factorize.inverse_choleskys(covariances)
     np.testing.assert_allclose(together, one_by_one, rtol=1e-12, atol=1e-14)
     assert not np.tril(together, -1).any()
     monkeypatch.undo()
     for bad in (-1.0, np.nan):
         broken = covariances.copy()
         broken[17, 5, 5] = bad
-        with pytest.raises(gaussian.IllDefinedCovarianceError):
-            gaussian._inverse_choleskys(broken)
+        with pytest.raises(factorize.IllDefinedCovarianceError):
+            factorize.inverse_choleskys(broken)
     kept = covariances.copy()
-    gaussian._inverse_choleskys(covariances)
+    factorize.inverse_choleskys(covariances)
     np.testing.assert_array_equal(covariances, kept)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mixtura import GaussianMixture, KMeans
 from mixtura.backends.reference import ReferenceBackend
+from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
 from problems import EPS, FORMS, Problem, assert_moments_close, computing_eps, quadratics
@@ -53,9 +54,9 @@ def test_every_regime(instruction_set, form, separation, dtype, rng):
     for components, dims in SHAPES:
         p = clusters(rng, form, components, dims, 200, separation, dtype)
         for kind in ("mean", "trace", "diagonal", "full"):
-            arguments = (p.quadratics, p.log_weights, kind, p.pivot)
-            got = native.expect(native.place(p.X), *arguments)
-            want = reference.expect(reference.place(p.X), *arguments)
+            arguments = (p.joint, kind, p.pivot)
+            got = native.expect(p.placed(native), *arguments)
+            want = reference.expect(p.placed(reference), *arguments)
             assert_moments_close(got, want, p, computing_eps(native, p.X))
 
 
@@ -73,7 +74,7 @@ def test_skipping_loses_less_than_it_says(dims, rng):
     results = []
     for on in (True, False):
         _native.set_skipping(on)
-        results.append(native.expect(native.place(X), q, np.zeros(components), "full", pivot))
+        results.append(native.expect(native.place(X), Joint(q, np.zeros(components)), "full", pivot))
     some, everything = results
     assert some.log_likelihood == everything.log_likelihood  # the E half leaves nothing out
     reach = np.abs(X - pivot).max()
@@ -94,7 +95,7 @@ def test_what_skipping_leaves_out(rng):
     moments = {}
     for on in (True, False):
         _native.set_skipping(on)
-        moments[on] = native.expect(native.place(X), q, np.zeros(5), "full", X.mean(axis=0))
+        moments[on] = native.expect(native.place(X), Joint(q, np.zeros(5)), "full", X.mean(axis=0))
     assert np.all(moments[True].first[4] == 0.0)
     assert np.all(moments[True].second[4] == 0.0)
     assert 0.0 < np.abs(moments[False].first[4]).max() < 1e-15 * len(X)
@@ -117,7 +118,7 @@ def test_log_likelihood_is_the_references(covariance_type, offset, rng):
     native, reference = NativeBackend(), ReferenceBackend()
     for dtype, bound in ((np.float64, 1e-12), (np.float32, 1e-5)):
         rows = X.astype(dtype)
-        got, want = (gm._parameters().expect(Table.of(b, rows)).log_likelihood for b in (native, reference))
+        got, want = (gm._mixture().expect(Table.of(b, rows)).objective for b in (native, reference))
         assert abs(got / want - 1.0) < bound
 
 
@@ -126,20 +127,24 @@ def test_single_precision_where_it_loses_nothing(rng):
     native = NativeBackend()
     narrow = rng.normal(size=(500, 3)).astype(np.float32)
     q = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.ones(2))
-    assert NativeBackend()._single_enough(native.place(narrow), q, np.zeros(3), False)
-    assert not NativeBackend()._single_enough(native.place(narrow * 1000), q, np.zeros(3), False)
-    assert not NativeBackend()._single_enough(native.place(narrow), q, np.full(3, 1e3), False)
+    assert NativeBackend()._single_enough(native.place(narrow), Joint(q, np.zeros(2)), np.zeros(3))
+    assert not NativeBackend()._single_enough(native.place(narrow * 1000), Joint(q, np.zeros(2)), np.zeros(3))
+    assert not NativeBackend()._single_enough(native.place(narrow), Joint(q, np.zeros(2)), np.full(3, 1e3))
     tiny = Quadratics("scalar", np.zeros(2), np.zeros((2, 3)), np.full(2, 1e20))
-    assert not NativeBackend()._single_enough(native.place(narrow * 1e-20), tiny, np.zeros(3), False)
+    assert not NativeBackend()._single_enough(
+        native.place(narrow * 1e-20), Joint(tiny, np.zeros(2)), np.zeros(3)
+    )
     correlated = Quadratics("triangle", np.zeros(1), np.zeros((1, 2)), np.array([[[1.0, 0.0], [-1e4, 1e4]]]))
-    assert not NativeBackend()._single_enough(native.place(narrow[:, :2]), correlated, np.zeros(2), False)
+    assert not NativeBackend()._single_enough(
+        native.place(narrow[:, :2]), Joint(correlated, np.zeros(1)), np.zeros(2)
+    )
 
 
 def test_a_float32_row_whose_square_only_float64_holds(rng):
     X = rng.normal(size=(1000, 2)).astype(np.float32)
     X[700] = 1e25
     q = Quadratics("scalar", np.zeros(2), np.array([[-1.0, 0.0], [1.0, 0.0]]), np.ones(2))
-    arguments = (q, np.zeros(2), "full", np.zeros(2))
+    arguments = (Joint(q, np.zeros(2)), "full", np.zeros(2))
     native, reference = NativeBackend(), ReferenceBackend()
     placed = native.place(X)
     placed.spread = np.zeros(2), np.ones(2)  # as if the sample had missed it
@@ -159,7 +164,7 @@ def test_nearest_centre_is_exact(instruction_set, dtype, rng):
         X = (grid + offset).astype(dtype)
         centres = np.array([[2.0, 2.0], [4.0, 2.0], [2.0, 4.0], [30.0, 20.0], [32.0, 20.0]]) + offset
         q = Quadratics("scalar", np.zeros(5), centres, np.ones(1))
-        arguments = (q, np.zeros(5), "mean", X.mean(axis=0, dtype=np.float64), None, True)
+        arguments = (Joint(q, np.zeros(5), hard=True), "mean", X.mean(axis=0, dtype=np.float64))
         got, want = (
             native.expect(native.place(X), *arguments),
             reference.expect(reference.place(X), *arguments),
@@ -185,7 +190,7 @@ def test_chains_seed_as_well_as_looking_at_every_row(rng, monkeypatch):
     X = centers[rng.integers(0, 40, 6000)] + rng.normal(size=(6000, 4))
     inertia = {}
     for work in (1 << 40, 0):
-        monkeypatch.setattr("mixtura.lloyd._GREEDY_WORK", work)
+        monkeypatch.setattr("mixtura.seeding._GREEDY_WORK", work)
         inertia[work] = np.median([KMeans(40, random_state=s).fit(X).inertia_ for s in range(7)])
     assert inertia[0] < 1.35 * inertia[1 << 40]
     first = KMeans(40, random_state=3).fit(X).cluster_centers_
@@ -193,7 +198,7 @@ def test_chains_seed_as_well_as_looking_at_every_row(rng, monkeypatch):
 
 
 def test_chains_when_rows_are_equal(monkeypatch):
-    monkeypatch.setattr("mixtura.lloyd._GREEDY_WORK", 0)
+    monkeypatch.setattr("mixtura.seeding._GREEDY_WORK", 0)
     with pytest.warns(UserWarning, match="distinct"):
         km = KMeans(3, random_state=0).fit(np.ones((10, 2)))
     assert km.inertia_ == 0.0

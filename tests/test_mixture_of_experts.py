@@ -28,7 +28,8 @@ from mixtura import (
     em,
 )
 from mixtura.components.linear import least_squares
-from mixtura.experts import RegressionTable
+from mixtura.joint import Joint
+from mixtura.table import Table
 
 GATES = ["constant", "dirichlet", "sparse", "softmax", "gaussian", "neural"]
 QUICK = [g for g in GATES if g != "neural"]
@@ -314,14 +315,15 @@ def test_rows_of_two_arrays_are_rows_of_one(kernel_backend, rng):
         (wide[::2, 1:9].astype(np.float32), wide[::2, [0]].astype(np.float32)),
         (wide[:, :1], wide[:, 1:]),
     ):
-        table = RegressionTable.of(kernel_backend, left, right)
+        table = Table.of(kernel_backend, left, y=right)
         whole = np.hstack([left, right])
         one = kernel_backend.place(whole)
         quadratics = mixtura.quadratics.Quadratics(
             "rectangle", np.zeros(3), whole[:3].astype(float), rng.normal(size=(3, 2, whole.shape[1]))
         )
-        arguments = (quadratics, np.zeros(3), "full", table.pivot)
-        got = kernel_backend.expect(table.joined.rows, *arguments)
+        joint = Joint(quadratics, np.zeros(3))
+        arguments = (joint, "full", table.pivot)
+        got = kernel_backend.expect(table.rows, *arguments)
         want = kernel_backend.expect(one, *arguments)
         # Both float32: the pivot is taken off in two float32 steps on the left, in one float64 step on the right.
         eps = 2.0**-52 if whole.dtype == np.float64 else 2.0**-23
@@ -331,12 +333,12 @@ def test_rows_of_two_arrays_are_rows_of_one(kernel_backend, rng):
         assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=8 * eps)
         resp = rng.dirichlet(np.ones(3), len(whole))
         np.testing.assert_array_equal(
-            kernel_backend.accumulate(table.joined.rows, resp, "full", table.pivot).second,
+            kernel_backend.accumulate(table.rows, resp, "full", table.pivot).second,
             kernel_backend.accumulate(one, resp, "full", table.pivot).second,
         )
         np.testing.assert_array_equal(
-            kernel_backend.log_joint(table.joined.rows.block(13, 400), quadratics, np.zeros(3)),
-            kernel_backend.log_joint(kernel_backend.place(whole[13:400]), quadratics, np.zeros(3)),
+            kernel_backend.log_joint(table.rows.block(13, 400), joint),
+            kernel_backend.log_joint(kernel_backend.place(whole[13:400]), joint),
         )
 
 

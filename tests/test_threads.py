@@ -66,10 +66,7 @@ def test_large_statistics_merge_in_order(require, rng):
     from problems import problem
 
     p = problem(rng, "triangle", 60, 30, 9000)
-    passes = [
-        type(native)(n).expect(native.place(p.X), p.quadratics, p.log_weights, "full", p.pivot)
-        for n in (1, 2, 7, 7, 7)
-    ]
+    passes = [type(native)(n).expect(p.placed(native), p.joint, "full", p.pivot) for n in (1, 2, 7, 7, 7)]
     for m in passes[1:]:
         np.testing.assert_array_equal(m.second, passes[0].second)
         assert m.log_likelihood == passes[0].log_likelihood
@@ -156,11 +153,11 @@ def test_n_threads_bounds_the_work(require, rng):
     from problems import problem
 
     p = problem(rng, "triangle", 8, 16, 60_000)
-    rows = native.place(p.X)
-    native.expect(rows, p.quadratics, p.log_weights, "full", p.pivot)
+    rows = p.placed(native)
+    native.expect(rows, p.joint, "full", p.pivot)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(5):
-        native.expect(rows, p.quadratics, p.log_weights, "full", p.pivot)
+        native.expect(rows, p.joint, "full", p.pivot)
     assert time.process_time() - cpu <= 1.2 * (time.perf_counter() - wall) + 0.02
 
 
@@ -176,17 +173,17 @@ def test_an_interrupted_child_does_not_matter_at_exit(require):
 
 def test_the_hosts_half_uses_the_threads_that_the_user_allowed(monkeypatch, rng):
     """Cholesky factors and symmetric unpacking: n_threads, and no library of kernels beside the reference."""
-    from mixtura.components import gaussian
+    from mixtura.components import factorize, storage
 
     seen = []
-    found = gaussian._inverse_choleskys
+    found = factorize.inverse_choleskys
 
     def listening(covariances):
         blas = {lib["num_threads"] for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"}
         seen.append((threads.thread_limit(), threads.compiled_allowed(), blas))
         return found(covariances)
 
-    monkeypatch.setattr(gaussian, "_inverse_choleskys", listening)
+    monkeypatch.setattr(storage, "inverse_choleskys", listening)
     X = rng.normal(size=(50, 2))
     GaussianMixture(2, n_threads=1, random_state=0, max_iter=2, tol=10).fit(X)
     assert {s[0] for s in seen} == {1}
@@ -207,6 +204,7 @@ def test_ctrl_c_ends_a_long_pass(require, listening):
 import os, signal, threading, time
 import numpy as np
 from mixtura import backends
+from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 
 class Own(Exception): ...
@@ -223,13 +221,13 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=interrupt).start()
 try:
-    backend.expect(rows, q, np.zeros(256), "full", np.zeros(32))
+    backend.expect(rows, Joint(q, np.zeros(256)), "full", np.zeros(32))
     print("finished")
 except (KeyboardInterrupt, Own) as error:
     print(type(error).__name__, time.perf_counter() - sent[0])
 # The kernels go on as before.
 small = backend.place(np.ones((100, 32)))
-assert backend.expect(small, q, np.zeros(256), "mass", np.zeros(32)).mass.sum() > 99.0
+assert backend.expect(small, Joint(q, np.zeros(256)), "mass", np.zeros(32)).mass.sum() > 99.0
 """
     out = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -191,8 +191,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   py::class_<Table>(m, "Table")
       .def(py::init<py::array, std::optional<py::array>>(), py::arg("left"), py::arg("right"));
   py::class_<Quadratics>(m, "Quadratics", py::module_local())
-      .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"),
-           py::arg("means"), py::arg("factors"));
+      .def(py::init<std::string, Doubles, Doubles, Doubles, std::optional<Doubles>>(), py::arg("form"),
+           py::arg("offsets"), py::arg("means"), py::arg("factors"), py::arg("linear") = py::none());
   m.def("expect", &expect, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"), py::arg("kind"),
         py::arg("pivot"), py::arg("sample_weight"), py::arg("hard"), py::arg("single"), py::arg("threads"));
   m.def("expect_each", &expect_each, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),

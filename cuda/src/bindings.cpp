@@ -215,8 +215,8 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
   py::register_exception<mixtura::cuda::DeviceError>(m, "DeviceError", PyExc_RuntimeError);
   py::register_exception<mixtura::cuda::OutOfMemory>(m, "DeviceMemoryError", PyExc_MemoryError);
   py::class_<Quadratics>(m, "Quadratics", py::module_local())
-      .def(py::init<std::string, Doubles, Doubles, Doubles>(), py::arg("form"), py::arg("offsets"),
-           py::arg("means"), py::arg("factors"));
+      .def(py::init<std::string, Doubles, Doubles, Doubles, std::optional<Doubles>>(), py::arg("form"),
+           py::arg("offsets"), py::arg("means"), py::arg("factors"), py::arg("linear") = py::none());
   py::class_<Table>(m, "Table", py::module_local())
       .def(py::init<py::array, std::optional<py::array>, int, int64_t, int64_t, int>(), py::arg("left"),
            py::arg("right"), py::arg("device"), py::arg("tile_bytes"), py::arg("budget"), py::arg("threads"))

@@ -8,7 +8,9 @@ class Table:
     def __init__(self, left: _Rows, right: _Rows | None) -> None: ...
 
 class Quadratics:
-    def __init__(self, form: str, offsets: _Float, means: _Float, factors: _Float) -> None: ...
+    def __init__(
+        self, form: str, offsets: _Float, means: _Float, factors: _Float, linear: _Float | None = None
+    ) -> None: ...
 
 def expect(
     rows: Table,

@@ -1,7 +1,7 @@
 """The EM loop: expect, maximise, stop, report.
 
-It knows no device, no covariance, no gate, no file and no scikit-learn: only that an E-step turns parameters into
-statistics and an M-step turns statistics into parameters.
+It knows no device, no covariance, no gate, no file and no scikit-learn: only that parameters have an E-step, which
+gives statistics of a table, and an M-step, which turns statistics into parameters.
 """
 
 from __future__ import annotations
@@ -17,15 +17,33 @@ class Statistics(Protocol):
     """What an E-step hands to an M-step: moments, and perhaps more."""
 
     @property
-    def log_likelihood(self) -> float:
+    def objective(self) -> float:
         """The objective under the parameters of the E-step, summed over the rows."""
 
     def is_finite(self) -> bool:
         """Whether every number in it is finite."""
 
 
+class Rows(Protocol):
+    """A table of rows with weights."""
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the rows' weights, which makes a log-likelihood a bound per row."""
+
+
+class Model(Protocol):
+    """Parameters that know their E- and M-steps."""
+
+    def expect(self, table: Any, rng: Any = None) -> Any:
+        """The E-step: statistics of a table of rows, or of a draw from its responsibilities."""
+
+    def maximize(self, found: Any) -> Any:
+        """The M-step: parameters from statistics."""
+
+
 P = TypeVar("P")
-S = TypeVar("S", bound=Statistics)
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,8 @@ class Step(Generic[P]):
         Log-likelihood, or what else is maximised, per unit of weight under ``before``.
     change : float
         ``bound`` minus that of the iteration before.
+    found : Statistics
+        What the E-step found, under ``before``.
     """
 
     n_iter: int
@@ -49,6 +69,7 @@ class Step(Generic[P]):
     after: P
     bound: float
     change: float
+    found: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +84,15 @@ class Fit(Generic[P]):
     bounds : list of float
         One for each iteration.
     converged : bool
+    found : Statistics
+        What the last E-step found; None if there was none.
     """
 
     parameters: P
     bound: float = -math.inf
     bounds: list[float] = field(default_factory=list)
     converged: bool = False
+    found: Any = None
 
     @property
     def n_iter(self) -> int:
@@ -103,27 +127,21 @@ class NotFiniteError(ValueError):
 
 
 def run(
-    start: P,
-    expect: Callable[[P], S],
-    maximize: Callable[[P, S], P],
-    total_weight: float,
+    start: M,
+    table: Rows,
     *,
     max_iter: int,
-    stop: Callable[[Step[P]], bool],
-    report: Callable[[Step[P]], bool] | None = None,
+    stop: Callable[[Step[M]], bool],
+    report: Callable[[Step[M]], bool] | None = None,
     bound: float = -math.inf,
-) -> Fit[P]:
+    rng: Any = None,
+) -> Fit[M]:
     """Iterate until ``stop`` or ``max_iter``.
 
     Parameters
     ----------
-    start : parameters
-    expect : callable
-        The E-step: statistics of the rows, with their log-likelihood, under parameters.
-    maximize : callable
-        The M-step: parameters from the previous ones and statistics.
-    total_weight : float
-        Sum of the rows' weights, which makes a log-likelihood a bound per row.
+    start : Model
+    table : Rows
     max_iter : int
     stop : callable
         Whether an iteration was the last because the fit has converged.
@@ -131,37 +149,34 @@ def run(
         Called after every iteration; a true answer ends the run unconverged.
     bound : float, default=-inf
         The bound that the first change is counted from.
+    rng : RandomState, optional
+        Makes it stochastic EM: each row goes to one component, drawn from its responsibilities.
 
     Returns
     -------
     Fit
     """
-    parameters, bounds = start, list[float]()
+    parameters, bounds, total, found = start, list[float](), table.total_weight, None
     for n_iter in range(1, max_iter + 1):
-        found = expect(parameters)
+        found = parameters.expect(table, rng)
         if not found.is_finite():
             raise NotFiniteError
-        previous, bound = bound, found.log_likelihood / total_weight
-        step = Step(n_iter, parameters, maximize(parameters, found), bound, bound - previous)
+        previous, bound = bound, found.objective / total
+        step: Step[M] = Step(n_iter, parameters, parameters.maximize(found), bound, bound - previous, found)
         parameters = step.after
         bounds.append(bound)
         enough = report(step) if report is not None else False
-        if stop(step):
-            return Fit(parameters, bound, bounds, converged=True)
-        if enough:
-            break
-    return Fit(parameters, bound if bounds else -math.inf, bounds)
-
-
-def _bound(fit: Fit[Any]) -> float:
-    return fit.bound
+        converged = stop(step)
+        if converged or enough:
+            return Fit(parameters, bound, bounds, converged, found)
+    return Fit(parameters, bound if bounds else -math.inf, bounds, False, found)
 
 
 def restarts(
     n: int,
     one: Callable[[int, Callable[[Step[P]], bool]], Fit[P]],
     listener: Listener,
-    score: Callable[[Fit[P]], float] = _bound,
+    score: Callable[[Fit[P]], float] | None = None,
 ) -> Fit[P]:
     """Run from several starts, and keep the run with the largest score: the first of equals.
 
@@ -183,7 +198,7 @@ def restarts(
             listener.begin(i)
             fit = one(i, listener.iteration)
             listener.end(fit)
-            value = score(fit) if n > 1 else fit.bound
+            value = fit.bound if score is None or n == 1 else score(fit)
             if best is None or value > highest:
                 best, highest = fit, value
     assert best is not None  # n >= 1

@@ -33,6 +33,8 @@ class Layout(ABC):
     name : str
     has_mean : bool
         Whether first moments are kept.
+    has_second : bool
+        Whether second moments are kept.
     has_matrices : bool
         Whether second moments hold products of different columns.
     own : bool
@@ -43,6 +45,7 @@ class Layout(ABC):
 
     name: ClassVar[Kind]
     has_mean: ClassVar[bool] = True
+    has_second: ClassVar[bool] = True
     has_matrices: ClassVar[bool] = False
     own: ClassVar[bool] = True
 
@@ -84,6 +87,10 @@ class Layout(ABC):
         Both (K, D), or with axes of 1 where less is kept, given the squares of the means (K, D).
         """
 
+    def from_each(self, of_each: Float) -> Float:
+        """Second moments from those in the layout :attr:`each`."""
+        return of_each
+
     def replaced(self, second: Float, of_each: Float, some: Booleans) -> Float:
         """Second moments with those of some components (K,) from others in the layout :attr:`each`."""
         out = second.copy()
@@ -102,6 +109,10 @@ class Layout(ABC):
         """Symmetric matrices (K, D, D) in this shape; of layouts with matrices."""
         raise ValueError(f"moments of kind {self.name!r} hold no matrices")
 
+    def leading(self, second: Float, dims: int) -> Float:
+        """Second moments of the first columns alone; of layouts that keep columns apart."""
+        raise ValueError(f"moments of kind {self.name!r} do not tell columns apart")
+
     def transformed(self, second: Float, A: Float) -> Float:
         """``A S A'`` of the second moments, for maps A (D', D) or (K, D', D); of layouts with matrices."""
         raise ValueError(
@@ -111,6 +122,8 @@ class Layout(ABC):
 
 class _WithoutSecond(Layout):
     """No second moment is kept."""
+
+    has_second = False
 
     def shape(self, components: int, dims: int) -> tuple[int, ...]:
         return (0,)
@@ -129,6 +142,9 @@ class _WithoutSecond(Layout):
 
     def touched(self, columns: Booleans) -> Booleans:
         return np.zeros(0, dtype=bool)
+
+    def leading(self, second: Float, dims: int) -> Float:
+        return second
 
     def transformed(self, second: Float, A: Float) -> Float:
         return second
@@ -194,6 +210,9 @@ class Diagonal(Layout):
     def touched(self, columns: Booleans) -> Booleans:
         return columns
 
+    def leading(self, second: Float, dims: int) -> Float:
+        return second[:, :dims]
+
 
 class Full(Layout):
     """All products of columns, as packed triangles, (K, D (D + 1) / 2)."""
@@ -215,6 +234,9 @@ class Full(Layout):
 
     def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
         return packed_diagonal(second, of_means.shape[1]) / mass[:, None], of_means
+
+    def leading(self, second: Float, dims: int) -> Float:
+        return second[..., : packed_size(dims)]  # packed row by row
 
     def touched(self, columns: Booleans) -> Booleans:
         return np.asarray(pack_symmetric(columns[:, :, None] | columns[:, None, :]))
@@ -265,8 +287,14 @@ class Shared(Layout):
         total = mass.sum()
         return packed_diagonal(second, of_means.shape[1]) / total, mass @ of_means / total
 
-    def replaced(self, second: Float, of_each: Float, some: Booleans) -> Float:
+    def from_each(self, of_each: Float) -> Float:
         return np.asarray(of_each.sum(axis=0))
+
+    def replaced(self, second: Float, of_each: Float, some: Booleans) -> Float:
+        return self.from_each(of_each)
+
+    def leading(self, second: Float, dims: int) -> Float:
+        return second[..., : packed_size(dims)]  # packed row by row
 
     def touched(self, columns: Booleans) -> Booleans:
         either: NDArray[Any] = np.all(columns[:, :, None] | columns[:, None, :], axis=0)

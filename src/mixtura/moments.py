@@ -28,6 +28,8 @@ Float = NDArray[np.float64]
 
 _STATE_VERSION = 1
 
+_TINY = float(np.finfo(np.float64).tiny)
+
 # Squared distance of a mean from the pivot, in spreads, from which on matrices are looked at for what it costs them.
 _FAR = 100.0
 
@@ -248,6 +250,31 @@ class Moments:
             second = second + self.layout.of_matrices(noise * self.mass[:, None, None])
         return replace(self, pivot=pivot, first=first, second=second)
 
+    def part(self, some: slice) -> Moments:
+        """Moments of some of the components, where each has second moments of its own."""
+        return replace(
+            self,
+            pivot=self.pivot[some] if self.pivot.ndim == 2 else self.pivot,
+            mass=self.mass[some],
+            first=self.first[some],
+            second=self.second[some] if self.layout.has_second else self.second,
+        )
+
+    def pooled(self, kind: Kind) -> Moments:
+        """The same in a kind that keeps for all components together what this one keeps for each."""
+        return replace(self, kind=kind, second=LAYOUTS[kind].from_each(self.second))
+
+    def leading(self, dims: int) -> Moments:
+        """Moments of the first columns alone, of a kind that keeps columns apart."""
+        if dims == self.pivot.shape[-1]:
+            return self
+        return replace(
+            self,
+            pivot=self.pivot[..., :dims],
+            first=np.ascontiguousarray(self.first[:, :dims]),
+            second=np.ascontiguousarray(self.layout.leading(self.second, dims)),
+        )
+
     def recenter(self, pivot: Float) -> Moments:
         """The same rows about another pivot.
 
@@ -292,8 +319,18 @@ class Moments:
         Both (K, D), or with axes of 1 where the kind keeps less. Their difference is the variance; where it
         is small beside the second, the variance is rounding.
         """
-        mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
+        mass = np.maximum(self.mass, _TINY)
         return self.layout.squares(self.second, mass, (self.first / mass[:, None]) ** 2)
+
+    def near_pivot(self, floor: float = 0.0) -> bool:
+        """Whether no mean lies more than about ten spreads from the pivot: then :meth:`cancellation` is small.
+
+        A quicker look than that one takes, and false if any number is not finite.
+        """
+        about_pivot, of_means = self.squares()
+        variance = about_pivot - of_means + floor
+        with np.errstate(invalid="ignore"):
+            return bool(np.all(of_means * (self.pivot.shape[-1] / _FAR) < variance))
 
     def cancellation(self, floor: float = 0.0) -> Float:
         """How many times rounding about the pivot is magnified in the variances, (K,).

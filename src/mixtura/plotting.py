@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from mixtura.components.gaussian import COVARIANCES
+from mixtura.components.covariances import COVARIANCES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ class _Picture:
         self.weights = np.asarray(estimator.weights_, dtype=np.float64)
         self.means = np.asarray(estimator.means_, dtype=np.float64)
         K, D = self.means.shape
-        self.covariances = COVARIANCES[estimator.covariance_type].dense(
+        self.covariances = COVARIANCES[estimator.covariance_type].storage.dense(
             np.asarray(estimator.covariances_, dtype=np.float64), K, D
         )
         nameless = copy.copy(estimator)  # X has no column names here, and scikit-learn would warn of that
@@ -189,7 +189,7 @@ class _Picture:
             self.X[:, i],
             self.X[:, j],
             s=size,
-            c=[self.colors[k] for k in self.labels],
+            c=[self.colors[k] if k >= 0 else "0.6" for k in self.labels],  # noise is grey
             alpha=0.75 if len(self.X) < 2000 else 0.3,
             linewidths=0,
             rasterized=True,

@@ -97,7 +97,10 @@ class CenterLines:
     def iteration(self, step: Step[Any]) -> None:
         if step.n_iter == 1:
             print("Initialization complete")
-        self._last, shift = step.n_iter, step.after.means - step.before.means
+        self._last, shift = (
+            step.n_iter,
+            step.after.components.means - step.before.components.means,
+        )
         self._shift = float((shift * shift).sum())
         if (step.n_iter - 1) % self.interval:
             return

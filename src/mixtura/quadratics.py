@@ -2,14 +2,15 @@
 
 ::
 
-    log p_k(z) = c_k - 1/2 || F_k (z - m_k) ||^2
+    log p_k(z) = c_k + b_k . (z - m_k) - 1/2 || F_k (z - m_k) ||^2
 
-Kernels know no covariance types, only the form of the factor F_k.
+Kernels know no covariance types, only the form of the factor F_k. Products of such densities are such densities: a gate
+and an expert, or a gate and a Gaussian, are one quadratic.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,8 @@ class Quadratics:
     factors : ndarray
         F_k: (K,) 'scalar', (K, D) 'diagonal', (K, D, D) 'triangle' (zeros above the diagonal), (K, R, D)
         'rectangle'. A first axis of 1 with K > 1 is one factor shared by all.
+    linear : ndarray of shape (K, D), optional
+        b_k; None for zeros.
 
     Examples
     --------
@@ -48,6 +51,7 @@ class Quadratics:
     offsets: Float
     means: Float
     factors: Float
+    linear: Float | None = None
 
     def __post_init__(self) -> None:
         axes = {"scalar": 1, "diagonal": 2, "triangle": 3, "rectangle": 3}
@@ -65,11 +69,18 @@ class Quadratics:
             good = good and shape[-2] == D
         if not good:
             raise ValueError(f"factors of shape {shape} do not fit form {self.form!r} with K={K}, D={D}")
+        if self.linear is not None and self.linear.shape != self.means.shape:
+            raise ValueError(f"linear terms of shape {self.linear.shape} are not (K, D) = {self.means.shape}")
 
     @classmethod
     def constant(cls, point: Float) -> Quadratics:
         """One component whose density is 1 everywhere, and which takes all of every row; any point (D,) is its mean."""
-        return cls("scalar", np.zeros(1), point[None], np.zeros(1))
+        return cls.flat(1, point)
+
+    @classmethod
+    def flat(cls, components: int, point: Float) -> Quadratics:
+        """K components whose density is 1 everywhere, with any point (D,) for their mean."""
+        return cls("scalar", np.zeros(components), np.tile(point, (components, 1)), np.zeros(1))
 
     @property
     def components(self) -> int:
@@ -91,3 +102,100 @@ class Quadratics:
     def shared(self) -> bool:
         """Whether one factor serves all components."""
         return len(self.factors) == 1 and self.components > 1
+
+    def rows(self) -> Float:
+        """The factors as (K, R, D) rectangles, or (1, R, D) where one is shared."""
+        if self.form == "scalar":
+            return np.asarray(self.factors[:, None, None] * np.eye(self.dims))
+        return np.asarray(
+            self.factors[:, :, None] * np.eye(self.dims) if self.form == "diagonal" else self.factors
+        )
+
+    def beside(self, other: Quadratics) -> Quadratics:
+        """These components followed by others of the same columns, in a form that both have."""
+        forms: tuple[Form, ...] = ("scalar", "diagonal", "triangle", "rectangle")
+        form = max(self.form, other.form, key=forms.index)
+        parts = [part._as(form) for part in (self, other)]
+        if form == "rectangle":  # of different numbers of rows: rows of zeros add nothing
+            most = max(part.shape[1] for part in parts)
+            parts = [np.pad(part, ((0, 0), (0, most - part.shape[1]), (0, 0))) for part in parts]
+        linear = None
+        if self.linear is not None or other.linear is not None:
+            linear = np.vstack(
+                [np.zeros_like(q.means) if q.linear is None else q.linear for q in (self, other)]
+            )
+        return Quadratics(
+            form,
+            np.concatenate([self.offsets, other.offsets]),
+            np.vstack([self.means, other.means]),
+            np.concatenate(parts),
+            linear,
+        )
+
+    def _as(self, form: Form) -> Float:
+        """A factor for each component, in a form that has room for it."""
+        own = np.broadcast_to(self.factors, (self.components, *self.factors.shape[1:]))
+        if form == self.form:
+            return own
+        if form == "diagonal":
+            return np.repeat(own[:, None], self.dims, axis=1)
+        return np.broadcast_to(self.rows(), (self.components, *self.rows().shape[1:]))
+
+    def tilted(self, level: Float, slope: Float, about: Float) -> Quadratics:
+        """The same densities times ``exp(level_k + slope_k . (x - about))``, with x the first columns of z.
+
+        Parameters
+        ----------
+        level : ndarray of shape (K,)
+        slope : ndarray of shape (K, d)
+        about : ndarray of shape (d,)
+        """
+        d = len(about)
+        linear = np.zeros_like(self.means) if self.linear is None else self.linear.copy()
+        linear[:, :d] += slope
+        moved = np.sum(slope * (self.means[:, :d] - about), axis=1)
+        return replace(self, offsets=self.offsets + level + moved, linear=linear)
+
+    def times(self, other: Quadratics) -> Quadratics:
+        """The product of these densities of z and those of its first columns x: ``p_k(z) q_k(x)``.
+
+        ``|A (x - m)|^2 + |B (z - n)|^2`` is ``|S (z - s) - r|^2`` with S = [[A, 0], [B]], s = [m; the rest of n] and
+        r = [0; B (n - s)]. Orthogonal rows of S change nothing: S = Q T with a lower triangle T leaves
+        ``|T (z - s - T^-1 Q' r)|^2`` and what of r the columns of S cannot reach.
+        """
+        K, D, d = self.components, self.dims, other.dims
+        A, B = other.rows(), self.rows()
+        S = np.zeros((K, A.shape[1] + B.shape[1], D))
+        S[:, : A.shape[1], :d] = A
+        S[:, A.shape[1] :] = B
+        center = np.hstack([other.means, self.means[:, d:]])
+        r = np.zeros(S.shape[:2])
+        r[:, A.shape[1] :] = np.einsum(
+            "krd,kd->kr", np.broadcast_to(B, (K, *B.shape[1:])), self.means - center
+        )
+        form: Form = "triangle"
+        if S.shape[1] < D:
+            form, moved = "rectangle", np.einsum("kdr,kr->kd", np.linalg.pinv(S), r)
+            r = r - np.einsum("krd,kd->kr", S, moved)
+            lost = np.sum(r * r, axis=1)
+        else:
+            if S.shape[1] > D or A.shape[1] != d or np.triu(S, 1).any():
+                Q, T = np.linalg.qr(
+                    S[:, :, ::-1]
+                )  # upper triangles, of the columns from the last to the first
+                reached = np.einsum("krd,kr->kd", Q, r)
+                lost = np.sum((r - np.einsum("krd,kd->kr", Q, reached)) ** 2, axis=1)
+                S, r = np.ascontiguousarray(T[:, ::-1, ::-1]), reached[:, ::-1]
+                moved = np.linalg.solve(S, r[:, :, None])[:, :, 0]
+            else:  # a triangle as it stands, and r is 0 in its first rows
+                lost, moved = np.zeros(K), np.zeros((K, D))
+                moved[:, d:] = np.linalg.solve(S[:, d:, d:], r[:, d:, None])[:, :, 0]
+        means = center + moved
+        offsets = self.offsets + other.offsets - 0.5 * lost
+        linear = None
+        for part, width in ((self, D), (other, d)):
+            if part.linear is not None:
+                linear = np.zeros_like(means) if linear is None else linear
+                linear[:, :width] += part.linear
+                offsets = offsets + np.sum(part.linear * (means[:, :width] - part.means), axis=1)
+        return Quadratics(form, offsets, means, S, linear)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtura import backends
 from mixtura.backends.base import Backend, Rows
+from mixtura.cancellation import refined
+from mixtura.joint import Joint
+from mixtura.layouts import LAYOUTS
 from mixtura.moments import Kind, Moments
-from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
+Real = NDArray[np.floating]
 
 # Rows whose mean is the pivot: enough to be well inside the data.
 _PIVOT_ROWS = 1 << 12
 
+# Numbers about the rows that are held at a time, where they have to be held.
+_HELD = 1 << 20
 
-def pivot_of(X: NDArray[np.floating], sample_weight: Float | None = None) -> Float:
+# Responsibilities (n, K) of the rows of a block.
+Responsibilities = Callable[["Table"], Float]
+
+
+def _point_inside(X: Real, counted: NDArray[np.intp] | None) -> Float:
     """A point inside the rows that count, (D,): the mean of some of them."""
     step = max(1, len(X) // _PIVOT_ROWS)
-    if sample_weight is None or sample_weight.all():
-        sample = np.asarray(X[::step])
-    else:
-        sample = np.asarray(X[np.flatnonzero(sample_weight)[::step]])
+    sample = np.asarray(X[::step] if counted is None else X[counted[::step]])
     with np.errstate(over="ignore", invalid="ignore"):
         pivot = sample.mean(axis=0, dtype=np.float64)
     # A sum may overflow, and the mean of equal numbers need not be that number: then nothing would cancel.
@@ -34,30 +42,120 @@ def pivot_of(X: NDArray[np.floating], sample_weight: Float | None = None) -> Flo
 
 @dataclass(frozen=True)
 class Table:
-    """Rows placed with a backend, their weights, and the pivot that their moments are taken about."""
+    """Rows z, or z = [x; y] of covariates and targets, placed with a backend.
+
+    Parameters
+    ----------
+    backend : Backend
+    rows : Rows
+    pivot : ndarray of shape (D,)
+        A point inside the rows, which their moments are taken about.
+    all_x : ndarray of shape (whole N, D - M)
+        The covariates of the whole table; without targets, its rows.
+    all_y : ndarray of shape (whole N, M), optional
+        Its targets.
+    start : int, default=0
+        Where the rows begin in the whole table, if this is a block of one.
+    """
 
     backend: Backend
     rows: Rows
     pivot: Float
-    sample_weight: Float | None = None
+    all_x: Real
+    all_y: Real | None = None
+    start: int = 0
 
     @classmethod
-    def of(cls, backend: Backend, X: NDArray[np.floating], sample_weight: Float | None = None) -> Table:
-        """Place an array (N, D)."""
-        return cls(backend, backend.place(X), pivot_of(X, sample_weight), sample_weight)
+    def of(
+        cls, backend: Backend, X: Real, sample_weight: Float | None = None, y: Real | None = None
+    ) -> Table:
+        """Place arrays X (N, D) and perhaps y (N, M), with the rows' weights (N,)."""
+        rows = backend.place(X, y, sample_weight)
+        counted = None
+        if sample_weight is not None and not sample_weight.all():
+            counted = np.flatnonzero(sample_weight)
+        pivot = _point_inside(X, counted)
+        if y is not None:
+            pivot = np.concatenate([pivot, _point_inside(y, counted)])
+        return cls(backend, rows, pivot, rows.X if y is None else X, y)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    # ------------------------------------------------------------------ what is known of the rows
+
     @property
+    def cut(self) -> slice:
+        """Where the rows stand in the whole table."""
+        return slice(self.start, self.start + len(self))
+
+    @property
+    def x(self) -> Real:
+        """The covariates, (N, D - M); without targets, the rows."""
+        return self.all_x if len(self.all_x) == len(self) else self.all_x[self.cut]
+
+    @property
+    def y(self) -> Real | None:
+        """The targets, (N, M)."""
+        y = self.all_y
+        return y if y is None or len(y) == len(self) else y[self.cut]
+
+    @property
+    def dims(self) -> int:
+        """D: columns of the rows, targets among them."""
+        return len(self.pivot)
+
+    @property
+    def targets(self) -> int:
+        """M: columns of the targets, 0 without."""
+        return 0 if self.all_y is None else int(self.all_y.shape[1])
+
+    @property
+    def covariates(self) -> int:
+        """Columns of the covariates, D - M."""
+        return self.dims - self.targets
+
+    @property
+    def single(self) -> bool:
+        """Whether the covariates are float32."""
+        return bool(self.all_x.dtype == np.float32)
+
+    @property
+    def sample_weight(self) -> Float | None:
+        """The rows' weights, (N,); None for ones."""
+        return self.rows.sample_weight
+
+    @property
+    def weight(self) -> Float:
+        """The rows' weights, (N,)."""
+        return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
+
+    @cached_property
     def total_weight(self) -> float:
         """Sum of the weights; N without."""
         return float(len(self)) if self.sample_weight is None else float(self.sample_weight.sum())
 
-    def moments(self, kind: Kind) -> Moments:
-        """Moments of all rows, as of one component."""
-        constant = Quadratics.constant(self.pivot)
-        return self.backend.expect(self.rows, constant, np.zeros(1), kind, self.pivot, self.sample_weight)
+    @cached_property
+    def counted(self) -> NDArray[np.intp] | None:
+        """Indices of the rows that count; None for all, because no weight is 0."""
+        weights = self.sample_weight
+        return None if weights is None or weights.all() else np.flatnonzero(weights)
+
+    def points(self, indices: NDArray[np.intp]) -> Float:
+        """Some of the rows z, (n, D), in float64."""
+        x, y = np.asarray(self.x[indices], dtype=np.float64), self.y
+        return x if y is None else np.hstack([x, np.asarray(y[indices], dtype=np.float64)])
+
+    def order(self) -> NDArray[np.intp]:
+        """An order of the rows that depends on their values only: by the first column, ties by the next ones."""
+        X = np.asarray(self.x)
+        order = np.argsort(X[:, 0], kind="stable")
+        first = X[order, 0]
+        if len(X) > 1 and np.any(first[1:] == first[:-1]):
+            order = np.lexsort(X.T[::-1])
+        return order
+
+    # ------------------------------------------------------------------ parts
 
     def take(self, indices: NDArray[np.intp]) -> Table:
         """A table of some of the rows, copied."""
@@ -71,4 +169,163 @@ class Table:
 
     def _taken(self, indices: NDArray[np.intp], backend: Backend) -> Table:
         weights = None if self.sample_weight is None else self.sample_weight[indices]
-        return Table(backend, backend.place(self.rows.X[indices]), self.pivot, weights)
+        x, y = self.x[indices], self.y
+        y = None if y is None else y[indices]
+        return Table(backend, backend.place(x, y, weights), self.pivot, x, y)
+
+    def standardized(self, center: Float, scale: Float, indices: NDArray[np.intp] | None) -> Table:
+        """A table of ``(z - center) / scale`` for some of the rows, or all."""
+        rows = np.arange(len(self)) if indices is None else indices
+        weights = None if self.sample_weight is None else self.sample_weight[rows]
+        return Table.of(self.backend, (self.points(rows) - center) / scale, weights)
+
+    def block(self, start: int, stop: int) -> Table:
+        """Some of the rows, where they are."""
+        rows = self.rows.block(start, stop)
+        return Table(self.backend, rows, self.pivot, self.all_x, self.all_y, self.start + start)
+
+    def blocks(self, held: int) -> Iterator[Table]:
+        """The table in blocks, whose bounds depend on shapes alone.
+
+        Parameters
+        ----------
+        held : int
+            Numbers that the caller will hold for each row; 0: one block is all.
+        """
+        size = max(_HELD // held // 1024, 1) * 1024 if held else len(self)
+        if size >= len(self):
+            yield self
+            return
+        for start in range(0, len(self), size):
+            yield self.block(start, min(start + size, len(self)))
+
+    # ------------------------------------------------------------------ passes
+
+    def expect(self, joint: Joint, kind: Kind, floor: float = 0.0) -> Moments:
+        """Moments of the rows, each given to the components by its responsibilities: one pass.
+
+        They are good to about 8 digits however far apart the components lie, which may take a second pass: see
+        :func:`mixtura.cancellation.refined`.
+
+        Parameters
+        ----------
+        joint : Joint
+        kind : str
+            See :class:`mixtura.moments.Moments`.
+        floor : float, default=0
+            Variance below which no digit matters.
+        """
+        if joint.held:
+            moments = Moments.zero(kind, joint.components, self.pivot)
+            for block in self.blocks(joint.held):
+                moments += self.backend.expect(block.rows, joint.at(block), kind, self.pivot)
+        else:
+            moments = self.backend.expect(self.rows, joint, kind, self.pivot)
+        if not LAYOUTS[kind].has_second:
+            return moments
+
+        def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
+            total = Moments.zero(kind, joint.components, pivots)
+            for block in self.blocks(joint.held):
+                total += self.backend.expect_each(block.rows, joint.at(block), kind, pivots, wanted)
+            return total
+
+        return refined(moments, each, floor, self.backend.rounding(self.rows, joint, self.pivot))
+
+    def moments(self, kind: Kind) -> Moments:
+        """Moments of all rows, as of one component, exact wherever the rows lie."""
+        return self.expect(Joint.of_all(self.pivot), kind)
+
+    def accumulate(self, resp: Responsibilities, components: int, kind: Kind) -> Moments:
+        """Moments for given responsibilities, exact wherever the components lie.
+
+        Parameters
+        ----------
+        resp : callable
+            Responsibilities (n, K) of a block. It may be asked for a block more than once.
+        components : int
+            K.
+        kind : str
+        """
+
+        def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
+            total = Moments.zero(kind, components, pivots)
+            for k in np.flatnonzero(wanted):
+                own = self.accumulate_once(resp, components, kind, pivots[k])
+                total.mass[k], total.first[k], total.second[k] = own.mass[k], own.first[k], own.second[k]
+            return total
+
+        moments = self.accumulate_once(resp, components, kind)
+        return refined(moments, each) if LAYOUTS[kind].has_second else moments
+
+    def accumulate_once(
+        self, resp: Responsibilities, components: int, kind: Kind, pivot: Float | None = None
+    ) -> Moments:
+        """The same about one pivot in one pass, in which responsibilities are asked for once."""
+        total = Moments.zero(kind, components, self.pivot if pivot is None else pivot)
+        for block in self.blocks(components):
+            total += self.backend.accumulate(block.rows, resp(block), kind, total.pivot)
+        return total
+
+    def accumulate_residuals(
+        self,
+        resp: Responsibilities,
+        some: list[int],
+        pivots: Float,
+        fitted: Callable[[int, Real], Float],
+    ) -> list[Moments]:
+        """Moments, of kind 'full', of ``[x; y - fitted_k(x)]`` for some components k, about a pivot of each.
+
+        Parameters
+        ----------
+        resp : callable
+            Responsibilities (n, K) of a block.
+        some : list of int
+        pivots : ndarray of shape (K, D)
+        fitted : callable
+            What component k says of y at rows x (n, D - M): (n, M).
+        """
+        own = [Moments.zero("full", 1, pivots[k]) for k in some]
+        for block in self.blocks(len(pivots)):
+            assert block.y is not None
+            r = resp(block)
+            if block.sample_weight is not None:
+                r = np.where(block.sample_weight[:, None] > 0.0, r, 0.0)
+            for i, k in enumerate(some):
+                placed = self.backend.place(block.x, block.y - fitted(k, block.x), block.sample_weight)
+                own[i] += self.backend.accumulate(placed, r[:, [k]], "full", pivots[k])
+        return own
+
+    def log_joint(self, joint: Joint) -> Float:
+        """``log pi_k + log p_k(z_i)``, (N, K)."""
+        return self.backend.log_joint(self.rows, joint.at(self))
+
+    def assign(self, joint: Joint) -> tuple[NDArray[np.int32], Float]:
+        """Most likely component of each row, and its joint log-density: (N,) and (N,)."""
+        parts = [self.backend.assign(b.rows, joint.at(b)) for b in self.blocks(joint.held)]
+        labels, best = zip(*parts, strict=True)
+        return (labels[0], best[0]) if len(parts) == 1 else (np.concatenate(labels), np.concatenate(best))
+
+    def posterior(self, joint: Joint, resp: Real | None = None) -> Float:
+        """Log-density of each row, (N,); its responsibilities go to ``resp`` (N, K)."""
+        parts = []
+        for block in self.blocks(joint.held):
+            at = block.start - self.start
+            kept = None if resp is None else resp[at : at + len(block)]
+            parts.append(self.backend.posterior(block.rows, joint.at(block), kept))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def responsibilities(self, joint: Joint) -> tuple[Float, float]:
+        """Responsibilities (N, K) of all rows, and the log-likelihood of those that count."""
+        resp = np.empty((len(self), joint.components))
+        density = self.posterior(joint, resp)
+        if self.sample_weight is None:
+            return resp, float(density.sum())
+        nothing = self.sample_weight <= 0.0  # such a row may lie beyond the reach of every component
+        resp[nothing], density[nothing] = 1.0 / joint.components, 0.0
+        return resp, float(density @ self.sample_weight)
+
+    def column_spread(self) -> tuple[Float, Float]:
+        """Weighted mean and standard deviation of the columns, (D,) each."""
+        moments = self.moments("diagonal")
+        return moments.means()[0], np.sqrt(np.maximum(moments.covariances()[0], 0.0))

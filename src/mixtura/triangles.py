@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,9 @@ Float = NDArray[np.float64]
 # Numbers from which on more threads than one write them.
 _MUCH = 1 << 21
 
+# Numbers up to which one look-up through an index array is quicker than slices row by row.
+_LITTLE = 1 << 11
+
 
 def packed_size(dims: int) -> int:
     """Length of a packed triangle: D (D + 1) / 2."""
@@ -27,6 +31,20 @@ def _packed_rows(dims: int) -> Iterator[slice]:
     """Where the rows of a triangle lie in its packed form: slices are followed faster than index arrays."""
     for a in range(dims):
         yield slice(packed_size(a), packed_size(a + 1))
+
+
+@cache
+def _lower(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column of each number of a packed triangle."""
+    return np.tril_indices(dims)
+
+
+@cache
+def _places(dims: int) -> NDArray[np.intp]:
+    """Where a packed triangle has each number of its matrix, (D, D)."""
+    i = np.arange(dims)
+    high, low = np.maximum(i[:, None], i), np.minimum(i[:, None], i)
+    return np.asarray(high * (high + 1) // 2 + low)
 
 
 def _in_parts(fill: Callable[..., None], out: Float, *arrays: Float) -> None:
@@ -44,12 +62,14 @@ def _in_parts(fill: Callable[..., None], out: Float, *arrays: Float) -> None:
 
 def pack_symmetric(matrices: NDArray[Any]) -> NDArray[Any]:
     """(..., D, D) symmetric matrices to their (..., D (D + 1) / 2) lower triangles, row by row."""
-    rows, columns = np.tril_indices(matrices.shape[-1])
+    rows, columns = _lower(matrices.shape[-1])
     return np.ascontiguousarray(matrices[..., rows, columns])
 
 
 def unpack_symmetric(packed: Float, dims: int) -> Float:
     """(..., D (D + 1) / 2) lower triangles, row by row, to (..., D, D) symmetric matrices."""
+    if packed.size <= _LITTLE:
+        return np.asarray(packed[..., _places(dims)])
     out = np.empty((*packed.shape[:-1], dims, dims))
 
     def fill(out: Float, packed: Float) -> None:
@@ -62,6 +82,9 @@ def unpack_symmetric(packed: Float, dims: int) -> Float:
 
 def symmetric_product(a: Float, b: Float) -> Float:
     """Packed a b' + b a' of (..., D) vectors."""
+    if a.size * a.shape[-1] <= _LITTLE:
+        i, j = _lower(a.shape[-1])
+        return np.asarray(a[..., i] * b[..., j] + b[..., i] * a[..., j])
     out = np.empty((*np.broadcast_shapes(a.shape, b.shape)[:-1], packed_size(a.shape[-1])))
 
     def fill(out: Float, a: Float, b: Float) -> None:

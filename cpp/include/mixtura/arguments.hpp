@@ -73,12 +73,15 @@ inline Kind kind_of(const std::string& kind) {
 struct Quadratics {
   std::string form;
   Doubles offsets, means, factors;
+  std::optional<Doubles> linear;
 
-  Quadratics(std::string form_, Doubles offsets_, Doubles means_, Doubles factors_)
+  Quadratics(std::string form_, Doubles offsets_, Doubles means_, Doubles factors_,
+             std::optional<Doubles> linear_)
       : form(std::move(form_)),
         offsets(std::move(offsets_)),
         means(std::move(means_)),
-        factors(std::move(factors_)) {}
+        factors(std::move(factors_)),
+        linear(std::move(linear_)) {}
 
   mixtura::Quadratics view() const {
     mixtura::Quadratics q{};
@@ -100,6 +103,7 @@ struct Quadratics {
       q.factors = checked(factors, {count, q.dims}, "factors");
     else
       q.factors = checked(factors, {count, q.factor_rows, q.dims}, "factors");
+    if (linear) q.linear = checked(*linear, {q.components, q.dims}, "linear");
     if (q.factor == Factor::triangle && q.factor_rows != q.dims)
       throw std::invalid_argument("a triangle has as many rows as columns");
     return q;

@@ -1,14 +1,15 @@
 // The E half: quadratics evaluated on a block.
 //
-//   joint2[k][i] = c_k log2(e) - || sqrt(log2(e) / 2) F_k (z_i - m_k) ||^2
+//   joint2[k][i] = c_k log2(e) - || sqrt(log2(e) / 2) F_k (z_i - m_k) ||^2 + log2(e) b_k . (z_i - m_k)
 //
 // in base 2, so that the exponential needs no multiplication. With x = z - pivot and
 // b_k = -F_k (m_k - pivot), both scaled, y = F_k x + b_k costs one multiply-add per entry of F_k that is
 // not zero: D(D+1)/2 per (row, component) for a triangle, R*D for a rectangle, 2*D for a diagonal (y and
 // y^2). Where all that differs between components is their means (a scalar, or a shared factor once the rows
 // are transformed), the square is multiplied out: c_k - |m_k|^2 + 2 m_k.x - |x|^2, one multiply-add per
-// column, unless the means lie so far from the pivot that the difference would cancel. Reuse: a tile of
-// `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups` multiply-adds share
+// column, unless the means lie so far from the pivot that the difference would cancel. A linear term, where
+// there is one, is a product of its own: D multiply-adds a pair, and its constant goes into c_k. Reuse: a
+// tile of `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups` multiply-adds share
 // `tile_rows + groups` loads.
 #pragma once
 
@@ -55,10 +56,11 @@ constexpr double product_limit = is_double ? 1024.0 : 64.0;
 // D numbers a component; else tiles [column][tile_rows], once if shared. `bias` is F_k (pivot - m_k) per
 // component (pivot - m_k for a scalar). For centred forms also the multiplied-out square: `product` tiles of
 // components [column][tile_rows], their constants `product_offset` (K padded) and the factor of |x|^2,
-// `product_scale` (K padded). `use_product` says which of the two to use.
+// `product_scale` (K padded). `use_product` says which of the two to use. `linear` are tiles of components
+// [column][tile_rows] of the linear terms, `zeros` their biases (K padded).
 struct PackedLayout {
   int64_t factor_size, bias_size, factors, centre_dims;
-  size_t use_product, offsets, factor, bias, product, product_offset, product_scale, total;
+  size_t use_product, offsets, factor, bias, product, product_offset, product_scale, linear, zeros, total;
 };
 
 inline PackedLayout packed_layout(const Quadratics& q) {
@@ -87,6 +89,9 @@ inline PackedLayout packed_layout(const Quadratics& q) {
   l.product = take(padded * l.centre_dims);
   l.product_offset = take(padded);
   l.product_scale = take(padded);
+  const int64_t tilted = q.linear ? tiles(q.components) * tile_rows : 0;
+  l.linear = take(tilted * q.dims);
+  l.zeros = take(tilted);
   l.total = at;
   return l;
 }
@@ -165,7 +170,14 @@ inline void pack_quadratics(const Pass& p, real* packed) {
   for (size_t i = 0; i < l.total; ++i) packed[i] = 0;
   for (int64_t k = 0; k < q.components; ++k) {
     const double weight = p.log_weights && !p.log_weights_per_row ? p.log_weights[k] : 0.0;
-    packed[l.offsets + k] = static_cast<real>((q.offsets[k] + weight) * log2e);
+    double offset = q.offsets[k] + weight;
+    for (int64_t d = 0; q.linear && d < q.dims; ++d) {
+      const double b = q.linear[k * q.dims + d];
+      offset += b * (p.pivot[d] - q.means[k * q.dims + d]);
+      packed[l.linear + k / tile_rows * tile_rows * q.dims + d * tile_rows + k % tile_rows] =
+          static_cast<real>(b * log2e);
+    }
+    packed[l.offsets + k] = static_cast<real>(offset * log2e);
   }
   if (tiled(q))
     pack_tiles(q, p.pivot, l, packed);
@@ -258,6 +270,25 @@ struct StoreJoint {
       for (int g = 0; g < groups; ++g) {
         const vec value = y[u][g] - splat(scale[k + u]) * square[g];
         store(joint2 + (k + u) * stride + g * lanes, value);
+        top[g] = max(top[g], value);
+      }
+    }
+  }
+};
+
+// Adds the linear terms of J components to joint2, and keeps the largest.
+struct AddToJoint {
+  real* joint2;
+  vec top[groups];
+  template <int J>
+  MIXTURA_INLINE void operator()(int64_t k, const vec (&y)[J][groups]) {
+    MIXTURA_UNROLL
+    for (int u = 0; u < J; ++u) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        real* at = joint2 + (k + u) * stride + g * lanes;
+        const vec value = load(at) + y[u][g];
+        store(at, value);
         top[g] = max(top[g], value);
       }
     }
@@ -496,6 +527,19 @@ inline void transform(const Quadratics& q, const real* factor, const Evaluation&
   }
 }
 
+// joint2[k][i] += b_k . x_i, and the largest of each row once more.
+inline void evaluate_linear(const Quadratics& q, const PackedLayout& l, const real* packed,
+                            const Evaluation& e) {
+  for (int64_t i = 0; i < e.rows; i += group_rows) {
+    AddToJoint joint{e.joint2 + i, {}};
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) joint.top[g] = splat(-__builtin_huge_val());
+    apply_factor<false>(q.components, q.dims, packed + l.linear, packed + l.zeros, e.x + i, joint);
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) store(e.top + i + g * lanes, joint.top[g]);
+  }
+}
+
 // joint2 (K x stride) of a block x (D x stride), and top (stride), the largest of each row.
 inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& e, Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
@@ -524,6 +568,7 @@ inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& 
   } else {
     evaluate_factors<false>(q, l, packed, e, ahead);
   }
+  if (q.linear) evaluate_linear(q, l, packed, e);
 }
 
 }  // namespace MIXTURA_ISA

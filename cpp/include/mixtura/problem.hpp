@@ -11,7 +11,7 @@ namespace mixtura {
 // tile's sums are shared by many rows, few enough that a tile's operands stay in the first-level cache.
 constexpr int64_t block_rows = 128;
 
-// F_k of the quadratic  log p_k(z) = c_k - 1/2 ||F_k (z - m_k)||^2.
+// F_k of the quadratic  log p_k(z) = c_k + b_k . (z - m_k) - 1/2 ||F_k (z - m_k)||^2.
 enum class Factor : int { scalar, diagonal, triangle, rectangle };
 
 // Which moments of a component are wanted; each kind holds those before it, save that trace, diagonal
@@ -46,6 +46,7 @@ struct Quadratics {
   const double* means;    // (K, D) m_k
   const double* factors;  // scalar (K,); diagonal (K, D); triangle (K, D, D); rectangle (K, R, D); first axis
                           // 1 when shared
+  const double* linear;   // (K, D) b_k; null: zeros
 };
 
 // What a pass may be asked about each row; null where it is not.
@@ -96,13 +97,13 @@ inline int64_t statistics_size(Kind kind, int64_t dims) {
 }
 
 // Whether rows look for the nearest of K centres: every component the same multiple of the identity, with a
-// finite constant, no log-weight of its own for each row, and the table in one array.
+// finite constant, no linear term, no log-weight of its own for each row, and the table in one array.
 inline bool nearest_centre(const Pass& p) {
   const Quadratics& q = p.quadratics;
   if (!(p.hard || p.answers.labels) || p.answers.joint || p.resp || q.factor != Factor::scalar ||
       p.log_weights_per_row)
     return false;
-  if (p.rows.right.dims) return false;
+  if (p.rows.right.dims || q.linear) return false;
   if (!(q.shared || q.components == 1) || !(q.factors[0] > 0.0)) return false;
   for (int64_t k = 0; k < q.components; ++k) {
     const double c = q.offsets[k] + (p.log_weights ? p.log_weights[k] : 0.0);

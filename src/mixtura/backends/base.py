@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
-from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
 Rows2D = NDArray[np.floating]
@@ -31,16 +32,19 @@ class Rows:
     X : ndarray of shape (N, D), float32 or float64, any strides
     y : ndarray of shape (N, M), optional
         Columns that follow those of X, where a backend reads them from an array of their own: rows are z = [x; y].
+    sample_weight : ndarray of shape (N,), optional
+        A row of weight 0 is not looked at by sums over the rows, whatever it holds. None: ones.
     scatter : dict
-        Second moments of all rows, summed over components, by pivot and weights: for kind 'shared', where
-        they do not depend on the responsibilities.
+        Second moments of all rows, summed over components, by pivot: for kind 'shared', where they do not depend on
+        the responsibilities.
     spread : tuple of ndarray of shape (D,), optional
         Mean and standard deviation of the columns, once a backend has asked for them.
     """
 
     X: Rows2D
     y: Rows2D | None = None
-    scatter: dict[tuple[bytes, int], tuple[object, Moments]] = field(default_factory=dict, repr=False)
+    sample_weight: Float | None = None
+    scatter: dict[bytes, Moments] = field(default_factory=dict, repr=False)
     spread: tuple[Float, Float] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -53,14 +57,18 @@ class Rows:
 
     def block(self, start: int, stop: int) -> Rows:
         """A view of some of the rows."""
-        return Rows(self.X[start:stop], None if self.y is None else self.y[start:stop])
+        return Rows(
+            self.X[start:stop],
+            None if self.y is None else self.y[start:stop],
+            None if self.sample_weight is None else self.sample_weight[start:stop],
+        )
 
 
 class Backend(ABC):
     """Evaluates quadratics and sums moments; everything that grows with N, and nothing else.
 
-    A backend is right with ``log_joint`` and ``accumulate``; fusing them in ``expect`` is an optimisation,
-    held to the default here by one equation. Results are float64 whatever the rows' type.
+    A backend is complete with ``log_joint`` and ``accumulate``; the other methods have defaults made of these two, and
+    tests require faster versions to equal the defaults. Results are float64 whatever the rows' type.
 
     Parameters
     ----------
@@ -92,92 +100,53 @@ class Backend(ABC):
         self.n_threads = n_threads
         self.precision = precision
 
-    def place(self, X: Rows2D, y: Rows2D | None = None) -> Rows:
-        """Take a table of float32 or float64 numbers (N, D), once per fit.
+    def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
+        """Take a table of float32 or float64 numbers (N, D), once per fit, and its rows' weights (N,).
 
         With y (N, M), rows are z = [x; y]: here a copy of both, where a backend cannot read from two arrays.
         """
-        return Rows(X if y is None else np.hstack([X, y]))
+        return Rows(X if y is None else np.hstack([X, y]), None, sample_weight)
 
     @abstractmethod
-    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
-        """``log pi_k + log p_k(z_i)``, (N, K).
-
-        Parameters
-        ----------
-        rows : Rows
-        quadratics : Quadratics
-        log_weights : ndarray of shape (K,) or, from a gate that looks at the rows, (N, K)
-        """
+    def log_joint(self, rows: Rows, joint: Joint) -> Float:
+        """``log pi_k + log p_k(z_i)``, (N, K)."""
 
     @abstractmethod
-    def accumulate(
-        self,
-        rows: Rows,
-        resp: Float,
-        kind: Kind,
-        pivot: Float,
-        sample_weight: Float | None = None,
-    ) -> Moments:
-        """Moments for given responsibilities (N, K)."""
+    def accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Moments:
+        """Moments for given responsibilities (N, K), times the rows' weights."""
 
-    def expect(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivot: Float,
-        sample_weight: Float | None = None,
-        hard: bool = False,
-    ) -> Moments:
+    def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
         """One pass of EM over the rows: accumulate . normalise . log_joint, never holding N x K.
 
         Parameters
         ----------
         rows : Rows
-        quadratics : Quadratics
-        log_weights : ndarray of shape (K,) or (N, K)
+        joint : Joint
+            What is evaluated, and whether rows are given to one component.
         kind : str
             The moments wanted; see :class:`mixtura.moments.Moments`.
         pivot : ndarray of shape (D,)
             The point to measure the moments from: near the rows.
-        sample_weight : ndarray of shape (N,), default: ones
-            A row of weight 0 is not looked at, whatever it holds.
-        hard : bool, default=False
-            Give all of a row to its most likely component (the first of equals), and count its joint
-            log-density in the log-likelihood: the limit that makes EM k-means.
         """
-        total = Moments.zero(kind, quadratics.components, pivot)
+        total = Moments.zero(kind, joint.components, pivot)
         for start in range(0, len(rows), _BLOCK):
             stop = min(start + _BLOCK, len(rows))
             block = rows.block(start, stop)
-            weights = None
-            if sample_weight is not None:
-                weights = sample_weight[start:stop]
-                block = Rows(np.where(weights[:, None] != 0.0, block.X, pivot))
-            prior = log_weights if log_weights.ndim == 1 else log_weights[start:stop]
-            joint = self.log_joint(block, quadratics, prior)
-            resp, density = normalize(joint, hard)
-            part = self.accumulate(block, resp, kind, pivot, weights)
+            weights = block.sample_weight
+            if weights is not None:
+                block = Rows(np.where(weights[:, None] != 0.0, block.X, pivot), None, weights)
+            resp, density = normalize(self.log_joint(block, joint.cut(start, stop)), joint.hard)
+            part = self.accumulate(block, resp, kind, pivot)
             log_likelihood = density.sum() if weights is None else density @ weights
             total += replace(part, log_likelihood=float(log_likelihood))
         return total
 
-    def rounding(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> float:
+    def rounding(self, rows: Rows, joint: Joint, pivot: Float) -> float:
         """Unit of rounding in the sums that :meth:`expect` gives for these arguments."""
         return float(np.finfo(np.float64).eps)
 
     def expect_each(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivots: Float,
-        wanted: NDArray[np.bool_],
-        sample_weight: Float | None = None,
-        hard: bool = False,
+        self, rows: Rows, joint: Joint, kind: Kind, pivots: Float, wanted: NDArray[np.bool_]
     ) -> Moments:
         """Moments of the wanted components, each about a pivot of its own; zeros for the others.
 
@@ -185,72 +154,55 @@ class Backend(ABC):
 
         Parameters
         ----------
-        rows, quadratics, log_weights, sample_weight, hard
+        rows, joint
             As for :meth:`expect`.
         kind : str
             Not 'shared'.
         pivots : ndarray of shape (K, D)
         wanted : ndarray of shape (K,), bool
         """
-        total = Moments.zero(kind, quadratics.components, pivots)
+        total = Moments.zero(kind, joint.components, pivots)
         mass, first, second = total.mass, total.first, total.second
         for k in np.flatnonzero(wanted):
-            one = self.expect(rows, quadratics, log_weights, kind, pivots[k], sample_weight, hard)
+            one = self.expect(rows, joint, kind, pivots[k])
             mass[k], first[k] = one.mass[k], one.first[k]
             if len(second):
                 second[k] = one.second[k]
         return total
 
-    def assign(
-        self, rows: Rows, quadratics: Quadratics, log_weights: Float
-    ) -> tuple[NDArray[np.int32], Float]:
-        """Most likely component of each row (the first of equals) and its ``log pi_k + log p_k``, (N,) and (N,).
-
-        Parameters
-        ----------
-        rows : Rows
-        quadratics : Quadratics
-        log_weights : ndarray of shape (K,) or (N, K)
-        """
+    def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
+        """Most likely component of each row (the first of equals) and its ``log pi_k + log p_k``, (N,) and (N,)."""
         labels = np.empty(len(rows), dtype=np.int32)
         best = np.empty(len(rows))
-        size = max((_BLOCK * 8) // quadratics.components, 1024)
-        for start in range(0, len(rows), size):
-            cut = slice(start, min(start + size, len(rows)))
-            prior = log_weights if log_weights.ndim == 1 else log_weights[cut]
-            joint = self.log_joint(rows.block(cut.start, cut.stop), quadratics, prior)
-            labels[cut] = joint.argmax(axis=1)
-            best[cut] = np.take_along_axis(joint, labels[cut, None].astype(np.intp), axis=1)[:, 0]
+        for cut, densities in self._joint_by_blocks(rows, joint):
+            labels[cut] = densities.argmax(axis=1)
+            best[cut] = np.take_along_axis(densities, labels[cut, None].astype(np.intp), axis=1)[:, 0]
         return labels, best
 
-    def posterior(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        resp: NDArray[np.floating] | None = None,
-    ) -> Float:
+    def posterior(self, rows: Rows, joint: Joint, resp: NDArray[np.floating] | None = None) -> Float:
         """Log-density of each row, ``log sum_k pi_k p_k(z_i)``, (N,); not finite where no component reaches the row.
 
         Parameters
         ----------
         rows : Rows
-        quadratics : Quadratics
-        log_weights : ndarray of shape (K,) or (N, K)
+        joint : Joint
         resp : ndarray of shape (N, K), float32 or float64, row-major, optional
             Where the responsibilities go.
         """
         density = np.empty(len(rows))
-        size = max((_BLOCK * 8) // quadratics.components, 1024)
-        for start in range(0, len(rows), size):
-            cut = slice(start, min(start + size, len(rows)))
-            prior = log_weights if log_weights.ndim == 1 else log_weights[cut]
-            joint = self.log_joint(rows.block(cut.start, cut.stop), quadratics, prior)
+        for cut, densities in self._joint_by_blocks(rows, joint):
             with np.errstate(invalid="ignore"):  # of a row that no component reaches
-                found, density[cut] = normalize(joint)
+                found, density[cut] = normalize(densities)
             if resp is not None:
                 resp[cut] = found
         return density
+
+    def _joint_by_blocks(self, rows: Rows, joint: Joint) -> Iterator[tuple[slice, Float]]:
+        """Cuts of the rows and their joint log-densities (n, K)."""
+        size = max((_BLOCK * 8) // joint.components, 1024)
+        for start in range(0, len(rows), size):
+            stop = min(start + size, len(rows))
+            yield slice(start, stop), self.log_joint(rows.block(start, stop), joint.cut(start, stop))
 
 
 def normalize(joint: Float, hard: bool = False) -> tuple[Float, Float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import numpy as np
 
 from mixtura.backends.base import Backend, Float, Rows, Rows2D
+from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS, Kind, Layout
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
@@ -55,9 +57,15 @@ def relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
         squares = q.factors**2
         scales = np.sqrt(squares.sum(axis=-1))
         widths = width @ squares[0].T if q.shared else np.matmul(squares, width[:, :, None])[:, :, 0]
+    largest = float(widths.max())
+    if q.linear is not None:
+        # A linear term b . x is wrong by that many roundings as well, a square by so many for each of its roots.
+        largest = max(largest, float((q.linear**2 * width).sum(axis=1).max()))
     low, high = _SINGLE_SCALES
+    if q.linear is not None:
+        scales = np.append(scales[scales > 0.0], 1.0)  # beside a linear term, a scale of 0 makes an exact 0
     inside = low < scales.min() and scales.max() < high
-    return float(np.sqrt(widths.max())) if inside else np.inf
+    return math.sqrt(largest) if inside else math.inf
 
 
 def is_single(rows: Rows) -> bool:
@@ -75,77 +83,53 @@ class CompiledBackend(Backend):
 
     @abstractmethod
     def _run_expect(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivot: Float,
-        sample_weight: Float | None,
-        hard: bool,
-        single: bool,
+        self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
     ) -> tuple[Float, float]:
-        """Statistics (K, P), each row [mass | mean | second moment], and the log-likelihood; no kind 'shared'."""
+        """Statistics (K, P), each row [mass | mean | second moment], and the log-likelihood; no kind 'shared'.
+
+        ``single``: in float32.
+        """
 
     @abstractmethod
-    def _run_accumulate(
-        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None
-    ) -> Float:
+    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
         """Statistics (K, P); no kind 'shared'."""
 
-    def _single_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> bool:
+    def _single_enough(self, rows: Rows, joint: Joint, pivot: Float) -> bool:
         """Whether float32 arithmetic about the pivot loses nothing that matters of float32 rows."""
-        return is_single(rows) and not hard and relative_width(rows, quadratics, pivot) <= _SINGLE_WIDTH
+        if not is_single(rows) or joint.hard:
+            return False
+        return relative_width(rows, joint.quadratics, pivot) <= _SINGLE_WIDTH
 
-    def rounding(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> float:
+    def rounding(self, rows: Rows, joint: Joint, pivot: Float) -> float:
         """See :meth:`mixtura.backends.base.Backend.rounding`."""
-        single = self._single_enough(rows, quadratics, pivot, hard)
-        return float(np.finfo(np.float32 if single else np.float64).eps)
+        return float(np.finfo(np.float32 if self._single_enough(rows, joint, pivot) else np.float64).eps)
 
-    def accumulate(
-        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
-    ) -> Moments:
+    def accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
         layout = LAYOUTS[kind]
         resp = np.ascontiguousarray(resp, dtype=np.float64)
-        table = self._run_accumulate(rows, resp, layout.kernel.name, pivot, sample_weight)
+        table = self._run_accumulate(rows, resp, layout.kernel.name, pivot)
         second = None
         if not layout.own:
-            inside = resp.sum(axis=1) if sample_weight is None else resp.sum(axis=1) * sample_weight
-            ones = np.ones((len(rows), 1))
-            scatter = self._run_accumulate(rows, ones, layout.each.name, pivot, np.ascontiguousarray(inside))
+            inside = np.ascontiguousarray(resp.sum(axis=1, keepdims=True))
+            scatter = self._run_accumulate(rows, inside, layout.each.name, pivot)
             second = scatter[0, 1 + rows.dims :]
         return Moments.from_table(kind, pivot, table, 0.0, len(rows), second)
 
-    def expect(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivot: Float,
-        sample_weight: Float | None = None,
-        hard: bool = False,
-    ) -> Moments:
+    def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
         layout = LAYOUTS[kind]
-        second = None if layout.own else self._scatter(rows, pivot, sample_weight, layout.each)
-        log_weights = np.ascontiguousarray(log_weights, dtype=np.float64)
-        single = self._single_enough(rows, quadratics, pivot, hard)
-        arguments = (rows, quadratics, log_weights, layout.kernel.name, pivot, sample_weight, hard)
-        table, log_likelihood = self._run_expect(*arguments, single)
+        second = None if layout.own else self._scatter(rows, pivot, layout.each)
+        single = self._single_enough(rows, joint, pivot)
+        table, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, single)
         if single and not (np.isfinite(log_likelihood) and np.isfinite(table).all()):
-            table, log_likelihood = self._run_expect(*arguments, False)  # a square that only float64 holds
+            # There was a square that only float64 holds.
+            table, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, False)
         return Moments.from_table(kind, pivot, table, log_likelihood, len(rows), second)
 
-    def _scatter(self, rows: Rows, pivot: Float, sample_weight: Float | None, each: Layout) -> Float:
-        """Packed sum of w_i (z_i - p)(z_i - p)', once per table, pivot and weights."""
-        key = (pivot.tobytes(), id(sample_weight))
+    def _scatter(self, rows: Rows, pivot: Float, each: Layout) -> Float:
+        """Packed sum of w_i (z_i - p)(z_i - p)', once per table and pivot."""
+        key = pivot.tobytes()
         if key not in rows.scatter:
-            constant = Quadratics.constant(pivot)
-            rows.scatter[key] = (
-                sample_weight,
-                self.expect(rows, constant, np.zeros(1), each.name, pivot, sample_weight),
-            )
-        _, moments = rows.scatter[key]
-        return np.asarray(moments.second[0])
+            rows.scatter[key] = self.expect(rows, Joint.of_all(pivot), each.name, pivot)
+        return np.asarray(rows.scatter[key].second[0])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixtura.backends.base import Float, Precision, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, is_single, readable, relative_width
 from mixtura.backends.device_arrays import Description, is_device_array
+from mixtura.joint import Joint
 from mixtura.moments import Kind
 from mixtura.quadratics import Quadratics
 
@@ -94,8 +95,9 @@ class CudaRows(Rows):
 
     def block(self, start: int, stop: int) -> CudaRows:
         """Some of the rows, where they are."""
+        weights = None if self.sample_weight is None else self.sample_weight[start:stop]
         begin, end = (self.begin + min(max(at, 0), len(self)) for at in (start, stop))
-        return CudaRows(self.X, self.y, table=self.table, begin=begin, end=max(begin, end))
+        return CudaRows(self.X, self.y, weights, table=self.table, begin=begin, end=max(begin, end))
 
 
 class CudaBackend(CompiledBackend):
@@ -184,7 +186,7 @@ class CudaBackend(CompiledBackend):
             pass
         raise ValueError(f"MIXTURA_CUDA_MEMORY is {text!r}; it must be a number of bytes, such as 8e9")
 
-    def place(self, X: Rows2D, y: Rows2D | None = None) -> CudaRows:
+    def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> CudaRows:
         """Take a table: where it lies, if on a device; else uploaded once, or streamed if it is too large for that."""
         if is_device_array(X):
             X = DeviceArray(X, self._module, self.tile_bytes)  # type: ignore[assignment]
@@ -195,7 +197,7 @@ class CudaBackend(CompiledBackend):
                 raise ValueError(
                     f"X lies on device {X.device}, and the backend was made for device {self.device}"
                 )
-            return CudaRows(X, None, table=X.table, end=len(X))
+            return CudaRows(X, None, sample_weight, table=X.table, end=len(X))
         left, right = readable(X), None if y is None else readable(y)
         table = self._module.Table(
             left,
@@ -205,80 +207,68 @@ class CudaBackend(CompiledBackend):
             self._budget(),
             self.threads,
         )
-        return CudaRows(left, right, table=table, end=len(left))
+        return CudaRows(left, right, sample_weight, table=table, end=len(left))
 
     def _placed(self, rows: Rows) -> CudaRows:
-        return rows if isinstance(rows, CudaRows) else self.place(rows.X, rows.y)
+        return rows if isinstance(rows, CudaRows) else self.place(rows.X, rows.y, rows.sample_weight)
 
     def _packed(self, quadratics: Quadratics) -> Any:
         q = quadratics
-        return self._module.Quadratics(q.form, q.offsets, q.means, q.factors)
+        return self._module.Quadratics(q.form, q.offsets, q.means, q.factors, q.linear)
 
-    def _single_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float, hard: bool) -> bool:
+    def _single_enough(self, rows: Rows, joint: Joint, pivot: Float) -> bool:
         # Nearest centres are looked for in the rows' own type: what that cannot decide, the kernel decides in float64.
-        if hard:
-            return is_single(rows)
-        return super()._single_enough(rows, quadratics, pivot, hard)
+        return is_single(rows) if joint.hard else super()._single_enough(rows, joint, pivot)
 
     def _fast_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
         return self.precision == "fast" and relative_width(rows, quadratics, pivot) <= _FAST_WIDTH
 
-    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+    def log_joint(self, rows: Rows, joint: Joint) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`; always in float64."""
-        rows = self._placed(rows)
+        rows, q = self._placed(rows), joint.quadratics
         return np.asarray(
             rows.table.log_joint(
-                rows.begin, rows.end, self._packed(quadratics), log_weights, quadratics.center, self.threads
+                rows.begin, rows.end, self._packed(q), joint.log_weights, q.center, self.threads
             )
         )
 
-    def assign(
-        self, rows: Rows, quadratics: Quadratics, log_weights: Float
-    ) -> tuple[NDArray[np.int32], Float]:
+    def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
         """See :meth:`mixtura.backends.base.Backend.assign`; N x K numbers stay on the device, a tile at a time."""
-        rows = self._placed(rows)
+        rows, q = self._placed(rows), joint.quadratics
         # Nearest centres are looked for in the rows' own type; the kernels know when to ignore this.
         labels, best = rows.table.assign(
             rows.begin,
             rows.end,
-            self._packed(quadratics),
-            log_weights,
-            quadratics.center,
+            self._packed(q),
+            joint.log_weights,
+            q.center,
             is_single(rows),
             self.threads,
         )
         return labels, best
 
     def _run_expect(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivot: Float,
-        sample_weight: Float | None,
-        hard: bool,
-        single: bool,
+        self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
     ) -> tuple[Float, float]:
         rows = self._placed(rows)
         table, log_likelihood = rows.table.expect(
             rows.begin,
             rows.end,
-            self._packed(quadratics),
-            log_weights,
+            self._packed(joint.quadratics),
+            joint.log_weights,
             kind,
             pivot,
-            sample_weight,
-            hard,
+            rows.sample_weight,
+            joint.hard,
             single,
-            single and not hard and self._fast_enough(rows, quadratics, pivot),
+            single and not joint.hard and self._fast_enough(rows, joint.quadratics, pivot),
             self.threads,
         )
         return table, log_likelihood
 
-    def _run_accumulate(
-        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None
-    ) -> Float:
+    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
         rows = self._placed(rows)
-        table, _ = rows.table.accumulate(rows.begin, rows.end, resp, kind, pivot, sample_weight, self.threads)
+        table, _ = rows.table.accumulate(
+            rows.begin, rows.end, resp, kind, pivot, rows.sample_weight, self.threads
+        )
         return np.asarray(table)

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from mixtura import _native
 from mixtura.backends.base import Float, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, readable
+from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
 
 
 def _packed(quadratics: Quadratics) -> _native.Quadratics:
-    return _native.Quadratics(quadratics.form, quadratics.offsets, quadratics.means, quadratics.factors)
+    q = quadratics
+    return _native.Quadratics(q.form, q.offsets, q.means, q.factors, q.linear)
 
 
 def _table(rows: Rows) -> _native.Table:
@@ -26,85 +28,59 @@ class NativeBackend(CompiledBackend):
     name = "native"
     summary = "C++ kernels"
 
-    def place(self, X: Rows2D, y: Rows2D | None = None) -> Rows:
+    def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
         """Take the table as it lies, row-major, column-major or strided; only misaligned data are copied."""
-        return Rows(readable(X), None if y is None else readable(y))
+        return Rows(readable(X), None if y is None else readable(y), sample_weight)
 
-    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+    def log_joint(self, rows: Rows, joint: Joint) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""
-        return _native.log_joint(
-            _table(rows), _packed(quadratics), log_weights, quadratics.center, self.threads
-        )
+        q = joint.quadratics
+        return _native.log_joint(_table(rows), _packed(q), joint.log_weights, q.center, self.threads)
 
     def expect_each(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivots: Float,
-        wanted: NDArray[np.bool_],
-        sample_weight: Float | None = None,
-        hard: bool = False,
+        self, rows: Rows, joint: Joint, kind: Kind, pivots: Float, wanted: NDArray[np.bool_]
     ) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect_each`; one pass, in float64."""
+        q = joint.quadratics
         table, log_likelihood = _native.expect_each(
             _table(rows),
-            _packed(quadratics),
-            np.ascontiguousarray(log_weights, dtype=np.float64),
+            _packed(q),
+            joint.log_weights,
             kind,
-            quadratics.center,
+            q.center,
             pivots,
             wanted,
-            sample_weight,
-            hard,
+            rows.sample_weight,
+            joint.hard,
             self.threads,
         )
         return Moments.from_table(kind, pivots, table, log_likelihood, len(rows))
 
-    def assign(
-        self, rows: Rows, quadratics: Quadratics, log_weights: Float
-    ) -> tuple[NDArray[np.int32], Float]:
+    def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
         """See :meth:`mixtura.backends.base.Backend.assign`."""
-        return _native.assign(_table(rows), _packed(quadratics), log_weights, quadratics.center, self.threads)
+        q = joint.quadratics
+        return _native.assign(_table(rows), _packed(q), joint.log_weights, q.center, self.threads)
 
-    def posterior(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        resp: NDArray[np.floating] | None = None,
-    ) -> Float:
+    def posterior(self, rows: Rows, joint: Joint, resp: NDArray[np.floating] | None = None) -> Float:
         """See :meth:`mixtura.backends.base.Backend.posterior`."""
-        return _native.posterior(
-            _table(rows), _packed(quadratics), log_weights, quadratics.center, resp, self.threads
-        )
+        q = joint.quadratics
+        return _native.posterior(_table(rows), _packed(q), joint.log_weights, q.center, resp, self.threads)
 
     def _run_expect(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivot: Float,
-        sample_weight: Float | None,
-        hard: bool,
-        single: bool,
+        self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
     ) -> tuple[Float, float]:
         return _native.expect(
             _table(rows),
-            _packed(quadratics),
-            log_weights,
+            _packed(joint.quadratics),
+            joint.log_weights,
             kind,
             pivot,
-            sample_weight,
-            hard,
+            rows.sample_weight,
+            joint.hard,
             single,
             self.threads,
         )
 
-    def _run_accumulate(
-        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None
-    ) -> Float:
-        table, _ = _native.accumulate(_table(rows), resp, kind, pivot, sample_weight, self.threads)
+    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
+        table, _ = _native.accumulate(_table(rows), resp, kind, pivot, rows.sample_weight, self.threads)
         return table

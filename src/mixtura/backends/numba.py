@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from mixtura.backends.base import Backend, Float, Rows
+from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS, Kind
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
@@ -136,13 +137,40 @@ def _evaluate(
     means: Any,
     factors: Any,
     bias: Any,
+    linear: Any,
     x: Any,
     n: int,
     y: Any,
     products: Any,
     joint: Any,
 ) -> None:
-    """joint[k, i] = c_k - 1/2 |F_k (x_i - m_k)|^2; form 0 elementwise, 1 triangle, 2 rectangle."""
+    """joint[k, i] = c_k + b_k . x_i - 1/2 |F_k (x_i - m_k)|^2; form 0 elementwise, 1 triangle, 2 rectangle.
+
+    ``linear`` has the b_k, (K, D), or no rows.
+    """
+    _evaluate_squares(form, offsets, means, factors, bias, x, n, y, products, joint)
+    for k in range(len(linear)):
+        q = joint[k]
+        for d in range(x.shape[0]):
+            b, xd = linear[k, d], x[d]
+            for i in range(n):
+                q[i] += b * xd[i]
+
+
+@_jit
+def _evaluate_squares(
+    form: int,
+    offsets: Any,
+    means: Any,
+    factors: Any,
+    bias: Any,
+    x: Any,
+    n: int,
+    y: Any,
+    products: Any,
+    joint: Any,
+) -> None:
+    """joint[k, i] = c_k - 1/2 |F_k (x_i - m_k)|^2."""
     shared = len(factors) == 1
     for k in range(len(offsets)):
         q = joint[k]
@@ -334,6 +362,7 @@ def _expect_chunk(
     means: Any,
     factors: Any,
     bias: Any,
+    linear: Any,
     prior: Any,
     weights: Any,
     hard: bool,
@@ -354,7 +383,7 @@ def _expect_chunk(
         n = min(_BLOCK, stop - at)
         _pack_rows(X, pivot, at, n, x)
         _skip_weightless(weights, at, n, x)
-        _evaluate(form, constants, means, factors, bias, x, n, y, products, joint)
+        _evaluate(form, constants, means, factors, bias, linear, x, n, y, products, joint)
         if len(prior) > 1:
             for k in range(K):
                 for i in range(n):
@@ -405,6 +434,7 @@ def _log_joint_chunk(
     means: Any,
     factors: Any,
     bias: Any,
+    linear: Any,
     out: Any,
 ) -> None:
     """out[i, k] = c_k + log p_k(x_i) over rows start..stop."""
@@ -414,7 +444,7 @@ def _log_joint_chunk(
     for at in range(start, stop, _BLOCK):
         n = min(_BLOCK, stop - at)
         _pack_rows(X, pivot, at, n, x)
-        _evaluate(form, offsets, means, factors, bias, x, n, y, products, joint)
+        _evaluate(form, offsets, means, factors, bias, linear, x, n, y, products, joint)
         for i in range(n):
             for k in range(K):
                 out[at + i, k] = joint[k, i]
@@ -449,16 +479,20 @@ _FORMS = {"scalar": 0, "diagonal": 0, "triangle": 1, "rectangle": 2}
 
 
 def _arguments(quadratics: Quadratics, pivot: Float) -> tuple[Any, ...]:
-    """Quadratics as the kernels take them: form, offsets, means and biases about the pivot, 3-D factors."""
+    """Quadratics as the kernels take them, about the pivot: form, offsets, means, 3-D factors, biases, linear terms."""
     q = quadratics
-    means = q.means - pivot
+    means, offsets, linear = q.means - pivot, q.offsets, np.empty((0, q.dims))
+    if q.linear is not None:
+        linear = np.ascontiguousarray(q.linear)
+        offsets = offsets - np.sum(linear * means, axis=1)
     factors = q.factors
     if q.form == "scalar":
         factors = np.repeat(factors[:, None], q.dims, axis=1)
     if factors.ndim == 2:
-        return _FORMS[q.form], q.offsets, means, np.ascontiguousarray(factors[:, None, :]), means
-    bias = np.einsum("krd,kd->kr", np.broadcast_to(factors, (q.components, *factors.shape[1:])), means)
-    return _FORMS[q.form], q.offsets, means, np.ascontiguousarray(factors), bias
+        factors, bias = factors[:, None, :], means
+    else:
+        bias = np.einsum("krd,kd->kr", np.broadcast_to(factors, (q.components, *factors.shape[1:])), means)
+    return _FORMS[q.form], offsets, means, np.ascontiguousarray(factors), bias, linear
 
 
 class NumbaBackend(Backend):
@@ -485,26 +519,24 @@ class NumbaBackend(Backend):
             while ahead:
                 yield ahead.popleft().result()
 
-    def log_joint(self, rows: Rows, quadratics: Quadratics, log_weights: Float) -> Float:
+    def log_joint(self, rows: Rows, joint: Joint) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""
-        out = np.empty((len(rows), quadratics.components))
-        pivot = quadratics.center
-        arguments = _arguments(quadratics, pivot)
+        out = np.empty((len(rows), joint.components))
+        pivot = joint.quadratics.center
+        arguments = _arguments(joint.quadratics, pivot)
 
         def task(start: int, stop: int) -> None:
             _log_joint_chunk(rows.X, start, stop, pivot, *arguments, out)
 
         for _ in self._map(len(rows), task):
             pass
-        out += log_weights
+        out += joint.log_weights
         return out
 
-    def accumulate(
-        self, rows: Rows, resp: Float, kind: Kind, pivot: Float, sample_weight: Float | None = None
-    ) -> Moments:
+    def accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
         shape = (resp.shape[1], LAYOUTS[kind].each.size(rows.dims))
-        weights = np.ones(len(rows)) if sample_weight is None else sample_weight
+        weights = _weights(rows)
         resp = np.ascontiguousarray(resp, dtype=np.float64)
 
         def task(start: int, stop: int) -> Float:
@@ -517,26 +549,17 @@ class NumbaBackend(Backend):
             table += part
         return Moments.from_table(kind, pivot, table, 0.0, len(rows))
 
-    def expect(
-        self,
-        rows: Rows,
-        quadratics: Quadratics,
-        log_weights: Float,
-        kind: Kind,
-        pivot: Float,
-        sample_weight: Float | None = None,
-        hard: bool = False,
-    ) -> Moments:
+    def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
-        shape = (quadratics.components, LAYOUTS[kind].each.size(rows.dims))
-        weights = np.ones(len(rows)) if sample_weight is None else sample_weight
-        prior = np.ascontiguousarray(np.atleast_2d(log_weights), dtype=np.float64)
-        arguments = _arguments(quadratics, pivot)
+        shape = (joint.components, LAYOUTS[kind].each.size(rows.dims))
+        weights = _weights(rows)
+        prior = np.ascontiguousarray(np.atleast_2d(joint.log_weights), dtype=np.float64)
+        arguments = _arguments(joint.quadratics, pivot)
 
         def task(start: int, stop: int) -> tuple[Float, float]:
             out = np.zeros(shape)
             log_likelihood = _expect_chunk(
-                rows.X, start, stop, pivot, *arguments, prior, weights, hard, _KINDS[kind], out
+                rows.X, start, stop, pivot, *arguments, prior, weights, joint.hard, _KINDS[kind], out
             )
             return out, log_likelihood
 
@@ -545,3 +568,7 @@ class NumbaBackend(Backend):
             table += part
             log_likelihood += value
         return Moments.from_table(kind, pivot, table, log_likelihood, len(rows))
+
+
+def _weights(rows: Rows) -> Float:
+    return np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight

@@ -1,6 +1,18 @@
 """Components: parameters to quadratics, moments to parameters."""
 
+from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.centers import Centers
-from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians, IllDefinedCovarianceError
+from mixtura.components.covariances import COVARIANCES, Covariance
+from mixtura.components.factorize import IllDefinedCovarianceError
+from mixtura.components.gaussian import Gaussians
 
-__all__ = ["COVARIANCES", "Centers", "Covariance", "Gaussians", "IllDefinedCovarianceError"]
+__all__ = [
+    "COMPONENTS",
+    "COVARIANCES",
+    "Beside",
+    "Centers",
+    "Component",
+    "Covariance",
+    "Gaussians",
+    "IllDefinedCovarianceError",
+]

@@ -8,14 +8,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.components.base import Components
+from mixtura.found import Found
+from mixtura.joint import Joint
 from mixtura.moments import Kind
 from mixtura.quadratics import Quadratics
+from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Centers:
+class Centers(Components):
     """``log p_k(z) = -1/2 |z - m_k|^2``, up to a constant that all share.
 
     With hard assignment and equal weights, EM on these is Lloyd's algorithm, and the log-likelihood is minus
@@ -26,7 +30,7 @@ class Centers:
     means : ndarray of shape (K, D)
     """
 
-    kind: ClassVar[Kind] = "mean"  # the moments that new centres are made of
+    kind: ClassVar[Kind] = "mean"
 
     means: Float
 
@@ -36,6 +40,61 @@ class Centers:
         return Quadratics("scalar", np.zeros(len(self.means)), self.means, np.ones(1))
 
     @property
-    def log_weights(self) -> Float:
-        """Zeros, (K,): no cluster is more likely than another."""
-        return np.zeros(len(self.means))
+    def joint(self) -> Joint:
+        """Each row to its nearest centre."""
+        return Joint(self.quadratics, np.zeros(len(self.means)), hard=True)
+
+    def squared_distances(self, table: Table) -> Float:
+        """``|z_i - m_k|^2``, (N, K), by the kernels that evaluate Gaussians."""
+        found = table.log_joint(self.joint)
+        found *= -2.0
+        return found
+
+    def nearest(self, table: Table) -> tuple[NDArray[np.int32], Float]:
+        """Label of each row's nearest centre and the squared distance to it, (N,) and (N,).
+
+        Raises
+        ------
+        ValueError
+            A row that counts is so far from every centre that its squared distance is beyond float64.
+        """
+        labels, density = table.assign(self.joint)
+        distances = -2.0 * density
+        far = np.flatnonzero(~np.isfinite(distances) & (table.weight > 0.0))
+        if len(far):
+            raise ValueError(
+                f"row {far[0]} of X is so far from every centre that its squared distance cannot be represented "
+                f"({len(far)} such rows). Scale the input data, or remove such rows."
+            )
+        return labels, distances
+
+    def inertia(self, table: Table) -> float:
+        """Weighted sum of squared distances to the nearest centre: one pass over the rows."""
+        return -2.0 * table.expect(self.joint, "mass").log_likelihood
+
+    def maximize(self, found: Found) -> Centers:
+        """Means of the clusters; an empty one moves to a row that is far from its centre, as in scikit-learn."""
+        moments = found.moments
+        if moments.mass.min() > 0.0:
+            return Centers(moments.pivot + moments.first / moments.mass[:, None])
+        return self._with_empty_ones_moved(found)
+
+    def _with_empty_ones_moved(self, found: Found) -> Centers:
+        moments, mass, first = found.moments, found.moments.mass.copy(), found.moments.first.copy()
+        empty = np.flatnonzero(mass <= 0.0)
+        # Only rows that count: one of weight 0 would leave the cluster as empty as it was.
+        table = found.table if found.table.counted is None else found.table.take(found.table.counted)
+        labels, distances = self.nearest(table)
+        if distances.max() > 0.0:
+            far = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
+            weights = table.weight[far]
+            for k, i, weight, point in zip(empty, far, weights, table.points(far), strict=True):
+                moved = weight * (point - moments.pivot)
+                first[labels[i]] -= moved
+                first[k] = moved
+                mass[labels[i]] -= weight
+                mass[k] = weight
+        filled = mass > 0.0
+        means = moments.pivot + first / np.where(filled, mass, 1.0)[:, None]
+        means[~filled] = means[int(np.argmax(mass))]
+        return Centers(means)

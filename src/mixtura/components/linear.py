@@ -10,17 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
 from mixtura.array_kinds import to_host
+from mixtura.components.base import Components
+from mixtura.found import Found
 from mixtura.links import PriorLink
-from mixtura.moments import Moments
+from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
-from mixtura.triangles import pack_symmetric, unpack_symmetric
+from mixtura.triangles import unpack_symmetric
 
 Float = NDArray[np.float64]
 
@@ -49,6 +52,8 @@ _CONSTANT = 1e-20
 
 # Share of the largest eigenvalue of second moments, and of sums of squares, that is rounding.
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
+
+_TINY = float(np.finfo(np.float64).tiny)
 
 # Share of the rows below which an expert has none.
 _EMPTY = 1e-12
@@ -305,12 +310,13 @@ def _scatters(moments: Moments, dims: int, intercept: bool) -> list[_Scatter]:
     """One for each expert, from moments of kind 'full' of z = [x; y]."""
     size = moments.first.shape[1]
     if intercept:
-        mass = np.maximum(moments.mass, np.finfo(np.float64).tiny)
+        mass = np.maximum(moments.mass, _TINY)
         centers = moments.means(mass)
         whole = moments.covariances(mass) * mass[:, None, None]
         squares = np.diagonal(whole, axis1=1, axis2=2)
-        away = centers - np.average(centers, axis=0, weights=mass)
-        total = (squares + mass[:, None] * away**2).sum(axis=0) / mass.sum()
+        weight = mass.sum()
+        away = centers - mass @ centers / weight
+        total = (squares + mass[:, None] * away**2).sum(axis=0) / weight
         constant = squares <= _CONSTANT * total * mass[:, None]
         constant[:, dims:] = False
         whole[constant[:, :, None] | constant[:, None, :]] = 0.0
@@ -360,6 +366,12 @@ class _Solution:
     delicate: bool
 
 
+@cache
+def _below(dims: int) -> NDArray[np.bool_]:
+    """The lower triangle of a matrix, its diagonal included."""
+    return np.tri(dims, dtype=bool)
+
+
 def least_squares(xx: Float, xy: Float) -> _Solution:
     """Slopes that solve ``xx W' = xy``.
 
@@ -375,8 +387,7 @@ def least_squares(xx: Float, xy: Float) -> _Solution:
         condition, _ = lapack.dpocon(factor, np.abs(correlation).sum(axis=0).max(), uplo="L")
         if condition > _DELICATE[1]:
             inverse, _ = lapack.dpotri(factor, lower=1)
-            inverse = np.tril(inverse) + np.tril(inverse, -1).T
-            inverse /= np.outer(scale, scale)
+            inverse = np.where(_below(len(scale)), inverse, inverse.T) / np.outer(scale, scale)
             half, _ = lapack.dtrtrs(factor, target, lower=1)
             solved, _ = lapack.dtrtrs(factor, half, lower=1, trans=1)
             slopes = np.ascontiguousarray((solved / scale[:, None]).T)
@@ -399,7 +410,7 @@ def least_squares(xx: Float, xy: Float) -> _Solution:
 
 
 @dataclass(frozen=True)
-class LinearExperts:
+class LinearExperts(Components):
     """K linear experts with their slopes, noise and priors.
 
     Parameters
@@ -430,6 +441,8 @@ class LinearExperts:
         C with B = C C', of experts with a prior: of a matrix whose eigenvalues differ by more than 1e16, B itself keeps
         the large ones alone. None: B is what there is.
     """
+
+    kind: ClassVar[Kind] = "full"
 
     intercept: bool
     shared_noise: bool
@@ -511,8 +524,15 @@ class LinearExperts:
             np.flatnonzero(some),
         )
 
-    def maximize(self, moments: Moments, baseline: Baseline | None = None) -> LinearExperts:
-        """The M-step: slopes given the noise, noise given the slopes, then what of the priors is learnt.
+    def maximize(self, found: Found) -> LinearExperts:
+        """The M-step: slopes given the noise, noise given the slopes, then what of the priors is learnt."""
+        baseline = self.baseline()
+        if baseline is None:
+            return self.fitted(found.moments)
+        return self.fitted(_of_residuals(found, baseline), baseline)
+
+    def fitted(self, moments: Moments, baseline: Baseline | None = None) -> LinearExperts:
+        """The M-step, given all that it needs of the rows.
 
         Parameters
         ----------
@@ -531,9 +551,9 @@ class LinearExperts:
         roots = np.zeros_like(posterior)
         dependent, delicate = np.zeros(K, dtype=bool), np.zeros(K, dtype=bool)
         for k, s in enumerate(scatters):
-            if self.intercept:
-                anchor[k], level[k] = s.x, s.y + base.of(k, s.x)
             before = base.slopes[k]  # slopes are found as steps from these
+            if self.intercept:
+                anchor[k], level[k] = s.x, s.y
             if self.priors.present[k] and empty[k]:
                 # An expert without rows returns to its prior.
                 slopes[k], roots[k] = self.priors.mean[k], np.linalg.cholesky(self.priors.covariance[k])
@@ -545,7 +565,7 @@ class LinearExperts:
                     slopes[k, m], roots[k, m], squares[k, m] = w0[m] + found.step, found.root, found.spread
             else:
                 # Of all but no rows, the inverse of sums would leave float64's range: means do not.
-                n = max(s.mass, np.finfo(np.float64).tiny)
+                n = max(s.mass, _TINY)
                 fitted = least_squares(s.xx / n, s.xy / n)
                 slopes[k], dependent[k], delicate[k] = (
                     before + fitted.slopes,
@@ -557,7 +577,10 @@ class LinearExperts:
             if self.priors.present[k]:
                 posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
                 squares[k] += np.maximum(s.residual(slopes[k] - before), _ROUNDING * s.yy)
-            spread = s.yy + np.einsum("md,de,me->m", before, s.xx, before)  # of y itself, about
+            spread = s.yy  # of y itself, about
+            if baseline is not None:
+                spread = spread + np.einsum("md,de,me->m", before, s.xx, before)
+                level[k] += base.of(k, s.x) if self.intercept else 0.0
             least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * s.mass)
             delicate[k] |= bool(np.any(squares[k] <= least))
         pooled = squares.sum(axis=0) / moments.mass.sum()
@@ -646,13 +669,16 @@ def _root(positive: Float) -> Float:
     return np.ascontiguousarray(factor)
 
 
-def leading(moments: Moments, dims: int) -> Moments:
-    """Moments, of kind 'full', of the first columns alone."""
-    size = moments.first.shape[1]
-    inner = unpack_symmetric(moments.second, size)[:, :dims, :dims]
-    return replace(
-        moments,
-        pivot=moments.pivot[..., :dims],
-        first=np.ascontiguousarray(moments.first[:, :dims]),
-        second=pack_symmetric(inner),
-    )
+def _of_residuals(found: Found, baseline: Baseline) -> Moments:
+    """Moments with y measured from the present regressions, for the experts that need it: one more pass."""
+    moments, table = found.moments, found.table
+    K, x = len(moments.mass), slice(0, table.covariates)
+    some = [int(k) for k in baseline.some if moments.mass[k] > 0.0]
+    pivot = np.array(np.broadcast_to(moments.pivot, (K, table.dims)))
+    pivot[some, x] = moments.means(np.maximum(moments.mass, _TINY))[some, x]
+    pivot[some, table.covariates :] = 0.0
+    own = table.accumulate_residuals(found.weighted_with, some, pivot, baseline.of)
+    first, second = moments.first.copy(), moments.second.copy()
+    for k, of_one in zip(some, own, strict=True):
+        first[k], second[k] = of_one.first[0], of_one.second[0]
+    return replace(moments, pivot=pivot, first=first, second=second)

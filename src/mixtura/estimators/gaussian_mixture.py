@@ -4,42 +4,46 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.base import DensityMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mixtura import backends, em
+from mixtura import em
 from mixtura.array_kinds import in_kind, like, to_host
-from mixtura.backends.base import PRECISIONS, Backend, Precision
-from mixtura.components.gaussian import COVARIANCES, Covariance, Gaussians
-from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
-from mixtura.estimators.listening import Listening
-from mixtura.estimators.saved import Saved
+from mixtura.backends.base import PRECISIONS, Precision
+from mixtura.components.beside import COMPONENTS, Beside, Component
+from mixtura.components.covariances import COVARIANCES
+from mixtura.components.gaussian import Gaussians
+from mixtura.estimators.base import LabellingEstimator
+from mixtura.estimators.saved import arrays_of, restored
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.gates.constant import ConstantGate
-from mixtura.initialize import INITIALIZERS
-from mixtura.mixture import GaussianMixtureParameters
-from mixtura.progress import progress
+from mixtura.mixture import Mixture
 from mixtura.report import summary
+from mixtura.starts import INITIALIZERS
 from mixtura.table import Table
-from mixtura.threads import allow
 
 Float = NDArray[np.float64]
+Parameters = Mixture[ConstantGate, Gaussians | Beside[Gaussians]]
+
+# Share of the rows that noise begins with.
+_NOISE_SHARE = 0.05
 
 
 # Error of a log-likelihood, in all, that is none.
 _NO_DIFFERENCE = 1e-3
 
 
-class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
+class GaussianMixture(DensityMixin, LabellingEstimator):
     """Gaussian mixture, fitted by EM on native kernels.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same parameters, attributes, semantics and
@@ -52,7 +56,8 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         K, the number of Gaussians.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
         'full': a covariance matrix for each component; 'tied': one for all; 'diag': a variance for each
-        component and column; 'spherical': a variance for each component.
+        component and column; 'spherical': a variance for each component; or the name of a user's own family
+        (:func:`mixtura.extension.register_covariance`).
     tol : float, default=1e-3
         EM stops when the mean log-likelihood per unit of weight changes by less than this.
     reg_covar : float, default=1e-6
@@ -80,6 +85,10 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         with times.
     verbose_interval : int, default=10
         Iterations from one line to the next.
+    noise : str, Component or None, default=None
+        One component beside the Gaussians, for rows that belong to none of them: the name of a user's own
+        (:func:`mixtura.extension.register_component`), or an object of its class. Its rows get the label -1, its
+        probability is the last of each row.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
         What does the arithmetic; 'auto' takes the first that is available of those that read host memory, or 'cuda' for
         an X on a CUDA device. See :func:`mixtura.backends.available`.
@@ -93,6 +102,11 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
     Attributes
     ----------
     weights_ : ndarray of shape (K,)
+        They sum to 1, or with ``noise`` to 1 less its weight.
+    noise_ : Component
+        The component beside the Gaussians, and
+    noise_weight_ : float
+        its weight; only with ``noise``.
     means_ : ndarray of shape (K, D)
     covariances_ : ndarray
         (K, D, D) 'full', (D, D) 'tied', (K, D) 'diag', (K,) 'spherical'.
@@ -138,13 +152,15 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         "lower_bounds_",
         "backend_",
         "n_features_in_",
+        "noise_weight_",
         "_n_rows",
         "_fitted_type",
     )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions(set(COVARIANCES))],
+        "covariance_type": [StrOptions(COVARIANCES.keys())],
         "tol": [Interval(Real, 0.0, None, closed="left")],
+        "noise": [StrOptions(COMPONENTS.keys()), Component, None],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
@@ -178,6 +194,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 10,
+        noise: str | Component | None = None,
         backend: str = "auto",
         n_threads: int | None = None,
         precision: Precision = "exact",
@@ -196,6 +213,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
+        self.noise = noise
         self.backend = backend
         self.n_threads = n_threads
         self.precision = precision
@@ -248,9 +266,10 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         labels : ndarray of shape (N,), int64
         """
-        return self._labels(self._fit(X, sample_weight), self._backend(X))
+        return self._labels(self._fit(X, sample_weight))
 
-    def _fit(self, X: Any, sample_weight: Any) -> NDArray[np.floating]:
+    def _fit(self, X: Any, sample_weight: Any) -> Table:
+        """Fit; gives the rows as they were placed."""
         backend, given_rows = self._backend(X), X
         warm = self.warm_start and hasattr(self, "converged_")
         if warm:
@@ -272,19 +291,20 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         n_init = 1 if warm else self.n_init
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
-        tasks = Tasks(self, X, weights, n_init, self.max_iter)
-        listening = Listening(
-            progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init),
-            tasks,
-            lambda fit: self._attributes(fit, backend.name, X.dtype),
+
+        def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Parameters]:
+            return em.run(
+                self._mixture() if warm else self._start(table, given, rng),
+                table,
+                max_iter=self.max_iter,
+                stop=lambda step: abs(step.change) < self.tol,
+                report=report,
+                bound=self.lower_bound_ if warm else -math.inf,
+            )
+
+        best, tasks = self._search(
+            table, n_init, one, lambda fit: self._attributes(fit, backend.name, X.dtype)
         )
-
-        def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[GaussianMixtureParameters]:
-            start = self._parameters() if warm else self._start(table, given, rng)
-            return self._run(table, start, self.lower_bound_ if warm else -math.inf, report)
-
-        with allow(self.n_threads, backend.compiled):
-            best = em.restarts(n_init, one, listening)
         if not best.converged and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. "
@@ -293,58 +313,45 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        for name, value in self._attributes(best, backend.name, X.dtype).items():
-            setattr(self, name, value)
-        self._follow(given_rows)
         self._n_rows, self._fitted_type = len(table), self.covariance_type
         self.__dict__.pop("_sampler", None)
-        tasks.close(dict)
-        return X
+        self._adopt(self._attributes(best, backend.name, X.dtype), given_rows, tasks)
+        return table
 
-    def _run(
-        self,
-        table: Table,
-        start: GaussianMixtureParameters,
-        bound: float,
-        report: Callable[[em.Step[Any]], bool],
-    ) -> em.Fit[GaussianMixtureParameters]:
-        covariance = start.components.covariance
-        return em.run(
-            start,
-            lambda parameters: parameters.expect(table, self.reg_covar),
-            lambda _, moments: GaussianMixtureParameters.from_moments(covariance, moments, self.reg_covar),
-            table.total_weight,
-            max_iter=self.max_iter,
-            stop=lambda step: abs(step.change) < self.tol,
-            report=report,
-            bound=bound,
-        )
-
-    def _start(
-        self, table: Table, given: dict[str, Float], rng: np.random.RandomState
-    ) -> GaussianMixtureParameters:
+    def _start(self, table: Table, given: dict[str, Float], rng: np.random.RandomState) -> Parameters:
         """Parameters from ``init_params``, replaced by those the user gave."""
-        covariance = COVARIANCES[self.covariance_type]
+        covariance, reg_covar = COVARIANCES[self.covariance_type], self.reg_covar
         if len(given) == 3:
-            return GaussianMixtureParameters(
-                ConstantGate(weights=given["weights"]),
-                Gaussians.from_precisions(covariance, given["means"], given["precisions"]),
-            )
-        initialize = INITIALIZERS[self.init_params]
-        moments = initialize(table, self.n_components, covariance.kind, self.reg_covar, rng)
-        if not moments.is_finite():
-            raise em.NotFiniteError
-        found = GaussianMixtureParameters.from_moments(covariance, moments, self.reg_covar)
-        means = given.get("means", found.components.means)
-        if "precisions" in given:
-            components = Gaussians.from_precisions(covariance, means, given["precisions"])
+            found = None
         else:
-            components = Gaussians(
-                covariance, means, found.components.covariances, found.components.precisions_cholesky
-            )
-        return GaussianMixtureParameters(
-            ConstantGate(weights=given.get("weights", found.gate.weights)), components
-        )
+            initialize = INITIALIZERS[self.init_params]
+            moments = initialize(table, self.n_components, covariance.kind, reg_covar, rng)
+            if not moments.is_finite():
+                raise em.NotFiniteError
+            found = Gaussians.from_moments(covariance, moments, reg_covar)
+            given = {"weights": ConstantGate.from_moments(moments).weights, "means": found.means, **given}
+        if found is None or "precisions" in given:
+            components = Gaussians.from_precisions(covariance, given["means"], given["precisions"], reg_covar)
+        else:
+            components = replace(found, means=given["means"])
+        return self._composed(given["weights"], components, table)
+
+    def _composed(
+        self, weights: Float, gaussians: Gaussians, table: Table | None = None, noise_weight: float = 0.0
+    ) -> Parameters:
+        """Gaussians and, where it is asked for, noise beside them: as fitted, or begun for a table."""
+        if self.noise is None:
+            return Mixture(ConstantGate(weights=weights), gaussians)
+        if table is None:
+            noise = self.noise_
+        else:
+            weights, noise_weight = weights * (1.0 - _NOISE_SHARE), _NOISE_SHARE
+            noise = self._noise().start(table)
+        return Mixture(ConstantGate(weights=np.append(weights, noise_weight)), Beside(gaussians, noise))
+
+    def _noise(self) -> Component:
+        """The component that ``noise`` names, not yet fitted."""
+        return self.noise if isinstance(self.noise, Component) else COMPONENTS[str(self.noise)]()
 
     def _check_resumable(self, X: Any) -> None:
         """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns.
@@ -382,7 +389,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             (
                 "precisions",
                 self.precisions_init,
-                covariance.shape(K, dims),
+                covariance.storage.shape(K, dims),
                 f"{covariance.name} precision",
             ),
         ):
@@ -402,22 +409,23 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             if name == "weights":
                 _check_proportions(array)
         if "precisions" in given:
-            covariance.check_precisions(given["precisions"])
+            covariance.storage.check_precisions(given["precisions"], covariance.name)
         return given
 
-    def _attributes(
-        self, fit: em.Fit[GaussianMixtureParameters], backend: str, dtype: np.dtype[Any]
-    ) -> dict[str, Any]:
+    def _attributes(self, fit: em.Fit[Parameters], backend: str, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Fitted attributes, in the type of X."""
-        components = fit.parameters.components
-        covariance, cholesky = components.covariance, components.precisions_cholesky
+        components, noise = _apart(fit.parameters)
+        weights = fit.parameters.gate.weights
+        beside = {} if noise is None else {"noise_": noise, "noise_weight_": float(weights[-1])}
+        weights = weights[: len(components.means)]
+        storage, cholesky = components.covariance.storage, components.precisions_cholesky
         with np.errstate(over="ignore"):
             cast = {
-                "weights_": fit.parameters.gate.weights.astype(dtype),
+                "weights_": weights.astype(dtype),
                 "means_": components.means.astype(dtype),
-                "covariances_": covariance.rounded(components.covariances, dtype),
+                "covariances_": storage.rounded(components.covariances, dtype),
                 "precisions_cholesky_": cholesky.astype(dtype),
-                "precisions_": covariance.rounded(covariance.precisions(cholesky), dtype),
+                "precisions_": storage.rounded(storage.precisions(cholesky), dtype),
             }
         for name, value in cast.items():
             if not np.isfinite(value).all():
@@ -426,6 +434,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
                 )
         return {
             **cast,
+            **beside,
             "converged_": fit.converged,
             "n_iter_": fit.n_iter,
             "lower_bound_": fit.bound,
@@ -433,11 +442,21 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             "backend_": backend,
         }
 
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """What :class:`Saved` has, and what noise has learnt."""
+        return super()._arrays() | ({} if self.noise is None else arrays_of(self.noise_, "noise"))
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Set what was saved."""
+        super()._restore(arrays, values)
+        if self.noise is not None:
+            self.noise_ = restored(self._noise(), "noise", arrays)
+
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes belong together."""
         self._validate_params()
         K, D = np.shape(self.means_)
-        shape = COVARIANCES[self.covariance_type].shape(K, D)
+        shape = COVARIANCES[self.covariance_type].storage.shape(K, D)
         for name, wanted in (
             ("weights_", (K,)),
             ("means_", (self.n_components, self.n_features_in_)),
@@ -450,24 +469,24 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
                 raise ValueError(f"{name} is {value.dtype} {value.shape}, not floating-point {wanted}")
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} is not finite")
-        _check_proportions(self._host("weights_"))
+        weights = self._host("weights_")
+        if self.noise is not None:
+            if not isinstance(self.noise_, type(self._noise())) or not 0.0 <= self.noise_weight_ <= 1.0:
+                raise ValueError("noise is not what was fitted")
+            weights = np.append(weights, np.asarray(self.noise_weight_, dtype=weights.dtype))
+        _check_proportions(weights)
 
     # -------------------------------------------------------------- predict
 
-    def _parameters(self) -> GaussianMixtureParameters:
+    def _mixture(self) -> Parameters:
         """The fitted attributes as parameters."""
-        covariance: Covariance = COVARIANCES[self.covariance_type]
         weights, means, covariances, cholesky = (
             self._host(name).astype(np.float64)
             for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
         )
-        return GaussianMixtureParameters(
-            ConstantGate(weights=weights), Gaussians(covariance, means, covariances, cholesky)
-        )
-
-    def _backend(self, X: Any) -> Backend:
-        """The backend that ``backend`` names, if it can read X."""
-        return backends.for_rows(X, self.backend, self.n_threads, self.precision)
+        covariance = COVARIANCES[self.covariance_type]
+        gaussians = Gaussians(covariance, means, covariances, cholesky, self.reg_covar)
+        return self._composed(weights, gaussians, noise_weight=getattr(self, "noise_weight_", 0.0))
 
     def _check_reached(self, density: Float) -> None:
         """Raise ValueError if a row's log-density is not finite."""
@@ -478,44 +497,19 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
                 f"be represented ({len(lost)} such rows here). Scale the input data, or remove such rows."
             )
 
-    def _posterior(
-        self,
-        X: NDArray[np.floating],
-        backend: Backend,
-        resp: NDArray[np.floating] | None = None,
-        weights: Float | None = None,
-    ) -> Float:
+    def _posterior(self, table: Table, resp: NDArray[np.floating] | None = None) -> Float:
         """Log-likelihood of each row in float64, whose sums float32 would spoil; responsibilities go to ``resp``."""
-        parameters = self._parameters()
-        found = backend.posterior(
-            backend.place(X), parameters.components.quadratics, parameters.gate.log_shares, resp
-        )
-        self._check_reached(found if weights is None else found[weights > 0.0])
+        found = table.posterior(self._mixture().joint, resp)
+        self._check_reached(found if table.counted is None else found[table.counted])
         return found
 
-    def _labels(self, X: NDArray[np.floating], backend: Backend) -> NDArray[np.int64]:
-        parameters = self._parameters()
-        labels, best = backend.assign(
-            backend.place(X), parameters.components.quadratics, parameters.gate.log_shares
-        )
+    def _labels(self, table: Table) -> NDArray[np.int64]:
+        labels, best = table.assign(self._mixture().joint)
         self._check_reached(best)
-        return labels.astype(np.int64)
-
-    @in_kind
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Most likely component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (N, D)
-
-        Returns
-        -------
-        labels : ndarray of shape (N,), int64
-        """
-        check_is_fitted(self)
-        backend = self._backend(X)
-        return self._labels(check_rows(self, X, reset=False, backend=backend), backend)
+        found = labels.astype(np.int64)
+        if self.noise is not None:
+            found[labels == len(self.means_)] = -1
+        return found
 
     @in_kind
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -528,12 +522,12 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         Returns
         -------
         resp : ndarray of shape (N, K), in the type of X
+            (N, K + 1) with ``noise``.
         """
-        check_is_fitted(self)
-        backend = self._backend(X)
-        X = check_rows(self, X, reset=False, backend=backend)
-        resp = np.empty((len(X), self.means_.shape[0]), dtype=X.dtype)
-        self._posterior(X, backend, resp)
+        table = self._table(X)
+        K = self.means_.shape[0] + (self.noise is not None)
+        resp = np.empty((len(table), K), dtype=table.x.dtype)
+        self._posterior(table, resp)
         return resp
 
     @in_kind
@@ -548,15 +542,8 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         log_likelihood : ndarray of shape (N,), in the type of X
         """
-        found, dtype = self._log_densities(X)
-        return found.astype(dtype, copy=False)
-
-    def _log_densities(self, X: Any, sample_weight: Any = None) -> tuple[Float, np.dtype[Any]]:
-        """Log-likelihood of each row in float64, whatever of rows of weight 0, and the type of X."""
-        check_is_fitted(self)
-        backend = self._backend(X)
-        X = check_rows(self, X, reset=False, backend=backend)
-        return self._posterior(X, backend, weights=check_weights(sample_weight, X)), X.dtype
+        table = self._table(X)
+        return self._posterior(table).astype(table.x.dtype, copy=False)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Mean log-likelihood per row, or per unit of weight.
@@ -571,10 +558,11 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         log_likelihood : float
         """
-        log_densities, dtype = self._log_densities(X, sample_weight)
-        log_likelihood, total = weighted_sum(log_densities, sample_weight)
+        table = self._table(X, sample_weight)
+        log_densities = self._posterior(table)
+        log_likelihood, total = weighted_sum(log_densities, table.sample_weight)
         exact = log_likelihood / total
-        if dtype == np.float32 and sample_weight is None:
+        if table.single and sample_weight is None:
             # The mean of score_samples(X), where it is as good as that of a sum in float64: code that compares the two
             # finds no difference.
             mean = float(log_densities.astype(np.float32).mean())
@@ -598,7 +586,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         X : ndarray of shape (n_samples, D), float64
         y : ndarray of shape (n_samples,), int64
-            The component of each row; rows are sorted by it.
+            The component of each row, -1 of noise; rows are sorted by it, noise last.
         """
         check_is_fitted(self)
         if n_samples < 1:
@@ -611,18 +599,29 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
             if not hasattr(self, "_sampler"):
                 self._sampler = check_random_state(self.random_state)
             rng = self._sampler
-        parameters = self._parameters()
+        parameters = self._mixture()
         counts = rng.multinomial(n_samples, parameters.gate.weights / parameters.gate.weights.sum())
         give = like(self.means_)
-        X = parameters.components.sample(counts, rng)
-        return give(X), give(np.repeat(np.arange(len(counts), dtype=np.int64), counts))
+        labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        gaussians, noise = _apart(parameters)
+        K = len(gaussians.means)
+        X = gaussians.sample(counts[:K], rng)
+        if noise is not None:
+            X = np.vstack([X, noise.sample(int(counts[K]), rng)])
+        return give(X), give(np.where(labels == K, -1, labels))
 
     # ------------------------------------------------------------ criteria
 
     def _n_parameters(self) -> int:
         """Free parameters of the model."""
         K, D = self.means_.shape
-        return COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
+        own = COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
+        return own if self.noise is None else own + 1 + self.noise_.n_parameters(D)
+
+    def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+        """Weighted sum of the rows' log-likelihoods, and sum of their weights."""
+        table = self._table(X, sample_weight)
+        return weighted_sum(self._posterior(table), table.sample_weight)
 
     def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Bayesian information criterion on X: -2 log-likelihood + parameters * log N. Lower is better.
@@ -637,7 +636,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         bic : float
         """
-        log_likelihood, total = weighted_sum(self._log_densities(X, sample_weight)[0], sample_weight)
+        log_likelihood, total = self._log_likelihood(X, sample_weight)
         return -2.0 * log_likelihood + self._n_parameters() * math.log(total)
 
     def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -653,7 +652,7 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         -------
         aic : float
         """
-        log_likelihood, _ = weighted_sum(self._log_densities(X, sample_weight)[0], sample_weight)
+        log_likelihood, _ = self._log_likelihood(X, sample_weight)
         return -2.0 * log_likelihood + 2.0 * self._n_parameters()
 
     def summary(self) -> str:
@@ -666,7 +665,9 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
         check_is_fitted(self)
         K, D = self.means_.shape
         variances = np.diagonal(
-            COVARIANCES[self.covariance_type].dense(self._host("covariances_"), K, D), axis1=1, axis2=2
+            COVARIANCES[self.covariance_type].storage.dense(self._host("covariances_"), K, D),
+            axis1=1,
+            axis2=2,
         )
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])
         return summary(
@@ -676,12 +677,19 @@ class GaussianMixture(CallbackSupportMixin, Saved, DensityMixin, BaseEstimator):
                 "log-likelihood per row": f"{self.lower_bound_:.8g}",
                 "parameters": str(self._n_parameters()),
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
+                **({} if self.noise is None else {"weight of noise": f"{self.noise_weight_:.4g}"}),
                 "backend": self.backend_,
             },
             [str(name) for name in names],
             {"weight": self._host("weights_")},
             {"mean": self._host("means_"), "sd": np.sqrt(variances)},
         )
+
+
+def _apart(mixture: Parameters) -> tuple[Gaussians, Component | None]:
+    """The Gaussians, and what is beside them."""
+    components = mixture.components
+    return (components.main, components.extra) if isinstance(components, Beside) else (components, None)
 
 
 def _check_proportions(weights: NDArray[np.floating]) -> None:

@@ -10,44 +10,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    ClusterMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mixtura import backends, em
+from mixtura import em
 from mixtura.array_kinds import in_kind, to_host
-from mixtura.backends.base import PRECISIONS, Backend, Precision
+from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.centers import Centers
-from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
-from mixtura.estimators.listening import Listening
-from mixtura.estimators.saved import Saved
+from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
-from mixtura.initialize import column_variance, random_rows, sample, seed_rows
-from mixtura.lloyd import inertia, lloyd, nearest, squared_distances
-from mixtura.progress import CenterLines, Progress, progress
+from mixtura.lloyd import Clusters, lloyd
+from mixtura.progress import CenterLines, Progress
 from mixtura.report import summary
+from mixtura.starts import column_variance, random_rows, sample, seed_rows
 from mixtura.table import Table
-from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 
 
-class KMeans(
-    CallbackSupportMixin,
-    Saved,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    ClusterMixin,
-    BaseEstimator,
-):
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, LabellingEstimator):
     """k-means: hard EM, the limit of a spherical Gaussian mixture whose variance goes to zero.
 
     Takes the parameters of :class:`sklearn.cluster.KMeans` that matter and means the same by them; Lloyd's
@@ -215,32 +199,32 @@ class KMeans(
         table = Table.of(backend, X, weights)
         n_init = self._runs()
         variance = column_variance(table)
-        told: Progress = CenterLines(table.total_weight, self.tol * variance, self.verbose_interval)
+        told: Progress | None = CenterLines(table.total_weight, self.tol * variance, self.verbose_interval)
         if not self.verbose or (self.verbose == 1 and sys.stderr.isatty()):
-            told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
-        tasks = Tasks(self, X, weights, n_init, self.max_iter)
+            told = None
 
-        def one(_: int, report: Callable[[em.Step[Centers]], bool]) -> em.Fit[Centers]:
+        def one(_: int, report: Callable[[em.Step[Clusters]], bool]) -> em.Fit[Clusters]:
             start = self._first_centers(table, X, given, rng)
             return lloyd(table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report)
 
-        def attributes(fit: em.Fit[Centers]) -> dict[str, Any]:
+        def attributes(fit: em.Fit[Clusters]) -> dict[str, Any]:
             return {
-                "cluster_centers_": fit.parameters.means.astype(X.dtype),
+                "cluster_centers_": fit.parameters.components.means.astype(X.dtype),
+                "n_iter_": fit.n_iter,
+                "converged_": fit.converged,
+                "lower_bound_": fit.bound,
+                "lower_bounds_": fit.bounds,
+                "backend_": backend.name,
                 "_n_features_out": self.n_clusters,
             }
 
-        with allow(self.n_threads, backend.compiled):
-            # The bound is that of the centres before their last move: runs are compared by where they ended.
-            best = em.restarts(
-                n_init,
-                one,
-                Listening(told, tasks, attributes),
-                lambda fit: -inertia(table, fit.parameters),
-            )
-        # Rounded before labels and inertia are taken, so that both are those of the centres that X is predicted with.
-        centers = best.parameters.means.astype(X.dtype)
-        labels, distances = nearest(table, Centers(centers.astype(np.float64)))
+        # The bound is that of the centres before their last move: runs are compared by where they ended.
+        best, tasks = self._search(
+            table, n_init, one, attributes, lambda fit: -fit.parameters.components.inertia(table), told
+        )
+        found = attributes(best)
+        # Centres in the type of X, so that labels and inertia are those of the centres that X is predicted with.
+        labels, distances = Centers(found["cluster_centers_"].astype(np.float64)).nearest(table)
         distinct = len(np.unique(labels))
         if distinct < self.n_clusters:
             warnings.warn(
@@ -249,17 +233,8 @@ class KMeans(
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        self.cluster_centers_ = centers
-        self.labels_ = labels
-        self.inertia_ = float(weighted_sum(distances, weights)[0])
-        self.n_iter_ = best.n_iter
-        self.converged_ = best.converged
-        self.lower_bound_ = best.bound
-        self.lower_bounds_ = best.bounds
-        self.backend_ = backend.name
-        self._n_features_out = self.n_clusters
-        self._follow(given)
-        tasks.close(dict)
+        inertia = float(weighted_sum(distances, weights)[0])
+        self._adopt({**found, "labels_": labels, "inertia_": inertia}, given, tasks)
         return self
 
     @in_kind
@@ -354,31 +329,8 @@ class KMeans(
     def _centers(self) -> Centers:
         return Centers(self._host("cluster_centers_").astype(np.float64))
 
-    def _backend(self, X: Any) -> Backend:
-        """The backend that ``backend`` names, if it can read X."""
-        return backends.for_rows(X, self.backend, self.n_threads, self.precision)
-
-    def _table(self, given: Any, sample_weight: Any = None) -> Table:
-        """Rows to be answered for, checked."""
-        backend = self._backend(given)
-        X = check_rows(self, given, reset=False, backend=backend)
-        return Table.of(backend, X, check_weights(sample_weight, X))
-
-    @in_kind
-    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
-        """Nearest centre of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (N, D)
-
-        Returns
-        -------
-        labels : ndarray of shape (N,), int32
-        """
-        check_is_fitted(self)
-        labels, _ = nearest(self._table(X), self._centers())
-        return labels
+    def _labels(self, table: Table) -> NDArray[np.int32]:
+        return self._centers().nearest(table)[0]
 
     @in_kind
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -392,10 +344,8 @@ class KMeans(
         -------
         distances : ndarray of shape (N, K), in the type of X
         """
-        check_is_fitted(self)
         table = self._table(X)
-        distances = np.sqrt(squared_distances(table, self._centers().means))
-        return distances.astype(table.rows.X.dtype)
+        return np.sqrt(self._centers().squared_distances(table)).astype(table.x.dtype)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Minus the inertia of X.
@@ -410,19 +360,7 @@ class KMeans(
         -------
         score : float
         """
-        check_is_fitted(self)
-        table = self._table(X, sample_weight)
-        centers = self._centers()
-        moments = table.backend.expect(
-            table.rows,
-            centers.quadratics,
-            centers.log_weights,
-            "mass",
-            table.pivot,
-            table.sample_weight,
-            hard=True,
-        )
-        return 2.0 * moments.log_likelihood
+        return -self._centers().inertia(self._table(X, sample_weight))
 
     def summary(self) -> str:
         """The fitted clusters in a few lines of text.

@@ -37,7 +37,7 @@ class Listening:
         """An iteration is finished; true ends the run."""
         self._bounds.append(step.bound)
         self._told.iteration(step)
-        so_far = em.Fit(step.after, step.bound, list(self._bounds))
+        so_far = em.Fit(step.after, step.bound, list(self._bounds), found=step.found)
         return self._tasks.iteration(lambda: self._attributes(so_far))
 
     def end(self, fit: em.Fit[Any]) -> None:

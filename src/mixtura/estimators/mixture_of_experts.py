@@ -11,19 +11,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mixtura import backends, em
+from mixtura import em
 from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Precision, normalize
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
-from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
-from mixtura.estimators.listening import Listening
-from mixtura.estimators.saved import Saved
+from mixtura.estimators.base import MixtureEstimator
+from mixtura.estimators.saved import arrays_of, restored
 from mixtura.estimators.validation import (
     check_fit,
     check_rows,
@@ -33,18 +32,16 @@ from mixtura.estimators.validation import (
     unmasked,
     weighted_sum,
 )
-from mixtura.experts import Expectation, ExpertsParameters, RegressionTable, accumulate
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
-from mixtura.lloyd import blocks
+from mixtura.mixture import Mixture
 from mixtura.moments import Moments
-from mixtura.progress import progress
 from mixtura.report import summary
-from mixtura.responsibilities import RESPONSIBILITIES, given_labels
-from mixtura.table import Table
-from mixtura.threads import allow
+from mixtura.starts_of_experts import RESPONSIBILITIES, given_labels
+from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
+Experts = Mixture[Gate, LinearExperts]
 
 # Least standard deviation of the noise, as a share of the target's: rounding in the sums that evaluate a regression,
 # times what keeps it out of the objective. A regression that fits its rows without error would have no likelihood.
@@ -74,7 +71,7 @@ _EXPERTS = (
 _PRIORS = ("mean", "covariance")
 
 
-class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class MixtureOfExperts(MultiOutputMixin, RegressorMixin, MixtureEstimator):
     """Mixture of linear regressions with a gate, fitted by EM on native kernels.
 
     ``p(y | x) = sum_k pi_k(x) N(y | b_k + W_k x, s_k)``: K linear experts, and a gate that says which of them a row
@@ -172,7 +169,7 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
     array([1. , 1.5])
     """
 
-    _parameters: ExpertsParameters  # once fitted
+    _parameters: Experts  # once fitted
     weights_: Any
     _one_target: bool
 
@@ -191,7 +188,7 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_experts": [Interval(Integral, 1, None, closed="left")],
         "experts": [LinearExpert, list, tuple, None],
-        "gate": [StrOptions(set(GATES)), Gate],
+        "gate": [StrOptions(GATES.keys()), Gate],
         "prior_link": [PriorLink, None],
         "algorithm": [StrOptions({"em", "stochastic"})],
         "fit_intercept": ["boolean"],
@@ -280,8 +277,7 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         ImportError
             The backend, or torch for a neural gate or a link function, is not available; says why.
         """
-        backend = backends.for_rows(X, self.backend, self.n_threads, self.precision)
-        given = X
+        backend, given = self._backend(X), X
         X, y = check_targets(self, X, y)
         weights = check_weights(sample_weight, X)
         specs = self._specs()
@@ -294,7 +290,7 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         check_fit(y, weights, K)
         priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
         rng = check_random_state(self.random_state)
-        table = RegressionTable.of(backend, X, y, weights)
+        table = Table.of(backend, X, weights, y)
         center, spread = table.column_spread()
         counted = y if weights is None else y[weights > 0.0]
         begin = LinearExperts.start(
@@ -306,63 +302,54 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         )
 
         warm = self.warm_start and hasattr(self, "_parameters")
-        if warm and self._parameters.experts.slopes.shape != (K, M, D):
+        before = self._parameters.components.slopes.shape if warm else (K, M, D)
+        if before != (K, M, D):
             raise ValueError(
-                f"warm_start: the last fit had experts, targets and columns {self._parameters.experts.slopes.shape}, "
-                f"this one has {(K, M, D)}"
+                f"warm_start: the last fit had experts, targets and columns {before}, this one has {(K, M, D)}"
             )
         n_init = 1 if warm else self.n_init
-        tasks = Tasks(self, X, weights, n_init, self.max_iter)
-        listening = Listening(
-            progress(self.verbose, self.verbose_interval, N, self.max_iter, n_init), tasks, self._attributes
-        )
 
-        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[ExpertsParameters]:
+        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Experts]:
             nonlocal begin
             if warm:
                 return self._run(table, self._resumed(begin, table, rng), rng, report)
-            gate = self._gate().start(K, table.covariates, rng)
-            resp = self._first_responsibilities(table, K, (center, spread), run, rng)
-            found = accumulate(table, K, resp, gate.needs_responsibilities)
+            start = Mixture(self._gate().start(K, table, rng), begin)
+            found = start.begun(table, self._first_responsibilities(table, K, (center, spread), run, rng), K)
             if run == 0:  # one for all runs: their objectives are compared
                 floor = _noise_floor(counted, _spread_within(found.moments)[D:])
                 begin = replace(begin, noise_floor=floor)
-            return self._run(table, ExpertsParameters(gate, begin).maximize(table, found), rng, report)
+                start = replace(start, components=begin)
+            return self._run(table, start.maximize(found), rng, report)
 
-        with allow(self.n_threads, backend.compiled):
-            best = em.restarts(n_init, one, listening)
+        best, tasks = self._search(table, n_init, one, self._attributes)
         self._warn(best)
-        self._type = str(np.result_type(X, y))
-        self.backend_ = backend.name
-        for name, value in self._attributes(best).items():
-            setattr(self, name, value)
-        self.weights_ = self._in_type_of(given, self._shares(table, best))
-        self._n_rows = N
-        self._follow(given)
-        tasks.close(dict)
+        self._type, self._n_rows = str(np.result_type(X, y)), N
+        if best.found is None:  # no iteration was asked for
+            best = replace(best, found=best.parameters.expect(table))
+        found = self._attributes(best)
+        found["weights_"] = self._in_type_of(given, found["weights_"])
+        self._adopt({**found, "backend_": backend.name}, given, tasks)
         return self
 
-    def _attributes(self, fit: em.Fit[ExpertsParameters]) -> dict[str, Any]:
-        """Attributes by name; the weights are for one more pass over the rows to find."""
-        found = fit.parameters
+    def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:
+        """Attributes by name."""
+        found, mass = fit.parameters, fit.found.moments.mass
         return {
-            "_parameters": ExpertsParameters(found.gate.without_rows(), found.experts),
-            "weights_": np.full(len(found.experts.slopes), np.nan),
+            "_parameters": Mixture(found.gate.without_rows(), found.components),
+            "weights_": mass / mass.sum(),
             "converged_": fit.converged,
             "n_iter_": fit.n_iter,
             "lower_bound_": fit.bound,
             "lower_bounds_": fit.bounds,
         }
 
-    def _resumed(
-        self, begin: LinearExperts, table: RegressionTable, rng: np.random.RandomState
-    ) -> ExpertsParameters:
+    def _resumed(self, begin: LinearExperts, table: Table, rng: np.random.RandomState) -> Experts:
         """The last fit's parameters under the present options: only what still applies is taken over."""
         last, gate = self._parameters, self._gate()
         K = len(begin.slopes)
         same = type(gate) is type(last.gate) and repr(gate.parameters) == repr(last.gate.parameters)
-        gate = (last.gate.resume if same else gate.start)(K, table.covariates, rng)
-        held, noise = last.experts, last.experts.noise
+        gate = (last.gate.resume if same else gate.start)(K, table, rng)
+        held, noise = last.components, last.components.noise
         if begin.shared_noise:
             noise = np.broadcast_to(self._host("weights_") @ noise, noise.shape)
         experts = replace(
@@ -374,10 +361,10 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
             level=held.level if begin.intercept else begin.level,
         )
         learnt = any(experts.priors.learnt) or experts.priors.link is not None
-        if learnt and np.array_equal(experts.priors.present, last.experts.priors.present):
+        if learnt and np.array_equal(experts.priors.present, last.components.priors.present):
             priors = experts.priors.restored(held.priors.mean, held.priors.covariance)
             experts = replace(experts, priors=priors)
-        return ExpertsParameters(gate, experts)
+        return Mixture(gate, experts)
 
     def _specs(self) -> list[LinearExpert]:
         """One prototype for each expert."""
@@ -393,12 +380,12 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
 
     def _first_responsibilities(
         self,
-        table: RegressionTable,
+        table: Table,
         K: int,
         spread: tuple[Float, Float],
         run: int,
         rng: np.random.RandomState,
-    ) -> Callable[[slice], Float]:
+    ) -> Responsibilities:
         if not isinstance(self.init, str):
             return given_labels(unmasked(to_host(self.init), "init"), K, table)
         init = "random" if self.init == "kmeans" and run % 2 else self.init
@@ -406,11 +393,11 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
 
     def _run(
         self,
-        table: RegressionTable,
-        start: ExpertsParameters,
+        table: Table,
+        start: Experts,
         rng: np.random.RandomState,
         told: Callable[[em.Step[Any]], bool],
-    ) -> em.Fit[ExpertsParameters]:
+    ) -> em.Fit[Experts]:
         """EM until it settles; of stochastic EM, the best parameters it passed.
 
         A step that lowers the objective by more than sums round has met rounding where the noise is least, and
@@ -419,40 +406,37 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         stochastic = self.algorithm == "stochastic"
         tol = self.tol
         if tol is None:
-            tol = max(start.gate.tol, _SINGLE_TOL if table.covariates.rows.X.dtype == np.float32 else 0.0)
-        best: list[em.Step[ExpertsParameters]] = []
+            tol = max(start.gate.tol, _SINGLE_TOL if table.single else 0.0)
+        best: list[em.Step[Experts]] = []
 
-        def report(step: em.Step[ExpertsParameters]) -> bool:
+        def report(step: em.Step[Experts]) -> bool:
             enough = told(step)
             if not best or step.bound > best[0].bound + (tol if stochastic else 0.0):
                 best[:] = [step]
             return enough
 
-        def stop(step: em.Step[ExpertsParameters]) -> bool:
+        def stop(step: em.Step[Experts]) -> bool:
             if stochastic:
                 return step.n_iter - best[0].n_iter >= _PATIENCE
             return abs(step.change) < tol or step.change < -_ROUNDING * (1.0 + abs(step.bound))
 
-        def maximize(parameters: ExpertsParameters, found: Expectation) -> ExpertsParameters:
-            return parameters.maximize(table, found)
-
         fit = em.run(
             start,
-            lambda parameters: parameters.expect(table, rng if stochastic else None),
-            maximize,
-            table.total_weight,
+            table,
             max_iter=self.max_iter,
             stop=stop,
             report=report,
+            rng=rng if stochastic else None,
         )
         if stochastic and best:
-            return em.Fit(best[0].before, best[0].bound, fit.bounds, fit.converged)
+            return em.Fit(best[0].before, best[0].bound, fit.bounds, fit.converged, best[0].found)
         if best and best[0].bound > fit.bound + _ROUNDING * (1.0 + abs(fit.bound)):
-            return em.Fit(best[0].before, best[0].bound, fit.bounds[: best[0].n_iter], fit.converged)
+            bounds = fit.bounds[: best[0].n_iter]
+            return em.Fit(best[0].before, best[0].bound, bounds, fit.converged, best[0].found)
         return fit
 
-    def _warn(self, fit: em.Fit[ExpertsParameters]) -> None:
-        experts = fit.parameters.experts
+    def _warn(self, fit: em.Fit[Experts]) -> None:
+        experts = fit.parameters.components
         if not fit.converged and self.max_iter > 0:
             warnings.warn(
                 f"The objective still changed after {self.max_iter} iterations: increase max_iter or tol.",
@@ -477,11 +461,6 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
                 stacklevel=4,
             )
 
-    def _shares(self, table: RegressionTable, fit: em.Fit[ExpertsParameters]) -> Float:
-        """Each expert's share of the rows."""
-        mass = fit.parameters.expect(table).moments.mass
-        return np.asarray(mass / mass.sum())
-
     # ----------------------------------------------------------- attributes
 
     @property
@@ -492,32 +471,32 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
     @property
     def coef_(self) -> Float:
         """Slopes."""
-        return self._of_targets(self._parameters.experts.slopes)
+        return self._of_targets(self._parameters.components.slopes)
 
     @property
     def intercept_(self) -> Float:
         """Values at x = 0."""
-        return self._of_targets(self._parameters.experts.intercepts)
+        return self._of_targets(self._parameters.components.intercepts)
 
     @property
     def noise_variance_(self) -> Float:
         """Noise variances."""
-        return self._of_targets(self._parameters.experts.noise)
+        return self._of_targets(self._parameters.components.noise)
 
     @property
     def coef_covariance_(self) -> Float:
         """Covariances of the slopes."""
-        return self._of_targets(self._parameters.experts.posterior)
+        return self._of_targets(self._parameters.components.posterior)
 
     @property
     def prior_mean_(self) -> Float:
         """Means of the slopes' priors."""
-        return self._of_targets(self._parameters.experts.priors.mean)
+        return self._of_targets(self._parameters.components.priors.mean)
 
     @property
     def prior_covariance_(self) -> Float:
         """Covariances of the slopes' priors."""
-        return like(self.weights_)(self._parameters.experts.priors.covariance)
+        return like(self.weights_)(self._parameters.components.priors.covariance)
 
     def _of_targets(self, array: Float) -> Any:
         """An array (K, M, ...), without M if y had one dimension, of the kind of the fit's X."""
@@ -539,12 +518,10 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of experts, priors and gate, by name."""
-        experts, gate = self._parameters.experts, self._parameters.gate
+        experts, gate = self._parameters.components, self._parameters.gate
         found = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
         found |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
-        for name, value in gate.saved.items():
-            parts = enumerate(value) if isinstance(value, list) else [("", value)]
-            found |= {f"gate.{name}.{i}".rstrip("."): array for i, array in parts}
+        found |= arrays_of(gate, "gate")
         return super()._arrays() | {name: np.ascontiguousarray(a) for name, a in found.items()}
 
     def _values(self) -> dict[str, Any]:
@@ -557,19 +534,6 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         values = dict(values)
         gate = values.pop("gate")
         super()._restore(arrays, values)
-        learnt: dict[str, Any] = {}
-        for name, array in arrays.items():
-            whose, _, what = name.partition(".")
-            if whose != "gate":
-                continue
-            what, _, layer = what.partition(".")
-            if layer:
-                learnt.setdefault(what, []).append((int(layer), array))
-            else:
-                learnt[what] = array
-        learnt = {
-            k: [a for _, a in sorted(v, key=_first)] if isinstance(v, list) else v for k, v in learnt.items()
-        }
         _, M, D = arrays["experts.slopes"].shape
         priors = Priors.of(self._specs(), M, D, self.empirical_bayes, self.prior_link).restored(
             **{name: arrays[f"priors.{name}"] for name in _PRIORS}
@@ -580,12 +544,12 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
             priors,
             **{name: arrays[f"experts.{name}"] for name in _EXPERTS},
         )
-        self._parameters = ExpertsParameters(gate.restored(learnt), experts)
+        self._parameters = Mixture(restored(gate, "gate", arrays), experts)
 
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes belong together."""
         self._validate_params()
-        experts = self._parameters.experts
+        experts = self._parameters.components
         K, M, D = experts.slopes.shape
         wanted = {
             "anchor": (K, D),
@@ -619,33 +583,32 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
 
     # -------------------------------------------------------------- predict
 
-    def _covariates(self, X: ArrayLike) -> Table:
+    def _table(self, X: Any, sample_weight: Any = None) -> Table:
+        """Rows to be answered for, on the host: experts' predictions are worked out there."""
         check_is_fitted(self)
-        backend = backends.for_rows(X, self.backend, self.n_threads, self.precision)
-        return Table.of(backend, check_rows(self, X, reset=False))
+        return Table.of(self._backend(X), check_rows(self, X, reset=False))
 
-    def _cuts(self, covariates: Table) -> Iterator[tuple[slice, NDArray[np.floating], Float]]:
+    def _cuts(self, table: Table) -> Iterator[tuple[slice, NDArray[np.floating], Float]]:
         """Cuts, their rows of x, and their log gate probabilities (n, K)."""
-        K = len(self._parameters.experts.slopes)
-        X = covariates.rows.X
-        for cut in blocks(len(X), max((1 << 18) // max(K, X.shape[1]), 1024)):
-            log_pi = self._parameters.gate.log_probabilities(covariates, cut)
-            yield cut, X[cut], np.broadcast_to(log_pi, (cut.stop - cut.start, K))
+        K = len(self._parameters.components.slopes)
+        for block in table.blocks(max(K, table.dims) * 4):
+            log_pi = self._parameters.gate.log_probabilities(block)
+            yield block.cut, block.x, np.broadcast_to(log_pi, (len(block), K))
 
     def _joint(self, X: ArrayLike, y: ArrayLike) -> Iterator[tuple[slice, Float]]:
         """Cuts and ``log pi_k(x) + log p_k(y | x)`` (n, K), with the predictive densities."""
-        covariates = self._covariates(X)
-        Y = self._check_y(y, len(covariates))
-        for cut, rows, log_pi in self._cuts(covariates):
-            mean = self._parameters.experts.means(rows)
-            variance = self._parameters.experts.variances(rows)
+        table = self._table(X)
+        Y = self._check_y(y, len(table))
+        for cut, rows, log_pi in self._cuts(table):
+            mean = self._parameters.components.means(rows)
+            variance = self._parameters.components.variances(rows)
             squares = (Y[cut, None, :] - mean) ** 2 / variance
             yield cut, log_pi - 0.5 * np.sum(np.log(2.0 * math.pi * variance) + squares, axis=2)
 
     def _check_y(self, y: ArrayLike, rows: int) -> Float:
         Y = np.asarray(unmasked(to_host(y), "y"), dtype=np.float64)
         Y = Y[:, None] if Y.ndim == 1 else Y
-        M = self._parameters.experts.slopes.shape[1]
+        M = self._parameters.components.slopes.shape[1]
         if Y.shape != (rows, M):
             raise ValueError(f"y has shape {np.shape(y)}, but X has {rows} rows and the model {M} target(s)")
         if not np.isfinite(Y).all():
@@ -673,16 +636,16 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         std : ndarray of the same shape
             Only if ``return_std``.
         """
-        covariates = self._covariates(X)
-        M = self._parameters.experts.slopes.shape[1]
-        mean = np.empty((len(covariates), M))
+        table = self._table(X)
+        M = self._parameters.components.slopes.shape[1]
+        mean = np.empty((len(table), M))
         std = np.empty_like(mean) if return_std else None
-        for cut, rows, log_pi in self._cuts(covariates):
-            pi, means = np.exp(log_pi), self._parameters.experts.means(rows)
+        for cut, rows, log_pi in self._cuts(table):
+            pi, means = np.exp(log_pi), self._parameters.components.means(rows)
             mean[cut] = np.einsum("nk,nkm->nm", pi, means)
             if std is not None:
                 away = means - mean[cut, None, :]
-                variance = self._parameters.experts.variances(rows) + away**2
+                variance = self._parameters.components.variances(rows) + away**2
                 std[cut] = np.sqrt(np.einsum("nk,nkm->nm", pi, variance))
         answers = [
             self._in_type_of(X, a[:, 0] if self._one_target else a) for a in (mean, std) if a is not None
@@ -701,9 +664,9 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         -------
         pi : ndarray of shape (N, K)
         """
-        covariates = self._covariates(X)
-        out = np.empty((len(covariates), len(self._parameters.experts.slopes)))
-        for cut, _, log_pi in self._cuts(covariates):
+        table = self._table(X)
+        out = np.empty((len(table), len(self._parameters.components.slopes)))
+        for cut, _, log_pi in self._cuts(table):
             out[cut] = np.exp(log_pi)
         return self._in_type_of(X, out)
 
@@ -720,10 +683,10 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         means : ndarray of shape (N, K, M)
             M is 1 if y had one dimension.
         """
-        covariates = self._covariates(X)
-        out = np.empty((len(covariates), *self._parameters.experts.level.shape))
-        for cut, rows, _ in self._cuts(covariates):
-            out[cut] = self._parameters.experts.means(rows)
+        table = self._table(X)
+        out = np.empty((len(table), *self._parameters.components.level.shape))
+        for cut, rows, _ in self._cuts(table):
+            out[cut] = self._parameters.components.means(rows)
         return self._in_type_of(X, out)
 
     @in_kind
@@ -739,7 +702,6 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         -------
         resp : ndarray of shape (N, K)
         """
-        check_is_fitted(self)
         out = [normalize(joint)[0] for _, joint in self._joint(X, y)]
         return self._in_type_of(X, np.concatenate(out))
 
@@ -794,16 +756,16 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         -------
         y : ndarray of shape (N,) or (N, M)
         """
-        covariates = self._covariates(X)
+        table = self._table(X)
         rng = check_random_state(random_state)
-        M = self._parameters.experts.slopes.shape[1]
-        out = np.empty((len(covariates), M))
-        for cut, rows, log_pi in self._cuts(covariates):
+        M = self._parameters.components.slopes.shape[1]
+        out = np.empty((len(table), M))
+        for cut, rows, log_pi in self._cuts(table):
             below = np.cumsum(np.exp(log_pi), axis=1)
             who = (rng.uniform(size=(len(rows), 1)) * below[:, -1:] >= below[:, :-1]).sum(axis=1)
             every = np.arange(len(rows))
-            mean = self._parameters.experts.means(rows)[every, who]
-            variance = self._parameters.experts.variances(rows)[every, who]
+            mean = self._parameters.components.means(rows)[every, who]
+            variance = self._parameters.components.variances(rows)[every, who]
             out[cut] = mean + np.sqrt(variance) * rng.normal(size=mean.shape)
         return self._in_type_of(X, out[:, 0] if self._one_target else out)
 
@@ -811,8 +773,8 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
 
     def _n_parameters(self) -> int:
         """Free parameters of the model."""
-        K, _, D = self._parameters.experts.slopes.shape
-        return self._parameters.experts.n_parameters() + self._parameters.gate.n_parameters(K, D)
+        K, _, D = self._parameters.components.slopes.shape
+        return self._parameters.components.n_parameters() + self._parameters.gate.n_parameters(K, D)
 
     def aic(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Akaike information criterion, -2 log-likelihood + 2 * parameters. Lower is better.
@@ -856,7 +818,7 @@ class MixtureOfExperts(CallbackSupportMixin, Saved, MultiOutputMixin, RegressorM
         text : str
         """
         check_is_fitted(self)
-        experts = self._parameters.experts
+        experts = self._parameters.components
         K, M, D = experts.slopes.shape
         names = [str(n) for n in getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])]
 
@@ -904,7 +866,3 @@ def _spread_within(moments: Moments) -> Float:
     mass = np.maximum(moments.mass, np.finfo(np.float64).tiny)
     variances = np.diagonal(moments.covariances(mass), axis1=1, axis2=2)
     return np.sqrt(np.maximum(mass @ variances / mass.sum(), 0.0))
-
-
-def _first(pair: tuple[int, Any]) -> int:
-    return pair[0]

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.array_kinds import like, to_host
+from mixtura.parts import Part
+
+P = TypeVar("P", bound=Part)
+
+
+def arrays_of(part: Part, prefix: str) -> dict[str, NDArray[Any]]:
+    """What a part has learnt, as arrays: ``prefix.name``, and ``prefix.name.i`` of lists."""
+    found: dict[str, Any] = {}
+    for name, value in part.saved.items():
+        parts = enumerate(value) if isinstance(value, list) else [("", value)]
+        found |= {f"{prefix}.{name}.{i}".rstrip("."): array for i, array in parts}
+    return {name: np.ascontiguousarray(array) for name, array in found.items()}
+
+
+def restored(part: P, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> P:
+    """The part with the state that :func:`arrays_of` gave."""
+    learnt: dict[str, Any] = {}
+    for name, array in arrays.items():
+        whose, _, what = name.partition(".")
+        if whose == prefix:
+            what, _, place = what.partition(".")
+            if place:
+                learnt.setdefault(what, {})[int(place)] = array
+            else:
+                learnt[what] = array
+    return part.restored(
+        {name: [v[i] for i in sorted(v)] if isinstance(v, dict) else v for name, v in learnt.items()}
+    )
 
 
 class Saved:
@@ -60,5 +88,9 @@ class Saved:
         model: Any = self
         found = {"label": model.predict(X)}
         if probabilities:
-            found |= {f"proba_{k}": column for k, column in enumerate(model.predict_proba(X).T)}
+            columns = model.predict_proba(X).T
+            names = [str(k) for k in range(len(columns))]
+            if getattr(model, "noise", None) is not None:
+                names[-1] = "noise"
+            found |= {f"proba_{name}": column for name, column in zip(names, columns, strict=True)}
         return found

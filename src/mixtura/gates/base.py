@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.moments import Moments
+from mixtura.found import Found
+from mixtura.joint import Joint, RowwiseJoint
+from mixtura.parts import Part, state
+from mixtura.quadratics import Quadratics
 from mixtura.table import Table
+
+__all__ = ["Gate", "log_normalized", "state"]
 
 Float = NDArray[np.float64]
 
 
-def state(*, saved: bool = True) -> Any:
-    """A field that fitting fills: not among the parameters; ``saved`` if a model file keeps it."""
-    return field(default=None, kw_only=True, repr=False, metadata={"state": True, "saved": saved})
-
-
 @dataclass(frozen=True, eq=False)
-class Gate(ABC):
+class Gate(Part, ABC):
     """Log-weights of a mixture's K components for rows of covariates x.
 
     A gate is a value: :meth:`start` and :meth:`maximize` give a new one. Its parameters are the user's; its
@@ -40,14 +39,13 @@ class Gate(ABC):
         Change of the objective per unit of weight below which a fit has converged, if the user names none.
     """
 
-    name: ClassVar[str]
     tol: ClassVar[float] = 1e-9
     looks_at_rows: ClassVar[bool] = False
     needs_responsibilities: ClassVar[bool] = False
 
     @abstractmethod
-    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
-        """A gate that prefers no component, for a table of covariates (N, D).
+    def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
+        """A gate that prefers no component, for the covariates ``table.x`` (N, D).
 
         Raises
         ------
@@ -57,17 +55,27 @@ class Gate(ABC):
             A package that the gate needs is absent; says what to install.
         """
 
-    def resume(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
-        """A gate that was fitted before, on a table of covariates that need not be the same."""
-        return self.start(components, covariates, rng).restored(self.saved)
+    def resume(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
+        """A gate that was fitted before, on a table that need not be the same."""
+        return self.start(components, table, rng).restored(self.saved)
 
     @abstractmethod
-    def log_weights(self, covariates: Table, cut: slice) -> Float:
-        """What the E-step adds to log-densities, (K,) or (n, K) for the rows of the cut.
+    def log_weights(self, block: Table) -> Float:
+        """What the E-step adds to log-densities, (K,) or, if the gate looks at rows, (n, K) for those of a block.
 
         The expectation of log pi, plus what may depend on the row but not on the component; ``bound`` takes
         that back.
         """
+
+    def joint(self, quadratics: Quadratics, hard: bool = False) -> Joint:
+        """What the E-step evaluates, given the components' densities of the rows z = [x; y].
+
+        Here log-weights beside the densities. A gate whose log-weights are quadratics of x makes them part of the
+        densities, so that no array of N x K is written and read.
+        """
+        if self.looks_at_rows:
+            return RowwiseJoint(quadratics, np.zeros(quadratics.components), hard, self.log_weights)
+        return Joint(quadratics, self.log_weights(None), hard)  # type: ignore[arg-type]
 
     @property
     def bound(self) -> float:
@@ -75,47 +83,20 @@ class Gate(ABC):
         return 0.0
 
     @abstractmethod
-    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+    def maximize(self, found: Found) -> Self:
         """The M-step: a gate whose objective, given the responsibilities, is not less.
 
-        Parameters
-        ----------
-        covariates : Table
-            x (N, D), the rows of the fit.
-        moments : Moments
-            Of kind 'full', of x, weighted with the responsibilities.
-        resp : ndarray of shape (N, K) or None
-            The responsibilities, if :attr:`needs_responsibilities`.
+        What there is to learn from: ``found.of_covariates``, the moments of x of kind 'full', weighted with the
+        responsibilities; ``found.table.x``; and, if :attr:`needs_responsibilities`, ``found.resp`` (N, K).
         """
 
     @abstractmethod
-    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+    def log_probabilities(self, block: Table) -> Float:
         """Log of the probability of each component for new rows, (K,) or (n, K), normalised."""
 
     @abstractmethod
     def n_parameters(self, components: int, dims: int) -> int:
         """Free parameters, for information criteria."""
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What the constructor was given."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("state")}
-
-    @property
-    def saved(self) -> dict[str, Any]:
-        """The part of the state that predictions need, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("saved")}
-
-    def restored(self, saved: Mapping[str, Any]) -> Self:
-        """A gate with the state that :attr:`saved` gave."""
-        unknown = set(saved) - set(self.saved)
-        if unknown:
-            raise ValueError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
-        return replace(self, **saved)
-
-    def without_rows(self) -> Self:
-        """A gate without what it keeps of the fit alone: rows, optimisers."""
-        return replace(self, **{f.name: None for f in fields(self) if f.metadata.get("saved") is False})
 
 
 def log_normalized(joint: Float) -> Float:

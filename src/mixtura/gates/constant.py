@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.found import Found
 from mixtura.gates.base import Gate, state
 from mixtura.moments import Moments
 from mixtura.table import Table
@@ -47,19 +48,19 @@ class ConstantGate(Gate):
         mass = moments.kept_mass()
         return cls(weights=mass / mass.sum())
 
-    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.start`."""
         return replace(self, weights=np.full(components, 1.0 / components))
 
-    def log_weights(self, covariates: Table, cut: slice) -> Float:
+    def log_weights(self, block: Table) -> Float:
         """Log pi, (K,)."""
         return self.log_shares
 
-    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+    def maximize(self, found: Found) -> Self:
         """Each component's share of the mass."""
-        return replace(self, weights=self.from_moments(moments).weights)
+        return replace(self, weights=self.from_moments(found.moments).weights)
 
-    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+    def log_probabilities(self, block: Table) -> Float:
         """Log pi, (K,)."""
         return self.log_shares
 

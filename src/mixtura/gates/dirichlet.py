@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, gammaln
 
+from mixtura.found import Found
 from mixtura.gates.base import Gate, state
-from mixtura.moments import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -74,11 +74,11 @@ class DirichletGate(Gate):
     def _prior(self, components: int) -> Float:
         return positive(self.concentration, components, "concentration")
 
-    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.start`."""
         return replace(self, posterior=self._prior(components))
 
-    def log_weights(self, covariates: Table, cut: slice) -> Float:
+    def log_weights(self, block: Table) -> Float:
         """``E log pi``, (K,)."""
         return np.asarray(digamma(self.posterior) - digamma(self.posterior.sum()))
 
@@ -87,11 +87,12 @@ class DirichletGate(Gate):
         """``-KL(q(pi) || p(pi))``."""
         return -float(divergence(self.posterior, self._prior(len(self.posterior))))
 
-    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+    def maximize(self, found: Found) -> Self:
         """``m = concentration + mass``."""
-        return replace(self, posterior=self._prior(len(moments.mass)) + moments.mass)
+        mass = found.moments.mass
+        return replace(self, posterior=self._prior(len(mass)) + mass)
 
-    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+    def log_probabilities(self, block: Table) -> Float:
         """Log of the posterior mean, (K,)."""
         return np.asarray(np.log(self.posterior / self.posterior.sum()))
 

@@ -8,10 +8,14 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.components.gaussian import COVARIANCES, Gaussians
+from mixtura.components.covariances import COVARIANCES
+from mixtura.components.gaussian import Gaussians
+from mixtura.found import Found
 from mixtura.gates.base import Gate, log_normalized, state
 from mixtura.gates.constant import ConstantGate
+from mixtura.joint import Joint
 from mixtura.moments import Moments
+from mixtura.quadratics import Quadratics
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -62,41 +66,49 @@ class GaussianGate(Gate):
         """The K Gaussians."""
         return Gaussians(COVARIANCES["full"], self.means, self.covariances, self.precisions_cholesky)
 
-    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.start`."""
         if not (np.isfinite(self.reg) and self.reg >= 0.0):
             raise ValueError(f"reg must be finite and not negative, got {self.reg!r}")
-        D = covariates.rows.dims
-        whole = covariates.moments("full")
+        whole = table.moments("full").leading(table.covariates)
         variances = np.diagonal(whole.covariances()[0])
         # A constant column has no scale of its own: any will do.
         scale = np.where(variances > 0.0, variances, 1.0)
-        scatter = self.reg * covariates.total_weight / components * scale
-        begun = replace(self, scatter=scatter)
+        scatter = self.reg * table.total_weight / components * scale
         each = replace(
             whole,
+            pivot=whole.pivot[0] if whole.pivot.ndim == 2 else whole.pivot,
             mass=np.tile(whole.mass / components, components),
             first=np.tile(whole.first / components, (components, 1)),
             second=np.tile(whole.second / components, (components, 1)),
         )
-        assert each.first.shape == (components, D)
-        return begun.maximize(covariates, each, None)
+        return replace(self, scatter=scatter)._fitted(each)
 
-    def log_weights(self, covariates: Table, cut: slice) -> Float:
-        """``log w_k + log N(x | m_k, S_k)``, (n, K)."""
-        gaussians, gate = self.gaussians, ConstantGate(weights=self.weights)
-        rows = covariates.rows.block(cut.start, cut.stop)
-        return covariates.backend.log_joint(rows, gaussians.quadratics, gate.log_shares)
+    @property
+    def _own(self) -> Joint:
+        """``log w_k + log N(x | m_k, S_k)``, of rows x."""
+        return Joint(self.gaussians.quadratics, ConstantGate(weights=self.weights).log_shares)
+
+    def log_weights(self, block: Table) -> Float:
+        """``log w_k + log N(x | m_k, S_k)``, (n, K), of rows x."""
+        return block.log_joint(self._own)
+
+    def joint(self, quadratics: Quadratics, hard: bool = False) -> Joint:
+        """See :meth:`Gate.joint`: Gaussians of x times densities of z are quadratics of z."""
+        own = self._own
+        return Joint(quadratics.times(own.quadratics), own.log_weights, hard)
 
     @property
     def bound(self) -> float:
         """``-1/2 sum_k tr(scatter S_k^-1)``: the log of the covariances' prior."""
         return -0.5 * float(np.einsum("d,kde,kde->", self.scatter, *(self.precisions_cholesky,) * 2))
 
-    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+    def maximize(self, found: Found) -> Self:
         """Weighted means and covariances, with the prior's scatter on the diagonal."""
-        D = len(self.scatter)
-        diagonal = np.arange(D)
+        return self._fitted(found.of_covariates)
+
+    def _fitted(self, moments: Moments) -> Self:
+        diagonal = np.arange(len(self.scatter))
         second = moments.second.copy()
         second[:, diagonal * (diagonal + 3) // 2] += self.scatter
         found = Gaussians.from_moments(COVARIANCES["full"], replace(moments, second=second), 0.0)
@@ -108,9 +120,9 @@ class GaussianGate(Gate):
             precisions_cholesky=found.precisions_cholesky,
         )
 
-    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+    def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
-        return log_normalized(self.log_weights(covariates, cut))
+        return log_normalized(self.log_weights(block))
 
     def n_parameters(self, components: int, dims: int) -> int:
         """Weights, means and covariances."""

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.found import Found
 from mixtura.gates.base import Gate, log_normalized, state
-from mixtura.moments import Moments
 from mixtura.optional import import_torch
 from mixtura.table import Table
 
@@ -69,15 +69,14 @@ class NeuralGate(Gate):
     layers: list[Float] = state()
     trainer: _Trainer = state(saved=False)
 
-    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.start`."""
         hidden = list(self.hidden) if isinstance(self.hidden, Sequence) else [0]
         if not all(isinstance(h, int | np.integer) and h >= 1 for h in hidden):
             raise ValueError(f"hidden must be a sequence of positive numbers of units, got {self.hidden!r}")
         if not self.learning_rate > 0.0 or self.steps < 1 or self.batch_size < 1:
             raise ValueError("learning_rate, steps and batch_size must be positive")
-        X = covariates.rows.X
-        weights = covariates.sample_weight
+        X, weights = table.x, table.sample_weight
         center = np.average(X, axis=0, weights=weights).astype(np.float64)
         deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=weights))
         sizes = [X.shape[1], *hidden, components]
@@ -90,12 +89,9 @@ class NeuralGate(Gate):
         scale = np.where(deviation > 0.0, deviation, 1.0)
         return replace(self, center=center, scale=scale, layers=layers, trainer=trainer)
 
-    def _standardized(self, covariates: Table, cut: slice) -> Float:
-        return np.asarray((covariates.rows.X[cut] - self.center) / self.scale)
-
-    def log_weights(self, covariates: Table, cut: slice) -> Float:
+    def log_weights(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
-        out = self._standardized(covariates, cut)
+        out = np.asarray((block.x - self.center) / self.scale)
         last = len(self.layers) - 2
         for i in range(0, len(self.layers), 2):
             out = out @ self.layers[i] + self.layers[i + 1]
@@ -103,23 +99,24 @@ class NeuralGate(Gate):
                 np.maximum(out, 0.0, out=out)
         return log_normalized(out)
 
-    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+    def maximize(self, found: Found) -> Self:
         """Steps of Adam, taken back if none brought a gain."""
-        assert resp is not None
-        if covariates.sample_weight is not None:
-            resp = resp * covariates.sample_weight[:, None]
+        assert found.resp is not None
+        table, resp = found.table, found.resp
+        if table.sample_weight is not None:
+            resp = resp * table.sample_weight[:, None]
         size = self.batch_size
         cuts = [slice(i, min(i + size, len(resp))) for i in range(0, len(resp), size)]
 
         def batches() -> Iterator[tuple[Float, Float]]:
             for cut in cuts:
-                yield self._standardized(covariates, cut), resp[cut]
+                yield np.asarray((table.x[cut] - self.center) / self.scale), resp[cut]
 
         return replace(self, layers=self.trainer.improved(self.layers, batches, len(cuts), self.steps))
 
-    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+    def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
-        return self.log_weights(covariates, cut)
+        return self.log_weights(block)
 
     def n_parameters(self, components: int, dims: int) -> int:
         """Weights and biases; those of the last layer but one component's."""

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from mixtura.found import Found
 from mixtura.gates.base import Gate, log_normalized, state
+from mixtura.joint import Joint
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
@@ -27,7 +29,7 @@ _SUFFICIENT = 1e-4
 class _Partition:
     """``A(v) = sum_i w_i log sum_k exp(b_k + v_k . u_i)`` at the gate's parameters.
 
-    value : A, less the constant 1/2 sum_i w_i |u_i|^2.
+    value : A.
     gradient : (K, 1 + D), with respect to [b | v].
     """
 
@@ -39,9 +41,9 @@ class _Partition:
 class SoftmaxGate(Gate):
     """Multinomial logit: ``pi_k(x) = exp(b_k + v_k . x) / sum_l exp(b_l + v_l . x)``.
 
-    With u the standardised x, ``exp(b_k + v_k . u)`` is, up to a factor that all components share, the density of a
-    unit Gaussian at v_k. So the kernels that evaluate Gaussians give log-weights, the log-partition function A and its
-    gradient, and no array of N x K is held. An M-step maximises ``T . [b | v] - A(b, v) - lambda/2 |v|^2``, with T the
+    With u the standardised x, ``b_k + v_k . u`` is the linear term of a quadratic without a square. So it travels with
+    the experts' densities, the kernels that evaluate these give the log-partition function A and its gradient, and
+    no array of N x K is held. An M-step maximises ``T . [b | v] - A(b, v) - lambda/2 |v|^2``, with T the
     moments of the responsibilities and ``lambda = l2 sum_i w_i``: one quasi-Newton step, whose curvature (A's alone, it
     does not depend on T) is learnt from all steps before and starts from Böhning's bound. A step that would lower the
     objective is halved until it does not. One pass over x each.
@@ -86,18 +88,12 @@ class SoftmaxGate(Gate):
     memory: tuple[tuple[Float, Float], ...] = state(saved=False)
     strength: float = state(saved=False)
 
-    @property
-    def quadratics(self) -> Quadratics:
-        """``b_k + v_k . u - 1/2 |u|^2`` as K quadratics in x with one shared diagonal factor."""
-        offsets = self.level + 0.5 * np.sum(self.slope**2, axis=1)
-        return Quadratics("diagonal", offsets, self.center + self.scale * self.slope, 1.0 / self.scale[None])
-
-    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.start`."""
         if not (np.isfinite(self.l2) and self.l2 >= 0.0):
             raise ValueError(f"l2 must be finite and not negative, got {self.l2!r}")
-        D = covariates.rows.dims
-        moments = covariates.moments("full")
+        D = table.covariates
+        moments = table.moments("full").leading(D)
         covariance = moments.covariances()[0]
         variances = np.diagonal(covariance)
         scale = np.sqrt(np.where(variances > 0.0, variances, 1.0))
@@ -105,8 +101,8 @@ class SoftmaxGate(Gate):
         # identity for columns that are copies of each other.
         bound = np.eye(1 + D)
         bound[1:, 1:] = covariance / np.outer(scale, scale)
-        bound = 0.5 * covariates.total_weight * (bound + 1e-8 * np.eye(1 + D))
-        strength = self.l2 * covariates.total_weight
+        bound = 0.5 * table.total_weight * (bound + 1e-8 * np.eye(1 + D))
+        strength = self.l2 * table.total_weight
         bound[1:, 1:] += strength * np.eye(D)
         begun = replace(
             self,
@@ -118,17 +114,21 @@ class SoftmaxGate(Gate):
             memory=(),
             strength=strength,
         )
-        return replace(begun, partition=begun._partition(covariates))
+        return replace(begun, partition=begun._partition(table))
 
-    def resume(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def resume(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.resume`."""
-        begun = super().resume(components, covariates, rng)
-        return replace(begun, partition=begun._partition(covariates))
+        begun = super().resume(components, table, rng)
+        return replace(begun, partition=begun._partition(table))
 
-    def log_weights(self, covariates: Table, cut: slice) -> Float:
-        """``b_k + v_k . u - 1/2 |u|^2``, (n, K)."""
-        rows = covariates.rows.block(cut.start, cut.stop)
-        return covariates.backend.log_joint(rows, self.quadratics, np.zeros(len(self.level)))
+    def log_weights(self, block: Table) -> Float:
+        """``b_k + v_k . u``, (n, K)."""
+        return np.asarray(self.level + ((block.x - self.center) / self.scale) @ self.slope.T)
+
+    def joint(self, quadratics: Quadratics, hard: bool = False) -> Joint:
+        """See :meth:`Gate.joint`: the log-weights are a linear term beside the square."""
+        tilted = quadratics.tilted(self.level, self.slope / self.scale, self.center)
+        return Joint(tilted, np.zeros(len(self.level)), hard)
 
     @property
     def bound(self) -> float:
@@ -140,24 +140,18 @@ class SoftmaxGate(Gate):
         first = (moments.first + moments.mass[:, None] * (moments.pivot - self.center)) / self.scale
         return np.column_stack([moments.mass, first])
 
-    def _partition(self, covariates: Table) -> _Partition:
-        moments = covariates.backend.expect(
-            covariates.rows,
-            self.quadratics,
-            np.zeros(len(self.level)),
-            "mean",
-            covariates.pivot,
-            covariates.sample_weight,
-        )
-        return _Partition(moments.log_likelihood, self._of_u(moments))
+    def _partition(self, table: Table) -> _Partition:
+        flat = Quadratics.flat(len(self.level), table.pivot)
+        moments = table.expect(self.joint(flat), "mean")
+        return _Partition(moments.log_likelihood, self._of_u(moments.leading(table.covariates)))
 
     def _penalty(self) -> Float:
         """Gradient of ``lambda/2 |v|^2``, (K, 1 + D)."""
         return np.column_stack([np.zeros(len(self.level)), self.strength * self.slope])
 
-    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+    def maximize(self, found: Found) -> Self:
         """One quasi-Newton step that does not lower ``T . [b | v] - A - lambda/2 |v|^2``."""
-        target = self._of_u(moments)
+        target = self._of_u(found.of_covariates)
         gradient = target - self.partition.gradient - self._penalty()
         gradient -= gradient.mean(axis=0)  # what all components share changes nothing
         direction = self._direction(gradient)
@@ -169,7 +163,7 @@ class SoftmaxGate(Gate):
             moved = replace(
                 self, level=self.level + step * direction[:, 0], slope=self.slope + step * direction[:, 1:]
             )
-            moved = replace(moved, partition=moved._partition(covariates))
+            moved = replace(moved, partition=moved._partition(found.table))
             gain = step * float(np.sum(target * direction)) + moved.bound - self.bound
             if gain >= _SUFFICIENT * step * promised:
                 change = (
@@ -197,10 +191,9 @@ class SoftmaxGate(Gate):
             q += (along - float(np.sum(change * q) / np.sum(step * change))) * step
         return q
 
-    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+    def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
-        u = (covariates.rows.X[cut] - self.center) / self.scale
-        return log_normalized(self.level + u @ self.slope.T)
+        return log_normalized(self.log_weights(block))
 
     def n_parameters(self, components: int, dims: int) -> int:
         """(K - 1) (D + 1)."""

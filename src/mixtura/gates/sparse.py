@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
+from mixtura.found import Found
 from mixtura.gates.base import Gate, state
 from mixtura.gates.dirichlet import divergence, positive
-from mixtura.moments import Moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -71,22 +71,22 @@ class SparseGate(Gate):
     alpha: Float = state(saved=False)
     divergence: float = state(saved=False)
 
-    def start(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.start`."""
         gamma = float(positive(self.gamma, 1, "gamma")[0])
         mean = positive(1.0 if self.mu is None else self.mu, components, "mu")
         mean = mean / mean.sum()
-        alpha = np.broadcast_to(gamma * mean, (len(covariates), components))
+        alpha = np.broadcast_to(gamma * mean, (len(table), components))
         return replace(self, mean=mean, alpha=alpha, divergence=0.0)
 
-    def resume(self, components: int, covariates: Table, rng: np.random.RandomState) -> Self:
+    def resume(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.resume`: rows begin at the prior."""
-        begun = super().resume(components, covariates, rng)
+        begun = super().resume(components, table, rng)
         return replace(begun, alpha=np.broadcast_to(self.gamma * begun.mean, begun.alpha.shape))
 
-    def log_weights(self, covariates: Table, cut: slice) -> Float:
+    def log_weights(self, block: Table) -> Float:
         """``E log pi_i``, (n, K)."""
-        alpha = self.alpha[cut]
+        alpha = self.alpha[block.cut]
         return np.asarray(digamma(alpha) - digamma(alpha.sum(axis=1, keepdims=True)))
 
     @property
@@ -94,11 +94,10 @@ class SparseGate(Gate):
         """``-sum_i KL(q(pi_i) || p(pi_i))``."""
         return -self.divergence
 
-    def maximize(self, covariates: Table, moments: Moments, resp: Float | None) -> Self:
+    def maximize(self, found: Found) -> Self:
         """``alpha_i = gamma mu + r_i``; then mu, where it is learnt, for these alpha."""
-        assert resp is not None
-        alpha = self.gamma * self.mean + resp
-        weights = np.ones(len(resp)) if covariates.sample_weight is None else covariates.sample_weight
+        assert found.resp is not None
+        alpha, weights = self.gamma * self.mean + found.resp, found.table.weight
         cuts = [slice(i, i + _BLOCK) for i in range(0, len(alpha), _BLOCK)]
         mean = self.mean
         if self.mu is None:
@@ -136,7 +135,7 @@ class SparseGate(Gate):
         room = (self.mean[down] - _LEAST) / -step[down]
         return np.asarray(self.mean + max(min(1.0, room.min(initial=1.0)), 0.0) * step)
 
-    def log_probabilities(self, covariates: Table, cut: slice) -> Float:
+    def log_probabilities(self, block: Table) -> Float:
         """Log mu, (K,)."""
         return np.log(self.mean)
 

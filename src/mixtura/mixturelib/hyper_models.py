@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mixtura.found import Found
 from mixtura.gates import DirichletGate, NeuralGate, SparseGate
 from mixtura.gates.base import Gate
 from mixtura.mixturelib._tensors import (
@@ -67,7 +68,7 @@ class _OfGate(HyperModel, Immutable):
         covariates, resp = placed(X), self._responsibilities(X, Z)
         self._begin(covariates)
         mass = Moments.of(to_rows(X, "X"), "mass", resp=resp)
-        self._gate = self._gate.maximize(covariates, mass, resp)
+        self._gate = self._gate.maximize(Found(covariates, mass, resp=resp))
 
     def _responsibilities(self, X: Tensor, Z: Tensor) -> Float:
         """Z as (N, K): one row, or one column, stands for all."""
@@ -76,10 +77,10 @@ class _OfGate(HyperModel, Immutable):
             raise ValueError(f"Z must be {shape}, it is {resp.shape}")
         return np.array(np.broadcast_to(resp, shape))
 
-    def _evaluate(self, X: Tensor, of: Callable[[Table, slice], Float]) -> Tensor:
+    def _evaluate(self, X: Tensor, of: Callable[[Table], Float]) -> Tensor:
         covariates = placed(X)
         self._begin(covariates)
-        weights = of(covariates, slice(0, len(covariates)))
+        weights = of(covariates)
         return to_tensor(np.broadcast_to(weights, (len(covariates), self.output_dim)), X)
 
     @property
@@ -96,13 +97,11 @@ class _OfGate(HyperModel, Immutable):
 
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Expected log-probability of each local model for each row, (N, K)."""
-        return self._evaluate(X, lambda covariates, cut: self._gate.log_weights(covariates, cut))
+        return self._evaluate(X, lambda rows: self._gate.log_weights(rows))
 
     def PredictPi(self, X: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Probability of each local model for each row, (N, K)."""
-        return self._evaluate(
-            X, lambda covariates, cut: np.exp(self._gate.log_probabilities(covariates, cut))
-        )
+        return self._evaluate(X, lambda rows: np.exp(self._gate.log_probabilities(rows)))
 
 
 class HyperModelDirichlet(_OfGate):
@@ -139,9 +138,8 @@ class HyperModelDirichlet(_OfGate):
         if resp.shape[1] != self.output_dim:
             raise ValueError(f"Z must be (N, {self.output_dim}), it is {resp.shape}")
         self._begin(placed(X))
-        self._gate = self._gate.maximize(
-            placed(X), Moments.of(np.zeros((len(resp), 1)), "mass", resp=resp), resp
-        )
+        mass = Moments.of(np.zeros((len(resp), 1)), "mass", resp=resp)
+        self._gate = self._gate.maximize(Found(placed(X), mass, resp=resp))
         self.N = len(resp)
 
     def PredictPi(self, X: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
@@ -204,7 +202,8 @@ class HyperModelGateSparsed(_OfGate):
         gate = self._gate
         if self._begun and self._given_mu is None and isinstance(gate, SparseGate):
             resp = self._responsibilities(X, Z)
-            learnt = replace(gate, mu=None).maximize(placed(X), Moments.of(resp, "mass", resp=resp), resp)
+            found = Found(placed(X), Moments.of(resp, "mass", resp=resp), resp=resp)
+            learnt = replace(gate, mu=None).maximize(found)
             self._gate = replace(learnt, mu=gate.mu)
 
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mixtura import backends
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
+from mixtura.joint import Joint
 from mixtura.mixturelib._tensors import Float, Tensor, number, to_array, to_rows, to_tensor, torch
 from mixtura.mixturelib.state import Immutable, Stateful
 from mixtura.moments import Moments
@@ -193,7 +194,7 @@ class EachModelLinear(EachModel, Immutable):
             return
         moments = Moments.of(rows, "full", resp=resp, pivot=rows.mean(axis=0))
         given = self._given(HyperParameters)
-        self._experts, self._begun = replace(given.maximize(moments), noise=given.noise), True
+        self._experts, self._begun = replace(given.fitted(moments), noise=given.noise), True
 
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: dict[str, Tensor]) -> None:
         """``w_0 = W``, ``A = B + (W - w_0)(W - w_0)'``, those of them that are learnt."""
@@ -209,7 +210,7 @@ class EachModelLinear(EachModel, Immutable):
 
     def _log_densities(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Float:
         backend, given, rows = backends.create("auto"), self._given(HyperParameters), self._rows(X, Y)
-        joint = backend.log_joint(backend.place(rows), given.quadratics, np.zeros(1))
+        joint = backend.log_joint(backend.place(rows), Joint(given.quadratics, np.zeros(1)))
         if not (self._begun or given.priors.present[0]):
             joint -= 0.5 * np.sum(rows[:, :-1] ** 2, axis=1, keepdims=True) / given.noise[0, 0]
         return joint

@@ -248,4 +248,36 @@ struct EvaluateElementwise {
   }
 };
 
+// joint_ki += b_k . x_i, the linear terms of all components: K D multiply-adds a row; their constants are in
+// c_k. Grid: (padded / threads, ceil(K / 8)).
+template <class T>
+struct AddLinear {
+  static constexpr int threads = 128;
+  static constexpr int height = 8;
+  struct Shared {};
+
+  Tile<T> tile;
+  const T* linear;  // (K, D) in base 2
+  int64_t count;    // K
+
+  template <class Block>
+  MIXTURA_KERNEL void operator()(Block& block, Shared&) const {
+    block.each([&](int t) {
+      const int64_t i = block.x * threads + t, first = block.y * height;
+      T sum[height];
+      MIXTURA_UNROLL
+      for (int k = 0; k < height; ++k) sum[k] = 0;
+      for (int64_t d = 0; d < tile.dims; ++d) {
+        const T x = tile.columns[d * tile.stride + i];
+        MIXTURA_UNROLL
+        for (int k = 0; k < height; ++k)
+          if (first + k < count) sum[k] = fused(linear[(first + k) * tile.dims + d], x, sum[k]);
+      }
+      MIXTURA_UNROLL
+      for (int k = 0; k < height; ++k)
+        if (first + k < count) tile.joint[(first + k) * tile.stride + i] += sum[k];
+    });
+  }
+};
+
 }  // namespace mixtura::cuda

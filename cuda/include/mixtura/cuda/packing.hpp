@@ -17,15 +17,29 @@ namespace mixtura::cuda {
 // sqrt(log2(e) / 2): what turns a factor to base 2.
 constexpr double root_half_log2e = 0.84932180028801904272;
 
-// c_k = (offset + log weight) in base 2.
+// c_k = (offset + log weight + b_k . (p - m_k)) in base 2.
 template <class T>
 std::vector<T> pack_constants(const Pass& pass) {
   std::vector<T> constants(static_cast<size_t>(pass.quadratics.components));
   for (size_t k = 0; k < constants.size(); ++k) {
     const double weight = pass.log_weights && !pass.log_weights_per_row ? pass.log_weights[k] : 0.0;
-    constants[k] = static_cast<T>((pass.quadratics.offsets[k] + weight) * log2e);
+    double offset = pass.quadratics.offsets[k] + weight;
+    if (const double* linear = pass.quadratics.linear) {
+      const size_t dims = static_cast<size_t>(pass.quadratics.dims), first = k * dims;
+      for (size_t d = 0; d < dims; ++d)
+        offset += linear[first + d] * (pass.pivot[d] - pass.quadratics.means[first + d]);
+    }
+    constants[k] = static_cast<T>(offset * log2e);
   }
   return constants;
+}
+
+// b_k in base 2, (K, D).
+template <class T>
+std::vector<T> pack_linear(const Quadratics& q) {
+  std::vector<T> linear(static_cast<size_t>(q.components * q.dims));
+  for (size_t i = 0; i < linear.size(); ++i) linear[i] = static_cast<T>(q.linear[i] * log2e);
+  return linear;
 }
 
 // Row r of G_k (m_k - p).

@@ -391,6 +391,7 @@ class Table {
         return;
       }
       constants_ = table.constants_.upload(pack_constants<T>(pass_), "constants");
+      if (q.linear) linear_ = table.linear_.upload(pack_linear<T>(q), "linear terms");
       const bool matrices = q.factor == Factor::triangle || q.factor == Factor::rectangle;
       if (matrices && !q.shared && plan.fast && q.factor_rows >= 16) {
         const PackedFast packed(pass_, request.threads);
@@ -420,6 +421,24 @@ class Table {
     }
 
     void evaluate(const Tile<T>& tile) const {
+      evaluate_squares(tile);
+      if (!linear_) return;
+      using Kernel = AddLinear<T>;
+      const int64_t components = pass_.quadratics.components;
+      table_.device_.launch(
+          Kernel{tile, linear_, components},
+          {tile.padded / Kernel::threads, (components + Kernel::height - 1) / Kernel::height, 1});
+    }
+
+    void nearest(const Tile<T>& tile, const Source& source, double* best, double* likelihoods) const {
+      table_.device_.launch(
+          Nearest<T>{source, tile, pass_.quadratics.components, columns_, packed_, bias_, centres_,
+                     exact_constants_, half_precision_, reach_, highest_, best, likelihoods},
+          {tile.padded / panel_rows, 1, 1});
+    }
+
+   private:
+    void evaluate_squares(const Tile<T>& tile) const {
       const Quadratics& q = pass_.quadratics;
       Device& device = table_.device_;
       if (fast_) return run_fast(tile);
@@ -438,14 +457,6 @@ class Table {
           {tile.padded / panel_rows, (q.components + Kernel::components - 1) / Kernel::components, 1});
     }
 
-    void nearest(const Tile<T>& tile, const Source& source, double* best, double* likelihoods) const {
-      table_.device_.launch(
-          Nearest<T>{source, tile, pass_.quadratics.components, columns_, packed_, bias_, centres_,
-                     exact_constants_, half_precision_, reach_, highest_, best, likelihoods},
-          {tile.padded / panel_rows, 1, 1});
-    }
-
-   private:
     template <int height>
     void pack(int threads) {
       const PackedFactors<T, height> packed(pass_, threads);
@@ -486,7 +497,7 @@ class Table {
     uint32_t* row_words_ = nullptr;
     int64_t rows_ = 0, columns_ = 0;
     double half_precision_ = 0, reach_ = 0, highest_ = 0;
-    const T *packed_ = nullptr, *bias_ = nullptr, *constants_ = nullptr;
+    const T *packed_ = nullptr, *bias_ = nullptr, *constants_ = nullptr, *linear_ = nullptr;
     T* transformed_ = nullptr;
     const double *centres_ = nullptr, *exact_constants_ = nullptr;
   };
@@ -501,7 +512,7 @@ class Table {
       weight_{device_}, best_{device_}, sums_{device_}, reduced_{device_}, likelihoods_{device_},
       counter_{device_}, pivot_{device_}, pairs_{device_}, table_{device_}, transformed_{device_},
       words_{device_}, row_words_{device_}, joint_words_{device_};
-  Buffer factors_{device_}, biases_{device_}, constants_{device_}, centres_{device_},
+  Buffer factors_{device_}, biases_{device_}, constants_{device_}, linear_{device_}, centres_{device_},
       exact_constants_{device_};
   Lanes left_lanes_{device_}, right_lanes_{device_}, weight_lanes_{device_}, gate_lanes_{device_};
   Lanes* lanes_[4] = {&left_lanes_, &right_lanes_, &weight_lanes_, &gate_lanes_};

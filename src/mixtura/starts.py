@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
+from mixtura.components.centers import Centers
 from mixtura.layouts import LAYOUTS
-from mixtura.lloyd import blocks, inertia, lloyd, seed
-from mixtura.mixture import moments_of_all, precise_moments
+from mixtura.lloyd import lloyd
 from mixtura.moments import Kind, Moments
-from mixtura.quadratics import Quadratics
+from mixtura.seeding import seed
 from mixtura.table import Table
 
 Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
@@ -39,37 +39,36 @@ _SEARCHES = 3
 
 def _quick(table: Table, components: int, kind: Kind) -> bool:
     """Whether an EM iteration does little work a row."""
-    return components * LAYOUTS[kind].size(table.rows.dims) < _QUICK
+    return components * LAYOUTS[kind].size(table.dims) < _QUICK
 
 
 def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:
     """The table itself, or of a long one some rows drawn at random: enough to find K means in."""
     rows = _SAMPLE_ROWS_OF_QUICK if _quick(table, components, kind) else _SAMPLE_ROWS
     size = max(rows, _SAMPLE_ROWS_PER_COMPONENT * components)
-    weights = table.sample_weight
-    candidates = len(table) if weights is None else int(np.count_nonzero(weights))
+    counted = table.counted
+    candidates = len(table) if counted is None else len(counted)
     if candidates <= 2 * size:
         return table
     # Drawn with replacement, each row kept once: of a table that much longer, hardly one comes twice.
     drawn = np.unique(rng.randint(candidates, size=size))
-    return table.take(drawn if weights is None else np.flatnonzero(weights)[drawn])
+    return table.take(drawn if counted is None else counted[drawn])
 
 
 def seed_rows(table: Table, components: int, rng: np.random.RandomState) -> Float:
     """K rows of the table, (K, D), that k-means++ chose."""
-    return np.asarray(table.rows.X[seed(table, components, rng)], dtype=np.float64)
+    return table.points(seed(table, components, rng))
 
 
 def column_variance(table: Table) -> float:
     """Weighted variance of the columns, averaged over them: the scale of k-means' tolerance."""
-    moments = moments_of_all(table, "diagonal")
+    moments = table.moments("diagonal")
     return float(np.maximum(moments.covariances(), 0.0).mean()) if moments.mass[0] > 0.0 else 0.0
 
 
 def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
     """Moments of the rows, each given to its nearest mean."""
-    nearest = Quadratics("scalar", np.zeros(len(means)), means, np.ones(1))
-    return precise_moments(table, nearest, np.zeros(len(means)), kind, floor, hard=True)
+    return table.expect(Centers(means).joint, kind, floor)
 
 
 def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
@@ -85,8 +84,8 @@ def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.rand
     found = [
         lloyd(some, seed_rows(some, components, rng), max_iter=max_iter, tol=tol) for _ in range(searches)
     ]
-    best = min(found, key=lambda fit: inertia(some, fit.parameters))
-    return _assigned(table, best.parameters.means, kind, floor)
+    best = min((fit.parameters.components for fit in found), key=lambda centers: centers.inertia(some))
+    return _assigned(table, best.means, kind, floor)
 
 
 def random_rows(table: Table, components: int, rng: np.random.RandomState) -> NDArray[np.intp]:
@@ -99,7 +98,7 @@ def random_rows(table: Table, components: int, rng: np.random.RandomState) -> ND
 
 def _single_rows(table: Table, indices: NDArray[np.intp], kind: Kind) -> Moments:
     """Component k has row indices[k] for its only one."""
-    X = np.asarray(table.rows.X[indices], dtype=np.float64)
+    X = table.points(indices)
     # About the rows themselves nothing is left to cancel: first and second moments are exactly zero.
     zero = Moments.zero(kind, len(indices), table.pivot)
     return Moments(kind, X, np.ones(len(X)), zero.first, zero.second, 0.0, len(X))
@@ -122,14 +121,12 @@ def random_from_data(
 
 def random(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
     """Responsibilities are drawn uniformly and normalised."""
-    total = Moments.zero(kind, components, table.pivot)
-    for cut in blocks(len(table), max((1 << 20) // components, 1)):
-        resp = rng.uniform(size=(cut.stop - cut.start, components))
-        resp /= resp.sum(axis=1)[:, None]
-        weights = None if table.sample_weight is None else table.sample_weight[cut]
-        block = table.rows.block(cut.start, cut.stop)
-        total += table.backend.accumulate(block, resp, kind, table.pivot, weights)
-    return total
+
+    def resp(block: Table) -> Float:
+        drawn = rng.uniform(size=(len(block), components))
+        return np.asarray(drawn / drawn.sum(axis=1)[:, None])
+
+    return table.accumulate_once(resp, components, kind)
 
 
 INITIALIZERS: dict[str, Initializer] = {

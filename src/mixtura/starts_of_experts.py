@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixtura.experts import RegressionTable, Responsibilities
-from mixtura.initialize import column_variance, seed_rows
+from mixtura.joint import Joint
 from mixtura.lloyd import lloyd
 from mixtura.quadratics import Quadratics
-from mixtura.table import Table
+from mixtura.starts import column_variance, seed_rows
+from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
 
@@ -28,54 +28,55 @@ def _one_hot(labels: NDArray[np.integer], components: int) -> Float:
 
 
 def kmeans(
-    table: RegressionTable, components: int, center: Float, spread: Float, rng: np.random.RandomState
+    table: Table, components: int, center: Float, spread: Float, rng: np.random.RandomState
 ) -> Responsibilities:
     """Each row belongs to the cluster of standardised [x, y] that k-means puts it in.
 
     Parameters
     ----------
-    table : RegressionTable
+    table : Table
     components : int
     center, spread : ndarray of shape (D + M,)
         Mean and standard deviation of the columns.
     rng : RandomState
     """
     scale = np.where(spread > 0.0, spread, 1.0)
-    X, y, weights = table.covariates.rows.X, table.targets, table.covariates.sample_weight
-    counted = np.arange(len(X)) if weights is None else np.flatnonzero(weights)
-    if len(counted) > 2 * _SAMPLE_ROWS:
+    counted = table.counted
+    if counted is None and len(table) > 2 * _SAMPLE_ROWS:
+        counted = np.arange(len(table))
+    if counted is not None and len(counted) > 2 * _SAMPLE_ROWS:
         counted = counted[np.unique(rng.randint(len(counted), size=_SAMPLE_ROWS))]
-    sample = (np.hstack([X[counted], y[counted]]) - center) / scale
-    some = Table.of(table.backend, sample, None if weights is None else weights[counted])
+    some = table.standardized(center, scale, counted)
     found = lloyd(
         some, seed_rows(some, components, rng), max_iter=_MAX_ITER, tol=_TOL * column_variance(some)
     )
-    centers = center + scale * found.parameters.means
-    nearest = Quadratics("diagonal", np.zeros(components), centers, 1.0 / scale[None])
+    centers = center + scale * found.parameters.components.means
+    nearest = Joint(
+        Quadratics("diagonal", np.zeros(components), centers, 1.0 / scale[None]), np.zeros(components)
+    )
 
-    def resp(cut: slice) -> Float:
-        rows = table.joined.rows.block(cut.start, cut.stop)
-        joint = table.backend.log_joint(rows, nearest, np.zeros(components))
-        return _one_hot(joint.argmax(axis=1), components)
+    def resp(block: Table) -> Float:
+        labels, _ = block.assign(nearest)
+        return _one_hot(labels, components)
 
     return resp
 
 
 def random(
-    table: RegressionTable, components: int, center: Float, spread: Float, rng: np.random.RandomState
+    table: Table, components: int, center: Float, spread: Float, rng: np.random.RandomState
 ) -> Responsibilities:
     """Each row's responsibilities are drawn from a flat Dirichlet distribution."""
     base = int(rng.randint(1 << 31))
 
-    def resp(cut: slice) -> Float:
-        own = np.random.RandomState((base + cut.start) % (1 << 32))
-        drawn = own.standard_exponential(size=(cut.stop - cut.start, components))
+    def resp(block: Table) -> Float:
+        own = np.random.RandomState((base + block.start) % (1 << 32))
+        drawn = own.standard_exponential(size=(len(block), components))
         return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
 
     return resp
 
 
-def given_labels(labels: ArrayLike, components: int, table: RegressionTable) -> Responsibilities:
+def given_labels(labels: ArrayLike, components: int, table: Table) -> Responsibilities:
     """Each row belongs to the expert that its label 0 .. K - 1 names.
 
     Raises
@@ -93,12 +94,13 @@ def given_labels(labels: ArrayLike, components: int, table: RegressionTable) -> 
         raise ValueError(
             f"init: labels run from {whole.min()} to {whole.max()}, experts from 0 to {components - 1}"
         )
-    count = np.bincount(whole, table.covariates.sample_weight, components)
+    count = np.bincount(whole, table.sample_weight, components)
     if not count.all():
         raise ValueError(f"init: no row is given to expert {int(np.argmin(count))}")
-    return lambda cut: _one_hot(whole[cut], components)
+    return lambda block: _one_hot(whole[block.cut], components)
 
 
-RESPONSIBILITIES: dict[
-    str, Callable[[RegressionTable, int, Float, Float, np.random.RandomState], Responsibilities]
-] = {"kmeans": kmeans, "random": random}
+RESPONSIBILITIES: dict[str, Callable[[Table, int, Float, Float, np.random.RandomState], Responsibilities]] = {
+    "kmeans": kmeans,
+    "random": random,
+}

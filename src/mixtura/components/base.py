@@ -1,0 +1,46 @@
+"""What components of every kind can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.found import Found
+from mixtura.moments import Kind
+from mixtura.quadratics import Quadratics
+
+Float = NDArray[np.float64]
+
+
+class Components(ABC):
+    """The densities of a mixture's K components: parameters in, quadratics out; moments in, parameters out.
+
+    Components are a value: :meth:`maximize` gives new ones.
+    """
+
+    @property
+    @abstractmethod
+    def kind(self) -> Kind:
+        """The moments that :meth:`maximize` needs: see :class:`mixtura.moments.Moments`."""
+
+    @property
+    @abstractmethod
+    def quadratics(self) -> Quadratics:
+        """What a backend evaluates."""
+
+    @property
+    def bound(self) -> float:
+        """The components' own terms of the objective: divergences from priors, penalties."""
+        return 0.0
+
+    @property
+    def floor(self) -> float:
+        """Variance below which no digit of a moment matters."""
+        return 0.0
+
+    @abstractmethod
+    def maximize(self, found: Found) -> Self:
+        """The M-step: components whose objective, given the responsibilities, is not less."""

@@ -1,0 +1,103 @@
+"""Families of covariances: which of their parts components share, and what maximises the likelihood then.
+
+A family is how covariances are kept (:mod:`mixtura.components.storage`), which moments it needs, and two methods.
+Adding one is adding a class to :data:`COVARIANCES`; a user does so by :func:`mixtura.extension.register_covariance`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.components.storage import Diagonals, Matrices, Scalars, Storage
+from mixtura.moments import Kind, Moments
+
+Float = NDArray[np.float64]
+
+
+class Covariance(ABC):
+    """A family of covariances of K Gaussians in D dimensions.
+
+    Attributes
+    ----------
+    name : str
+        As ``GaussianMixture(covariance_type=...)`` takes it.
+    kind : str
+        The moments that :meth:`estimate` needs: see :class:`mixtura.moments.Moments`.
+    storage : Storage
+        How the covariances are kept.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    storage: ClassVar[Storage]
+
+    @abstractmethod
+    def estimate(self, moments: Moments, mass: Float) -> Float:
+        """Covariances of maximum likelihood, as they are kept, for given masses (K,)."""
+
+    @abstractmethod
+    def n_parameters(self, components: int, dims: int) -> int:
+        """Free parameters of the covariances."""
+
+
+class Full(Covariance):
+    """Each component has a covariance matrix of its own, (K, D, D)."""
+
+    name = "full"
+    kind = "full"
+    storage = Matrices()
+
+    def estimate(self, moments: Moments, mass: Float) -> Float:
+        return moments.covariances(mass)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return components * dims * (dims + 1) // 2
+
+
+class Tied(Covariance):
+    """All components share one covariance matrix, (D, D)."""
+
+    name = "tied"
+    kind = "shared"
+    storage = Matrices(shared=True)
+
+    def estimate(self, moments: Moments, mass: Float) -> Float:
+        return moments.covariances(mass)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return dims * (dims + 1) // 2
+
+
+class Diagonal(Covariance):
+    """Each component has a variance for each column, (K, D)."""
+
+    name = "diag"
+    kind = "diagonal"
+    storage = Diagonals()
+
+    def estimate(self, moments: Moments, mass: Float) -> Float:
+        return moments.covariances(mass)
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return components * dims
+
+
+class Spherical(Covariance):
+    """Each component has one variance for all columns, (K,)."""
+
+    name = "spherical"
+    kind = "trace"
+    storage = Scalars()
+
+    def estimate(self, moments: Moments, mass: Float) -> Float:
+        return np.asarray(moments.covariances(mass) / moments.first.shape[1])
+
+    def n_parameters(self, components: int, dims: int) -> int:
+        return components
+
+
+COVARIANCES: dict[str, Covariance] = {c.name: c for c in (Full(), Tied(), Diagonal(), Spherical())}

@@ -1,0 +1,93 @@
+"""Factors of covariance matrices, by LAPACK."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+from scipy.linalg import cython_lapack, lapack
+
+from mixtura.threads import blas, compiled_allowed, native, thread_limit
+
+Float = NDArray[np.float64]
+
+
+class IllDefinedCovarianceError(ValueError):
+    """A covariance is not positive definite."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Fitting the mixture model failed because some components have "
+            "ill-defined empirical covariance (for instance caused by singleton "
+            "or collapsed samples). Try to decrease the number of components, "
+            "increase reg_covar, or scale the input data."
+        )
+
+
+def inverse_cholesky(covariance: Float) -> Float:
+    """Upper triangular U with U U' = inverse of the covariance (D, D).
+
+    LAPACK's potrf and trtri, called directly: scipy's solve_triangular would wake BLAS's threads for
+    matrices of any size, and they then spin beside the kernels'.
+    """
+    lower, failed = lapack.dpotrf(covariance, lower=1, clean=1)
+    if not failed:
+        inverse, failed = lapack.dtrtri(lower, lower=1)
+    if failed or not np.isfinite(inverse).all():
+        raise IllDefinedCovarianceError
+    return np.ascontiguousarray(inverse.T)
+
+
+# Columns up to which BLAS does not wake threads of its own.
+_FEW = 16
+
+# Numbers in covariance matrices from which on they are factorised on all threads.
+_MANY = 1 << 16
+
+
+def inverse_choleskys(covariances: Float) -> Float:
+    """The same of many, (K, D, D): SciPy's LAPACK, called by the kernels' threads where they are here."""
+    few, many = covariances.shape[-1] <= _FEW, len(covariances) > 1 and covariances.size >= _MANY
+    if native is None or not compiled_allowed() or not (few or many):
+        return np.stack([inverse_cholesky(c) for c in covariances])
+    routines = cython_lapack.__pyx_capi__
+    with nullcontext() if few else blas().limit(limits=1, user_api="blas"):
+        threads = thread_limit() if many else 1
+        inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], threads)
+    if inverse is None or not np.isfinite(inverse).all():
+        raise IllDefinedCovarianceError
+    return inverse
+
+
+def cholesky_of_precision(precision: Float) -> Float:
+    """Upper triangular U with U U' = precision (D, D): a Cholesky factorisation from the last row up."""
+    flipped = linalg.cholesky(precision[::-1, ::-1], lower=True)
+    return np.ascontiguousarray(flipped[::-1, ::-1])
+
+
+def solve_right(rows: Float, upper: Float) -> Float:
+    """``rows upper^-1``."""
+    return np.asarray(linalg.solve_triangular(upper, rows.T, trans="T", check_finite=False).T)
+
+
+def is_definite(matrix: Float) -> bool:
+    """Whether a symmetric matrix is positive definite, whatever the units of its columns."""
+    _, failed = lapack.dpotrf(np.asarray(matrix, dtype=np.float64), lower=1)
+    return not failed
+
+
+def rounded_matrix(matrix: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A positive definite matrix (D, D) in another type of number.
+
+    Rounding by eps changes the correlations by up to eps, which can be more than their smallest eigenvalue. Then the
+    diagonal grows by as few eps of itself as make the rounded matrix definite; D of them always do.
+    """
+    rounded, growth = matrix.astype(dtype), float(np.finfo(dtype).eps)
+    i = np.arange(len(matrix))
+    while np.isfinite(rounded).all() and not is_definite(rounded) and growth < 1.0:
+        rounded[i, i] = (matrix[i, i] * (1.0 + growth)).astype(dtype)
+        growth *= 2.0
+    return rounded

@@ -1,0 +1,115 @@
+"""What all estimators share: a backend, rows checked and placed, runs from several starts, and who hears of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from mixtura import backends, em
+from mixtura.array_kinds import in_kind
+from mixtura.backends.base import Backend
+from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
+from mixtura.estimators.listening import Listening
+from mixtura.estimators.saved import Saved
+from mixtura.estimators.validation import check_rows, check_weights
+from mixtura.progress import Progress, progress
+from mixtura.table import Table
+from mixtura.threads import allow
+
+Float = NDArray[np.float64]
+M = TypeVar("M", bound=em.Model)
+One = Callable[[int, Callable[[em.Step[M]], bool]], em.Fit[M]]
+
+
+class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
+    """An estimator whose fit is EM from one start or several.
+
+    Parameters that every one has: ``max_iter``, ``verbose``, ``verbose_interval``, ``backend``, ``n_threads``,
+    ``precision``.
+    """
+
+    max_iter: int
+    verbose: int
+    verbose_interval: int
+    backend: str
+    n_threads: int | None
+    precision: Any
+
+    def _backend(self, X: Any) -> Backend:
+        """The backend that ``backend`` names, if it can read X."""
+        return backends.for_rows(X, self.backend, self.n_threads, self.precision)
+
+    def _table(self, X: Any, sample_weight: Any = None) -> Table:
+        """Rows to be answered for, checked and placed."""
+        check_is_fitted(self)
+        backend = self._backend(X)
+        X = check_rows(self, X, reset=False, backend=backend)
+        return Table.of(backend, X, check_weights(sample_weight, X))
+
+    def _search(
+        self,
+        table: Table,
+        n_init: int,
+        one: One[M],
+        attributes: Callable[[em.Fit[M]], dict[str, Any]],
+        score: Callable[[em.Fit[M]], float] | None = None,
+        told: Progress | None = None,
+    ) -> tuple[em.Fit[M], Tasks]:
+        """The best of ``n_init`` runs, and the tasks of callbacks, to be closed when the attributes are set.
+
+        Parameters
+        ----------
+        table : Table
+        n_init : int
+        one : callable
+            Makes run number i, and reports its iterations.
+        attributes : callable
+            Fitted attributes by name, of a run that need not be over.
+        score : callable, optional
+            What makes a run better than another; by default its bound.
+        told : Progress, optional
+            By default what ``verbose`` asks for.
+        """
+        if told is None:
+            told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
+        tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
+        with allow(self.n_threads, table.backend.compiled):
+            best = em.restarts(n_init, one, Listening(told, tasks, attributes), score)
+        return best, tasks
+
+    def _adopt(self, attributes: dict[str, Any], X: Any, tasks: Tasks) -> None:
+        """Set fitted attributes, of the kind of X, and end the fit for callbacks."""
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        self._follow(X)
+        tasks.close(dict)
+
+
+class LabellingEstimator(MixtureEstimator):
+    """An estimator that gives each row the label of a component."""
+
+    @abstractmethod
+    def _labels(self, table: Table) -> NDArray[np.integer]:
+        """Labels of rows, (N,)."""
+
+    @in_kind
+    def predict(self, X: ArrayLike) -> NDArray[np.integer]:
+        """Most likely component of each row; of k-means, the nearest centre.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+
+        Returns
+        -------
+        labels : ndarray of shape (N,)
+            Integers from 0 to K - 1, in int32 of :class:`KMeans` and int64 of :class:`GaussianMixture`, as
+            scikit-learn has them.
+        """
+        return self._labels(self._table(X))
