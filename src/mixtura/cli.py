@@ -6,6 +6,7 @@ Errors that the user can mend end with exit code 2 and one line on standard erro
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -32,16 +33,24 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from mixtura.components import COMPONENTS, COVARIANCES
+    from mixtura.gates import GATES
+
     parser = _Parser(
         prog="mixtura", description="Mixture models at the speed of the machine.", allow_abbrev=False
     )
+    _extend_option(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     fit = commands.add_parser("fit", help="fit a Gaussian mixture to a table", allow_abbrev=False)
     fit.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
     fit.add_argument("-k", "--components", type=int, required=True, metavar="K", help="number of components")
+    fit.add_argument("--covariance", choices=list(COVARIANCES), default="full", help="default: full")
     fit.add_argument(
-        "--covariance", choices=["full", "tied", "diag", "spherical"], default="full", help="default: full"
+        "--noise",
+        choices=list(COMPONENTS),
+        metavar="NAME",
+        help="a component beside the Gaussians that a file of --extend registers (default: none)",
     )
     fit.add_argument(
         "--tol", type=float, default=1e-3, help="least gain per row that goes on (default: 1e-3)"
@@ -64,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     experts.add_argument("-k", "--experts", type=int, required=True, metavar="K", help="number of experts")
     experts.add_argument(
         "--gate",
-        choices=["constant", "dirichlet", "sparse", "softmax", "gaussian", "neural"],
+        choices=list(GATES),
         default="constant",
         help="what says which expert a row listens to (default: constant)",
     )
@@ -100,6 +109,44 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--json", action="store_true", help="print as JSON")
     config.set_defaults(run=_config)
     return parser
+
+
+def _extend_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--extend",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="Python file, or name of a module, to run first: it registers covariances, components or gates of your "
+        "own; may be repeated",
+    )
+
+
+def _extended(arguments: Sequence[str] | None) -> list[str]:
+    """Run what --extend names, before anything that it registers is named; gives the other arguments."""
+    first = _Parser(prog="mixtura", add_help=False, allow_abbrev=False)
+    _extend_option(first)
+    found, rest = first.parse_known_args(arguments)
+    for name in found.extend:
+        try:
+            _run_extension(name)
+        except OSError:
+            raise
+        except Exception as error:
+            raise UsageError(f"--extend {name}: {type(error).__name__}: {error}") from error
+    return rest
+
+
+def _run_extension(name: str) -> None:
+    if not name.endswith(".py"):
+        importlib.import_module(name)
+        return
+    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(module.__name__, module)  # where dataclasses look for their module
+    spec.loader.exec_module(module)
 
 
 def _table_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -178,7 +225,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0; 2 after an error, told in one line on standard error.
     """
-    options = _parser().parse_args(arguments)
+    try:
+        rest = _extended(arguments)  # before the parser is made, which knows what is registered
+        options = _parser().parse_args(rest)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}")
+    except UsageError as error:
+        return _fail(str(error))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -333,6 +386,7 @@ def _fit(options: argparse.Namespace) -> None:
         covariance_type=options.covariance,
         tol=options.tol,
         reg_covar=options.reg_covar,
+        noise=options.noise,
         **_fit_settings(options),
     )
     began = time.perf_counter()
@@ -438,6 +492,7 @@ def _mixture_facts(model: Any) -> dict[str, Any]:
         "weights": model.weights_.tolist(),
         "means": model.means_.tolist(),
         "covariances": model.covariances_.tolist(),
+        **({} if model.noise is None else {"noise_weight": model.noise_weight_}),
     }
 
 

@@ -20,19 +20,29 @@ from safetensors.numpy import save as serialize
 
 from mixtura._version import __version__
 from mixtura.array_kinds import to_host
+from mixtura.components.beside import COMPONENTS
 from mixtura.components.linear import LinearExpert
 from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
-from mixtura.estimators.saved import Saved
 from mixtura.files import write_whole
-from mixtura.gates import GATES, Gate
+from mixtura.gates import GATES
 from mixtura.links import EqualMeans
+from mixtura.parts import Part
 
 FORMAT = 1
 
 _CLASSES: dict[str, type[Any]] = {c.__name__: c for c in (GaussianMixture, KMeans, MixtureOfExperts)}
 
-# Values with parameters of their own, which JSON holds as {"object": class, "parameters": {...}}.
-_OBJECTS: dict[str, type[Any]] = {c.__name__: c for c in (*GATES.values(), LinearExpert, EqualMeans)}
+
+def _objects() -> dict[str, type[Any]]:
+    """Values with parameters of their own, which JSON holds as {"object": class, "parameters": {...}}."""
+    known = (*GATES.values(), *COMPONENTS.values(), LinearExpert, EqualMeans)
+    return {c.__name__: c for c in known}
+
+
+_UNKNOWN = (
+    "It is not known here: import the module that registers it (mixtura.extension) first; on the command line, "
+    "mixtura --extend FILE"
+)
 
 
 class ModelFileError(ValueError):
@@ -104,16 +114,21 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _holds_objects(value: Any) -> bool:
-    """Whether a value is, or is a list of, what :data:`_OBJECTS` knows."""
+    """Whether a value is, or is a list of, of what :func:`_objects` knows."""
     if isinstance(value, list | tuple):
         return bool(value) and all(_holds_objects(v) for v in value)
-    return _OBJECTS.get(type(value).__name__) is type(value)
+    return _is_object(value)
+
+
+def _is_object(value: Any) -> bool:
+    """Whether a value is of a class that :func:`_objects` knows."""
+    return _objects().get(type(value).__name__) is type(value)
 
 
 def _plain(value: Any) -> Any:
     """A value as JSON knows it; minus infinity, the bound of a fit without iterations, becomes null."""
-    if _OBJECTS.get(type(value).__name__) is type(value):
-        parameters = value.parameters if isinstance(value, Gate) else vars(value)
+    if _is_object(value):
+        parameters = value.parameters if isinstance(value, Part) else vars(value)
         return {
             "object": type(value).__name__,
             "parameters": {k: _plain(v) for k, v in parameters.items()},
@@ -131,7 +146,18 @@ def _object(value: Any) -> Any:
         return [_object(v) for v in value]
     if not (isinstance(value, dict) and "object" in value):
         return value
-    return _OBJECTS[value["object"]](**value["parameters"])
+    known = _objects()
+    if value["object"] not in known:
+        raise ValueError(f"it has a {value['object']!r}. {_UNKNOWN}")
+    return known[value["object"]](**value["parameters"])
+
+
+def _check_names(model: Any) -> None:
+    """Raise ValueError if a parameter is none, such as the name of a part that is not registered."""
+    try:
+        model._validate_params()
+    except ValueError as error:
+        raise ValueError(f"{error} If that is the name of a user's own part: {_UNKNOWN}") from error
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -206,7 +232,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     try:
         given = {k.removeprefix("parameter."): v for k, v in tensors.items() if k.startswith("parameter.")}
         fitted = {k.removeprefix("fitted."): v for k, v in tensors.items() if k.startswith("fitted.")}
-        model: Saved = _CLASSES[name](**{k: _object(v) for k, v in header["parameters"].items()}, **given)
+        model: Any = _CLASSES[name](**{k: _object(v) for k, v in header["parameters"].items()}, **given)
+        _check_names(model)
         values = {k: _object(v) for k, v in header["fitted"].items()}
         if values.get("lower_bound_", 0.0) is None:
             values["lower_bound_"] = -math.inf
