@@ -27,10 +27,10 @@ import torch
 
 from mixtura import backends
 from mixtura.backends.reference import ReferenceBackend
+from mixtura.components import COVARIANCES, Gaussians
 from mixtura.components.centers import Centers
-from mixtura.components.gaussian import COVARIANCES, Gaussians
 from mixtura.gates.constant import ConstantGate
-from mixtura.mixture import GaussianMixtureParameters
+from mixtura.mixture import Mixture
 
 DEVICE = "cuda"
 lines: list[str] = []
@@ -118,19 +118,14 @@ def parameters_of(w: Workload, rng: np.random.Generator):
         noise = rng.normal(size=(K, D, 2 * D)) / np.sqrt(2 * D)
         precisions = noise @ noise.transpose(0, 2, 1) + 0.5 * np.eye(D)
     else:
-        precisions = rng.uniform(0.5, 2.0, covariance.shape(K, D))
-    return GaussianMixtureParameters(
-        ConstantGate(weights=np.full(K, 1.0 / K)), Gaussians.from_precisions(covariance, means, precisions)
-    )
+        precisions = rng.uniform(0.5, 2.0, covariance.storage.shape(K, D))
+    gaussians = Gaussians.from_precisions(covariance, means, precisions, reg_covar=1e-6)
+    return Mixture(ConstantGate(weights=np.full(K, 1.0 / K)), gaussians)
 
 
 def expect(backend, rows, parameters, pivot):
-    if isinstance(parameters, Centers):
-        return backend.expect(
-            rows, parameters.quadratics, parameters.log_weights, "mean", pivot, None, hard=True
-        )
-    components = parameters.components
-    return backend.expect(rows, components.quadratics, parameters.gate.log_shares, components.kind, pivot)
+    components = parameters if isinstance(parameters, Centers) else parameters.components
+    return backend.expect(rows, parameters.joint, components.kind, pivot)
 
 
 def peer(w: Workload, X: torch.Tensor, parameters) -> float:
@@ -200,10 +195,9 @@ def measure(w: Workload, limits: dict[str, float], rounds: int) -> None:
     ours = median(lambda: expect(backend, rows, parameters, pivot), rounds)
     step = 0.0
     if w.covariance != "kmeans":
-        covariance = parameters.components.covariance
+        components = parameters.components
         began = time.perf_counter()
-        after = GaussianMixtureParameters.from_moments(covariance, found, 1e-6)
-        _ = after.components.quadratics
+        _ = Gaussians.from_moments(components.covariance, found, components.reg_covar).quadratics
         step = 1e3 * (time.perf_counter() - began)
     rate = limits["bfloat16"] / 3 if w.precision == "fast" else limits["float32"]
     size = 4 * w.rows * w.dims

@@ -23,6 +23,7 @@ import numpy as np
 
 from mixtura import _native
 from mixtura.backends.native import NativeBackend
+from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 from peers import ceilings, machine
 from workloads import Workload
@@ -59,7 +60,7 @@ SHAPES = {
 
 
 def arguments(w: Workload, single: bool) -> tuple:
-    """A backend of one thread, rows, and quadratics whose components overlap."""
+    """A backend of one thread, rows, and densities of components that overlap."""
     g = np.random.default_rng(0)
     N, D, K = w.rows, w.dims, w.components
     X = g.standard_normal((N, D), dtype=np.float32 if single else np.float64)
@@ -75,15 +76,14 @@ def arguments(w: Workload, single: bool) -> tuple:
     return (
         backend,
         backend.place(X),
-        quadratics,
-        np.full(K, -np.log(K)),
+        Joint(quadratics, np.full(K, -np.log(K))),
         X[:1000].mean(axis=0, dtype=np.float64),
     )
 
 
 def halves(w: Workload, single: bool, tries: int = 7) -> tuple[float, float]:
     """Milliseconds of the E and the M half."""
-    backend, rows, quadratics, log_weights, pivot = arguments(w, single)
+    backend, rows, joint, pivot = arguments(w, single)
     kind = {"full": "full", "tied": "shared", "diag": "diagonal", "spherical": "trace"}[w.covariance]
 
     def least(kind: str) -> float:
@@ -92,7 +92,7 @@ def halves(w: Workload, single: bool, tries: int = 7) -> tuple[float, float]:
         for _ in range(tries):
             began = time.process_time()
             for _ in range(repeat):
-                backend.expect(rows, quadratics, log_weights, kind, pivot)
+                backend.expect(rows, joint, kind, pivot)
             best = min(best, (time.process_time() - began) / repeat)
         return 1e3 * best
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from mixtura import backends
 from mixtura.backends.reference import ReferenceBackend
+from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 
 
@@ -28,15 +29,15 @@ def main() -> None:
                     for precision in ("exact", "fast"):
                         for hard in (False, True):
                             backend = kind(precision=precision, tile_bytes=1 << 16, memory=0)
-                            a = (q, np.zeros(components), "full", np.zeros(dims), None, hard)
+                            a = (Joint(q, np.zeros(components), hard), "full", np.zeros(dims))
                             got = backend.expect(backend.place(X), *a)
                             want = reference.expect(reference.place(X), *a)
                             tolerance = 1e-9 if dtype == np.float64 else 2e-3
                             np.testing.assert_allclose(
                                 got.second, want.second, rtol=0, atol=tolerance * np.abs(want.second).max()
                             )
-                    backend.log_joint(backend.place(X), q, rng.normal(size=(400, components)))
-                    backend.assign(backend.place(X), q, np.zeros(components))
+                    backend.log_joint(backend.place(X), Joint(q, rng.normal(size=(400, components))))
+                    backend.assign(backend.place(X), Joint(q, np.zeros(components)))
                     backend.accumulate(
                         backend.place(X), rng.uniform(size=(400, components)), "trace", X[0] * 1.0
                     )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from problems import EPS, FORMS, Problem, assert_moments_close, computing_eps, q
 
 try:
     from mixtura import _native
+    from mixtura.backends.compiled import relative_width
     from mixtura.backends.native import NativeBackend
 except ImportError:
     _native = None
@@ -138,6 +140,50 @@ def test_single_precision_where_it_loses_nothing(rng):
     assert not NativeBackend()._single_enough(
         native.place(narrow[:, :2]), Joint(correlated, np.zeros(1)), np.zeros(2)
     )
+
+
+@pytest.mark.parametrize("form", ["scalar", "diagonal", "triangle"])
+def test_the_width_of_a_table_by_definition(form, rng):
+    """Spreads of the narrowest component that the table is wide, from its pivot, along the rows of its factor."""
+    X = (rng.normal(size=(4000, 2)) * [2.0, 3.0] + [1.0, -1.0]).astype(np.float32)
+    rows = NativeBackend().place(X)
+    means, pivot = np.array([[4.0, 0.0], [0.0, 5.0]]), np.array([0.5, 0.5])
+    factors = {
+        "scalar": np.array([1.0, 3.0]),
+        "diagonal": np.array([[1.0, 2.0], [3.0, 0.5]]),
+        "triangle": np.array([[[1.0, 0.0], [2.0, 3.0]], [[0.5, 0.0], [-4.0, 1.0]]]),
+    }[form]
+    double = X.astype(np.float64)
+    wide = double.var(axis=0) + (double.mean(axis=0) - pivot) ** 2 + (means - pivot) ** 2
+    dense = factors.reshape(2, 1, -1) * np.eye(2) if form != "triangle" else factors
+    want = max(np.sqrt((dense[k] ** 2 @ wide[k]).max()) for k in range(2))
+    q = Quadratics(form, np.zeros(2), means, factors)
+    assert relative_width(rows, q, pivot) == pytest.approx(want, rel=1e-6)
+    # A linear term counts as one more row.
+    linear = np.array([[0.0, 0.0], [100.0, 50.0]])
+    want = max(want, float(np.sqrt(linear[1] ** 2 @ wide[1])))
+    assert relative_width(rows, replace(q, linear=linear), pivot) == pytest.approx(want, rel=1e-6)
+
+
+def test_float32_up_to_256_spreads(rng):
+    """Just under and just over the limit."""
+    X = rng.normal(size=(2000, 3)).astype(np.float32)
+    native = NativeBackend()
+    rows, pivot = native.place(X), X.mean(axis=0).astype(np.float64)
+    deviation = X.astype(np.float64).std(axis=0).max()
+    for scale, enough in ((255.9 / deviation, True), (256.1 / deviation, False)):
+        joint = Joint(Quadratics("scalar", np.zeros(1), pivot[None], np.array([scale])), np.zeros(1))
+        assert native._single_enough(rows, joint, pivot) is enough
+        assert native.rounding(rows, joint, pivot) == (2.0**-23 if enough else 2.0**-52)
+    for scale in (1e-13, 1e13):  # squares leave the range of float32
+        joint = Joint(Quadratics("scalar", np.zeros(1), pivot[None], np.array([scale])), np.zeros(1))
+        assert not native._single_enough(native.place(X / np.float32(scale)), joint, pivot / scale)
+    hard = Joint(Quadratics("scalar", np.zeros(1), pivot[None], np.ones(1)), np.zeros(1), hard=True)
+    assert not native._single_enough(rows, hard, pivot)
+    assert not native._single_enough(native.place(X.astype(np.float64)), replace(hard, hard=False), pivot)
+    mixed, four = native.place(X, X[:, :1].astype(np.float64)), np.zeros(4)
+    wide = Joint(Quadratics("scalar", np.zeros(1), four[None], np.ones(1)), np.zeros(1))
+    assert not native._single_enough(mixed, wide, four)
 
 
 def test_a_float32_row_whose_square_only_float64_holds(rng):

@@ -244,3 +244,24 @@ def test_more_runs_never_raise_the_inertia(seed):
             for n in range(1, 8)
         ]
     assert np.all(np.diff(found) <= 1e-12 * found[0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.array([0, 1, 2], dtype=np.int32), "names clusters that do not exist"),
+        (np.array([0, -1, 1], dtype=np.int32), "names clusters that do not exist"),
+        (np.array([0, 1, 1], dtype=np.int64), "not int32"),
+        (np.array([[0], [1]], dtype=np.int32), "not int32"),
+        (np.array([0, 1, 1, 0, 1], dtype=np.int32), None),
+        (np.array([], dtype=np.int32), None),
+    ],
+)
+def test_labels_that_belong_to_no_cluster_are_not_saved(labels, says):
+    km = KMeans(2, random_state=0).fit([[0.0], [1.0], [9.0]])
+    km.labels_ = labels
+    if says is None:
+        km._check_state()
+        return
+    with pytest.raises(ValueError, match=says):
+        km._check_state()

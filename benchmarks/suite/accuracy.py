@@ -6,6 +6,7 @@ import sys
 import numpy as np
 
 from mixtura import backends
+from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 
 
@@ -27,8 +28,7 @@ class Error:
         means = g.normal(size=(K, D)) * 2 + offset
         self.X = (g.normal(size=(N, D)) * 2 + offset).astype(dtype)
         self.arguments = (
-            Quadratics(factor, g.normal(size=K), means, factors),
-            np.zeros(K),
+            Joint(Quadratics(factor, g.normal(size=K), means, factors), np.zeros(K)),
             "full",
             means.mean(axis=0),
         )

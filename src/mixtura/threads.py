@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,10 @@ except ImportError:  # a pure-Python installation: mixtura.backends.available() 
     _native = None  # type: ignore[assignment]
 
 native = _native
+
+
+# Columns from which on matrices of so many columns are work for more threads of BLAS than one.
+_WIDE = 128
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,21 @@ _allowed: ContextVar[Allowed] = ContextVar("allowed", default=_ALL)
 
 
 @contextmanager
-def allow(threads: int | None, compiled: bool) -> Iterator[None]:
+def allow(threads: int | None, compiled: bool, dims: int) -> Iterator[None]:
     """Hold the host's half of a fit, and BLAS with it, to the threads that the user allowed.
 
     Parameters
     ----------
     threads : int or None
     compiled : bool
+    dims : int
+        Columns of the rows. BLAS gets one thread where they are few: others would bring nothing, and, once woken, spin
+        beside the kernels for longer than a pass takes.
     """
     token = _allowed.set(Allowed(threads, compiled))
     try:
-        if threads is None:
+        with limited_blas(1 if dims < _WIDE else threads):
             yield
-        else:
-            with blas().limit(limits=threads, user_api="blas"):
-                yield
     finally:
         _allowed.reset(token)
 
@@ -64,6 +69,39 @@ def allow(threads: int | None, compiled: bool) -> Iterator[None]:
 def blas() -> threadpoolctl.ThreadpoolController:
     """What limits the threads of BLAS."""
     return threadpoolctl.ThreadpoolController()
+
+
+# Limits in force, by whoever asked for them, and what takes back the first.
+_limits: list[int] = []
+_unlimited = ExitStack()
+_limits_lock = threading.Lock()
+
+
+@contextmanager
+def limited_blas(threads: int | None) -> Iterator[None]:
+    """Hold BLAS to so many threads; None leaves it alone.
+
+    The limit is the process's. Where fits on several threads ask for limits, the least is in force, and the last to end
+    gives back what the first found.
+    """
+    if threads is None:
+        yield
+        return
+    with _limits_lock:
+        _limits.append(threads)
+        if len(_limits) == 1:
+            _unlimited.enter_context(blas().limit(limits=threads, user_api="blas"))
+        elif threads < min(_limits[:-1]):
+            blas().limit(limits=threads, user_api="blas")
+    try:
+        yield
+    finally:
+        with _limits_lock:
+            _limits.remove(threads)
+            if not _limits:
+                _unlimited.close()
+            elif threads < min(_limits):
+                blas().limit(limits=min(_limits), user_api="blas")
 
 
 def compiled_allowed() -> bool:

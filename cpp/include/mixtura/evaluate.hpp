@@ -527,6 +527,13 @@ inline void transform(const Quadratics& q, const real* factor, const Evaluation&
   }
 }
 
+// joint2[k][i] = c_k.
+inline void evaluate_flat(const Quadratics& q, const real* offsets, const Evaluation& e, Prefetch& ahead) {
+  for (int64_t i = 0; i < e.rows; i += group_rows) ahead.step();
+  for (int64_t k = 0; k < q.components; ++k)
+    for (int64_t i = 0; i < e.rows; i += lanes) store(e.joint2 + k * stride + i, splat(offsets[k]));
+}
+
 // joint2[k][i] += b_k . x_i, and the largest of each row once more.
 inline void evaluate_linear(const Quadratics& q, const PackedLayout& l, const real* packed,
                             const Evaluation& e) {
@@ -546,7 +553,9 @@ inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& 
   const real* offsets = packed + l.offsets;
   const real* factor = packed + l.factor;
   const real* bias = packed + l.bias;
-  if (centred(q)) {
+  if (q.factor == Factor::scalar && q.linear && !(q.factors[0] != 0.0) && (q.shared || q.components == 1)) {
+    evaluate_flat(q, offsets, e, ahead);  // no square at all
+  } else if (centred(q)) {
     const real* y = tiled(q) ? e.transformed : e.x;
     if (tiled(q)) transform(q, factor, e);
     if (packed[l.use_product] != 0)

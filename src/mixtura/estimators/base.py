@@ -79,7 +79,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         if told is None:
             told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
         tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
-        with allow(self.n_threads, table.backend.compiled):
+        with allow(self.n_threads, table.backend.compiled, table.dims):
             best = em.restarts(n_init, one, Listening(told, tasks, attributes), score)
         return best, tasks
 

@@ -19,8 +19,9 @@ from mixtura.table import Table
 Float = NDArray[np.float64]
 
 # Pairs of steps and changes of the gradient that tell the curvature; halvings of a step before it is given up; the
-# share of the gain that the gradient promises which a step must bring.
+# share of the gain that the gradient promises which a step must bring; share of A that its rounding hides.
 _MEMORY = 8
+_ROUNDING = 1e-15
 _HALVINGS = 12
 _SUFFICIENT = 1e-4
 
@@ -156,8 +157,8 @@ class SoftmaxGate(Gate):
         gradient -= gradient.mean(axis=0)  # what all components share changes nothing
         direction = self._direction(gradient)
         promised = float(np.sum(gradient * direction))
-        if not promised > 0.0:
-            return self
+        if not promised > _ROUNDING * abs(self.partition.value):
+            return self  # a gain that the sums over the rows could not show
         step = 1.0
         for _ in range(_HALVINGS):
             moved = replace(
