@@ -1,0 +1,241 @@
+"""Do the tests notice? Random one-token changes of the host half, each run against the tests of its module.
+
+pip install cosmic-ray
+python tests/mutants.py [--sample 100] [--seed 0] [--workers 2] [--only gates] [--report FILE]
+
+cosmic-ray knows what can be changed: operators, comparisons, numbers, loops, conditions. A mutant is caught if the
+tests fail or take ten times as long. Left out are annotations, which nothing executes, module-level constants in
+capitals, of which most set a speed and no result, and what only words an error. Mutants are drawn with equal chances from all of
+them; the same seed draws the same. The last line is the share that was caught; the exit status says whether that is at
+least --least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "mixtura"
+
+# Modules of the host half, and the tests that are theirs.
+TESTS = {
+    "array_kinds.py": ["test_array_kinds.py"],
+    "cancellation.py": ["test_moments.py", "test_table.py", "test_gaussian_mixture.py"],
+    "components/beside.py": ["test_extension.py"],
+    "components/centers.py": ["test_kmeans.py", "test_table.py"],
+    "components/covariances.py": ["test_gaussian_mixture.py"],
+    "components/factorize.py": ["test_gaussian_mixture.py", "test_threads.py"],
+    "components/gaussian.py": ["test_gaussian_mixture.py"],
+    "components/linear.py": ["test_mixture_of_experts.py"],
+    "components/storage.py": ["test_gaussian_mixture.py", "test_extension.py"],
+    "em.py": ["test_em.py"],
+    "estimators/base.py": ["test_gaussian_mixture.py", "test_kmeans.py"],
+    "estimators/gaussian_mixture.py": [
+        "test_gaussian_mixture.py",
+        "test_extension.py",
+        "test_persistence.py",
+    ],
+    "estimators/kmeans.py": ["test_kmeans.py", "test_persistence.py", "test_scikit_learn.py"],
+    "estimators/mixture_of_experts.py": ["test_mixture_of_experts.py", "test_persistence.py"],
+    "extension.py": ["test_extension.py"],
+    "found.py": ["test_table.py", "test_mixture_of_experts.py"],
+    "gates/base.py": ["test_gates.py"],
+    "gates/constant.py": ["test_gates.py"],
+    "gates/dirichlet.py": ["test_gates.py", "test_mixture_of_experts.py"],
+    "gates/equal.py": ["test_gates.py"],
+    "gates/gaussian.py": ["test_gates.py"],
+    "gates/neural.py": ["test_gates.py", "test_mixture_of_experts.py"],
+    "gates/softmax.py": ["test_gates.py"],
+    "gates/sparse.py": ["test_gates.py", "test_mixture_of_experts.py"],
+    "joint.py": ["test_gates.py", "test_table.py", "test_conformance.py"],
+    "layouts.py": ["test_moments.py", "test_table.py"],
+    "links.py": ["test_links.py"],
+    "lloyd.py": ["test_kmeans.py"],
+    "mixture.py": ["test_table.py", "test_mixture_of_experts.py"],
+    "moments.py": ["test_moments.py", "test_table.py"],
+    "parts.py": ["test_extension.py", "test_persistence.py"],
+    "quadratics.py": ["test_quadratics.py"],
+    "seeding.py": ["test_seeding.py", "test_kmeans.py"],
+    "starts.py": ["test_gaussian_mixture.py", "test_kmeans.py"],
+    "starts_of_experts.py": ["test_mixture_of_experts.py"],
+    "table.py": ["test_table.py", "test_gates.py"],
+    "triangles.py": ["test_moments.py", "test_table.py"],
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one module."""
+
+    module: str
+    operator: str
+    occurrence: int
+    line: int
+
+
+def lines_left_out(source: str) -> set[int]:
+    """Lines of annotations alone, of constants in capitals, and of the words of errors."""
+    found: set[int] = set()
+
+    def add(node: ast.AST | None) -> None:
+        if node is not None:
+            found.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))  # type: ignore[attr-defined]
+
+    tree = ast.parse(source)
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [t.id for t in targets if isinstance(t, ast.Name)]
+        names += [
+            e.id for t in targets if isinstance(t, ast.Tuple) for e in t.elts if isinstance(e, ast.Name)
+        ]
+        if names and all(name.isupper() for name in names):
+            add(node)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise):
+            add(node)
+        elif isinstance(node, ast.FunctionDef):
+            add(node.returns)
+            for argument in (*node.args.args, *node.args.kwonlyargs):
+                add(argument.annotation)
+    return found
+
+
+def mutants(module: str) -> Iterator[Mutant]:
+    """All of a module."""
+    source = (PACKAGE / module).read_text()
+    out, nodes = lines_left_out(source), list(ast_nodes(get_ast(source)))
+    for name in operator_names():
+        if "BitOr" in name:  # unions of types, all of them
+            continue
+        operator = get_operator(name)()
+        positions = [place for node in nodes for place in operator.mutation_positions(node)]
+        for i, ((line, _), _) in enumerate(positions):
+            if line not in out:
+                yield Mutant(module, name, i, line)
+
+
+class Copy:
+    """A copy of the package to be changed, and the tests that run against it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.package = folder / "src" / "mixtura"
+        shutil.copytree(PACKAGE, self.package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run(self, tests: list[str], timeout: float) -> bool:
+        """Whether the tests pass, in time."""
+        files = [str(ROOT / "tests" / test) for test in tests if (ROOT / "tests" / test).exists()]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "not emulated",
+            *files,
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(self.package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
+
+    def survives(self, mutant: Mutant, timeout: float) -> bool:
+        """Whether the tests pass on a mutant."""
+        path = self.package / mutant.module
+        source = path.read_text()
+        changed = mutate_code(source, get_operator(mutant.operator)(), mutant.occurrence)
+        if changed is None or changed == source:
+            raise ValueError(f"{mutant} changes nothing")
+        try:
+            path.write_text(changed)
+            return self.run(TESTS[mutant.module], timeout)
+        finally:
+            path.write_text(source)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sample", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--least", type=float, default=0.92)
+    parser.add_argument("--only", default="", help="modules whose path begins so")
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    modules = [m for m in TESTS if m.startswith(options.only)]
+    every = [mutant for module in modules for mutant in mutants(module)]
+    drawn = random.Random(options.seed).sample(every, min(options.sample, len(every)))
+    print(f"{len(every)} mutants of {len(modules)} modules, {len(drawn)} drawn", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        copies: Queue[Copy] = Queue()
+        for i in range(options.workers):
+            copies.put(Copy(Path(folder) / str(i)))
+        times: dict[tuple[str, ...], float] = {}
+
+        def timed(tests: tuple[str, ...]) -> None:
+            copy = copies.get()
+            began = time.perf_counter()
+            if not copy.run(list(tests), 3600.0):
+                raise SystemExit(f"{', '.join(tests)} fail without any change")
+            times[tests] = time.perf_counter() - began
+            copies.put(copy)
+
+        def tried(mutant: Mutant) -> tuple[Mutant, bool]:
+            copy = copies.get()
+            try:
+                survived = copy.survives(mutant, 10.0 * times[tuple(TESTS[mutant.module])] + 10.0)
+            finally:
+                copies.put(copy)
+            print(f"{'SURVIVED' if survived else 'caught':9}{describe(mutant)}", flush=True)
+            return mutant, survived
+
+        with ThreadPoolExecutor(options.workers) as pool:
+            list(pool.map(timed, sorted({tuple(TESTS[m.module]) for m in drawn})))
+            results = list(pool.map(tried, drawn))
+
+    survivors = [mutant for mutant, survived in results if survived]
+    share = 1.0 - len(survivors) / len(results)
+    text = [
+        f"{describe(m)}\n    {source_line(m)}" for m in sorted(survivors, key=lambda m: (m.module, m.line))
+    ]
+    text.append(f"caught {len(results) - len(survivors)} of {len(results)}: {100.0 * share:.1f} %")
+    print("\n" + "\n".join(text))
+    if options.report:
+        options.report.write_text("\n".join(text) + "\n")
+    return 0 if share >= options.least else 1
+
+
+def describe(mutant: Mutant) -> str:
+    return f"{mutant.module}:{mutant.line} {mutant.operator.removeprefix('core/')} #{mutant.occurrence}"
+
+
+def source_line(mutant: Mutant) -> str:
+    return (PACKAGE / mutant.module).read_text().splitlines()[mutant.line - 1].strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
