@@ -6,7 +6,7 @@ OUT := out
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src cpp cuda -name '*.py' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu')
 CPP := git ls-files '*.cpp' '*.hpp' '*.cu'
 
-.PHONY: demo test test-sanitize lint format clean
+.PHONY: demo test test-sanitize mutants lint format clean
 
 demo: $(VENV)/.demo
 	@mkdir -p $(OUT)
@@ -24,6 +24,11 @@ test-sanitize: $(VENV)/.test
 	  $(BIN)/cmake -S . -B build/$$kind -DMIXTURA_PYTHON=OFF -DMIXTURA_TESTS=ON -DMIXTURA_WERROR=ON -DMIXTURA_SANITIZE=$$kind && \
 	  $(BIN)/cmake --build build/$$kind && build/$$kind/kernels_test || exit 1; \
 	done
+
+# Do the tests notice? Random one-token changes of the host half; takes an hour or two.
+mutants: $(VENV)/.test
+	$(BIN)/pip install --quiet 'cosmic-ray>=8.7,<9'
+	$(BIN)/python tests/mutants.py $(MUTANTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -21,11 +21,8 @@ REFERENCE = backends.create("reference")
 
 @pytest.fixture
 def rows(rng):
-    return (
-        rng.normal(size=(500, 3)) + [1e3, 0.0, -5.0],
-        rng.normal(size=(500, 2)),
-        rng.integers(0, 3, 500) * 0.5,
-    )
+    X = np.array([1e3, 0.0, -5.0]) + rng.normal(size=(500, 3))
+    return X, rng.normal(size=(500, 2)), rng.integers(0, 3, 500) * 0.5
 
 
 @pytest.fixture

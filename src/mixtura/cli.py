@@ -6,7 +6,6 @@ Errors that the user can mend end with exit code 2 and one line on standard erro
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
@@ -16,201 +15,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.cli_arguments import UsageError, extended, fail, parser_of_commands
+
 if TYPE_CHECKING:
     from mixtura.data import Columns, TextLayout
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells of a wrong command in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(_fail(f"{message} (see {self.prog} --help)"))
-
-
-def _parser() -> argparse.ArgumentParser:
-    from mixtura.components import COMPONENTS, COVARIANCES
-    from mixtura.gates import GATES
-
-    parser = _Parser(
-        prog="mixtura", description="Mixture models at the speed of the machine.", allow_abbrev=False
-    )
-    _extend_option(parser)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    fit = commands.add_parser("fit", help="fit a Gaussian mixture to a table", allow_abbrev=False)
-    fit.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
-    fit.add_argument("-k", "--components", type=int, required=True, metavar="K", help="number of components")
-    fit.add_argument("--covariance", choices=list(COVARIANCES), default="full", help="default: full")
-    fit.add_argument(
-        "--noise",
-        choices=list(COMPONENTS),
-        metavar="NAME",
-        help="a component beside the Gaussians that a file of --extend registers (default: none)",
-    )
-    fit.add_argument(
-        "--tol", type=float, default=1e-3, help="least gain per row that goes on (default: 1e-3)"
-    )
-    fit.add_argument("--reg-covar", type=float, default=1e-6, help="added to variances (default: 1e-6)")
-    _fit_options(fit, n_init=1, max_iter=100)
-    fit.set_defaults(run=_fit)
-
-    experts = commands.add_parser(
-        "fit-experts", help="fit a mixture of regressions or of experts to a table", allow_abbrev=False
-    )
-    experts.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
-    experts.add_argument(
-        "--target",
-        required=True,
-        action="append",
-        metavar="Y,...",
-        help="column or columns to explain; may be repeated",
-    )
-    experts.add_argument("-k", "--experts", type=int, required=True, metavar="K", help="number of experts")
-    experts.add_argument(
-        "--gate",
-        choices=list(GATES),
-        default="constant",
-        help="what says which expert a row listens to (default: constant)",
-    )
-    experts.add_argument(
-        "--noise", choices=["shared", "per-expert"], default="shared", help="default: shared"
-    )
-    experts.add_argument("--no-intercept", action="store_true", help="planes through the origin")
-    experts.add_argument(
-        "--prior-variance", type=float, metavar="V", help="of the slopes' prior, around 0 (default: no prior)"
-    )
-    experts.add_argument("--tol", type=float, help="least gain per row that goes on (default: the gate's)")
-    _fit_options(experts, n_init=5, max_iter=1000)
-    experts.set_defaults(run=_fit_experts)
-
-    predict = commands.add_parser("predict", help="label the rows of a table", allow_abbrev=False)
-    predict.add_argument("model", metavar="MODEL", help="model file")
-    predict.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
-    _table_options(predict, "those of the model")
-    predict.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="labels or means: .csv, .parquet or .npy"
-    )
-    predict.add_argument(
-        "--proba", action="store_true", help="also the probability of each component or expert"
-    )
-    predict.set_defaults(run=_predict)
-
-    info = commands.add_parser("info", help="print what a model file holds", allow_abbrev=False)
-    info.add_argument("model", metavar="MODEL", help="model file")
-    info.add_argument("--json", action="store_true", help="print as JSON")
-    info.set_defaults(run=_info)
-
-    config = commands.add_parser("config", help="print backends, threads and versions", allow_abbrev=False)
-    config.add_argument("--json", action="store_true", help="print as JSON")
-    config.set_defaults(run=_config)
-    return parser
-
-
-def _extend_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--extend",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="Python file, or name of a module, to run first: it registers covariances, components or gates of your "
-        "own; may be repeated",
-    )
-
-
-def _extended(arguments: Sequence[str] | None) -> list[str]:
-    """Run what --extend names, before anything that it registers is named; gives the other arguments."""
-    first = _Parser(prog="mixtura", add_help=False, allow_abbrev=False)
-    _extend_option(first)
-    found, rest = first.parse_known_args(arguments)
-    for name in found.extend:
-        try:
-            _run_extension(name)
-        except OSError:
-            raise
-        except Exception as error:
-            raise UsageError(f"--extend {name}: {type(error).__name__}: {error}") from error
-    return rest
-
-
-def _run_extension(name: str) -> None:
-    if not name.endswith(".py"):
-        importlib.import_module(name)
-        return
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(module.__name__, module)  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-
-
-def _table_options(parser: argparse.ArgumentParser, default: str) -> None:
-    """How a table is read: its columns, its layout, and what to leave out."""
-    add = parser.add_argument
-    add("--columns", metavar="A,B,...", help=f"columns to use (default: {default})")
-    add(
-        "--column",
-        action="append",
-        metavar="NAME",
-        help="one column to use, whose name may have commas; may be repeated",
-    )
-    add("--numeric", action="store_true", help="leave out columns that are not numeric")
-    add("--drop-missing", action="store_true", help="leave out rows with missing values")
-    add(
-        "--header",
-        choices=("auto", "yes", "no"),
-        default="auto",
-        help="whether the first line of a text file holds names (default: auto, by comparison with the lines below)",
-    )
-    add(
-        "--separator",
-        metavar="C",
-        help="between the cells of a text file; 'tab' too (default: a comma, in .tsv files a tab)",
-    )
-    add("--decimal", metavar="C", default=".", help="decimal point of a text file (default: .)")
-
-
-def _fit_options(parser: argparse.ArgumentParser, *, n_init: int, max_iter: int) -> None:
-    """What every fit understands."""
-    add = parser.add_argument
-    _table_options(parser, "all that are nothing else")
-    add("--weights", metavar="COLUMN", help="column that holds the rows' weights")
-    add("--seed", type=int, default=0, help="seed of the initialisation (default: 0)")
-    add(
-        "--n-init",
-        type=int,
-        default=n_init,
-        metavar="N",
-        help=f"initialisations; the best is kept (default: {n_init})",
-    )
-    add(
-        "--max-iter",
-        type=int,
-        default=max_iter,
-        metavar="N",
-        help=f"most EM iterations (default: {max_iter})",
-    )
-    add("--backend", default="auto", help="auto, native, numba, reference or cuda (default: auto)")
-    add(
-        "--precision",
-        default="exact",
-        choices=("exact", "fast"),
-        help="fast: tensor cores, where the backend is cuda and the table float32 (default: exact)",
-    )
-    add("--threads", type=int, metavar="N", help="most threads (default: all processors)")
-    add("-o", "--output", metavar="MODEL", help="model file to write (.safetensors)")
-    add("--plot", metavar="FILE", help="picture to write (.png, .pdf, .svg)")
-    add("--json", action="store_true", help="print the result as JSON")
-    add("-q", "--quiet", action="store_true", help="no progress bar")
-
-
-class UsageError(ValueError):
-    """A wish that cannot be granted as it stands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -226,17 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 2 after an error, told in one line on standard error.
     """
     try:
-        rest = _extended(arguments)  # before the parser is made, which knows what is registered
-        options = _parser().parse_args(rest)
+        rest = extended(arguments)  # before the parser is made, which knows what is registered
+        options = parser_of_commands().parse_args(rest)
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}")
+        return fail(f"{error.filename}: {error.strerror}")
     except UsageError as error:
-        return _fail(str(error))
+        return fail(str(error))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
             warnings.showwarning = _show_warning
-            options.run(options)
+            _COMMANDS[options.command](options)
     except BrokenPipeError:
         # The reader of our output has gone: not an error, and nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -246,15 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        return _fail(what)
+        return fail(what)
     except (ValueError, ImportError, MemoryError, TypeError) as error:
-        return _fail(str(error) or type(error).__name__)
+        return fail(str(error) or type(error).__name__)
     return 0
-
-
-def _fail(message: str) -> int:
-    print("mixtura: error: " + " ".join(message.split()), file=sys.stderr)
-    return 2
 
 
 def _note(text: str) -> None:
@@ -585,3 +393,12 @@ def _config(options: argparse.Namespace) -> None:
     from mixtura.config import config, format_config
 
     print(json.dumps(config()) if options.json else format_config(config()))
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "fit": _fit,
+    "fit-experts": _fit_experts,
+    "predict": _predict,
+    "info": _info,
+    "config": _config,
+}

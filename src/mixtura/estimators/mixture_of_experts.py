@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -18,11 +18,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import em
-from mixtura.array_kinds import in_kind, like, to_host
+from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import PRECISIONS, Precision, normalize
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
-from mixtura.estimators.base import MixtureEstimator
-from mixtura.estimators.saved import arrays_of, restored
+from mixtura.estimators.fitted_experts import Experts, FittedExperts
 from mixtura.estimators.validation import (
     check_fit,
     check_rows,
@@ -41,7 +40,6 @@ from mixtura.starts_of_experts import RESPONSIBILITIES, given_labels
 from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
-Experts = Mixture[Gate, LinearExperts]
 
 # Least standard deviation of the noise, as a share of the target's: rounding in the sums that evaluate a regression,
 # times what keeps it out of the objective. A regression that fits its rows without error would have no likelihood.
@@ -57,21 +55,7 @@ _ROUNDING = 1e-10
 _PATIENCE = 50
 
 
-# What a model file holds of experts and priors.
-_EXPERTS = (
-    "noise_floor",
-    "anchor",
-    "level",
-    "slopes",
-    "posterior",
-    "noise",
-    "dependent",
-    "empty",
-)
-_PRIORS = ("mean", "covariance")
-
-
-class MixtureOfExperts(MultiOutputMixin, RegressorMixin, MixtureEstimator):
+class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     """Mixture of linear regressions with a gate, fitted by EM on native kernels.
 
     ``p(y | x) = sum_k pi_k(x) N(y | b_k + W_k x, s_k)``: K linear experts, and a gate that says which of them a row
@@ -169,22 +153,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, MixtureEstimator):
     array([1. , 1.5])
     """
 
-    _parameters: Experts  # once fitted
-    weights_: Any
-    _one_target: bool
-
-    _saved_arrays = ("weights_",)
-    _saved_values = (
-        "converged_",
-        "n_iter_",
-        "lower_bound_",
-        "lower_bounds_",
-        "backend_",
-        "n_features_in_",
-        "_n_rows",
-        "_one_target",
-        "_type",
-    )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_experts": [Interval(Integral, 1, None, closed="left")],
         "experts": [LinearExpert, list, tuple, None],
@@ -366,18 +334,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, MixtureEstimator):
             experts = replace(experts, priors=priors)
         return Mixture(gate, experts)
 
-    def _specs(self) -> list[LinearExpert]:
-        """One prototype for each expert."""
-        if self.experts is None or isinstance(self.experts, LinearExpert):
-            return [self.experts or LinearExpert()] * self.n_experts
-        specs = list(self.experts)
-        if not specs or not all(isinstance(e, LinearExpert) for e in specs):
-            raise ValueError("experts must be a LinearExpert or a list of them")
-        return specs
-
-    def _gate(self) -> Gate:
-        return GATES[self.gate]() if isinstance(self.gate, str) else self.gate
-
     def _first_responsibilities(
         self,
         table: Table,
@@ -461,113 +417,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, MixtureEstimator):
                 stacklevel=4,
             )
 
-    # ----------------------------------------------------------- attributes
-
-    @property
-    def gate_(self) -> Gate:
-        """The fitted gate."""
-        return self._parameters.gate
-
-    @property
-    def coef_(self) -> Float:
-        """Slopes."""
-        return self._of_targets(self._parameters.components.slopes)
-
-    @property
-    def intercept_(self) -> Float:
-        """Values at x = 0."""
-        return self._of_targets(self._parameters.components.intercepts)
-
-    @property
-    def noise_variance_(self) -> Float:
-        """Noise variances."""
-        return self._of_targets(self._parameters.components.noise)
-
-    @property
-    def coef_covariance_(self) -> Float:
-        """Covariances of the slopes."""
-        return self._of_targets(self._parameters.components.posterior)
-
-    @property
-    def prior_mean_(self) -> Float:
-        """Means of the slopes' priors."""
-        return self._of_targets(self._parameters.components.priors.mean)
-
-    @property
-    def prior_covariance_(self) -> Float:
-        """Covariances of the slopes' priors."""
-        return like(self.weights_)(self._parameters.components.priors.covariance)
-
-    def _of_targets(self, array: Float) -> Any:
-        """An array (K, M, ...), without M if y had one dimension, of the kind of the fit's X."""
-        answer = array[:, 0] if self._one_target else array
-        floats = self._host("weights_").dtype == np.float32
-        return like(self.weights_)(answer.astype(np.float32) if floats else answer)
-
-    def _in_type_of(self, X: Any, answer: Float) -> NDArray[np.floating]:
-        """An answer to an array of another library than NumPy's in its type, if the fit's X and y were of that type."""
-        host = to_host(X)
-        foreign = isinstance(host, np.ndarray) and host is not X
-        single = foreign and host.dtype == np.float32 and getattr(self, "_type", "float64") == "float32"
-        return answer.astype(np.float32) if single else answer
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_parameters")
-
-    # ---------------------------------------------------------------- files
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays of experts, priors and gate, by name."""
-        experts, gate = self._parameters.components, self._parameters.gate
-        found = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
-        found |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
-        found |= arrays_of(gate, "gate")
-        return super()._arrays() | {name: np.ascontiguousarray(a) for name, a in found.items()}
-
-    def _values(self) -> dict[str, Any]:
-        """What :class:`Saved` has, and the gate's own parameters."""
-        spec = type(self._parameters.gate)(**self._parameters.gate.parameters)
-        return {**super()._values(), "gate": spec}
-
-    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
-        """Put experts, priors and gate together again."""
-        values = dict(values)
-        gate = values.pop("gate")
-        super()._restore(arrays, values)
-        _, M, D = arrays["experts.slopes"].shape
-        priors = Priors.of(self._specs(), M, D, self.empirical_bayes, self.prior_link).restored(
-            **{name: arrays[f"priors.{name}"] for name in _PRIORS}
-        )
-        experts = LinearExperts(
-            self.fit_intercept,
-            self.noise == "shared",
-            priors,
-            **{name: arrays[f"experts.{name}"] for name in _EXPERTS},
-        )
-        self._parameters = Mixture(restored(gate, "gate", arrays), experts)
-
-    def _check_state(self) -> None:
-        """Raise ValueError unless parameters and fitted attributes belong together."""
-        self._validate_params()
-        experts = self._parameters.components
-        K, M, D = experts.slopes.shape
-        wanted = {
-            "anchor": (K, D),
-            "level": (K, M),
-            "posterior": (K, M, D, D),
-            "noise": (K, M),
-            "noise_floor": (M,),
-            "dependent": (K,),
-            "empty": (K,),
-        }
-        for name, shape in wanted.items():
-            if getattr(experts, name).shape != shape:
-                raise ValueError(f"{name} has shape {getattr(experts, name).shape}, not {shape}")
-        if len(self._specs()) != K or self.n_features_in_ != D or self.weights_.shape != (K,):
-            raise ValueError(f"the experts' slopes have shape {experts.slopes.shape}")
-        finite = (experts.slopes, experts.anchor, experts.level, experts.posterior, self._host("weights_"))
-        if not all(np.isfinite(a).all() for a in finite) or not np.all(experts.noise > 0.0):
-            raise ValueError("the experts are not finite")
+    # -------------------------------------------------------------- predict
 
     def _answers(self, X: ArrayLike, probabilities: bool) -> dict[str, NDArray[Any]]:
         """Mean and standard deviation of each target; the gate's probabilities."""
@@ -580,8 +430,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, MixtureEstimator):
         if probabilities:
             found |= {f"gate_{k}": column for k, column in enumerate(self.predict_gate(X).T)}
         return found
-
-    # -------------------------------------------------------------- predict
 
     def _table(self, X: Any, sample_weight: Any = None) -> Table:
         """Rows to be answered for, on the host: experts' predictions are worked out there."""

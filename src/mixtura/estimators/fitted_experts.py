@@ -1,0 +1,179 @@
+"""What a mixture of experts has after a fit: attributes, and what of them a model file keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.array_kinds import like, to_host
+from mixtura.components.linear import LinearExpert, LinearExperts, Priors
+from mixtura.estimators.base import MixtureEstimator
+from mixtura.estimators.saved import arrays_of, restored
+from mixtura.gates import GATES, Gate
+from mixtura.links import PriorLink
+from mixtura.mixture import Mixture
+
+Float = NDArray[np.float64]
+Experts = Mixture[Gate, LinearExperts]
+
+# What a model file holds of experts and priors.
+_EXPERTS = (
+    "noise_floor",
+    "anchor",
+    "level",
+    "slopes",
+    "posterior",
+    "noise",
+    "dependent",
+    "empty",
+)
+
+_PRIORS = ("mean", "covariance")
+
+
+class FittedExperts(MixtureEstimator):
+    """The part of :class:`MixtureOfExperts` that knows what was fitted."""
+
+    n_experts: int
+    experts: LinearExpert | Sequence[LinearExpert] | None
+    gate: str | Gate
+    prior_link: PriorLink | None
+    fit_intercept: bool
+    noise: str
+    empirical_bayes: bool
+
+    _parameters: Experts  # once fitted
+    weights_: Any
+    _one_target: bool
+
+    _saved_arrays = ("weights_",)
+    _saved_values = (
+        "converged_",
+        "n_iter_",
+        "lower_bound_",
+        "lower_bounds_",
+        "backend_",
+        "n_features_in_",
+        "_n_rows",
+        "_one_target",
+        "_type",
+    )
+
+    def _specs(self) -> list[LinearExpert]:
+        """One prototype for each expert."""
+        if self.experts is None or isinstance(self.experts, LinearExpert):
+            return [self.experts or LinearExpert()] * self.n_experts
+        specs = list(self.experts)
+        if not specs or not all(isinstance(e, LinearExpert) for e in specs):
+            raise ValueError("experts must be a LinearExpert or a list of them")
+        return specs
+
+    def _gate(self) -> Gate:
+        return GATES[self.gate]() if isinstance(self.gate, str) else self.gate
+
+    @property
+    def gate_(self) -> Gate:
+        """The fitted gate."""
+        return self._parameters.gate
+
+    @property
+    def coef_(self) -> Float:
+        """Slopes."""
+        return self._of_targets(self._parameters.components.slopes)
+
+    @property
+    def intercept_(self) -> Float:
+        """Values at x = 0."""
+        return self._of_targets(self._parameters.components.intercepts)
+
+    @property
+    def noise_variance_(self) -> Float:
+        """Noise variances."""
+        return self._of_targets(self._parameters.components.noise)
+
+    @property
+    def coef_covariance_(self) -> Float:
+        """Covariances of the slopes."""
+        return self._of_targets(self._parameters.components.posterior)
+
+    @property
+    def prior_mean_(self) -> Float:
+        """Means of the slopes' priors."""
+        return self._of_targets(self._parameters.components.priors.mean)
+
+    @property
+    def prior_covariance_(self) -> Float:
+        """Covariances of the slopes' priors."""
+        return like(self.weights_)(self._parameters.components.priors.covariance)
+
+    def _of_targets(self, array: Float) -> Any:
+        """An array (K, M, ...), without M if y had one dimension, of the kind of the fit's X."""
+        answer = array[:, 0] if self._one_target else array
+        floats = self._host("weights_").dtype == np.float32
+        return like(self.weights_)(answer.astype(np.float32) if floats else answer)
+
+    def _in_type_of(self, X: Any, answer: Float) -> NDArray[np.floating]:
+        """An answer to an array of another library than NumPy's in its type, if the fit's X and y were of that type."""
+        host = to_host(X)
+        foreign = isinstance(host, np.ndarray) and host is not X
+        single = foreign and host.dtype == np.float32 and getattr(self, "_type", "float64") == "float32"
+        return answer.astype(np.float32) if single else answer
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_parameters")
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of experts, priors and gate, by name."""
+        experts, gate = self._parameters.components, self._parameters.gate
+        found = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
+        found |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
+        found |= arrays_of(gate, "gate")
+        return super()._arrays() | {name: np.ascontiguousarray(a) for name, a in found.items()}
+
+    def _values(self) -> dict[str, Any]:
+        """What :class:`Saved` has, and the gate's own parameters."""
+        spec = type(self._parameters.gate)(**self._parameters.gate.parameters)
+        return {**super()._values(), "gate": spec}
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Put experts, priors and gate together again."""
+        values = dict(values)
+        gate = values.pop("gate")
+        super()._restore(arrays, values)
+        _, M, D = arrays["experts.slopes"].shape
+        priors = Priors.of(self._specs(), M, D, self.empirical_bayes, self.prior_link).restored(
+            **{name: arrays[f"priors.{name}"] for name in _PRIORS}
+        )
+        experts = LinearExperts(
+            self.fit_intercept,
+            self.noise == "shared",
+            priors,
+            **{name: arrays[f"experts.{name}"] for name in _EXPERTS},
+        )
+        self._parameters = Mixture(restored(gate, "gate", arrays), experts)
+
+    def _check_state(self) -> None:
+        """Raise ValueError unless parameters and fitted attributes belong together."""
+        self._validate_params()
+        experts = self._parameters.components
+        K, M, D = experts.slopes.shape
+        wanted = {
+            "anchor": (K, D),
+            "level": (K, M),
+            "posterior": (K, M, D, D),
+            "noise": (K, M),
+            "noise_floor": (M,),
+            "dependent": (K,),
+            "empty": (K,),
+        }
+        for name, shape in wanted.items():
+            if getattr(experts, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(experts, name).shape}, not {shape}")
+        if len(self._specs()) != K or self.n_features_in_ != D or self.weights_.shape != (K,):
+            raise ValueError(f"the experts' slopes have shape {experts.slopes.shape}")
+        finite = (experts.slopes, experts.anchor, experts.level, experts.posterior, self._host("weights_"))
+        if not all(np.isfinite(a).all() for a in finite) or not np.all(experts.noise > 0.0):
+            raise ValueError("the experts are not finite")
