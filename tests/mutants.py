@@ -122,7 +122,9 @@ def mutants(module: str) -> Iterator[Mutant]:
     source = (PACKAGE / module).read_text()
     out, nodes = lines_left_out(source), list(ast_nodes(get_ast(source)))
     for name in operator_names():
-        if "BitOr" in name or "Variable" in name:  # unions of types; operators that need to be told of a variable
+        if (
+            "BitOr" in name or "Variable" in name
+        ):  # unions of types; operators that need to be told of a variable
             continue
         operator = get_operator(name)()
         positions = [place for node in nodes for place in operator.mutation_positions(node)]

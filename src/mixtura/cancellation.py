@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
 
 Float = NDArray[np.float64]
@@ -20,6 +21,26 @@ _EPS = float(np.finfo(np.float64).eps)
 # Mass up to which a component has a single row. Without regularisation it keeps the spread that a trace of mass at the
 # pivot (Moments.kept_mass) gives it: scikit-learn fits such components, and only refuses those of equal rows.
 _SINGLE_ROW = 1.5
+
+
+def is_far(joint: Joint, pivot: Float, floor: float) -> bool:
+    """Whether a component that is about to be evaluated lies so far from the pivot that its variance would be lost.
+
+    That is foreseen by its present mean and spread: ``|F_k (m_k - p)|^2 eps`` against what may be lost, and
+    ``|m_k - p|^2 eps`` against that share of the variance below which no digit matters. Hard assignment and log-weights
+    of the row's own are left to what :func:`refined` finds afterwards.
+    """
+    if joint.hard or joint.held:
+        return False
+    q = joint.quadratics
+    away = q.means - pivot
+    if q.form in ("scalar", "diagonal"):
+        spreads = away * (q.factors[:, None] if q.form == "scalar" else q.factors)
+    else:
+        spreads = np.matmul(q.factors, away[:, :, None])[:, :, 0]
+    lost = np.einsum("kr,kr->k", spreads, spreads) * _EPS > _LOST
+    return bool(np.any(lost & (np.einsum("kd,kd->k", away, away) * _EPS > _LOST * floor)))
+
 
 Each = Callable[[Float, NDArray[np.bool_], Kind], Moments]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mixtura import backends
 from mixtura.backends.base import Backend, Rows
-from mixtura.cancellation import refined
+from mixtura.cancellation import is_far, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
 from mixtura.moments import Kind, Moments
@@ -215,13 +215,20 @@ class Table:
         floor : float, default=0
             Variance below which no digit matters.
         """
-        if joint.held:
+        layout = LAYOUTS[kind]
+        one_pass = layout.has_second and layout.own and self.backend.each_in_one_pass
+        if one_pass and is_far(joint, self.pivot, floor):
+            # About one pivot variances would lose their digits, and a second pass would have to find them.
+            every = np.ones(joint.components, dtype=bool)
+            means = joint.quadratics.means
+            moments = self.backend.expect_each(self.rows, joint, kind, means, every).without_rounding()
+        elif joint.held:
             moments = Moments.zero(kind, joint.components, self.pivot)
             for block in self.blocks(joint.held):
                 moments += self.backend.expect(block.rows, joint.at(block), kind, self.pivot)
         else:
             moments = self.backend.expect(self.rows, joint, kind, self.pivot)
-        if not LAYOUTS[kind].has_second:
+        if not layout.has_second:
             return moments
 
         def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:

@@ -87,6 +87,7 @@ class Backend(ABC):
     summary: ClassVar[str]  # what it is, in a few words
     slow_to_start: ClassVar[bool] = False  # whether a few hundred rows are better left to another backend
     compiled: ClassVar[bool] = True  # whether the host's half may call the kernels' library beside it
+    each_in_one_pass: ClassVar[bool] = False  # whether `expect_each` takes one pass for all components
     reads_devices: ClassVar[bool] = False  # whether `place` takes arrays that lie on a CUDA device
 
     @classmethod

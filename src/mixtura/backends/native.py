@@ -27,6 +27,7 @@ class NativeBackend(CompiledBackend):
 
     name = "native"
     summary = "C++ kernels"
+    each_in_one_pass = True
 
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
         """Take the table as it lies, row-major, column-major or strided; only misaligned data are copied."""
