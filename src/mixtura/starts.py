@@ -74,7 +74,9 @@ def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
 def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
     """Each row belongs to the cluster that k-means, seeded by k-means++, puts it in."""
     some = sample(table, components, rng, kind)
-    if some is table:
+    if table.sampled:
+        searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE
+    elif some is table:
         searches, max_iter = 1, _MAX_ITER
     elif _quick(table, components, kind):
         searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE

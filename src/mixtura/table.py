@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,18 @@ def _point_inside(X: Real, counted: NDArray[np.intp] | None) -> Float:
     return inside
 
 
+@dataclass
+class Tally:
+    """How many rows passes have looked at, in a table and in all parts of it.
+
+    Parameters
+    ----------
+    rows : int
+    """
+
+    rows: int = 0
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows z, or z = [x; y] of covariates and targets, placed with a backend.
@@ -56,6 +68,10 @@ class Table:
         Its targets.
     start : int, default=0
         Where the rows begin in the whole table, if this is a block of one.
+    tally : Tally, optional
+        Counts the rows of passes; parts of a table have that of the table.
+    sampled : bool, default=False
+        Whether the rows were taken from a larger table.
     """
 
     backend: Backend
@@ -64,6 +80,8 @@ class Table:
     all_x: Real
     all_y: Real | None = None
     start: int = 0
+    tally: Tally = field(default_factory=Tally)
+    sampled: bool = False
 
     @classmethod
     def of(
@@ -171,18 +189,20 @@ class Table:
         weights = None if self.sample_weight is None else self.sample_weight[indices]
         x, y = self.x[indices], self.y
         y = None if y is None else y[indices]
-        return Table(backend, backend.place(x, y, weights), self.pivot, x, y)
+        return Table(backend, backend.place(x, y, weights), self.pivot, x, y, tally=self.tally, sampled=True)
 
     def standardized(self, center: Float, scale: Float, indices: NDArray[np.intp] | None) -> Table:
         """A table of ``(z - center) / scale`` for some of the rows, or all."""
         rows = np.arange(len(self)) if indices is None else indices
         weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return Table.of(self.backend, (self.points(rows) - center) / scale, weights)
+        return replace(
+            Table.of(self.backend, (self.points(rows) - center) / scale, weights), tally=self.tally
+        )
 
     def block(self, start: int, stop: int) -> Table:
         """Some of the rows, where they are."""
         rows = self.rows.block(start, stop)
-        return Table(self.backend, rows, self.pivot, self.all_x, self.all_y, self.start + start)
+        return Table(self.backend, rows, self.pivot, self.all_x, self.all_y, self.start + start, self.tally)
 
     def blocks(self, held: int) -> Iterator[Table]:
         """The table in blocks, whose bounds depend on shapes alone.
@@ -216,6 +236,7 @@ class Table:
             Variance below which no digit matters.
         """
         layout = LAYOUTS[kind]
+        self.tally.rows += len(self)
         one_pass = layout.has_second and layout.own and self.backend.each_in_one_pass
         if one_pass and is_far(joint, self.pivot, floor):
             # About one pivot variances would lose their digits, and a second pass would have to find them.
@@ -233,6 +254,7 @@ class Table:
 
         def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
             total = Moments.zero(kind, joint.components, pivots)
+            self.tally.rows += len(self)
             for block in self.blocks(joint.held):
                 total += self.backend.expect_each(block.rows, joint.at(block), kind, pivots, wanted)
             return total
@@ -270,6 +292,7 @@ class Table:
     ) -> Moments:
         """The same about one pivot in one pass, in which responsibilities are asked for once."""
         total = Moments.zero(kind, components, self.pivot if pivot is None else pivot)
+        self.tally.rows += len(self)
         for block in self.blocks(components):
             total += self.backend.accumulate(block.rows, resp(block), kind, total.pivot)
         return total
@@ -293,6 +316,7 @@ class Table:
             What component k says of y at rows x (n, D - M): (n, M).
         """
         own = [Moments.zero("full", 1, pivots[k]) for k in some]
+        self.tally.rows += len(self)
         for block in self.blocks(len(pivots)):
             assert block.y is not None
             r = resp(block)
@@ -305,10 +329,12 @@ class Table:
 
     def log_joint(self, joint: Joint) -> Float:
         """``log pi_k + log p_k(z_i)``, (N, K)."""
+        self.tally.rows += len(self)
         return self.backend.log_joint(self.rows, joint.at(self))
 
     def assign(self, joint: Joint) -> tuple[NDArray[np.int32], Float]:
         """Most likely component of each row, and its joint log-density: (N,) and (N,)."""
+        self.tally.rows += len(self)
         parts = [self.backend.assign(b.rows, joint.at(b)) for b in self.blocks(joint.held)]
         labels, best = zip(*parts, strict=True)
         return (labels[0], best[0]) if len(parts) == 1 else (np.concatenate(labels), np.concatenate(best))
@@ -316,6 +342,7 @@ class Table:
     def posterior(self, joint: Joint, resp: Real | None = None) -> Float:
         """Log-density of each row, (N,); its responsibilities go to ``resp`` (N, K)."""
         parts = []
+        self.tally.rows += len(self)
         for block in self.blocks(joint.held):
             at = block.start - self.start
             kept = None if resp is None else resp[at : at + len(block)]

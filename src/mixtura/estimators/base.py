@@ -83,8 +83,9 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             best = em.restarts(n_init, one, Listening(told, tasks, attributes), score)
         return best, tasks
 
-    def _adopt(self, attributes: dict[str, Any], X: Any, tasks: Tasks) -> None:
+    def _adopt(self, attributes: dict[str, Any], X: Any, table: Table, tasks: Tasks) -> None:
         """Set fitted attributes, of the kind of X, and end the fit for callbacks."""
+        self.n_passes_ = table.tally.rows / len(table)
         for name, value in attributes.items():
             setattr(self, name, value)
         self._follow(X)

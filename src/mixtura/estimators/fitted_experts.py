@@ -55,6 +55,7 @@ class FittedExperts(MixtureEstimator):
         "n_iter_",
         "lower_bound_",
         "lower_bounds_",
+        "n_passes_",
         "backend_",
         "n_features_in_",
         "_n_rows",

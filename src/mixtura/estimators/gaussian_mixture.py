@@ -27,13 +27,18 @@ from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.saved import arrays_of, restored
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.gates.constant import ConstantGate
+from mixtura.levels import climb, nested
 from mixtura.mixture import Mixture
 from mixtura.report import summary
 from mixtura.starts import INITIALIZERS
 from mixtura.table import Table
+from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 Parameters = Mixture[ConstantGate, Gaussians | Beside[Gaussians]]
+
+# Least number of starts by k-means that race on samples of a large table.
+_SEARCHES = 3
 
 # Share of the rows that noise begins with.
 _NOISE_SHARE = 0.05
@@ -65,11 +70,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     max_iter : int, default=100
         Most EM iterations; 0 leaves the initialisation as the result.
     n_init : int, default=1
-        Number of initialisations; the run with the largest final bound is kept.
+        Number of initialisations; the run with the largest final bound is kept. On a large table they race: all run
+        on a sample, and only the best goes on.
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
-        Where the first responsibilities come from. 'kmeans' and 'k-means++' look at a sample of 65,536 rows, 8192
-        where an iteration does little work a row, or 128 per component where that is more, if the table is more
-        than twice as long; of three searches through the larger sample 'kmeans' keeps the best.
+        Where the first responsibilities come from. A table of 32,768 rows or more, 2048 per component and four per
+        parameter, is first fitted on samples of a quarter of its rows, a sixteenth, and so on, from the smallest to
+        the largest; at least three starts of 'kmeans' race there.
     weights_init : array-like of shape (K,), default=None
         First weights; None takes them from ``init_params``, as for the next two.
     means_init : array-like of shape (K, D), default=None
@@ -116,7 +122,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         U with U U' = precision: upper triangles, or square roots.
     converged_ : bool
     n_iter_ : int
-        EM iterations of the best run.
+        EM iterations of the best run on all rows.
+    n_passes_ : float
+        Rows that the fit looked at, initialisation included, over the number of rows.
     lower_bound_ : float
         Mean log-likelihood per unit of weight at the best run's last E-step.
     lower_bounds_ : list of float
@@ -150,6 +158,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         "n_iter_",
         "lower_bound_",
         "lower_bounds_",
+        "n_passes_",
         "backend_",
         "n_features_in_",
         "noise_weight_",
@@ -292,9 +301,19 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
 
+        climbed = None
+        if not (warm or given) and self.max_iter > 0:
+            with allow(self.n_threads, backend.compiled, table.dims):
+                climbed = self._climbed(table, rng)
+        if climbed is not None:
+            n_init = 1
+
         def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Parameters]:
+            start = climbed
+            if start is None:
+                start = self._mixture() if warm else self._start(table, given, rng)
             return em.run(
-                self._mixture() if warm else self._start(table, given, rng),
+                start,
                 table,
                 max_iter=self.max_iter,
                 stop=lambda step: abs(step.change) < self.tol,
@@ -315,8 +334,25 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             )
         self._n_rows, self._fitted_type = len(table), self.covariance_type
         self.__dict__.pop("_sampler", None)
-        self._adopt(self._attributes(best, backend.name, X.dtype), given_rows, tasks)
+        self._adopt(self._attributes(best, backend.name, X.dtype), given_rows, table, tasks)
         return table
+
+    def _climbed(self, table: Table, rng: np.random.RandomState) -> Parameters | None:
+        """The best of the first parameters after EM on samples of a large table; None for other tables."""
+        K, D = self.n_components, table.dims
+        n_parameters = COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
+        levels = nested(table, K, n_parameters, rng)
+        if len(levels) == 1:
+            return None
+        searches = _SEARCHES if self.init_params == "kmeans" else 1
+        return climb(
+            levels,
+            lambda level: self._start(level, {}, rng),
+            max(self.n_init, searches),
+            n_parameters=n_parameters,
+            tol=self.tol,
+            max_iter=self.max_iter,
+        )
 
     def _start(self, table: Table, given: dict[str, Float], rng: np.random.RandomState) -> Parameters:
         """Parameters from ``init_params``, replaced by those the user gave."""
@@ -677,6 +713,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                 "log-likelihood per row": f"{self.lower_bound_:.8g}",
                 "parameters": str(self._n_parameters()),
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
+                "passes over the rows": f"{self.n_passes_:.4g}" if hasattr(self, "n_passes_") else "?",
                 **({} if self.noise is None else {"weight of noise": f"{self.noise_weight_:.4g}"}),
                 "backend": self.backend_,
             },

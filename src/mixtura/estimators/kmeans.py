@@ -83,6 +83,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         Minus half the inertia per unit of weight at the best run's last iteration, before its centres moved.
     lower_bounds_ : list of float
         The same at each of its iterations; never falls.
+    n_passes_ : float
+        Rows that the fit looked at, initialisation included, over the number of rows.
     backend_ : str
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (D,)
@@ -112,6 +114,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         "converged_",
         "lower_bound_",
         "lower_bounds_",
+        "n_passes_",
         "backend_",
         "n_features_in_",
         "_n_features_out",
@@ -234,7 +237,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 stacklevel=3,
             )
         inertia = float(weighted_sum(distances, weights)[0])
-        self._adopt({**found, "labels_": labels, "inertia_": inertia}, given, tasks)
+        self._adopt({**found, "labels_": labels, "inertia_": inertia}, given, table, tasks)
         return self
 
     @in_kind

@@ -125,6 +125,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         The fitted gate.
     converged_ : bool
     n_iter_ : int
+    n_passes_ : float
+        Rows that the fit looked at, initialisation included, over the number of rows.
     lower_bound_ : float
         The objective per unit of weight at the last E-step.
     lower_bounds_ : list of float
@@ -296,7 +298,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             best = replace(best, found=best.parameters.expect(table))
         found = self._attributes(best)
         found["weights_"] = self._in_type_of(given, found["weights_"])
-        self._adopt({**found, "backend_": backend.name}, given, tasks)
+        self._adopt({**found, "backend_": backend.name}, given, table, tasks)
         return self
 
     def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:
