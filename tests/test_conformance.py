@@ -5,7 +5,7 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from mixtura.backends.base import Backend, normalize
 from mixtura.backends.reference import ReferenceBackend
@@ -15,6 +15,7 @@ from problems import (
     EPS,
     FORMS,
     KINDS,
+    Problem,
     assert_moments_close,
     computing_eps,
     joint_tolerance,
@@ -330,3 +331,104 @@ def test_hard_is_the_limit_of_soft(backend, rng):
     hard = backend.expect(p.placed(backend), replace(arguments[0], hard=True), *arguments[1:])
     np.testing.assert_allclose(soft.mass, hard.mass, rtol=1e-12)
     np.testing.assert_allclose(soft.first, hard.first, rtol=1e-10, atol=1e-10)
+
+
+# ------------------------------------------------------------------ linear terms
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_linear_term_is_another_mean(backend, form, rng):
+    """Completing the square: c + b.(z - m) - |F (z - m)|^2 / 2 is a quadratic about m + P b with P = (F'F)^-1."""
+    p = problem(rng, form, 5, 4, 300, linear=True)
+    q = p.quadratics
+    dense = [np.diag(f * np.ones(4)) if form in ("scalar", "diagonal") else f for f in q.factors]
+    inverse = np.array([np.linalg.inv(f.T @ f) for f in dense])
+    shifts = np.einsum("kde,ke->kd", inverse, q.linear)
+    offsets = q.offsets + 0.5 * np.einsum("kd,kd->k", shifts, q.linear)
+    moved = replace(p, quadratics=Quadratics(form, offsets, q.means + shifts, q.factors))
+    got = backend.log_joint(p.placed(backend), p.joint)
+    want = backend.log_joint(p.placed(backend), moved.joint)
+    # The shifts carry eps times the condition of F'F; a shift wrong by t moves a square by t |F| |F (z - m)|.
+    condition = max(np.linalg.cond(f) for f in dense) ** 2
+    assert np.all(np.abs(got - want) <= condition * (joint_tolerance(p) + joint_tolerance(moved)))
+    assert np.abs(shifts).max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("components", [1, 4, 11])
+def test_a_linear_term_alone_is_a_softmax(backend, components, dtype, rng):
+    """Factors of 0: responsibilities are the softmax of c + b . (z - m)."""
+    D, N = 6, 500
+    flat = Quadratics.flat(components, rng.normal(size=D))
+    q = replace(flat, offsets=rng.normal(size=components), linear=rng.normal(size=(components, D)))
+    p = Problem(rng.normal(size=(N, D)).astype(dtype), q, np.zeros(components), None, rng.normal(size=D))
+    logits = (p.X.astype(np.float64) - q.means[0]) @ q.linear.T + q.offsets
+    want, density = special.softmax(logits, axis=1), special.logsumexp(logits, axis=1)
+    tolerance = joint_tolerance(p)
+    resp = np.empty((N, components))
+    placed = p.placed(backend)
+    assert np.all(np.abs(backend.log_joint(placed, p.joint) - logits) <= tolerance)
+    got = backend.posterior(placed, p.joint, resp)
+    assert np.all(np.abs(got - density) <= tolerance.max(axis=1) + 4 * EPS * np.abs(density))
+    assert np.all(np.abs(resp - want) <= 2 * tolerance.max(axis=1, keepdims=True) + 8 * EPS)
+    labels, best = backend.assign(placed, p.joint)
+    assert np.all(np.abs(best - logits.max(axis=1)) <= tolerance.max(axis=1) + 4 * EPS * np.abs(best))
+    chosen = np.take_along_axis(logits, labels[:, None].astype(int), axis=1)
+    assert np.all(logits.max(axis=1, keepdims=True) - chosen <= 2 * tolerance.max(axis=1, keepdims=True))
+    m = backend.expect(placed, p.joint, "mean", p.pivot)
+    eps = computing_eps(backend, p.X)
+    bound = N * (eps + 2 * joint_tolerance(p, eps).max())  # of a responsibility, and of adding N up
+    np.testing.assert_allclose(m.mass, want.sum(axis=0), rtol=0, atol=bound)
+    z = p.X - p.pivot
+    np.testing.assert_allclose(m.first, want.T @ z, rtol=0, atol=bound * np.abs(z).max())
+    assert abs(m.log_likelihood - density.sum()) <= bound * max(1.0, np.abs(logits).max())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_linear_terms_against_fifty_digits(backend, form, rng):
+    """Far from the origin, the means and the rows a few spreads apart: log pi_k + log p_k(z), (N, K)."""
+    K, D, N = 3, 4, 6
+    q = quadratics(rng, form, K, D)
+    q = replace(q, means=1e6 + q.means, linear=10.0 * rng.normal(size=(K, D)))
+    p = Problem(1e6 + rng.normal(size=(N, D)), q, np.log([0.2, 0.3, 0.5]), None, q.center)
+    joint = backend.log_joint(p.placed(backend), p.joint)
+    dense = [np.diag(f * np.ones(D)) if form in ("scalar", "diagonal") else f for f in q.factors]
+
+    def exact(a, b):
+        return mpmath.fsum(mpmath.mpf(float(v)) * w for v, w in zip(a, b, strict=True))
+
+    with mpmath.workdps(50):
+        for i in range(N):
+            for k in range(K):
+                z = [
+                    mpmath.mpf(float(x)) - mpmath.mpf(float(m))
+                    for x, m in zip(p.X[i], q.means[k], strict=True)
+                ]
+                square = mpmath.fsum(exact(row, z) ** 2 for row in dense[k])
+                constant = mpmath.mpf(float(q.offsets[k])) + mpmath.mpf(float(p.log_weights[k]))
+                want = constant + exact(q.linear[k], z) - square / 2
+                # Differences of numbers near 1e6 are exact here (Sterbenz), so that nothing of eps 1e6 is left, whether
+                # z is measured from a mean or, with the mean, from a point among them: terms are as large as `reach`.
+                reach = np.abs(p.X[i] - q.center) + np.abs(q.means[k] - q.center)
+                size = np.abs(q.linear[k]) @ reach + 0.5 * np.sum((np.abs(dense[k]) @ reach) ** 2)
+                bound = (2 * D + 16) * EPS * (size + abs(float(constant)) + 1.0)
+                assert abs(joint[i, k] - float(want)) <= bound
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_linear_terms_far_from_the_pivot(kernel_backend, dtype, rng):
+    """A pivot 1e6 away costs eps64 1e6 |b| of a log-density, and no more, whatever the rows' type."""
+    p = problem(rng, "diagonal", 4, 3, 400, linear=True, dtype=dtype)
+    # Squares that are small about the pivot: what is left is the linear terms.
+    q = replace(p.quadratics, factors=1e-7 * p.quadratics.factors)
+    p = replace(p, quadratics=q, pivot=p.pivot + 1e6)
+    reference = ReferenceBackend()
+    want = reference.expect(p.placed(reference), p.joint, "mass", p.pivot)
+    got = kernel_backend.expect(p.placed(kernel_backend), p.joint, "mass", p.pivot)
+    assert joint_tolerance(p).max() < 1e-6
+    assert_moments_close(got, want, p)
+
+
+def test_quadratics_refuse_a_rectangle_without_rows():
+    with pytest.raises(ValueError, match="do not fit form 'rectangle'"):
+        Quadratics("rectangle", np.zeros(2), np.zeros((2, 3)), np.ones((2, 0, 3)))

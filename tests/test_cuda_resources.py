@@ -21,6 +21,7 @@ HOT = {
     "EvaluateFactors<float, 8>": (256, 1),
     "EvaluateFactors<float, 4>": (256, 1),
     "EvaluateElementwise<float>": (256, 2),
+    "AddLinear<float>": (128, 4),
     "EvaluateFactorsFast": (256, 1),
     "AccumulateDense<float, 8>": (128, 2),
     "AccumulateDense<float, 32>": (128, 2),

@@ -62,6 +62,48 @@ def test_every_regime(instruction_set, form, separation, dtype, rng):
             assert_moments_close(got, want, p, computing_eps(native, p.X))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_every_regime_with_a_linear_term(instruction_set, form, dtype, rng):
+    """Whole and broken tiles of components; a scalar's linear term in its multiplied-out square and apart from it."""
+    _native.set_instruction_set(instruction_set)
+    native, reference = NativeBackend(), ReferenceBackend()
+    for components, dims in (*SHAPES, (1, 1), (4, 3), (6, 4), (11, 2)):
+        for separation in (0.2, 5.0, 50.0):
+            p = clusters(rng, form, components, dims, 200, separation, dtype)
+            linear = rng.normal(size=(components, dims))
+            p = replace(p, quadratics=replace(p.quadratics, linear=linear))
+            got = native.expect(p.placed(native), p.joint, "full", p.pivot)
+            want = reference.expect(p.placed(reference), p.joint, "full", p.pivot)
+            assert_moments_close(got, want, p, computing_eps(native, p.X))
+
+
+def test_kernels_refuse_linear_terms_of_another_shape():
+    table = _native.Table(np.zeros((5, 2)), None)
+    bad = _native.Quadratics("scalar", np.zeros(3), np.zeros((3, 2)), np.ones(1), np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="linear has the wrong shape"):
+        _native.log_joint(table, bad, np.zeros(3), np.zeros(2), 1)
+
+
+@pytest.mark.parametrize("dims", [1, 20, 400])
+def test_single_precision_of_a_linear_term(dims, rng):
+    """Just inside the widest linear term that float32 serves for, masses keep four digits; beyond it, all."""
+    native, reference = NativeBackend(), ReferenceBackend()
+    X = rng.normal(size=(2000, dims)).astype(np.float32)
+    placed, pivot = native.place(X), X.mean(axis=0, dtype=np.float64)
+    slopes = rng.normal(size=dims) + 1e-3 * rng.normal(size=(3, dims))  # nearly the same: rows stay undecided
+    q = Quadratics("scalar", np.zeros(3), np.zeros((3, dims)), np.full(1, 0.1), slopes)
+    for width, inside in ((250.0, True), (262.0, False)):
+        q = replace(q, linear=q.linear * (width / relative_width(placed, q, pivot)))
+        joint = Joint(q, np.zeros(3))
+        assert native._single_enough(placed, joint, pivot) == inside
+        got = native.expect(placed, joint, "mass", pivot)
+        want = reference.expect(reference.place(X), joint, "mass", pivot)
+        error = np.abs(got.mass / want.mass - 1.0).max()
+        assert error < (1e-4 if inside else 1e-11)
+
+
 @pytest.mark.parametrize("dims", [16, 13, 100])
 def test_skipping_loses_less_than_it_says(dims, rng):
     """Left out are responsibilities below 2^-50 / K of a row's largest: in all, less than 1e-15 of the mass."""

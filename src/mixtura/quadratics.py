@@ -34,7 +34,7 @@ class Quadratics:
         m_k.
     factors : ndarray
         F_k: (K,) 'scalar', (K, D) 'diagonal', (K, D, D) 'triangle' (zeros above the diagonal), (K, R, D)
-        'rectangle'. A first axis of 1 with K > 1 is one factor shared by all.
+        'rectangle', R > 0. A first axis of 1 with K > 1 is one factor shared by all.
     linear : ndarray of shape (K, D), optional
         b_k; None for zeros.
 
@@ -67,6 +67,8 @@ class Quadratics:
             good = good and shape[-1] == D
         if self.form == "triangle":
             good = good and shape[-2] == D
+        if self.form == "rectangle":
+            good = good and shape[-2] > 0
         if not good:
             raise ValueError(f"factors of shape {shape} do not fit form {self.form!r} with K={K}, D={D}")
         if self.linear is not None and self.linear.shape != self.means.shape:

@@ -34,14 +34,15 @@ struct Case {
   bool compute;  // in single precision
   Kind kind;
   int64_t rows, dims, components;
-  bool split = false;  // the last column lies in an array of its own
+  bool split = false;   // the last column lies in an array of its own
+  bool linear = false;  // a linear term beside the square
 
   std::string name() const {
     return "factor " + std::to_string(static_cast<int>(factor)) + " kind " +
            std::to_string(static_cast<int>(kind)) + (shared ? " shared" : "") + (single ? " float" : "") +
            (hard ? " hard" : "") + (apart ? " apart" : "") + (split ? " split" : "") +
-           (compute ? " in float" : "") + " " + std::to_string(rows) + " x " + std::to_string(dims) + ", K " +
-           std::to_string(components) + " on " + instruction_set();
+           (linear ? " linear" : "") + (compute ? " in float" : "") + " " + std::to_string(rows) + " x " +
+           std::to_string(dims) + ", K " + std::to_string(components) + " on " + instruction_set();
   }
 };
 
@@ -60,6 +61,7 @@ void compare(const Case& c, std::mt19937& g) {
   Numbers X = draw(g, N * D), means = draw(g, K * D), offsets = draw(g, K), pivot = draw(g, D);
   Numbers F = draw(g, factors * per_factor, 0.2, 1.0);
   Numbers log_weights = draw(g, c.gate ? N * K : K), weight = draw(g, N, 0.0, 2.0);
+  Numbers slopes = draw(g, c.linear ? K * D : 0);
   const double reach = c.apart ? 12.0 : 1.0;
   if (c.apart) {
     for (double& m : means) m *= reach;
@@ -78,7 +80,15 @@ void compare(const Case& c, std::mt19937& g) {
   right.dims = targets;
   right.data = c.single ? static_cast<const void*>(single.data() + last) : X.data() + last;
   p.rows = {left, right, N, D};
-  p.quadratics = {c.factor, c.shared && K > 1, K, D, R, offsets.data(), means.data(), F.data()};
+  p.quadratics = {c.factor,
+                  c.shared && K > 1,
+                  K,
+                  D,
+                  R,
+                  offsets.data(),
+                  means.data(),
+                  F.data(),
+                  c.linear ? slopes.data() : nullptr};
   p.pivot = pivot.data();
   p.log_weights = log_weights.data();
   p.log_weights_per_row = c.gate;
@@ -101,7 +111,8 @@ void compare(const Case& c, std::mt19937& g) {
     Numbers l(K);
     for (int64_t k = 0; k < K; ++k) {
       const double* f = F.data() + (c.shared ? 0 : k) * per_factor;
-      double square = 0.0;
+      double square = 0.0, slope = 0.0;
+      for (int64_t d = 0; c.linear && d < D; ++d) slope += slopes[k * D + d] * (at(i, d) - means[k * D + d]);
       for (int64_t r = 0; r < R; ++r) {
         double y = 0.0;
         for (int64_t d = 0; d < D; ++d) {
@@ -113,7 +124,7 @@ void compare(const Case& c, std::mt19937& g) {
         }
         square += y * y;
       }
-      l[k] = offsets[k] + log_weights[c.gate ? i * K + k : k] - 0.5 * square;
+      l[k] = offsets[k] + log_weights[c.gate ? i * K + k : k] + slope - 0.5 * square;
       worst = std::max(worst, std::abs(l[k] - joint[i * K + k]) / (1.0 + std::abs(l[k])));
     }
     int64_t best = 0;
@@ -165,9 +176,10 @@ void kernels() {
       for (const Factor factor : {Factor::scalar, Factor::diagonal, Factor::triangle, Factor::rectangle})
         for (const Kind kind : {Kind::mass, Kind::mean, Kind::trace, Kind::diagonal, Kind::full}) {
           const int n = count++;
-          compare({factor, n % 3 == 0, n % 5 == 0, n % 4 == 0, n % 7 == 0, n % 2 == 0, n % 6 == 0,
-                   n / 5 % 2 == 0, n / 10 % 2 == 0 && n % 4 != 0, kind, s[0], s[1], s[2], n / 3 % 3 == 0},
-                  g);
+          compare(
+              {factor, n % 3 == 0, n % 5 == 0, n % 4 == 0, n % 7 == 0, n % 2 == 0, n % 6 == 0, n / 5 % 2 == 0,
+               n / 10 % 2 == 0 && n % 4 != 0, kind, s[0], s[1], s[2], n / 3 % 3 == 0, n / 2 % 3 == 0},
+              g);
         }
   }
   set_instruction_set(in_use);

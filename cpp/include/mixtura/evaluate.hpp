@@ -8,9 +8,9 @@
 // y^2). Where all that differs between components is their means (a scalar, or a shared factor once the rows
 // are transformed), the square is multiplied out: c_k - |m_k|^2 + 2 m_k.x - |x|^2, one multiply-add per
 // column, unless the means lie so far from the pivot that the difference would cancel. A linear term, where
-// there is one, is a product of its own: D multiply-adds a pair, and its constant goes into c_k. Reuse: a
-// tile of `tile_rows` rows of F meets `groups` vectors of rows, so `tile_rows * groups` multiply-adds share
-// `tile_rows + groups` loads.
+// there is one, is a product of its own: D multiply-adds a pair, and its constant goes into c_k. A scalar's
+// is part of its multiplied-out square, and costs nothing there. Reuse: a tile of `tile_rows` rows of F meets
+// `groups` vectors of rows, so `tile_rows * groups` multiply-adds share `tile_rows + groups` loads.
 #pragma once
 
 #include "mixtura/block.hpp"
@@ -141,26 +141,34 @@ inline void pack_tiles(const Quadratics& q, const double* pivot, const PackedLay
 
 // From the biases: with y = x (scalar, scale s) or y = F x, joint2 = c - s |y + b|^2
 //                                                                 = (c - s |b|^2) + (-2 s b).y - s |y|^2.
-// Densities that are written out are evaluated by differences: of equal points, distances are to be exactly
-// 0.
+// A scalar's linear term joins (-2 s b).x. Densities that are written out are evaluated by differences: of
+// equal points, distances are to be exactly 0, as they are anyway where all scales are 0.
 inline void pack_product(const Pass& p, const PackedLayout& l, real* packed) {
   const Quadratics& q = p.quadratics;
-  bool close = !has_answers(p);
+  bool close = true, flat = q.factor == Factor::scalar;
   for (int64_t k = 0; k < q.components; ++k) {
     const double scale = q.factor == Factor::scalar ? static_cast<double>(packed[l.factor + k]) : 1.0;
     const real* bias = packed + l.bias + k * l.bias_size;
+    const double* slope = q.linear && q.factor == Factor::scalar ? q.linear + k * q.dims : nullptr;
     real* tile = packed + l.product + k / tile_rows * tile_rows * l.centre_dims + k % tile_rows;
     double square = 0.0;
     for (int64_t d = 0; d < l.centre_dims; ++d) {
       const double b = static_cast<double>(bias[d]);
       square += scale * b * b;
-      tile[d * tile_rows] = static_cast<real>(-2.0 * scale * b);
+      const double product = -2.0 * scale * b;
+      tile[d * tile_rows] = static_cast<real>(slope ? product + slope[d] * log2e : product);
     }
     close = close && square <= product_limit;
+    flat = flat && scale == 0.0;
     packed[l.product_offset + k] = static_cast<real>(static_cast<double>(packed[l.offsets + k]) - square);
     packed[l.product_scale + k] = static_cast<real>(scale);
   }
-  packed[l.use_product] = close ? real(1) : real(0);
+  packed[l.use_product] = close && (flat || !has_answers(p)) ? real(1) : real(0);
+}
+
+// Whether joint2 has the linear terms once it has the squares.
+MIXTURA_INLINE bool linear_in_product(const Quadratics& q, const PackedLayout& l, const real* packed) {
+  return q.factor == Factor::scalar && packed[l.use_product] != 0;
 }
 
 // Log-weights of components are folded into c_k; those of rows wait for the block.
@@ -527,14 +535,8 @@ inline void transform(const Quadratics& q, const real* factor, const Evaluation&
   }
 }
 
-// joint2[k][i] = c_k.
-inline void evaluate_flat(const Quadratics& q, const real* offsets, const Evaluation& e, Prefetch& ahead) {
-  for (int64_t i = 0; i < e.rows; i += group_rows) ahead.step();
-  for (int64_t k = 0; k < q.components; ++k)
-    for (int64_t i = 0; i < e.rows; i += lanes) store(e.joint2 + k * stride + i, splat(offsets[k]));
-}
-
-// joint2[k][i] += b_k . x_i, and the largest of each row once more.
+// joint2[k][i] += b_k . x_i, and the largest of each row once more. D multiply-adds a pair, and joint2 is
+// read and written again.
 inline void evaluate_linear(const Quadratics& q, const PackedLayout& l, const real* packed,
                             const Evaluation& e) {
   for (int64_t i = 0; i < e.rows; i += group_rows) {
@@ -553,9 +555,7 @@ inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& 
   const real* offsets = packed + l.offsets;
   const real* factor = packed + l.factor;
   const real* bias = packed + l.bias;
-  if (q.factor == Factor::scalar && q.linear && !(q.factors[0] != 0.0) && (q.shared || q.components == 1)) {
-    evaluate_flat(q, offsets, e, ahead);  // no square at all
-  } else if (centred(q)) {
+  if (centred(q)) {
     const real* y = tiled(q) ? e.transformed : e.x;
     if (tiled(q)) transform(q, factor, e);
     if (packed[l.use_product] != 0)
@@ -577,7 +577,7 @@ inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& 
   } else {
     evaluate_factors<false>(q, l, packed, e, ahead);
   }
-  if (q.linear) evaluate_linear(q, l, packed, e);
+  if (q.linear && !linear_in_product(q, l, packed)) evaluate_linear(q, l, packed, e);
 }
 
 }  // namespace MIXTURA_ISA

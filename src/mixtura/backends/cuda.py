@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import operator
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -221,7 +221,9 @@ class CudaBackend(CompiledBackend):
         return is_single(rows) if joint.hard else super()._single_enough(rows, joint, pivot)
 
     def _fast_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
-        return self.precision == "fast" and relative_width(rows, quadratics, pivot) <= _FAST_WIDTH
+        # Linear terms are float32's products here too, and asked for beside this.
+        squares = replace(quadratics, linear=None)
+        return self.precision == "fast" and relative_width(rows, squares, pivot) <= _FAST_WIDTH
 
     def log_joint(self, rows: Rows, joint: Joint) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`; always in float64."""

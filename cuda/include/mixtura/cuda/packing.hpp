@@ -34,12 +34,17 @@ std::vector<T> pack_constants(const Pass& pass) {
   return constants;
 }
 
-// b_k in base 2, (K, D).
+// b_k in base 2, eight components side by side.
 template <class T>
-std::vector<T> pack_linear(const Quadratics& q) {
-  std::vector<T> linear(static_cast<size_t>(q.components * q.dims));
-  for (size_t i = 0; i < linear.size(); ++i) linear[i] = static_cast<T>(q.linear[i] * log2e);
-  return linear;
+std::vector<typename AddLinear<T>::Weights> pack_linear(const Quadratics& q) {
+  constexpr int64_t height = AddLinear<T>::height;
+  std::vector<typename AddLinear<T>::Weights> packed(
+      static_cast<size_t>((q.components + height - 1) / height * q.dims));
+  for (int64_t k = 0; k < q.components; ++k)
+    for (int64_t d = 0; d < q.dims; ++d)
+      packed[static_cast<size_t>(k / height * q.dims + d)].of[k % height] =
+          static_cast<T>(q.linear[k * q.dims + d] * log2e);
+  return packed;
 }
 
 // Row r of G_k (m_k - p).

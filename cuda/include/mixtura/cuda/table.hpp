@@ -497,7 +497,8 @@ class Table {
     uint32_t* row_words_ = nullptr;
     int64_t rows_ = 0, columns_ = 0;
     double half_precision_ = 0, reach_ = 0, highest_ = 0;
-    const T *packed_ = nullptr, *bias_ = nullptr, *constants_ = nullptr, *linear_ = nullptr;
+    const T *packed_ = nullptr, *bias_ = nullptr, *constants_ = nullptr;
+    const typename AddLinear<T>::Weights* linear_ = nullptr;
     T* transformed_ = nullptr;
     const double *centres_ = nullptr, *exact_constants_ = nullptr;
   };
