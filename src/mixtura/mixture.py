@@ -75,9 +75,7 @@ class Mixture(Generic[G, C]):
         """What first responsibilities say of the rows: the start of EM, where no parameters are known."""
         given = None
         if self.gate.needs_responsibilities:
-            given = np.empty((len(table), components))
-            for block in table.blocks(components):
-                given[block.cut] = resp(block)
+            given = table.gathered(components, resp)
         of_block = resp if given is None else lambda block: given[block.cut]
         return Found(
             table, table.accumulate(of_block, components, self.components.kind), resp=given, given=given

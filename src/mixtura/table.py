@@ -219,6 +219,18 @@ class Table:
         for start in range(0, len(self), size):
             yield self.block(start, min(start + size, len(self)))
 
+    def gathered(self, held: int, answer: Callable[[Table], Float]) -> Float:
+        """Answers about blocks of rows, each with a first axis of the rows, one after the other.
+
+        Parameters
+        ----------
+        held : int
+            Numbers that are held for each row while an answer is worked out.
+        answer : callable
+        """
+        parts = [answer(block) for block in self.blocks(held)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     # ------------------------------------------------------------------ passes
 
     def expect(self, joint: Joint, kind: Kind, floor: float = 0.0) -> Moments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mixtura import em
 from mixtura.array_kinds import in_kind, to_host
-from mixtura.backends.base import PRECISIONS, Precision, normalize
+from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.estimators.fitted_experts import Experts, FittedExperts
 from mixtura.estimators.validation import (
@@ -35,6 +35,7 @@ from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
 from mixtura.mixture import Mixture
 from mixtura.moments import Moments
+from mixtura.predictive import Predictive
 from mixtura.report import summary
 from mixtura.starts_of_experts import RESPONSIBILITIES, given_labels
 from mixtura.table import Responsibilities, Table
@@ -438,22 +439,10 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         check_is_fitted(self)
         return Table.of(self._backend(X), check_rows(self, X, reset=False))
 
-    def _cuts(self, table: Table) -> Iterator[tuple[slice, NDArray[np.floating], Float]]:
-        """Cuts, their rows of x, and their log gate probabilities (n, K)."""
-        K = len(self._parameters.components.slopes)
-        for block in table.blocks(max(K, table.dims) * 4):
-            log_pi = self._parameters.gate.log_probabilities(block)
-            yield block.cut, block.x, np.broadcast_to(log_pi, (len(block), K))
-
-    def _joint(self, X: ArrayLike, y: ArrayLike) -> Iterator[tuple[slice, Float]]:
-        """Cuts and ``log pi_k(x) + log p_k(y | x)`` (n, K), with the predictive densities."""
+    def _predictive(self, X: Any) -> tuple[Predictive, Table]:
+        """What says of y, and the rows that it is asked about."""
         table = self._table(X)
-        Y = self._check_y(y, len(table))
-        for cut, rows, log_pi in self._cuts(table):
-            mean = self._parameters.components.means(rows)
-            variance = self._parameters.components.variances(rows)
-            squares = (Y[cut, None, :] - mean) ** 2 / variance
-            yield cut, log_pi - 0.5 * np.sum(np.log(2.0 * math.pi * variance) + squares, axis=2)
+        return Predictive(self._parameters), table
 
     def _check_y(self, y: ArrayLike, rows: int) -> Float:
         Y = np.asarray(unmasked(to_host(y), "y"), dtype=np.float64)
@@ -486,21 +475,15 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         std : ndarray of the same shape
             Only if ``return_std``.
         """
-        table = self._table(X)
-        M = self._parameters.components.slopes.shape[1]
-        mean = np.empty((len(table), M))
-        std = np.empty_like(mean) if return_std else None
-        for cut, rows, log_pi in self._cuts(table):
-            pi, means = np.exp(log_pi), self._parameters.components.means(rows)
-            mean[cut] = np.einsum("nk,nkm->nm", pi, means)
-            if std is not None:
-                away = means - mean[cut, None, :]
-                variance = self._parameters.components.variances(rows) + away**2
-                std[cut] = np.sqrt(np.einsum("nk,nkm->nm", pi, variance))
-        answers = [
-            self._in_type_of(X, a[:, 0] if self._one_target else a) for a in (mean, std) if a is not None
-        ]
-        return answers[0] if std is None else (answers[0], answers[1])
+        predictive, table = self._predictive(X)
+        mean = self._in_type_of(X, self._without_axis(predictive.mean(table)))
+        if not return_std:
+            return mean
+        return mean, self._in_type_of(X, self._without_axis(predictive.deviation(table)))
+
+    def _without_axis(self, answer: Float) -> Float:
+        """Answers (N, M) as (N,) if y had one dimension."""
+        return answer[:, 0] if self._one_target else answer
 
     @in_kind
     def predict_gate(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -514,11 +497,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         -------
         pi : ndarray of shape (N, K)
         """
-        table = self._table(X)
-        out = np.empty((len(table), len(self._parameters.components.slopes)))
-        for cut, _, log_pi in self._cuts(table):
-            out[cut] = np.exp(log_pi)
-        return self._in_type_of(X, out)
+        predictive, table = self._predictive(X)
+        return self._in_type_of(X, predictive.gate(table))
 
     @in_kind
     def predict_expert(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -533,11 +513,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         means : ndarray of shape (N, K, M)
             M is 1 if y had one dimension.
         """
-        table = self._table(X)
-        out = np.empty((len(table), *self._parameters.components.level.shape))
-        for cut, rows, _ in self._cuts(table):
-            out[cut] = self._parameters.components.means(rows)
-        return self._in_type_of(X, out)
+        predictive, table = self._predictive(X)
+        return self._in_type_of(X, predictive.experts(table))
 
     @in_kind
     def responsibilities(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.floating]:
@@ -552,8 +529,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         -------
         resp : ndarray of shape (N, K)
         """
-        out = [normalize(joint)[0] for _, joint in self._joint(X, y)]
-        return self._in_type_of(X, np.concatenate(out))
+        predictive, table = self._predictive(X)
+        return self._in_type_of(X, predictive.responsibilities(table, self._check_y(y, len(table))))
 
     @in_kind
     def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.floating]:
@@ -573,9 +550,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
     def _log_densities(self, X: Any, y: Any) -> Float:
         """``log p(y | x)`` of each row, in float64."""
-        check_is_fitted(self)
+        predictive, table = self._predictive(X)
         y = self.predict(X) if y is None else y
-        return np.concatenate([normalize(joint)[1] for _, joint in self._joint(X, y)])
+        return predictive.log_density(table, self._check_y(y, len(table)))
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Share of the variance of y that predictions explain, R².
@@ -606,18 +583,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         -------
         y : ndarray of shape (N,) or (N, M)
         """
-        table = self._table(X)
-        rng = check_random_state(random_state)
-        M = self._parameters.components.slopes.shape[1]
-        out = np.empty((len(table), M))
-        for cut, rows, log_pi in self._cuts(table):
-            below = np.cumsum(np.exp(log_pi), axis=1)
-            who = (rng.uniform(size=(len(rows), 1)) * below[:, -1:] >= below[:, :-1]).sum(axis=1)
-            every = np.arange(len(rows))
-            mean = self._parameters.components.means(rows)[every, who]
-            variance = self._parameters.components.variances(rows)[every, who]
-            out[cut] = mean + np.sqrt(variance) * rng.normal(size=mean.shape)
-        return self._in_type_of(X, out[:, 0] if self._one_target else out)
+        predictive, table = self._predictive(X)
+        drawn = predictive.sample(table, check_random_state(random_state))
+        return self._in_type_of(X, self._without_axis(drawn))
 
     # ------------------------------------------------------------- criteria
 
