@@ -1,8 +1,8 @@
 """Mixture models at the speed of the machine.
 
 One EM loop over rows turns quadratic log-densities into sufficient statistics, on kernels in C++; everything
-else is short NumPy. See ARCHITECTURE.md for the idea, :class:`GaussianMixture` and :class:`KMeans` for the
-faces.
+else is short NumPy. ARCHITECTURE.md explains the design; the estimators are :class:`GaussianMixture`,
+:class:`KMeans` and :class:`MixtureOfExperts`.
 """
 
 from importlib import import_module
@@ -48,7 +48,7 @@ _LAZY = ("data", "mixturelib", "plotting")
 
 
 def __getattr__(name: str) -> Any:
-    """Modules that only some need, imported when they are first named."""
+    """Import the optional modules when they are first used."""
     if name in _LAZY:
         return import_module(f"mixtura.{name}")
     raise AttributeError(f"module 'mixtura' has no attribute {name!r}")

@@ -16,17 +16,17 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Joint:
-    """``log pi_k + log p_k(z)`` for K components, and how rows are given to them.
+    """``log pi_k + log p_k(z)`` for K components, and how rows are assigned to them.
 
     Parameters
     ----------
     quadratics : Quadratics
-        The densities p_k, and whatever of the weights is a quadratic of the row as well.
+        The densities p_k, times the part of the weights that is itself a quadratic of the row.
     log_weights : ndarray of shape (K,) or (N, K)
         Log pi: the same for all rows, or one for each row and component.
     hard : bool, default=False
-        Give all of a row to its most likely component (the first of equals), and count its joint log-density in the
-        log-likelihood: the limit that makes EM k-means.
+        Assign each row wholly to its most likely component (the first of equals). The log-likelihood is then the sum of
+        the joint log-densities of these components: the limit in which EM becomes k-means.
     """
 
     quadratics: Quadratics
@@ -35,7 +35,7 @@ class Joint:
 
     @classmethod
     def of_all(cls, point: Float) -> Joint:
-        """One component that takes all of every row: moments are then those of the table. Any point (D,) will do."""
+        """One component that takes all of every row, so its moments are those of the table. Any point (D,) will do."""
         return cls(Quadratics.constant(point), np.zeros(1))
 
     @property
@@ -45,15 +45,15 @@ class Joint:
 
     @property
     def held(self) -> int:
-        """Numbers that must be held for each row while it is evaluated."""
+        """How many numbers must be held for each row while it is evaluated."""
         return 0
 
     def at(self, block: Any) -> Joint:
-        """The same for a block of a table."""
+        """The joint log-densities for a block of a table."""
         return self
 
     def cut(self, start: int, stop: int) -> Joint:
-        """The same for some of the rows."""
+        """The joint log-densities for rows ``start`` to ``stop``."""
         if self.log_weights.ndim == 1:
             return self
         return Joint(self.quadratics, self.log_weights[start:stop], self.hard)
@@ -61,7 +61,7 @@ class Joint:
 
 @dataclass(frozen=True)
 class RowwiseJoint(Joint):
-    """The same with log-weights that are a function of the row: they are worked out block by block, never N x K.
+    """A joint whose log-weights are a function of the row: they are computed block by block, never as N x K.
 
     Parameters
     ----------
@@ -79,5 +79,5 @@ class RowwiseJoint(Joint):
         return self.components
 
     def at(self, block: Any) -> Joint:
-        """The joint log-densities of a block, whose log-weights are now known."""
+        """The joint log-densities of a block, with its log-weights computed."""
         return Joint(self.quadratics, self.of_block(block), self.hard)

@@ -1,7 +1,6 @@
-"""The shapes that second moments are kept in: one small class each, with all that depends on the shape.
+"""The shapes in which second moments are kept: one small class each, with all code that depends on the shape.
 
-A layout is known by its name, which is what kernels are told. Nothing above the kernels asks for a name: it asks the
-layout.
+Kernels are given a layout's name. Code above the kernels does not compare names: it uses the layout's methods.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Layout(ABC):
     own : bool
         Whether each component has second moments of its own.
     kernel : Layout
-        What a kernel sums for it in each pass.
+        The layout that a kernel sums in each pass.
     """
 
     name: ClassVar[Kind]
@@ -51,7 +50,7 @@ class Layout(ABC):
 
     @property
     def kernel(self) -> Layout:
-        """What a kernel sums for it in each pass."""
+        """The layout that a kernel sums in each pass."""
         return self
 
     @property
@@ -64,7 +63,7 @@ class Layout(ABC):
         """Shape of the second moments."""
 
     def size(self, dims: int) -> int:
-        """Numbers of a component's statistics that a kernel sums, mass and first moment among them."""
+        """How many statistics of a component a kernel sums, mass and first moment included."""
         second = self.kernel.shape(1, dims)
         return 1 + dims * self.has_mean + (int(np.prod(second)) if self.kernel.own else 0)
 
@@ -74,7 +73,7 @@ class Layout(ABC):
 
     @abstractmethod
     def symmetric(self, a: Float, b: Float) -> Float:
-        """``a b' + b a'`` of (K, D) vectors in this shape: what a change of pivot adds."""
+        """``a b' + b a'`` of (K, D) vectors in this shape: the term that a change of pivot adds."""
 
     @abstractmethod
     def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
@@ -82,39 +81,41 @@ class Layout(ABC):
 
     @abstractmethod
     def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
-        """Mean squares of the columns about the pivot, and what the means contribute to them.
+        """Mean squares of the columns about the pivot, and the part of them that the means contribute.
 
-        Both (K, D), or with axes of 1 where less is kept, given the squares of the means (K, D).
+        Both are (K, D), or have axes of 1 where less is kept. ``of_means`` (K, D) are the squares of the means.
         """
 
     def from_each(self, of_each: Float) -> Float:
         """Second moments from those in the layout :attr:`each`."""
         return of_each
 
-    def replaced(self, second: Float, of_each: Float, some: Booleans) -> Float:
-        """Second moments with those of some components (K,) from others in the layout :attr:`each`."""
+    def replaced(self, second: Float, of_each: Float, selected: Booleans) -> Float:
+        """Second moments, with those of the selected components (K,) from ``of_each``, of layout :attr:`each`."""
         out = second.copy()
-        out[some] = of_each[some]
+        out[selected] = of_each[selected]
         return out
 
     @abstractmethod
     def touched(self, columns: Booleans) -> Booleans:
-        """Which numbers of the second moment have to do with any of the given columns (K, D)."""
+        """Which numbers of the second moment involve any of the given columns (K, D)."""
 
-    def scatters(self, second: Float, first: Float, mass: Float, some: NDArray[np.intp], dims: int) -> Float:
-        """Covariance matrices of some components, (n, D, D), or one for all of them; of layouts with matrices."""
+    def scatters(
+        self, second: Float, first: Float, mass: Float, selected: NDArray[np.intp], dims: int
+    ) -> Float:
+        """Covariance matrices of selected components, (n, D, D), or the shared one; only for layouts with matrices."""
         raise NotImplementedError
 
     def of_matrices(self, matrices: Float) -> Float:
-        """Symmetric matrices (K, D, D) in this shape; of layouts with matrices."""
+        """Symmetric matrices (K, D, D) in this shape; only for layouts with matrices."""
         raise ValueError(f"moments of kind {self.name!r} hold no matrices")
 
     def leading(self, second: Float, dims: int) -> Float:
-        """Second moments of the first columns alone; of layouts that keep columns apart."""
+        """Second moments of the first ``dims`` columns alone; only for layouts that keep columns apart."""
         raise ValueError(f"moments of kind {self.name!r} do not tell columns apart")
 
     def transformed(self, second: Float, A: Float) -> Float:
-        """``A S A'`` of the second moments, for maps A (D', D) or (K, D', D); of layouts with matrices."""
+        """``A S A'`` of the second moments, for maps A (D', D) or (K, D', D); only for layouts with matrices."""
         raise ValueError(
             f"moments of kind {self.name!r} hold too little for an affine map: 'full' and 'shared' do not"
         )
@@ -241,9 +242,11 @@ class Full(Layout):
     def touched(self, columns: Booleans) -> Booleans:
         return np.asarray(pack_symmetric(columns[:, :, None] | columns[:, None, :]))
 
-    def scatters(self, second: Float, first: Float, mass: Float, some: NDArray[np.intp], dims: int) -> Float:
-        n, sums = mass[some, None], first[some]
-        return unpack_symmetric((second[some] - symmetric_product(0.5 * sums, sums / n)) / n, dims)
+    def scatters(
+        self, second: Float, first: Float, mass: Float, selected: NDArray[np.intp], dims: int
+    ) -> Float:
+        n, firsts = mass[selected, None], first[selected]
+        return unpack_symmetric((second[selected] - symmetric_product(0.5 * firsts, firsts / n)) / n, dims)
 
     def of_matrices(self, matrices: Float) -> Float:
         return np.asarray(pack_symmetric(matrices))
@@ -256,7 +259,7 @@ class Full(Layout):
 class Shared(Layout):
     """All products of columns, summed over the components, (D (D + 1) / 2,).
 
-    Where responsibilities sum to 1 it does not depend on them: kernels sum masses and first moments only.
+    Where responsibilities sum to 1 this sum does not depend on them, so kernels sum masses and first moments only.
     """
 
     name = "shared"
@@ -290,7 +293,7 @@ class Shared(Layout):
     def from_each(self, of_each: Float) -> Float:
         return np.asarray(of_each.sum(axis=0))
 
-    def replaced(self, second: Float, of_each: Float, some: Booleans) -> Float:
+    def replaced(self, second: Float, of_each: Float, selected: Booleans) -> Float:
         return self.from_each(of_each)
 
     def leading(self, second: Float, dims: int) -> Float:
@@ -300,7 +303,9 @@ class Shared(Layout):
         either: NDArray[Any] = np.all(columns[:, :, None] | columns[:, None, :], axis=0)
         return np.asarray(pack_symmetric(either))
 
-    def scatters(self, second: Float, first: Float, mass: Float, some: NDArray[np.intp], dims: int) -> Float:
+    def scatters(
+        self, second: Float, first: Float, mass: Float, selected: NDArray[np.intp], dims: int
+    ) -> Float:
         of_means = symmetric_product(0.5 * first, first / mass[:, None]).sum(axis=0)
         return unpack_symmetric((second - of_means)[None] / mass.sum(), dims)
 
@@ -314,5 +319,5 @@ class Shared(Layout):
 
 
 LAYOUTS: dict[Kind, Layout] = {
-    one.name: one for one in (Mass(), Mean(), Trace(), Diagonal(), Full(), Shared())
+    layout.name: layout for layout in (Mass(), Mean(), Trace(), Diagonal(), Full(), Shared())
 }

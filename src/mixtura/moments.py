@@ -6,8 +6,8 @@
     first_k  = sum_i r_ik (z_i - p)          (K, D)
     second_k = sum_i r_ik (z_i - p)(z_i - p)'  in the shape its kind says
 
-Moments form a commutative monoid under ``+`` (up to rounding), with :meth:`Moments.zero`. Blocks, threads,
-files and machines all meet there.
+Moments form a commutative monoid under ``+`` (up to rounding), with :meth:`Moments.zero`. So the statistics of
+blocks, threads, files and machines are combined by addition.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STATE_VERSION = 1
 
 _TINY = float(np.finfo(np.float64).tiny)
 
-# Squared distance of a mean from the pivot, in spreads, from which on matrices are looked at for what it costs them.
+# Squared distance of a mean from the pivot, in spreads, above which the correlations are needed to bound rounding.
 _FAR = 100.0
 
 # Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
@@ -38,7 +38,7 @@ _MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
 
 
 def inverse_norm(covariance: Float) -> float:
-    """Norm of the inverse of the correlations that belong to a covariance (D, D); infinity if they are singular."""
+    """Norm of the inverse of a covariance's correlation matrix (D, D); infinity if that is singular."""
     scale = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     if not np.all(scale > 0.0):
         return np.inf
@@ -132,7 +132,7 @@ class Moments:
         pivot: Float | None = None,
         sample_weight: Float | None = None,
     ) -> Moments:
-        """Moments of an array, the plain way: the definition that every backend is held to.
+        """Moments of an array, by their definition, which tests compare every backend with.
 
         Parameters
         ----------
@@ -150,7 +150,7 @@ class Moments:
         if sample_weight is not None:
             r = r * np.asarray(sample_weight, dtype=np.float64)[:, None]
         z = X - p
-        z[~r.any(axis=1)] = 0.0  # a row that does not count may be far beyond the range of its square
+        z[~r.any(axis=1)] = 0.0  # the square of a row without weight may overflow
         zero = cls.zero(kind, r.shape[1], p)
         first = r.T @ z[:, : zero.first.shape[1]]
         second = LAYOUTS[kind].of_rows(z, r)
@@ -161,19 +161,19 @@ class Moments:
         cls,
         kind: Kind,
         pivot: Float,
-        table: Float,
+        statistics: Float,
         log_likelihood: float,
         n_samples: int,
         scatter: Float | None = None,
     ) -> Moments:
-        """Moments out of a kernel's table (K, P), whose rows are [mass | mean | second moment].
+        """Moments from a kernel's statistics (K, P), whose rows are [mass | first moment | second moment].
 
-        For kind 'shared' the table's second moments are packed triangles, to be summed over components, or
-        absent where the sum is known already: ``scatter``, (D (D + 1) / 2,).
+        For kind 'shared' the second moments are packed triangles, to be summed over components; they are absent
+        where that sum is already known and given as ``scatter``, (D (D + 1) / 2,).
         """
-        layout, components, dims = LAYOUTS[kind], len(table), pivot.shape[-1]
-        mean = 1 + dims * layout.has_mean
-        second = table[:, mean:]
+        layout, components, dims = LAYOUTS[kind], len(statistics), pivot.shape[-1]
+        second_start = 1 + dims * layout.has_mean
+        second = statistics[:, second_start:]
         if scatter is not None:
             second = scatter
         elif not layout.own:
@@ -181,8 +181,8 @@ class Moments:
         return cls(
             kind,
             pivot,
-            np.ascontiguousarray(table[:, 0]),
-            np.ascontiguousarray(table[:, 1:mean]),
+            np.ascontiguousarray(statistics[:, 0]),
+            np.ascontiguousarray(statistics[:, 1:second_start]),
             np.ascontiguousarray(second).reshape(layout.shape(components, dims)),
             log_likelihood,
             n_samples,
@@ -209,7 +209,7 @@ class Moments:
         )
 
     def __mul__(self, factor: float) -> Moments:
-        """The same rows with weights times a number: what online EM forgets by."""
+        """Moments of the same rows with all weights times ``factor``, as online EM needs for forgetting."""
         if not isinstance(factor, int | float | np.number):
             return NotImplemented
         return replace(
@@ -230,12 +230,12 @@ class Moments:
         A : array-like of shape (D', D) or, one for each component, (K, D', D)
         b : array-like of shape (D',) or (K, D'), default=0
         added : array-like of shape (D', D') or (K, D', D'), default=None
-            Expected second moment of what the map cannot know of a row: its conditional covariance.
+            Covariance of the part of a row that the map does not determine: its conditional covariance.
 
         Raises
         ------
         ValueError
-            The kind keeps second moments without the products of columns that a map mixes.
+            The kind does not keep the products of columns that an affine map needs.
         """
         A, b = np.asarray(A, dtype=np.float64), np.asarray(b, dtype=np.float64)
         pivot = np.einsum("...ij,...j->...i", A, self.pivot) + b
@@ -250,22 +250,22 @@ class Moments:
             second = second + self.layout.of_matrices(noise * self.mass[:, None, None])
         return replace(self, pivot=pivot, first=first, second=second)
 
-    def part(self, some: slice) -> Moments:
-        """Moments of some of the components, where each has second moments of its own."""
+    def part(self, components: slice) -> Moments:
+        """Moments of some of the components, of a kind that keeps second moments for each."""
         return replace(
             self,
-            pivot=self.pivot[some] if self.pivot.ndim == 2 else self.pivot,
-            mass=self.mass[some],
-            first=self.first[some],
-            second=self.second[some] if self.layout.has_second else self.second,
+            pivot=self.pivot[components] if self.pivot.ndim == 2 else self.pivot,
+            mass=self.mass[components],
+            first=self.first[components],
+            second=self.second[components] if self.layout.has_second else self.second,
         )
 
     def pooled(self, kind: Kind) -> Moments:
-        """The same in a kind that keeps for all components together what this one keeps for each."""
+        """These moments as another kind, which keeps one sum over the components where this one keeps one for each."""
         return replace(self, kind=kind, second=LAYOUTS[kind].from_each(self.second))
 
     def leading(self, dims: int) -> Moments:
-        """Moments of the first columns alone, of a kind that keeps columns apart."""
+        """Moments of the first ``dims`` columns alone, of a kind that keeps columns apart."""
         if dims == self.pivot.shape[-1]:
             return self
         return replace(
@@ -276,10 +276,10 @@ class Moments:
         )
 
     def recenter(self, pivot: Float) -> Moments:
-        """The same rows about another pivot.
+        """Moments of the same rows about another pivot.
 
-        With t = old - new pivot: ``first + mass t`` and ``second + first t' + t first' + mass t t'``. Loses
-        digits as (t / spread)^2 grows; moments about a pivot inside the data are the ones to keep.
+        With t = old - new pivot: ``first + mass t`` and ``second + first t' + t first' + mass t t'``. Digits
+        are lost as (t / spread)^2 grows, so moments should be kept about a pivot inside the data.
         """
         pivot = np.asarray(pivot, dtype=np.float64)
         if not self.layout.has_mean:
@@ -292,7 +292,7 @@ class Moments:
         return replace(self, pivot=pivot, first=self.first + moved, second=second)
 
     def kept_mass(self) -> Float:
-        """Mass of each component with a trace added, (K,), so that no component is without: that of 1e-15 rows."""
+        """Mass of each component plus that of about 1e-15 rows, (K,), so that no mass is zero."""
         weight = self.mass.sum() / self.n_samples if self.n_samples else 1.0
         return np.asarray(self.mass + _MASS_FLOOR * weight)
 
@@ -305,7 +305,7 @@ class Moments:
         """Second moment of each component about its own mean, divided by its mass, in the shape of the kind.
 
         (K, D, D) for 'full', (D, D) pooled for 'shared', (K, D) for 'diagonal', (K,) for 'trace' (the sum of
-        the D variances). ``mass`` (K,) replaces the divisor, as if what it adds lay at the pivot.
+        the D variances). ``mass`` (K,) replaces the divisor, as if the mass that it adds lay at the pivot.
         """
         divisor = self.mass if mass is None else mass
         offsets = self.first / divisor[:, None]
@@ -314,10 +314,10 @@ class Moments:
         return self.layout.covariances(scatter, divisor, self.pivot.shape[-1])
 
     def squares(self) -> tuple[Float, Float]:
-        """Mean square of each column about the pivot, and what the means alone contribute to it.
+        """Mean square of each column about the pivot, and the part of it that the means alone contribute.
 
-        Both (K, D), or with axes of 1 where the kind keeps less. Their difference is the variance; where it
-        is small beside the second, the variance is rounding.
+        Both are (K, D), or have axes of 1 where the kind keeps less. Their difference is the variance; where it
+        is far smaller than the contribution of the means, the variance is mostly rounding error.
         """
         mass = np.maximum(self.mass, _TINY)
         return self.layout.squares(self.second, mass, (self.first / mass[:, None]) ** 2)
@@ -325,7 +325,7 @@ class Moments:
     def near_pivot(self, floor: float = 0.0) -> bool:
         """Whether no mean lies more than about ten spreads from the pivot: then :meth:`cancellation` is small.
 
-        A quicker look than that one takes, and false if any number is not finite.
+        This check is quicker than that one. It is false if any number is not finite.
         """
         about_pivot, of_means = self.squares()
         variance = about_pivot - of_means + floor
@@ -333,38 +333,38 @@ class Moments:
             return bool(np.all(of_means * (self.pivot.shape[-1] / _FAR) < variance))
 
     def cancellation(self, floor: float = 0.0) -> Float:
-        """How many times rounding about the pivot is magnified in the variances, (K,).
+        """Factor by which rounding error about the pivot is magnified in the variances, (K,).
 
         Times machine epsilon, it bounds the relative error of the variance along the worst direction: the largest
         of ``(mean - pivot)^2 / (variance + floor)`` over the columns and, where matrices are kept and the mean lies
         ten spreads or more from the pivot, the sum of these over the smallest eigenvalue of the correlations.
-        Components without mass have none.
+        It is 0 for components without mass.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
         about_pivot, of_means = self.squares()
         variance = np.maximum(about_pivot - of_means, 0.0) + floor
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = np.nan_to_num((self.first / mass[:, None]) ** 2 / variance, nan=0.0, posinf=np.inf)
-        found = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
+        factor = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
         if self.layout.has_matrices:
-            sums = np.where(np.isfinite(found), ratio.sum(axis=1), 0.0)
+            sums = np.where(np.isfinite(factor), ratio.sum(axis=1), 0.0)
             far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
             if len(far):
-                found[far] = np.maximum(found[far], sums[far] * self._collinearity(far, floor))
-        return found
+                factor[far] = np.maximum(factor[far], sums[far] * self._collinearity(far, floor))
+        return factor
 
-    def _collinearity(self, some: NDArray[np.intp], floor: float) -> Float:
-        """About one over the smallest eigenvalue of the correlations of components, for each of ``some`` of them."""
+    def _collinearity(self, selected: NDArray[np.intp], floor: float) -> Float:
+        """About one over the smallest eigenvalue of the correlations of each of the selected components."""
         dims = self.first.shape[1]
-        covariances = self.layout.scatters(self.second, self.first, self.mass, some, dims)
+        covariances = self.layout.scatters(self.second, self.first, self.mass, selected, dims)
         i = np.arange(dims)
         covariances[:, i, i] += floor
-        return np.broadcast_to([inverse_norm(c) for c in covariances], len(some))
+        return np.broadcast_to([inverse_norm(c) for c in covariances], len(selected))
 
     def without_rounding(self) -> Moments:
-        """The same, with columns set to exactly nothing where their spread about the pivot is that of rounding alone.
+        """These moments, with columns set to exactly 0 where their spread about the pivot is rounding error alone.
 
-        Meant for moments about a component's own mean, which need not be a number that float64 has: rows that are
+        Meant for moments about a component's own mean. Float64 may not represent that mean exactly, and rows that are
         all equal then lie a rounding error away from it.
         """
         if not self.second.size:
@@ -374,14 +374,14 @@ class Moments:
         constant = np.broadcast_to(spread <= resolution**2, self.first.shape)
         if not constant.any():
             return self
-        gone = self.layout.touched(constant)
+        zeroed = self.layout.touched(constant)
         return replace(
-            self, first=np.where(constant, 0.0, self.first), second=np.where(gone, 0.0, self.second)
+            self, first=np.where(constant, 0.0, self.first), second=np.where(zeroed, 0.0, self.second)
         )
 
     def is_finite(self) -> bool:
-        """Whether every number in it is finite."""
-        # A sum is finite only if all its terms are; one may overflow all the same.
+        """Whether every number in these moments is finite."""
+        # A finite sum has finite terms. The sum may overflow although all terms are finite, so they are then checked.
         total = self.log_likelihood
         with np.errstate(over="ignore", invalid="ignore"):
             for part in (self.mass, self.first, self.second):

@@ -4,8 +4,8 @@
 
     log p_k(z) = c_k + b_k . (z - m_k) - 1/2 || F_k (z - m_k) ||^2
 
-Kernels know no covariance types, only the form of the factor F_k. Products of such densities are such densities: a gate
-and an expert, or a gate and a Gaussian, are one quadratic.
+Kernels know no covariance types, only the form of the factor F_k. A product of such densities has the same form, so a
+gate and an expert, or a gate and a Gaussian, are one quadratic.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class Quadratics:
 
     @classmethod
     def constant(cls, point: Float) -> Quadratics:
-        """One component whose density is 1 everywhere, and which takes all of every row; any point (D,) is its mean."""
+        """One component whose density is 1 everywhere, so it takes all of every row. Its mean may be any point (D,)."""
         return cls.flat(1, point)
 
     @classmethod
     def flat(cls, components: int, point: Float) -> Quadratics:
-        """K components whose density is 1 everywhere, with any point (D,) for their mean."""
+        """K components whose density is 1 everywhere; their mean may be any point (D,)."""
         return cls("scalar", np.zeros(components), np.tile(point, (components, 1)), np.zeros(1))
 
     @property
@@ -96,13 +96,13 @@ class Quadratics:
 
     @property
     def center(self) -> Float:
-        """A point among the means, (D,): column by column the middle one of them, which cannot overflow."""
+        """A point among the means, (D,): the middle value of each column. Unlike an average it cannot overflow."""
         middle: Float = np.sort(self.means, axis=0)[self.components // 2]
         return middle
 
     @property
     def shared(self) -> bool:
-        """Whether one factor serves all components."""
+        """Whether all components share one factor."""
         return len(self.factors) == 1 and self.components > 1
 
     def rows(self) -> Float:
@@ -114,13 +114,13 @@ class Quadratics:
         )
 
     def beside(self, other: Quadratics) -> Quadratics:
-        """These components followed by others of the same columns, in a form that both have."""
+        """These components followed by others of the same columns, in a form that can hold the factors of both."""
         forms: tuple[Form, ...] = ("scalar", "diagonal", "triangle", "rectangle")
         form = max(self.form, other.form, key=forms.index)
         parts = [part._as(form) for part in (self, other)]
-        if form == "rectangle":  # of different numbers of rows: rows of zeros add nothing
-            most = max(part.shape[1] for part in parts)
-            parts = [np.pad(part, ((0, 0), (0, most - part.shape[1]), (0, 0))) for part in parts]
+        if form == "rectangle":  # numbers of rows may differ: fill up with rows of zeros, which add nothing
+            height = max(part.shape[1] for part in parts)
+            parts = [np.pad(part, ((0, 0), (0, height - part.shape[1]), (0, 0))) for part in parts]
         linear = None
         if self.linear is not None or other.linear is not None:
             linear = np.vstack(
@@ -135,12 +135,12 @@ class Quadratics:
         )
 
     def _as(self, form: Form) -> Float:
-        """A factor for each component, in a form that has room for it."""
-        own = np.broadcast_to(self.factors, (self.components, *self.factors.shape[1:]))
+        """The factors in ``form``, which must be able to hold them, with one for each component."""
+        factors = np.broadcast_to(self.factors, (self.components, *self.factors.shape[1:]))
         if form == self.form:
-            return own
+            return factors
         if form == "diagonal":
-            return np.repeat(own[:, None], self.dims, axis=1)
+            return np.repeat(factors[:, None], self.dims, axis=1)
         return np.broadcast_to(self.rows(), (self.components, *self.rows().shape[1:]))
 
     def tilted(self, level: Float, slope: Float, about: Float) -> Quadratics:
@@ -162,8 +162,8 @@ class Quadratics:
         """The product of these densities of z and those of its first columns x: ``p_k(z) q_k(x)``.
 
         ``|A (x - m)|^2 + |B (z - n)|^2`` is ``|S (z - s) - r|^2`` with S = [[A, 0], [B]], s = [m; the rest of n] and
-        r = [0; B (n - s)]. Orthogonal rows of S change nothing: S = Q T with a lower triangle T leaves
-        ``|T (z - s - T^-1 Q' r)|^2`` and what of r the columns of S cannot reach.
+        r = [0; B (n - s)]. With S = Q T, where Q has orthonormal columns and T is a lower triangle, this is
+        ``|T (z - s - T^-1 Q' r)|^2`` plus the square of the part of r that is orthogonal to the columns of S.
         """
         K, D, d = self.components, self.dims, other.dims
         A, B = other.rows(), self.rows()
@@ -177,23 +177,22 @@ class Quadratics:
         )
         form: Form = "triangle"
         if S.shape[1] < D:
-            form, moved = "rectangle", np.einsum("kdr,kr->kd", np.linalg.pinv(S), r)
-            r = r - np.einsum("krd,kd->kr", S, moved)
-            lost = np.sum(r * r, axis=1)
+            form, shift = "rectangle", np.einsum("kdr,kr->kd", np.linalg.pinv(S), r)
+            r = r - np.einsum("krd,kd->kr", S, shift)
+            remainder = np.sum(r * r, axis=1)
         else:
             if S.shape[1] > D or A.shape[1] != d or np.triu(S, 1).any():
-                Q, T = np.linalg.qr(
-                    S[:, :, ::-1]
-                )  # upper triangles, of the columns from the last to the first
-                reached = np.einsum("krd,kr->kd", Q, r)
-                lost = np.sum((r - np.einsum("krd,kd->kr", Q, reached)) ** 2, axis=1)
-                S, r = np.ascontiguousarray(T[:, ::-1, ::-1]), reached[:, ::-1]
-                moved = np.linalg.solve(S, r[:, :, None])[:, :, 0]
-            else:  # a triangle as it stands, and r is 0 in its first rows
-                lost, moved = np.zeros(K), np.zeros((K, D))
-                moved[:, d:] = np.linalg.solve(S[:, d:, d:], r[:, d:, None])[:, :, 0]
-        means = center + moved
-        offsets = self.offsets + other.offsets - 0.5 * lost
+                # Upper triangles for the columns in reverse order are lower triangles for the columns in order.
+                Q, T = np.linalg.qr(S[:, :, ::-1])
+                projected = np.einsum("krd,kr->kd", Q, r)
+                remainder = np.sum((r - np.einsum("krd,kd->kr", Q, projected)) ** 2, axis=1)
+                S, r = np.ascontiguousarray(T[:, ::-1, ::-1]), projected[:, ::-1]
+                shift = np.linalg.solve(S, r[:, :, None])[:, :, 0]
+            else:  # S is a triangle already, and r is 0 in its first rows
+                remainder, shift = np.zeros(K), np.zeros((K, D))
+                shift[:, d:] = np.linalg.solve(S[:, d:, d:], r[:, d:, None])[:, :, 0]
+        means = center + shift
+        offsets = self.offsets + other.offsets - 0.5 * remainder
         linear = None
         for part, width in ((self, D), (other, d)):
             if part.linear is not None:

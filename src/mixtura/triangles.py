@@ -1,4 +1,4 @@
-"""Symmetric matrices as packed triangles, row by row: half the numbers."""
+"""Symmetric matrices as packed lower triangles, row by row, which need half the memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mixtura.threads import thread_limit
 
 Float = NDArray[np.float64]
 
-# Numbers from which on more threads than one write them.
+# Number of values from which on several threads write them.
 _MUCH = 1 << 21
 
-# Numbers up to which one look-up through an index array is quicker than slices row by row.
+# Number of values up to which one look-up through an index array is faster than slices row by row.
 _LITTLE = 1 << 11
 
 
@@ -28,7 +28,7 @@ def packed_size(dims: int) -> int:
 
 
 def _packed_rows(dims: int) -> Iterator[slice]:
-    """Where the rows of a triangle lie in its packed form: slices are followed faster than index arrays."""
+    """The rows of a triangle as slices of its packed form; slices are faster than index arrays."""
     for a in range(dims):
         yield slice(packed_size(a), packed_size(a + 1))
 
@@ -41,14 +41,14 @@ def _lower(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 @cache
 def _places(dims: int) -> NDArray[np.intp]:
-    """Where a packed triangle has each number of its matrix, (D, D)."""
+    """Position in the packed triangle of each element of the matrix, (D, D)."""
     i = np.arange(dims)
     high, low = np.maximum(i[:, None], i), np.minimum(i[:, None], i)
     return np.asarray(high * (high + 1) // 2 + low)
 
 
 def _in_parts(fill: Callable[..., None], out: Float, *arrays: Float) -> None:
-    """``fill(out, *arrays)``; where there is much to write, each thread fills some of the components."""
+    """Call ``fill(out, *arrays)``; if ``out`` is large, on several threads, each with part of the components."""
     threads = min(thread_limit(), len(out)) if out.ndim > 1 and out.size >= _MUCH else 1
     if threads == 1:
         fill(out, *arrays)
@@ -97,6 +97,6 @@ def symmetric_product(a: Float, b: Float) -> Float:
 
 
 def packed_diagonal(packed: Float, dims: int) -> Float:
-    """The D squares of packed triangles."""
+    """The diagonals of packed triangles, (..., D)."""
     a = np.arange(dims)
     return packed[..., a * (a + 3) // 2]
