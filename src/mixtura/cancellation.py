@@ -1,4 +1,4 @@
-"""Moments of components that lie far from the common pivot, taken once more where rounding has eaten their spread."""
+"""Moments of components that lie far from the common pivot: recomputed where rounding has spoilt their variances."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from mixtura.moments import Kind, Moments
 
 Float = NDArray[np.float64]
 
-# Relative error of a variance, by rounding about the common pivot, above which it is taken once more: of sums in
-# float64 where they lose half their digits, of sums in float32 where they lose most of them.
+# Relative rounding error of a variance about the common pivot above which it is recomputed: for sums in float64, where
+# half of the digits are lost; for sums in float32, where most of them are.
 _LOST, _LOST_IN_SINGLE = 2e-8, 1e-3
 _EPS = float(np.finfo(np.float64).eps)
 
-# Mass up to which a component has a single row. Without regularisation it keeps the spread that a trace of mass at the
-# pivot (Moments.kept_mass) gives it: scikit-learn fits such components, and only refuses those of equal rows.
+# Mass below which a component is taken to have a single row. Without regularisation its variance is left as it
+# is: the small mass at the pivot that Moments.kept_mass adds makes it positive. scikit-learn also fits such components,
+# and only refuses components of several equal rows.
 _SINGLE_ROW = 1.5
 
 
 def is_far(joint: Joint, pivot: Float, floor: float) -> bool:
     """Whether a component that is about to be evaluated lies so far from the pivot that its variance would be lost.
 
-    That is foreseen by its present mean and spread: ``|F_k (m_k - p)|^2 eps`` against what may be lost, and
-    ``|m_k - p|^2 eps`` against that share of the variance below which no digit matters. Hard assignment and log-weights
-    of the row's own are left to what :func:`refined` finds afterwards.
+    This is predicted from its present mean and spread: it is far if ``|F_k (m_k - p)|^2 eps`` exceeds the permitted
+    loss, and ``|m_k - p|^2 eps`` exceeds that loss times ``floor``, the variance below which no digit matters. It is
+    false for hard assignment and for log-weights computed row by row, where :func:`refined` checks afterwards.
     """
     if joint.hard or joint.held:
         return False
@@ -46,17 +47,17 @@ Each = Callable[[Float, NDArray[np.bool_], Kind], Moments]
 
 
 def refined(moments: Moments, each: Each, floor: float = 0.0, eps: float = _EPS) -> Moments:
-    """Moments with those of far components taken once more about their own means.
+    """Moments in which those of far components are recomputed about the components' own means.
 
-    However many components' spread would drown in rounding about the common pivot, together they cost one more pass
-    over the rows. Where a component has no spread at all, all its rows being equal, that pass says so exactly.
+    However many components that is, ``each`` is called once. Where all rows of a component are equal, the result is a
+    variance of exactly 0.
 
     Parameters
     ----------
     moments : Moments
-        About one pivot (D,).
+        Moments about one pivot (D,).
     each : callable
-        The same moments of wanted components (K,), about pivots (K, D) of their own, of a kind.
+        ``each(pivots, wanted, kind)``: moments of the wanted components (K,), each about its own pivot (K, D).
     floor : float, default=0
         Variance below which no digit matters.
     eps : float
@@ -70,13 +71,13 @@ def refined(moments: Moments, each: Each, floor: float = 0.0, eps: float = _EPS)
         far &= moments.mass >= _SINGLE_ROW
     if not far.any():
         return moments
-    if not layout.own:  # one sum over all components: all must be taken again
+    if not layout.own:  # one sum over all components, so all must be recomputed
         far[:] = True
     means = moments.means(np.maximum(moments.mass, np.finfo(np.float64).tiny))
-    own = each(means, far, layout.each.name).without_rounding()
+    recomputed = each(means, far, layout.each.name).without_rounding()
     return replace(
         moments,
         pivot=np.where(far[:, None], means, moments.pivot),
-        first=np.where(far[:, None], own.first, moments.first),
-        second=layout.replaced(moments.second, own.second, far),
+        first=np.where(far[:, None], recomputed.first, moments.first),
+        second=layout.replaced(moments.second, recomputed.second, far),
     )

@@ -1,7 +1,7 @@
 """The EM loop: expect, maximise, stop, report.
 
-It knows no device, no covariance, no gate, no file and no scikit-learn: only that parameters have an E-step, which
-gives statistics of a table, and an M-step, which turns statistics into parameters.
+The loop depends only on this: parameters have an E-step, which gives statistics of a table, and an M-step, which turns
+statistics into parameters. Devices, covariances, gates, files and scikit-learn are the concern of other modules.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Statistics(Protocol):
-    """What an E-step hands to an M-step: moments, and perhaps more."""
+    """The result of an E-step, from which the M-step computes new parameters."""
 
     @property
     def objective(self) -> float:
         """The objective under the parameters of the E-step, summed over the rows."""
 
     def is_finite(self) -> bool:
-        """Whether every number in it is finite."""
+        """Whether every number in the result is finite."""
 
 
 class Rows(Protocol):
@@ -29,17 +29,17 @@ class Rows(Protocol):
 
     @property
     def total_weight(self) -> float:
-        """Sum of the rows' weights, which makes a log-likelihood a bound per row."""
+        """Sum of the rows' weights: the objective divided by it is the bound per row."""
 
 
 class Model(Protocol):
-    """Parameters that know their E- and M-steps."""
+    """Parameters with an E- and an M-step."""
 
     def expect(self, table: Any, rng: Any = None) -> Any:
-        """The E-step: statistics of a table of rows, or of a draw from its responsibilities."""
+        """The E-step: statistics of a table; with ``rng``, under a draw from the responsibilities."""
 
     def maximize(self, found: Any) -> Any:
-        """The M-step: parameters from statistics."""
+        """The M-step: new parameters from the E-step's result."""
 
 
 P = TypeVar("P")
@@ -55,13 +55,13 @@ class Step(Generic[P]):
     n_iter : int
         1 for the first.
     before, after : parameters
-        Before the E-step, and after the M-step.
+        The parameters before the E-step, and those that the M-step gave.
     bound : float
-        Log-likelihood, or what else is maximised, per unit of weight under ``before``.
+        The objective (the log-likelihood or its lower bound) per unit of weight, under ``before``.
     change : float
         ``bound`` minus that of the iteration before.
     found : Statistics
-        What the E-step found, under ``before``.
+        The result of the E-step, under ``before``.
     """
 
     n_iter: int
@@ -74,18 +74,18 @@ class Step(Generic[P]):
 
 @dataclass(frozen=True)
 class Fit(Generic[P]):
-    """What a run of EM ends with.
+    """The result of a run of EM.
 
     Attributes
     ----------
     parameters : parameters
     bound : float
-        The last iteration's bound; minus infinity if there was none.
+        The last iteration's bound; minus infinity if there was no iteration.
     bounds : list of float
         One for each iteration.
     converged : bool
     found : Statistics
-        What the last E-step found; None if there was none.
+        The result of the last E-step; None if there was none.
     """
 
     parameters: P
@@ -96,12 +96,12 @@ class Fit(Generic[P]):
 
     @property
     def n_iter(self) -> int:
-        """Iterations done."""
+        """Number of iterations."""
         return len(self.bounds)
 
 
 class Listener(Protocol):
-    """Hears of runs and their iterations."""
+    """Is called when runs begin and end, and after each iteration."""
 
     def begin(self, run: int) -> None:
         """Run number ``run`` (from 0) begins."""
@@ -113,11 +113,11 @@ class Listener(Protocol):
         """The run is over."""
 
     def close(self) -> None:
-        """No more runs, whether all went well or not."""
+        """All runs are over, or one has failed."""
 
 
 class NotFiniteError(ValueError):
-    """The moments overflowed."""
+    """The sums over the rows overflowed."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -144,13 +144,13 @@ def run(
     table : Rows
     max_iter : int
     stop : callable
-        Whether an iteration was the last because the fit has converged.
+        Whether the fit has converged at this iteration.
     report : callable, optional
-        Called after every iteration; a true answer ends the run unconverged.
+        Called after every iteration; if it returns true the run ends, unconverged.
     bound : float, default=-inf
-        The bound that the first change is counted from.
+        The bound from which the first iteration's change is measured.
     rng : RandomState, optional
-        Makes it stochastic EM: each row goes to one component, drawn from its responsibilities.
+        If given, the run is stochastic EM: each row goes to one component, drawn from its responsibilities.
 
     Returns
     -------
@@ -165,9 +165,9 @@ def run(
         step: Step[M] = Step(n_iter, parameters, parameters.maximize(found), bound, bound - previous, found)
         parameters = step.after
         bounds.append(bound)
-        enough = report(step) if report is not None else False
+        interrupted = report(step) if report is not None else False
         converged = stop(step)
-        if converged or enough:
+        if converged or interrupted:
             return Fit(parameters, bound, bounds, converged, found)
     return Fit(parameters, bound if bounds else -math.inf, bounds, False, found)
 
@@ -178,18 +178,18 @@ def restarts(
     listener: Listener,
     score: Callable[[Fit[P]], float] | None = None,
 ) -> Fit[P]:
-    """Run from several starts, and keep the run with the largest score: the first of equals.
+    """Run from several starts, and keep the run with the largest score (the first of equals).
 
     Parameters
     ----------
     n : int
-        How many, at least 1.
+        Number of runs, at least 1.
     one : callable
-        Makes run number i (from 0), given what it must report its steps to.
+        ``one(i, report)`` makes run number i (from 0), and calls ``report`` after each of its iterations.
     listener : Listener
-        Is told of all of them.
+        Is called for all runs.
     score : callable, optional
-        What makes one run better than another; by default its bound. Asked only where there are several.
+        The score of a run; by default its bound. It is not called where there is only one run.
     """
     best: Fit[P] | None = None
     highest = -math.inf

@@ -1,4 +1,4 @@
-"""What an E-step finds, and hands to the M-steps of gate and components."""
+"""The result of an E-step, from which the M-steps of gate and components compute new parameters."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Found:
-    """Moments of the rows under some parameters, and the objective there.
+    """The result of an E-step: moments of the rows under the parameters, and the objective.
 
     Parameters
     ----------
     table : Table
         The rows.
     moments : Moments
-        Of the rows z, weighted with the responsibilities, of the kind that the components ask for.
+        Moments of the rows z, weighted with the responsibilities, of the kind that the components need.
     objective : float
         What EM maximises, summed over the rows, under the parameters of the E-step: the log-likelihood, or, where gate
         or components have priors, its lower bound.
     joint : Joint, optional
-        What was evaluated; None where responsibilities were given.
+        The joint log-densities that were evaluated; None where responsibilities were given.
     resp : ndarray of shape (N, K), optional
-        The responsibilities, where the gate needs them all.
+        The responsibilities of all rows, where the gate needs them.
     given : ndarray of shape (N, K), optional
-        What the moments were weighted with, if that is held: the responsibilities, or a draw from them.
+        The weights of the rows in the moments, if they are held: the responsibilities, or a draw from them.
     """
 
     table: Table
@@ -54,9 +54,9 @@ class Found:
         return self.moments.leading(self.table.covariates)
 
     def weighted_with(self, block: Table) -> Float:
-        """What the rows of a block were weighted with, (n, K)."""
+        """The weights that the rows of a block had in the moments, (n, K)."""
         if self.given is not None:
             return self.given[block.cut]
         assert self.joint is not None
-        with np.errstate(invalid="ignore"):  # of a row of weight 0 that no component reaches
+        with np.errstate(invalid="ignore"):  # a row of weight 0 may have density 0 everywhere
             return normalize(block.log_joint(self.joint), self.joint.hard)[0]

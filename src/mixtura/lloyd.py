@@ -25,7 +25,7 @@ def lloyd(
     tol: float,
     report: Callable[[em.Step[Clusters]], bool] | None = None,
 ) -> em.Fit[Clusters]:
-    """EM with hard assignment, until the centres move by at most ``tol`` in all.
+    """EM with hard assignment, until the squared shifts of the centres sum to at most ``tol``.
 
     Parameters
     ----------
@@ -34,15 +34,15 @@ def lloyd(
         The first centres.
     max_iter : int
     tol : float
-        Largest sum of squared shifts of the centres that counts as standing still. Unchanged labels give
-        unchanged centres, so 0 waits for those.
+        The largest sum of squared shifts at which the run has converged. With 0 it runs until no centre moves,
+        which is when the labels no longer change.
     report : callable, optional
         See :func:`mixtura.em.run`.
 
     Returns
     -------
     em.Fit
-        Its bound is minus half the inertia, per unit of weight, before the centres moved for the last time.
+        Its bound is minus half the inertia per unit of weight, for the centres before their last move.
     """
 
     def stop(step: em.Step[Clusters]) -> bool:

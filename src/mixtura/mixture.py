@@ -26,11 +26,11 @@ class Mixture(Generic[G, C]):
     Parameters
     ----------
     gate : Gate
-        Where the weights pi come from.
+        The mixing weights pi.
     components : Components
         The densities p.
     hard : bool, default=False
-        Give all of a row to its most likely component: k-means, where components are centres.
+        Assign each row wholly to its most likely component. With centres as components this is k-means.
     """
 
     gate: G
@@ -39,23 +39,23 @@ class Mixture(Generic[G, C]):
 
     @property
     def bound(self) -> float:
-        """Terms of the objective that no row enters: priors, divergences from them, penalties."""
+        """The terms of the objective that are not sums over rows: priors, divergences from them, penalties."""
         return self.gate.bound + self.components.bound
 
     @property
     def joint(self) -> Joint:
-        """What a pass over the rows evaluates."""
+        """The joint log-densities that a pass over the rows evaluates."""
         return self.gate.joint(self.components.quadratics, self.hard)
 
     def expect(self, table: Table, rng: np.random.RandomState | None = None) -> Found:
-        """The E-step: what the rows say under these parameters.
+        """The E-step: moments and objective under these parameters.
 
         Parameters
         ----------
         table : Table
         rng : RandomState, optional
-            Give each row to one component drawn from its responsibilities (stochastic EM). A gate that needs all
-            responsibilities sees them, not the draw: a flexible one would learn the draw by heart.
+            Assign each row to one component drawn from its responsibilities (stochastic EM). A gate that needs all
+            responsibilities gets them, not the draw: a flexible gate would overfit the draw.
         """
         components, joint = self.components, self.joint
         if rng is None and not self.gate.needs_responsibilities:
@@ -68,11 +68,11 @@ class Mixture(Generic[G, C]):
         return Found(table, moments, log_likelihood + self.bound, joint, kept, given)
 
     def maximize(self, found: Found) -> Mixture[G, C]:
-        """The M-step: gate and components, each given what was found."""
+        """The M-step: new gate and components from the result of the E-step."""
         return Mixture(self.gate.maximize(found), self.components.maximize(found), self.hard)
 
     def begun(self, table: Table, resp: Responsibilities, components: int) -> Found:
-        """What first responsibilities say of the rows: the start of EM, where no parameters are known."""
+        """The statistics under first responsibilities, from which EM starts when there are no parameters yet."""
         given = None
         if self.gate.needs_responsibilities:
             given = table.gathered(components, resp)
@@ -83,9 +83,9 @@ class Mixture(Generic[G, C]):
 
 
 def _drawn(resp: Float, rng: np.random.RandomState) -> Float:
-    """One component a row, with probability resp (n, K), as zeros and ones."""
+    """Draw one component for each row, with probabilities resp (n, K), as zeros and ones."""
     above = rng.uniform(size=len(resp))[:, None] < np.cumsum(resp, axis=1)
     above[:, -1] = True
-    out = np.zeros_like(resp)
-    out[np.arange(len(resp)), above.argmax(axis=1)] = 1.0
-    return out
+    drawn = np.zeros_like(resp)
+    drawn[np.arange(len(resp)), above.argmax(axis=1)] = 1.0
+    return drawn

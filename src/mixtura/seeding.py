@@ -1,4 +1,4 @@
-"""Rows to begin k-means from: greedy k-means++, and AFK-MC² for large tables and many clusters."""
+"""Rows as first centres for k-means: greedy k-means++, and AFK-MC² for large tables and many clusters."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
-# Indices of rows drawn with probability proportional to the masses (N,), one for each uniform number (J,).
+# Draws rows with probability proportional to masses (N,): one index for each of the given uniform numbers (J,).
 Draw = Callable[[Float, Float], NDArray[np.intp]]
 
-# Rows times clusters up to which k-means++ looks at every row for every cluster.
+# Number of rows times clusters up to which k-means++ computes the distance of every row for every cluster.
 _GREEDY_WORK = 1 << 23
 
-# Rows that are looked at for each cluster instead, on all chains together; and clusters whose candidates are drawn at
-# once.
+# With Markov chains: number of candidate rows for each cluster, of all chains together, and number of clusters whose
+# candidates are drawn together.
 _CANDIDATES = 400
 _DRAWN_TOGETHER = 64
 
@@ -27,19 +27,19 @@ _DRAWN_TOGETHER = 64
 def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[np.intp]:
     """Indices of K rows, (K,), by greedy k-means++ or, for large tables and many clusters, AFK-MC².
 
-    The draws run through the rows in an order of their values, so the rows that are chosen do not depend on the
-    order of the table, nor on whether a row of weight 2 stands there twice.
+    The draws go through the rows sorted by value, so the choice does not depend on the order of the table, nor on
+    whether a row of weight 2 is written as two rows.
     """
     counted = table.counted
-    if counted is not None:  # the others may lie beyond the range of a square
+    if counted is not None:  # squared distances of rows of weight 0 may overflow
         return counted[seed(table.take(counted), n_clusters, rng)]
     order, weight = table.order(), table.weight
 
     def draw(mass: Float, uniforms: Float) -> NDArray[np.intp]:
-        reached = np.cumsum(mass[order])
-        # Never a row without mass: the first whose running sum exceeds the draw.
-        at = np.searchsorted(reached, uniforms * reached[-1], side="right")
-        return np.asarray(order[np.minimum(at, np.searchsorted(reached, reached[-1]))])
+        cumulative = np.cumsum(mass[order])
+        # The first row whose cumulative mass exceeds the draw; this never chooses a row without mass.
+        drawn = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")
+        return np.asarray(order[np.minimum(drawn, np.searchsorted(cumulative, cumulative[-1]))])
 
     search = _greedy if len(table) * n_clusters <= _GREEDY_WORK else _chains
     return search(table, weight, n_clusters, draw, rng)
@@ -51,7 +51,8 @@ def _greedy(
     """Greedy k-means++ (Arthur and Vassilvitskii 2007).
 
     Each next row is drawn with probability proportional to its weight times its squared distance to the nearest
-    row drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. N K (2 + log K) distances.
+    row drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. Costs N K (2 + log K)
+    distances.
     """
     trials = 2 + int(np.log(n_clusters))
     chosen = np.empty(n_clusters, dtype=np.intp)
@@ -59,7 +60,7 @@ def _greedy(
     closest = _squared_distances(table, table.points(chosen[:1]))[:, 0]
     for k in range(1, n_clusters):
         mass = weight * closest
-        # Fewer distinct rows than clusters: any row is as good as another.
+        # If all distances are 0 there are fewer distinct rows than clusters, and any row will do.
         candidates = draw(mass if mass.sum() > 0.0 else weight, rng.uniform(size=trials))
         distances = _squared_distances(table, table.points(candidates))
         np.minimum(distances, closest[:, None], out=distances)
@@ -73,10 +74,10 @@ def _chains(
 ) -> NDArray[np.intp]:
     """k-means++ by Markov chains, AFK-MC² (Bachem, Lucic, Hassani and Krause 2016, algorithm 1), made greedy.
 
-    Candidates are drawn half by squared distance to the first row and half uniformly. Each of 2 + log K Metropolis
-    chains through its share of them ends near a draw of k-means++; of these ends the one is kept that leaves the
-    smallest sum, which all the candidates, weighted by the inverse of their chance to be drawn, estimate. N distances,
-    then K² / 2 times the number of candidates.
+    Candidates are drawn half by squared distance to the first row and half uniformly. They are divided among 2 + log K
+    Metropolis chains, each of which ends in approximately a draw of k-means++. Of these ends the one that leaves the
+    smallest sum is kept. The sum is estimated from all candidates, weighted by the inverse of their probability to be
+    drawn. Costs N distances, then K² / 2 times the number of candidates.
     """
     trials = 2 + int(np.log(n_clusters))
     length = -(-_CANDIDATES // trials)
@@ -92,18 +93,18 @@ def _chains(
             batch = draw(weight * proposal, rng.uniform(size=_DRAWN_TOGETHER * trials * length))
             batch = batch.reshape(_DRAWN_TOGETHER, trials * length)
         candidates = batch[(k - 1) % _DRAWN_TOGETHER]
-        some = table.take_few(candidates)
-        closest = _squared_distances(some, table.points(chosen[:k])).min(axis=1)
-        chance = proposal[candidates]
-        ends = _chain_ends((closest / chance).reshape(trials, length), rng)
-        after = _squared_distances(some, table.points(candidates[ends]))
+        candidate_table = table.take_few(candidates)
+        closest = _squared_distances(candidate_table, table.points(chosen[:k])).min(axis=1)
+        probability = proposal[candidates]
+        ends = _chain_ends((closest / probability).reshape(trials, length), rng)
+        after = _squared_distances(candidate_table, table.points(candidates[ends]))
         np.minimum(after, closest[:, None], out=after)
-        chosen[k] = candidates[ends[np.argmin((1.0 / chance) @ after)]]
+        chosen[k] = candidates[ends[np.argmin((1.0 / probability) @ after)]]
     return chosen
 
 
 def _chain_ends(odds: Float, rng: np.random.RandomState) -> NDArray[np.intp]:
-    """Where Metropolis chains end, as flat indices of ``odds`` (chains, steps): target over proposal of each step."""
+    """Where Metropolis chains end, as flat indices; ``odds`` (chains, steps) is target over proposal at each step."""
     at = np.zeros(len(odds), dtype=np.intp)
     chains = np.arange(len(odds))
     for step, uniform in enumerate(rng.uniform(size=odds.T.shape)):

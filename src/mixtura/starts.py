@@ -18,39 +18,39 @@ from mixtura.table import Table
 
 Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
 
-# k-means looks for the first means in this many rows at most, or this many per component: beyond that, the search would
-# cost more than the EM iterations that it saves. A table up to twice as long is taken whole. Where an iteration does
-# little work a row, the smaller sample is what a few iterations pay for.
+# k-means searches for the first means in a sample of this many rows, or this many per component if that is more: a
+# larger sample would cost more than the EM iterations that it saves. A table up to twice as long is taken whole. The
+# smaller sample is for fits whose iterations do little work per row and so cost little themselves.
 _SAMPLE_ROWS = 1 << 16
 _SAMPLE_ROWS_OF_QUICK = 1 << 13
 _SAMPLE_ROWS_PER_COMPONENT = 128
-_QUICK = 1024  # statistics of all components
+_QUICK = 1024  # number of statistics, of all components, below which an iteration does little work per row
 
-# Iterations of k-means on the whole table, and on a sample of it, whose last digits mean nothing.
+# Most iterations of k-means on the whole table, and on a sample, for which full convergence would be wasted.
 _MAX_ITER = 300
 _MAX_ITER_OF_SAMPLE = 60
 _MAX_ITER_OF_QUICK_SAMPLE = 20
 _TOL = 1e-4
 
-# Searches through a sample, of which the one with the least inertia counts: together they still cost less than five EM
-# iterations of the table, and over seeds they end at a better likelihood than one search through the whole table.
+# Number of searches in a sample, of which the one with the least inertia is kept. Together they cost less than five EM
+# iterations on the table, and averaged over seeds they lead to a better likelihood than one search in the whole table.
 _SEARCHES = 3
 
 
 def _quick(table: Table, components: int, kind: Kind) -> bool:
-    """Whether an EM iteration does little work a row."""
+    """Whether an EM iteration does little work per row."""
     return components * LAYOUTS[kind].size(table.dims) < _QUICK
 
 
 def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:
-    """The table itself, or of a long one some rows drawn at random: enough to find K means in."""
+    """The table itself or, if it is long, a random sample of its rows that is large enough to find K means."""
     rows = _SAMPLE_ROWS_OF_QUICK if _quick(table, components, kind) else _SAMPLE_ROWS
     size = max(rows, _SAMPLE_ROWS_PER_COMPONENT * components)
     counted = table.counted
     candidates = len(table) if counted is None else len(counted)
     if candidates <= 2 * size:
         return table
-    # Drawn with replacement, each row kept once: of a table that much longer, hardly one comes twice.
+    # Drawn with replacement, and duplicates dropped: in a table so much longer than the sample there are few.
     drawn = np.unique(rng.randint(candidates, size=size))
     return table.take(drawn if counted is None else counted[drawn])
 
@@ -72,21 +72,21 @@ def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
 
 
 def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
-    """Each row belongs to the cluster that k-means, seeded by k-means++, puts it in."""
-    some = sample(table, components, rng, kind)
+    """Each row is assigned to the cluster that k-means, seeded by k-means++, gives it."""
+    subset = sample(table, components, rng, kind)
     if table.sampled:
         searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE
-    elif some is table:
+    elif subset is table:
         searches, max_iter = 1, _MAX_ITER
     elif _quick(table, components, kind):
         searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE
     else:
         searches, max_iter = _SEARCHES, _MAX_ITER_OF_SAMPLE
-    tol = _TOL * column_variance(some)
-    found = [
-        lloyd(some, seed_rows(some, components, rng), max_iter=max_iter, tol=tol) for _ in range(searches)
+    tol = _TOL * column_variance(subset)
+    runs = [
+        lloyd(subset, seed_rows(subset, components, rng), max_iter=max_iter, tol=tol) for _ in range(searches)
     ]
-    best = min((fit.parameters.components for fit in found), key=lambda centers: centers.inertia(some))
+    best = min((fit.parameters.components for fit in runs), key=lambda centers: centers.inertia(subset))
     return _assigned(table, best.means, kind, floor)
 
 
@@ -99,9 +99,9 @@ def random_rows(table: Table, components: int, rng: np.random.RandomState) -> ND
 
 
 def _single_rows(table: Table, indices: NDArray[np.intp], kind: Kind) -> Moments:
-    """Component k has row indices[k] for its only one."""
+    """Moments of components of which each has one row: component k has row ``indices[k]``."""
     X = table.points(indices)
-    # About the rows themselves nothing is left to cancel: first and second moments are exactly zero.
+    # About the rows themselves, first and second moments are exactly zero.
     zero = Moments.zero(kind, len(indices), table.pivot)
     return Moments(kind, X, np.ones(len(X)), zero.first, zero.second, 0.0, len(X))
 
@@ -110,8 +110,8 @@ def kmeans_plusplus(
     table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState
 ) -> Moments:
     """Each component starts from one row that k-means++ chose."""
-    some = sample(table, components, rng, kind)
-    return _single_rows(some, seed(some, components, rng), kind)
+    subset = sample(table, components, rng, kind)
+    return _single_rows(subset, seed(subset, components, rng), kind)
 
 
 def random_from_data(

@@ -15,7 +15,7 @@ from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
 
-# Rows that k-means looks at: a table up to twice as long is taken whole.
+# Number of rows in the sample for k-means; a table up to twice as long is taken whole.
 _SAMPLE_ROWS = 1 << 14
 _MAX_ITER = 50
 _TOL = 1e-4
@@ -30,7 +30,7 @@ def _one_hot(labels: NDArray[np.integer], components: int) -> Float:
 def kmeans(
     table: Table, components: int, center: Float, spread: Float, rng: np.random.RandomState
 ) -> Responsibilities:
-    """Each row belongs to the cluster of standardised [x, y] that k-means puts it in.
+    """Each row is assigned to its cluster in k-means on the standardised rows [x, y].
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ def kmeans(
         counted = np.arange(len(table))
     if counted is not None and len(counted) > 2 * _SAMPLE_ROWS:
         counted = counted[np.unique(rng.randint(len(counted), size=_SAMPLE_ROWS))]
-    some = table.standardized(center, scale, counted)
-    found = lloyd(
-        some, seed_rows(some, components, rng), max_iter=_MAX_ITER, tol=_TOL * column_variance(some)
+    subset = table.standardized(center, scale, counted)
+    fit = lloyd(
+        subset, seed_rows(subset, components, rng), max_iter=_MAX_ITER, tol=_TOL * column_variance(subset)
     )
-    centers = center + scale * found.parameters.components.means
+    centers = center + scale * fit.parameters.components.means
     nearest = Joint(
         Quadratics("diagonal", np.zeros(components), centers, 1.0 / scale[None]), np.zeros(components)
     )
@@ -66,38 +66,39 @@ def random(
     table: Table, components: int, center: Float, spread: Float, rng: np.random.RandomState
 ) -> Responsibilities:
     """Each row's responsibilities are drawn from a flat Dirichlet distribution."""
-    base = int(rng.randint(1 << 31))
+    base_seed = int(rng.randint(1 << 31))
 
     def resp(block: Table) -> Float:
-        own = np.random.RandomState((base + block.start) % (1 << 32))
-        drawn = own.standard_exponential(size=(len(block), components))
+        block_rng = np.random.RandomState((base_seed + block.start) % (1 << 32))
+        drawn = block_rng.standard_exponential(size=(len(block), components))
         return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
 
     return resp
 
 
 def given_labels(labels: ArrayLike, components: int, table: Table) -> Responsibilities:
-    """Each row belongs to the expert that its label 0 .. K - 1 names.
+    """Each row is assigned to the expert that its label, from 0 to K - 1, names.
 
     Raises
     ------
     ValueError
-        Not one integer for each row, a label that is no expert's, or an expert without rows.
+        There is not one integer for each row, a label is out of range, or an expert has no rows.
     """
-    given = np.asarray(labels)
-    if given.shape != (len(table),):
-        raise ValueError(f"init: labels have shape {given.shape}, not one for each of the {len(table)} rows")
-    whole = given.astype(np.intp) if given.dtype.kind in "biuf" else None
-    if whole is None or not np.array_equal(whole, given):
+    array = np.asarray(labels)
+    if array.shape != (len(table),):
+        raise ValueError(f"init: labels have shape {array.shape}, not one for each of the {len(table)} rows")
+    expert_of_row = array.astype(np.intp) if array.dtype.kind in "biuf" else None
+    if expert_of_row is None or not np.array_equal(expert_of_row, array):
         raise ValueError(f"init: labels must be whole numbers from 0 to {components - 1}")
-    if whole.min() < 0 or whole.max() >= components:
+    if expert_of_row.min() < 0 or expert_of_row.max() >= components:
         raise ValueError(
-            f"init: labels run from {whole.min()} to {whole.max()}, experts from 0 to {components - 1}"
+            f"init: labels run from {expert_of_row.min()} to {expert_of_row.max()}, "
+            f"experts from 0 to {components - 1}"
         )
-    count = np.bincount(whole, table.sample_weight, components)
+    count = np.bincount(expert_of_row, table.sample_weight, components)
     if not count.all():
         raise ValueError(f"init: no row is given to expert {int(np.argmin(count))}")
-    return lambda block: _one_hot(whole[block.cut], components)
+    return lambda block: _one_hot(expert_of_row[block.cut], components)
 
 
 RESPONSIBILITIES: dict[str, Callable[[Table, int, Float, Float, np.random.RandomState], Responsibilities]] = {

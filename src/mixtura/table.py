@@ -19,10 +19,10 @@ from mixtura.moments import Kind, Moments
 Float = NDArray[np.float64]
 Real = NDArray[np.floating]
 
-# Rows whose mean is the pivot: enough to be well inside the data.
+# Number of rows whose mean is the pivot: enough for a point well inside the data.
 _PIVOT_ROWS = 1 << 12
 
-# Numbers about the rows that are held at a time, where they have to be held.
+# How many numbers about the rows (responsibilities, log-weights) are held at a time, where they must be held.
 _HELD = 1 << 20
 
 # Responsibilities (n, K) of the rows of a block.
@@ -35,7 +35,7 @@ def _point_inside(X: Real, counted: NDArray[np.intp] | None) -> Float:
     sample = np.asarray(X[::step] if counted is None else X[counted[::step]])
     with np.errstate(over="ignore", invalid="ignore"):
         pivot = sample.mean(axis=0, dtype=np.float64)
-    # A sum may overflow, and the mean of equal numbers need not be that number: then nothing would cancel.
+    # A sum may overflow, and rounding may move the mean of equal numbers away from them: clip it into their range.
     inside: Float = np.clip(pivot, sample.min(axis=0), sample.max(axis=0))
     return inside
 
@@ -61,15 +61,15 @@ class Table:
     backend : Backend
     rows : Rows
     pivot : ndarray of shape (D,)
-        A point inside the rows, which their moments are taken about.
+        A point inside the rows. Their moments are taken about it.
     all_x : ndarray of shape (whole N, D - M)
         The covariates of the whole table; without targets, its rows.
     all_y : ndarray of shape (whole N, M), optional
         Its targets.
     start : int, default=0
-        Where the rows begin in the whole table, if this is a block of one.
+        If this is a block of a larger table, the index of its first row there.
     tally : Tally, optional
-        Counts the rows of passes; parts of a table have that of the table.
+        Counts the rows that passes look at. All parts of a table share its tally.
     sampled : bool, default=False
         Whether the rows were taken from a larger table.
     """
@@ -87,7 +87,7 @@ class Table:
     def of(
         cls, backend: Backend, X: Real, sample_weight: Float | None = None, y: Real | None = None
     ) -> Table:
-        """Place arrays X (N, D) and perhaps y (N, M), with the rows' weights (N,)."""
+        """Place an array X (N, D), or X and y (N, M), with the rows' weights (N,)."""
         rows = backend.place(X, y, sample_weight)
         counted = None
         if sample_weight is not None and not sample_weight.all():
@@ -100,11 +100,11 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
-    # ------------------------------------------------------------------ what is known of the rows
+    # ------------------------------------------------------------------ properties of the rows
 
     @property
     def cut(self) -> slice:
-        """Where the rows stand in the whole table."""
+        """Which rows of the whole table these are."""
         return slice(self.start, self.start + len(self))
 
     @property
@@ -120,17 +120,17 @@ class Table:
 
     @property
     def dims(self) -> int:
-        """D: columns of the rows, targets among them."""
+        """D: number of columns of the rows, targets included."""
         return len(self.pivot)
 
     @property
     def targets(self) -> int:
-        """M: columns of the targets, 0 without."""
+        """M: number of targets, 0 if there are none."""
         return 0 if self.all_y is None else int(self.all_y.shape[1])
 
     @property
     def covariates(self) -> int:
-        """Columns of the covariates, D - M."""
+        """Number of covariates, D - M."""
         return self.dims - self.targets
 
     @property
@@ -140,32 +140,32 @@ class Table:
 
     @property
     def sample_weight(self) -> Float | None:
-        """The rows' weights, (N,); None for ones."""
+        """The rows' weights, (N,); None if all are 1."""
         return self.rows.sample_weight
 
     @property
     def weight(self) -> Float:
-        """The rows' weights, (N,)."""
+        """The rows' weights as an array, (N,)."""
         return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
 
     @cached_property
     def total_weight(self) -> float:
-        """Sum of the weights; N without."""
+        """Sum of the rows' weights; N if there are none."""
         return float(len(self)) if self.sample_weight is None else float(self.sample_weight.sum())
 
     @cached_property
     def counted(self) -> NDArray[np.intp] | None:
-        """Indices of the rows that count; None for all, because no weight is 0."""
+        """Indices of the rows whose weight is not 0; None if that is all of them."""
         weights = self.sample_weight
         return None if weights is None or weights.all() else np.flatnonzero(weights)
 
     def points(self, indices: NDArray[np.intp]) -> Float:
-        """Some of the rows z, (n, D), in float64."""
+        """The rows z with these indices, (n, D), in float64."""
         x, y = np.asarray(self.x[indices], dtype=np.float64), self.y
         return x if y is None else np.hstack([x, np.asarray(y[indices], dtype=np.float64)])
 
     def order(self) -> NDArray[np.intp]:
-        """An order of the rows that depends on their values only: by the first column, ties by the next ones."""
+        """Indices that sort the rows by their values: by the first column, ties by the next ones."""
         X = np.asarray(self.x)
         order = np.argsort(X[:, 0], kind="stable")
         first = X[order, 0]
@@ -176,14 +176,15 @@ class Table:
     # ------------------------------------------------------------------ parts
 
     def take(self, indices: NDArray[np.intp]) -> Table:
-        """A table of some of the rows, copied."""
+        """A table that holds a copy of the rows with these indices."""
         return self._taken(indices, self.backend)
 
     def take_few(self, indices: NDArray[np.intp]) -> Table:
-        """The same of some hundreds of rows, for which a device would be too slow to start."""
-        slow = self.backend.slow_to_start
-        quick = backends.create("auto", self.backend.n_threads) if slow else self.backend
-        return self._taken(indices, quick)
+        """As :meth:`take`, for a few hundred rows: they go to the host, since a device would take longer to start."""
+        backend = self.backend
+        if backend.slow_to_start:
+            backend = backends.create("auto", backend.n_threads)
+        return self._taken(indices, backend)
 
     def _taken(self, indices: NDArray[np.intp], backend: Backend) -> Table:
         weights = None if self.sample_weight is None else self.sample_weight[indices]
@@ -192,7 +193,7 @@ class Table:
         return Table(backend, backend.place(x, y, weights), self.pivot, x, y, tally=self.tally, sampled=True)
 
     def standardized(self, center: Float, scale: Float, indices: NDArray[np.intp] | None) -> Table:
-        """A table of ``(z - center) / scale`` for some of the rows, or all."""
+        """A table of ``(z - center) / scale``, for the rows with these indices or for all."""
         rows = np.arange(len(self)) if indices is None else indices
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return replace(
@@ -200,7 +201,7 @@ class Table:
         )
 
     def block(self, start: int, stop: int) -> Table:
-        """Some of the rows, where they are."""
+        """Rows ``start`` to ``stop``, without a copy."""
         rows = self.rows.block(start, stop)
         return Table(self.backend, rows, self.pivot, self.all_x, self.all_y, self.start + start, self.tally)
 
@@ -210,7 +211,7 @@ class Table:
         Parameters
         ----------
         held : int
-            Numbers that the caller will hold for each row; 0: one block is all.
+            How many numbers the caller will hold for each row; 0 gives the whole table as one block.
         """
         size = max(_HELD // held // 1024, 1) * 1024 if held else len(self)
         if size >= len(self):
@@ -234,9 +235,9 @@ class Table:
     # ------------------------------------------------------------------ passes
 
     def expect(self, joint: Joint, kind: Kind, floor: float = 0.0) -> Moments:
-        """Moments of the rows, each given to the components by its responsibilities: one pass.
+        """Moments of the rows, weighted with their responsibilities under ``joint``: one pass.
 
-        They are good to about 8 digits however far apart the components lie, which may take a second pass: see
+        They have about 8 correct digits however far apart the components lie, which may take a second pass: see
         :func:`mixtura.cancellation.refined`.
 
         Parameters
@@ -251,7 +252,7 @@ class Table:
         self.tally.rows += len(self)
         one_pass = layout.has_second and layout.own and self.backend.each_in_one_pass
         if one_pass and is_far(joint, self.pivot, floor):
-            # About one pivot variances would lose their digits, and a second pass would have to find them.
+            # About a common pivot the variances would lose digits, and a second pass would be needed.
             every = np.ones(joint.components, dtype=bool)
             means = joint.quadratics.means
             moments = self.backend.expect_each(self.rows, joint, kind, means, every).without_rounding()
@@ -274,16 +275,16 @@ class Table:
         return refined(moments, each, floor, self.backend.rounding(self.rows, joint, self.pivot))
 
     def moments(self, kind: Kind) -> Moments:
-        """Moments of all rows, as of one component, exact wherever the rows lie."""
+        """Moments of all rows, as of one component, accurate wherever the rows lie."""
         return self.expect(Joint.of_all(self.pivot), kind)
 
     def accumulate(self, resp: Responsibilities, components: int, kind: Kind) -> Moments:
-        """Moments for given responsibilities, exact wherever the components lie.
+        """Moments for given responsibilities, accurate wherever the components lie.
 
         Parameters
         ----------
         resp : callable
-            Responsibilities (n, K) of a block. It may be asked for a block more than once.
+            Gives the responsibilities (n, K) of a block; may be called more than once for each block.
         components : int
             K.
         kind : str
@@ -292,8 +293,9 @@ class Table:
         def each(pivots: Float, wanted: NDArray[np.bool_], kind: Kind) -> Moments:
             total = Moments.zero(kind, components, pivots)
             for k in np.flatnonzero(wanted):
-                own = self.accumulate_once(resp, components, kind, pivots[k])
-                total.mass[k], total.first[k], total.second[k] = own.mass[k], own.first[k], own.second[k]
+                about_k = self.accumulate_once(resp, components, kind, pivots[k])
+                total.mass[k], total.first[k] = about_k.mass[k], about_k.first[k]
+                total.second[k] = about_k.second[k]
             return total
 
         moments = self.accumulate_once(resp, components, kind)
@@ -302,7 +304,7 @@ class Table:
     def accumulate_once(
         self, resp: Responsibilities, components: int, kind: Kind, pivot: Float | None = None
     ) -> Moments:
-        """The same about one pivot in one pass, in which responsibilities are asked for once."""
+        """Moments for given responsibilities about one pivot, in one pass that calls ``resp`` once for each block."""
         total = Moments.zero(kind, components, self.pivot if pivot is None else pivot)
         self.tally.rows += len(self)
         for block in self.blocks(components):
@@ -312,32 +314,33 @@ class Table:
     def accumulate_residuals(
         self,
         resp: Responsibilities,
-        some: list[int],
+        experts: list[int],
         pivots: Float,
         fitted: Callable[[int, Real], Float],
     ) -> list[Moments]:
-        """Moments, of kind 'full', of ``[x; y - fitted_k(x)]`` for some components k, about a pivot of each.
+        """Moments, of kind 'full', of ``[x; y - fitted_k(x)]`` for some experts k, each about its own pivot.
 
         Parameters
         ----------
         resp : callable
-            Responsibilities (n, K) of a block.
-        some : list of int
+            Gives the responsibilities (n, K) of a block.
+        experts : list of int
+            The experts k.
         pivots : ndarray of shape (K, D)
         fitted : callable
-            What component k says of y at rows x (n, D - M): (n, M).
+            ``fitted(k, x)`` is the regression of expert k at rows x (n, D - M): (n, M).
         """
-        own = [Moments.zero("full", 1, pivots[k]) for k in some]
+        moments = [Moments.zero("full", 1, pivots[k]) for k in experts]
         self.tally.rows += len(self)
         for block in self.blocks(len(pivots)):
             assert block.y is not None
             r = resp(block)
             if block.sample_weight is not None:
                 r = np.where(block.sample_weight[:, None] > 0.0, r, 0.0)
-            for i, k in enumerate(some):
+            for i, k in enumerate(experts):
                 placed = self.backend.place(block.x, block.y - fitted(k, block.x), block.sample_weight)
-                own[i] += self.backend.accumulate(placed, r[:, [k]], "full", pivots[k])
-        return own
+                moments[i] += self.backend.accumulate(placed, r[:, [k]], "full", pivots[k])
+        return moments
 
     def log_joint(self, joint: Joint) -> Float:
         """``log pi_k + log p_k(z_i)``, (N, K)."""
@@ -352,13 +355,13 @@ class Table:
         return (labels[0], best[0]) if len(parts) == 1 else (np.concatenate(labels), np.concatenate(best))
 
     def posterior(self, joint: Joint, resp: Real | None = None) -> Float:
-        """Log-density of each row, (N,); its responsibilities go to ``resp`` (N, K)."""
+        """Log-density of each row, (N,); its responsibilities are written to ``resp`` (N, K), if given."""
         parts = []
         self.tally.rows += len(self)
         for block in self.blocks(joint.held):
             at = block.start - self.start
-            kept = None if resp is None else resp[at : at + len(block)]
-            parts.append(self.backend.posterior(block.rows, joint.at(block), kept))
+            block_resp = None if resp is None else resp[at : at + len(block)]
+            parts.append(self.backend.posterior(block.rows, joint.at(block), block_resp))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def responsibilities(self, joint: Joint) -> tuple[Float, float]:
@@ -367,8 +370,8 @@ class Table:
         density = self.posterior(joint, resp)
         if self.sample_weight is None:
             return resp, float(density.sum())
-        nothing = self.sample_weight <= 0.0  # such a row may lie beyond the reach of every component
-        resp[nothing], density[nothing] = 1.0 / joint.components, 0.0
+        weightless = self.sample_weight <= 0.0  # the log-density of such a row need not be finite
+        resp[weightless], density[weightless] = 1.0 / joint.components, 0.0
         return resp, float(density @ self.sample_weight)
 
     def column_spread(self) -> tuple[Float, Float]:
