@@ -1,4 +1,4 @@
-"""Arrays of other libraries: read where they lie, and answered in their own kind, type and device."""
+"""Arrays of other libraries: input is read without a copy; output has the input's library, type and device."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def to_host(array: Any) -> Any:
-    """An array of any library as a NumPy array, without a copy if it lies in host memory; anything else as it is.
+    """An array of any library as a NumPy array, without a copy if it is in host memory; other objects unchanged.
 
     Parameters
     ----------
     array : object
-        NumPy's, CuPy's, Numba's, torch's, or any that has DLPack. Lists, data frames and what DLPack cannot describe
-        are given back: scikit-learn's validation knows what to say.
+        An array of NumPy, CuPy, Numba, torch or any library with DLPack. Other objects (lists, data frames, types that
+        DLPack cannot describe) are returned as they are, for scikit-learn's validation to convert or refuse.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def to_host(array: Any) -> Any:
         return np.asarray(array)
     if not (hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__")):
         return array
-    if hasattr(array, "detach"):  # torch does not hand out what a gradient is wanted of
+    if hasattr(array, "detach"):  # torch exports no tensor that requires a gradient
         array = array.detach()
     try:
         return np.from_dlpack(array)
@@ -55,9 +55,9 @@ def to_host(array: Any) -> Any:
 
 
 def like(X: Any) -> Callable[[NDArray[Any]], Any]:
-    """What turns a NumPy array into one of X's kind, on X's device.
+    """A function that converts a NumPy array to the library of X, on X's device.
 
-    Nothing does, where X is NumPy's, or of no library that has arrays to answer in (a list, a data frame).
+    It changes nothing if X is a NumPy array, a list, a data frame or another object without an array library.
     """
     library = type(X).__module__.partition(".")[0]
     if library == "cupy" and is_device_array(X):
@@ -78,11 +78,11 @@ def like(X: Any) -> Callable[[NDArray[Any]], Any]:
 
 
 def in_kind(method: Method) -> Method:
-    """Make a method's answers, an array or several, of the kind of its first argument, on its device."""
+    """Decorate a method to return its array, or tuple of arrays, in the library and on the device of its argument X."""
 
     @wraps(method)
     def answer(self: Any, X: Any, *arguments: Any, **keywords: Any) -> Any:
-        found, give = method(self, X, *arguments, **keywords), like(X)
-        return tuple(map(give, found)) if isinstance(found, tuple) else give(found)
+        result, convert = method(self, X, *arguments, **keywords), like(X)
+        return tuple(map(convert, result)) if isinstance(result, tuple) else convert(result)
 
     return cast(Method, answer)

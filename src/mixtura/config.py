@@ -1,4 +1,4 @@
-"""What is here, what is not, and why."""
+"""Which backends, packages and processor features are available, and why others are not."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def config() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``backends`` maps a name to whether it is available and the reason; ``auto`` is the one that 'auto'
-        takes.
+        ``backends`` maps each name to whether it is available and the reason; ``auto`` is the backend that 'auto'
+        chooses.
     """
-    found = backends.available()
+    available = backends.available()
     instruction_sets = None
-    if found["native"]:
+    if available["native"]:
         from mixtura import _native
 
         instruction_sets = {
@@ -54,7 +54,7 @@ def config() -> dict[str, Any]:
     }
     return {
         "mixtura": __version__,
-        "backends": {name: {"available": ok, "reason": reason} for name, (ok, reason) in found.items()},
+        "backends": {name: {"available": ok, "reason": reason} for name, (ok, reason) in available.items()},
         "auto": backends.create().name,
         "instruction_sets": instruction_sets,
         "threads": {
@@ -80,7 +80,7 @@ def _version(package: str) -> str | None:
 
 
 def show_config() -> None:
-    """Print which backends are here and why, instruction set, threads, BLAS and versions.
+    """Print which backends are available and why, the instruction set, threads, BLAS and versions.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def show_config() -> None:
 
 
 def format_config(c: dict[str, Any]) -> str:
-    """Lay out :func:`config` as text."""
+    """Format :func:`config` as text."""
     lines = [f"mixtura {c['mixtura']}", "", f"backends (auto = {c['auto']})"]
     for name, b in c["backends"].items():
         lines.append(f"  {name:<10} {'yes' if b['available'] else 'no '}  {b['reason']}")

@@ -1,7 +1,7 @@
-"""A user's own covariances, components and gates: one class each, registered here, then known everywhere.
+"""A user's own covariances, components and gates: one class each, registered here, then usable everywhere.
 
-What is registered works on every backend, since kernels know only quadratics; in model files, which hold its name; in
-``summary``, in pictures and on the command line, which runs the user's file first (``mixtura --extend FILE ...``).
+A registered class works on every backend, since kernels evaluate only quadratics. Model files hold its name. It also
+works in ``summary``, in pictures and on the command line (``mixtura --extend FILE ...`` runs the user's file first).
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def register_covariance(covariance: Covariance) -> Covariance:
     Parameters
     ----------
     covariance : Covariance
-        An object of the user's class.
+        An instance of the user's class.
 
     Returns
     -------
     covariance
-        The same.
+        The argument.
 
     Raises
     ------
     TypeError
-        Not an object of a class derived from :class:`Covariance`, or one without what every such class has.
+        It is not an instance of a class derived from :class:`Covariance`, or the class lacks a required attribute.
     ValueError
-        Another class has this name.
+        Another class is registered under this name.
 
     Examples
     --------
@@ -79,9 +79,11 @@ def register_covariance(covariance: Covariance) -> Covariance:
             f"register_covariance takes an object of a class derived from mixtura.extension.Covariance, got "
             f"{covariance!r}"
         )
-    for what, kind in (("name", str), ("kind", str), ("storage", Storage)):
-        if not isinstance(getattr(covariance, what, None), kind):
-            raise TypeError(f"{type(covariance).__name__} has no {what}: see mixtura.extension.Covariance")
+    for attribute, kind in (("name", str), ("kind", str), ("storage", Storage)):
+        if not isinstance(getattr(covariance, attribute, None), kind):
+            raise TypeError(
+                f"{type(covariance).__name__} has no {attribute}: see mixtura.extension.Covariance"
+            )
     _add(COVARIANCES, covariance.name, covariance, type(covariance))
     return covariance
 
@@ -96,14 +98,14 @@ def register_component(component: type[Component]) -> type[Component]:
     Returns
     -------
     component
-        The same.
+        The argument.
 
     Raises
     ------
     TypeError
-        Not a class derived from :class:`Component`, or one that leaves out what every such class has.
+        It is not a class derived from :class:`Component`, or it lacks a required method or attribute.
     ValueError
-        Another class has this name.
+        Another class is registered under this name.
     """
     _check_class(component, Component)
     _add(COMPONENTS, component.name, component, component)
@@ -120,36 +122,34 @@ def register_gate(gate: type[Gate]) -> type[Gate]:
     Returns
     -------
     gate
-        The same.
+        The argument.
 
     Raises
     ------
     TypeError
-        Not a class derived from :class:`Gate`, or one that leaves out what every such class has.
+        It is not a class derived from :class:`Gate`, or it lacks a required method or attribute.
     ValueError
-        Another class has this name.
+        Another class is registered under this name.
     """
     _check_class(gate, Gate)
     _add(GATES, gate.name, gate, gate)
     return gate
 
 
-def _check_class(given: Any, base: type[Part]) -> None:
-    if not (isinstance(given, type) and issubclass(given, base)):
-        raise TypeError(f"a class derived from mixtura.extension.{base.__name__} is needed, got {given!r}")
-    missing = sorted(getattr(given, "__abstractmethods__", ()))
+def _check_class(cls: Any, base: type[Part]) -> None:
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise TypeError(f"a class derived from mixtura.extension.{base.__name__} is needed, got {cls!r}")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
-        raise TypeError(f"{given.__name__} does not define {', '.join(missing)}")
-    if not isinstance(getattr(given, "name", None), str):
-        raise TypeError(f"{given.__name__} has no name: give it a class attribute, name = '...'")
+        raise TypeError(f"{cls.__name__} does not define {', '.join(missing)}")
+    if not isinstance(getattr(cls, "name", None), str):
+        raise TypeError(f"{cls.__name__} has no name: give it a class attribute, name = '...'")
 
 
-def _add(table: dict[str, Any], name: str, what: Any, cls: type[Any]) -> None:
-    """Add to a table; the same class again (a module that is imported anew) replaces the old one."""
-    held = table.get(name)
-    before = held if isinstance(held, type) or held is None else type(held)
-    if before is not None and (before.__module__, before.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise ValueError(
-            f"the name {name!r} is taken by {before.__module__}.{before.__qualname__}: choose another"
-        )
-    table[name] = what
+def _add(registry: dict[str, Any], name: str, entry: Any, cls: type[Any]) -> None:
+    """Register an entry; a class of the same module and name (of a module imported again) replaces the old one."""
+    present = registry.get(name)
+    old = present if isinstance(present, type) or present is None else type(present)
+    if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"the name {name!r} is taken by {old.__module__}.{old.__qualname__}: choose another")
+    registry[name] = entry

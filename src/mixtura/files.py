@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[str], object]) -> None:
-    """Have ``write`` make a file beside ``path``, then move it there.
+    """Write a file beside ``path`` with ``write``, then move it to ``path``.
 
-    Symbolic links are followed. What is there and not a regular file (a device, a pipe) is written to directly.
+    Symbolic links are followed. If ``path`` is a device, a pipe or another special file, it is written to directly.
 
     Parameters
     ----------
     path : path-like
     write : callable
-        Gets the name of the file to make.
+        Is called with the name of the file to write.
     """
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
@@ -33,6 +33,6 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[str], object]) ->
 
 
 def partial_name(path: str) -> str:
-    """Where :func:`write_whole` writes first."""
+    """The name under which :func:`write_whole` first writes."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.{os.getpid()}.partial")

@@ -1,4 +1,4 @@
-"""Prior links: what the experts' prior means have to do with each other, as a term of the objective."""
+"""Prior links: a term of the objective that ties the means of the experts' priors to each other."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class PriorLink(ABC):
         Parameters
         ----------
         prior_means : ndarray of shape (K, M, D)
-            Where to start; the result is not worse.
+            The starting point; the objective at the result is not less than here.
         precisions : ndarray of shape (K, D, D)
-            P, of the priors.
+            P, the priors' precisions.
         slopes : ndarray of shape (K, M, D)
-            W, the posterior means.
+            W, the posteriors' means.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class EqualMeans(PriorLink):
-    """The prior means are drawn to each other: ``R = -1/2 sum_(k<l) (w0_k - w0_l)' diag(strength) (w0_k - w0_l)``.
+    """Pulls the prior means towards each other: ``R = -1/2 sum_(k<l) (w0_k - w0_l)' diag(strength) (w0_k - w0_l)``.
 
     Parameters
     ----------
     strength : float or array-like of shape (D,), default=1
-        0 leaves each prior's mean at its posterior's; infinity makes all means one.
+        With 0 each prior's mean is that of its posterior; as the strength grows, all means become equal.
 
     Examples
     --------
@@ -70,7 +70,9 @@ class EqualMeans(PriorLink):
     def value(self, prior_means: Float) -> float:
         """R."""
         K, _, D = prior_means.shape
-        away = prior_means - prior_means.mean(axis=0)  # sum over pairs = K sum over distances from the mean
+        away = prior_means - prior_means.mean(
+            axis=0
+        )  # the sum over pairs is K times the sum over squared distances from the mean
         return float(-0.5 * K * np.sum(self._strength(D) * away**2))
 
     def maximize(self, prior_means: Float, precisions: Float, slopes: Float) -> Float:
@@ -79,12 +81,14 @@ class EqualMeans(PriorLink):
         a = np.diag(self._strength(D))
         out = np.empty_like(slopes)
         inner = [np.linalg.solve(P + K * a, np.column_stack([P, a])) for P in precisions]
-        pulled = np.sum([s[:, D:] for s in inner], axis=0)  # what the sum of the means adds to itself
+        coupling = np.sum(
+            [s[:, D:] for s in inner], axis=0
+        )  # sum of means = sum of alone + coupling @ sum of means
         for m in range(M):
-            own = [s[:, :D] @ W for s, W in zip(inner, slopes[:, m], strict=True)]
-            total = np.linalg.lstsq(np.eye(D) - pulled, np.sum(own, axis=0), rcond=None)[0]
+            alone = [s[:, :D] @ W for s, W in zip(inner, slopes[:, m], strict=True)]
+            total = np.linalg.lstsq(np.eye(D) - coupling, np.sum(alone, axis=0), rcond=None)[0]
             for k in range(K):
-                out[k, m] = own[k] + inner[k][:, D:] @ total
+                out[k, m] = alone[k] + inner[k][:, D:] @ total
         return out
 
 
@@ -95,13 +99,13 @@ class LinkFunction(PriorLink):
     Parameters
     ----------
     R : callable
-        Takes a float64 tensor (K, D), or (K, M, D) with several targets, gives a scalar tensor: the log of a prior
-        density, up to a constant. It must be bounded above, once the priors' quadratics are added.
+        Takes a float64 tensor (K, D), or (K, M, D) with several targets, and returns a scalar tensor: the log of a
+        prior density, up to a constant. Its sum with the priors' quadratics must be bounded above.
 
     Raises
     ------
     ValueError
-        While fitting: R gives no scalar, cannot be differentiated, or grows without bound.
+        While fitting: R returns no scalar, cannot be differentiated, or grows without bound.
 
     Examples
     --------
@@ -142,7 +146,7 @@ class LinkFunction(PriorLink):
         return self._evaluate(prior_means)[0]
 
     def maximize(self, prior_means: Float, precisions: Float, slopes: Float) -> Float:
-        """L-BFGS from the present means."""
+        """Maximise by L-BFGS, starting from the present prior means."""
         shape = slopes.shape
 
         def loss(flat: Float) -> tuple[float, Float]:
@@ -154,16 +158,16 @@ class LinkFunction(PriorLink):
         start, _ = loss(prior_means.ravel())
         if not np.isfinite(start):
             raise ValueError(f"LinkFunction(R): R is {-start} at the prior means {prior_means.tolist()}")
-        with np.errstate(over="ignore", invalid="ignore"):  # on the way to infinity, of which below
-            found = optimize.minimize(
+        with np.errstate(over="ignore", invalid="ignore"):  # if R is unbounded; reported below
+            result = optimize.minimize(
                 loss,
                 prior_means.ravel(),
                 jac=True,
                 method="L-BFGS-B",
                 options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9},
             )
-        if not np.isfinite(found.fun) or not np.isfinite(found.x).all() or np.abs(found.x).max() > 1e100:
+        if not np.isfinite(result.fun) or not np.isfinite(result.x).all() or np.abs(result.x).max() > 1e100:
             raise ValueError(
                 "LinkFunction(R): R grows without bound; it must be a log-prior, such as -(w0**2).sum()"
             )
-        return found.x.reshape(shape) if found.fun <= start else prior_means
+        return result.x.reshape(shape) if result.fun <= start else prior_means

@@ -1,4 +1,4 @@
-"""How a fit tells what it is doing."""
+"""How a fit reports its progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mixtura.em import Step
 
 
 class Progress(Protocol):
-    """Hears of a fit's initialisations and iterations."""
+    """Is called when a fit's initialisations begin and end, and after each iteration."""
 
     def begin(self, init: int) -> None:
         """Initialisation number ``init`` (from 0) begins."""
@@ -25,7 +25,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Says nothing."""
+    """Reports nothing."""
 
     def begin(self, init: int) -> None: ...
 
@@ -42,7 +42,7 @@ class Lines:
     Parameters
     ----------
     detailed : bool
-        Also times, speed and changes of the bound.
+        Whether lines also have times, speed and changes of the bound.
     interval, n_rows : int
     """
 
@@ -80,11 +80,11 @@ class CenterLines:
     Parameters
     ----------
     total_weight : float
-        Of the rows: turns a bound into an inertia.
+        Sum of the rows' weights, which turns a bound into an inertia.
     tol : float
-        Sum of squared shifts of the centres that counts as standing still.
+        Sum of squared shifts of the centres at which a run has converged.
     interval : int
-        Iterations from one line to the next.
+        Number of iterations from one line to the next.
     """
 
     def __init__(self, total_weight: float, tol: float, interval: int) -> None:
@@ -108,15 +108,15 @@ class CenterLines:
 
     def end(self, bound: float, converged: bool) -> None:
         if converged:
-            why = f"center shift {self._shift:.6g} within tolerance {self.tol:.6g}"
-            why = "strict convergence" if self.tol == 0.0 else why
-            print(f"Converged at iteration {self._last - 1}: {why}.")
+            reason = f"center shift {self._shift:.6g} within tolerance {self.tol:.6g}"
+            reason = "strict convergence" if self.tol == 0.0 else reason
+            print(f"Converged at iteration {self._last - 1}: {reason}.")
 
     def close(self) -> None: ...
 
 
 class Bar:
-    """A bar on standard error: iterations, bound, rows per second.
+    """A progress bar on standard error, with iterations, bound and rows per second.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class Bar:
     def iteration(self, step: Step[Any]) -> None:
         now = time.perf_counter()
         speed = self.n_rows / max(now - self._last, 1e-9)
-        # The first interval includes the initialisation: no speed to show yet.
+        # The first interval includes the initialisation, so its speed would mislead.
         rate = f"  {_rows(speed)} rows/s" if step.n_iter > 1 else ""
         self._last = now
         self._progress.update(self._task, advance=1, state=f"bound {step.bound:.6f}{rate}")
@@ -172,14 +172,14 @@ def _rows(speed: float) -> str:
 
 
 def progress(verbose: int, interval: int, n_rows: int, max_iter: int, n_init: int) -> Progress:
-    """What ``verbose`` asks for: nothing, a bar if rich is here, lines otherwise.
+    """The reporter that ``verbose`` asks for: none, a bar if rich is installed, or lines.
 
     Parameters
     ----------
     verbose : int
-        0 nothing; 1 a bar, or lines without rich; 2 lines with speed and changes.
+        0: nothing. 1: a bar, or lines if rich is not installed. 2: lines with speed and changes.
     interval : int
-        Iterations from one line to the next.
+        Number of iterations from one line to the next.
     n_rows, max_iter, n_init : int
     """
     if not verbose:
@@ -188,5 +188,5 @@ def progress(verbose: int, interval: int, n_rows: int, max_iter: int, n_init: in
         try:
             return Bar(n_rows, max_iter, n_init)
         except ImportError:
-            pass  # rich is an extra; lines say the same
+            pass  # rich is an extra; lines report the same
     return Lines(verbose > 1, interval, n_rows)

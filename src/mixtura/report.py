@@ -16,7 +16,7 @@ def summary(
     per_column: Mapping[str, NDArray[np.floating]],
     most: int = 20,
 ) -> str:
-    """Lay out a model: a title, facts, and a table with one line per component.
+    """Format a model as text: a title, facts, and a table with one line per component.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def summary(
     per_component : mapping of str to ndarray of shape (K,)
     per_column : mapping of str to ndarray of shape (K, D)
     most : int, default=20
-        Components, and columns, that are shown at most.
+        Largest number of components, and of columns, that are shown.
     """
     lines = [title, "=" * len(title)]
     width = max(len(name) for name in facts)

@@ -21,18 +21,18 @@ except ImportError:  # a pure-Python installation: mixtura.backends.available() 
 native = _native
 
 
-# Columns from which on matrices of so many columns are work for more threads of BLAS than one.
+# Number of columns from which on BLAS gains from more than one thread.
 _WIDE = 128
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What the host's half of a fit may use.
+    """What the NumPy part of a fit may use on the host.
 
     Parameters
     ----------
     threads : int, optional
-        Most threads; None for the limit in force.
+        Most threads; None takes the limit in force.
     compiled : bool, default=True
         Whether it may call the kernels' library.
     """
@@ -47,15 +47,15 @@ _allowed: ContextVar[Allowed] = ContextVar("allowed", default=_ALL)
 
 @contextmanager
 def allow(threads: int | None, compiled: bool, dims: int) -> Iterator[None]:
-    """Hold the host's half of a fit, and BLAS with it, to the threads that the user allowed.
+    """Limit the NumPy part of a fit, and BLAS, to the threads that the user allowed.
 
     Parameters
     ----------
     threads : int or None
     compiled : bool
     dims : int
-        Columns of the rows. BLAS gets one thread where they are few: others would bring nothing, and, once woken, spin
-        beside the kernels for longer than a pass takes.
+        Number of columns. If it is small BLAS gets one thread: more would gain nothing, and once started they spin for
+        longer than a pass takes, on processors that the kernels need.
     """
     token = _allowed.set(Allowed(threads, compiled))
     try:
@@ -67,11 +67,11 @@ def allow(threads: int | None, compiled: bool, dims: int) -> Iterator[None]:
 
 @cache
 def blas() -> threadpoolctl.ThreadpoolController:
-    """What limits the threads of BLAS."""
+    """The controller that limits the threads of BLAS."""
     return threadpoolctl.ThreadpoolController()
 
 
-# Limits in force, by whoever asked for them, and what takes back the first.
+# The limits that fits ask for at present, and the context that restores the number of threads before the first.
 _limits: list[int] = []
 _unlimited = ExitStack()
 _limits_lock = threading.Lock()
@@ -79,10 +79,10 @@ _limits_lock = threading.Lock()
 
 @contextmanager
 def limited_blas(threads: int | None) -> Iterator[None]:
-    """Hold BLAS to so many threads; None leaves it alone.
+    """Limit BLAS to this number of threads; None changes nothing.
 
-    The limit is the process's. Where fits on several threads ask for limits, the least is in force, and the last to end
-    gives back what the first found.
+    The limit holds for the process. Where fits on several threads ask for limits, the smallest is in force, and when
+    the last of them ends, the number of threads before the first is restored.
     """
     if threads is None:
         yield
@@ -105,18 +105,18 @@ def limited_blas(threads: int | None) -> Iterator[None]:
 
 
 def compiled_allowed() -> bool:
-    """Whether the host's half of the present fit may call the kernels' library."""
+    """Whether the NumPy part of the present fit may call the compiled kernels' library."""
     return native is not None and _allowed.get().compiled
 
 
 def thread_limit() -> int:
-    """Threads that may be used now.
+    """The number of threads that may be used now.
 
-    What the present fit allows, if it names a number; else what threadpoolctl last set, else OMP_NUM_THREADS, else the
-    number of processors this process may run on.
+    This is the number that the present fit allows, if it has one; else the number that threadpoolctl last set, else
+    OMP_NUM_THREADS, else the number of processors on which this process may run.
     """
-    mine = _allowed.get().threads
-    return _limit_in_force() if mine is None else mine
+    of_fit = _allowed.get().threads
+    return _limit_in_force() if of_fit is None else of_fit
 
 
 def _limit_in_force() -> int:
@@ -129,9 +129,9 @@ def _limit_in_force() -> int:
 
 
 class MixturaController(threadpoolctl.LibController):  # type: ignore[misc]
-    """Lets ``threadpoolctl.threadpool_limits`` (joblib's, Dask's) govern the kernels' own threads.
+    """Lets ``threadpoolctl.threadpool_limits``, as joblib and Dask use it, limit the kernels' own threads.
 
-    They obey the limits that are set for OpenMP, whose environment variable they also read.
+    The kernels obey limits for OpenMP, and also read OpenMP's environment variable.
     """
 
     user_api = "openmp"
