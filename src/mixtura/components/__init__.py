@@ -1,4 +1,4 @@
-"""Components: parameters to quadratics, moments to parameters."""
+"""Components: they turn parameters into quadratics, and moments into parameters."""
 
 from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.centers import Centers

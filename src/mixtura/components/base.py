@@ -1,4 +1,4 @@
-"""What components of every kind can do."""
+"""The interface of components of every kind."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ Float = NDArray[np.float64]
 
 
 class Components(ABC):
-    """The densities of a mixture's K components: parameters in, quadratics out; moments in, parameters out.
+    """The densities of a mixture's K components.
 
-    Components are a value: :meth:`maximize` gives new ones.
+    They turn parameters into quadratics, and moments into new parameters. Components are immutable: :meth:`maximize`
+    returns new ones.
     """
 
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """The moments that :meth:`maximize` needs: see :class:`mixtura.moments.Moments`."""
+        """The kind of moments that :meth:`maximize` needs: see :class:`mixtura.moments.Moments`."""
 
     @property
     @abstractmethod
     def quadratics(self) -> Quadratics:
-        """What a backend evaluates."""
+        """The components' log-densities, which a backend evaluates."""
 
     @property
     def bound(self) -> float:
@@ -43,4 +44,4 @@ class Components(ABC):
 
     @abstractmethod
     def maximize(self, found: Found) -> Self:
-        """The M-step: components whose objective, given the responsibilities, is not less."""
+        """The M-step: components whose objective, given the responsibilities, is not less than before."""

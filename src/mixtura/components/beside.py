@@ -1,4 +1,4 @@
-"""One component of another kind beside a mixture's K, such as noise."""
+"""A single component of another kind beside a mixture's K components, such as noise."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Component(Part, ABC):
-    """A single component, whose log-density is a quadratic: a box around all rows, a Gaussian that stays where it is.
+    """A single component whose log-density is a quadratic, such as a box around all rows or a fixed Gaussian.
 
-    A component is a value: :meth:`start` and :meth:`maximize` give a new one.
+    A component is immutable: :meth:`start` and :meth:`maximize` return a new one.
     """
 
     @abstractmethod
     def start(self, table: Table) -> Self:
-        """A component for a table of rows, ``table.x`` (N, D)."""
+        """The component from which EM starts on a table of rows, ``table.x`` (N, D)."""
 
     @property
     @abstractmethod
@@ -38,16 +38,16 @@ class Component(Part, ABC):
 
     @property
     def bound(self) -> float:
-        """Its own terms of the objective."""
+        """The component's own terms of the objective."""
         return 0.0
 
     def maximize(self, moments: Moments) -> Self:
-        """The M-step, given the moments of its rows; here nothing is learnt."""
+        """The M-step, given the moments of the component's rows; by default nothing is learnt."""
         return self
 
     @abstractmethod
     def n_parameters(self, dims: int) -> int:
-        """Free parameters, its weight not counted."""
+        """Number of free parameters, without the weight."""
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.RandomState) -> Float:
@@ -62,7 +62,7 @@ C = TypeVar("C", bound=Components)
 
 @dataclass(frozen=True)
 class Beside(Components, Generic[C]):
-    """K components of one family and, the last, one of another.
+    """K components of one family, followed by one component of another.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Beside(Components, Generic[C]):
 
     @property
     def kind(self) -> Kind:
-        """What the main components need, kept for each of them: what they share is not the other's to share."""
+        """The kind that the main components need, kept for each: a sum over all would include the extra component."""
         return LAYOUTS[self.main.kind].each.name
 
     @property
@@ -94,7 +94,7 @@ class Beside(Components, Generic[C]):
         return self.main.quadratics.beside(self.extra.quadratics)
 
     def maximize(self, found: Found) -> Self:
-        """The M-step: each part given the moments of its own rows."""
+        """The M-step: each part gets the moments of its own rows."""
         moments, K = found.moments, len(found.moments.mass) - 1
         of_main = moments.part(slice(0, K)).pooled(self.main.kind)
         main = self.main.maximize(replace(found, moments=of_main))

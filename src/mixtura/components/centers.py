@@ -1,4 +1,4 @@
-"""Cluster centres: Gaussians whose common spread has gone to zero, as k-means sees them."""
+"""The cluster centres of k-means: Gaussians in the limit in which their common variance goes to zero."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Centers(Components):
-    """``log p_k(z) = -1/2 |z - m_k|^2``, up to a constant that all share.
+    """``log p_k(z) = -1/2 |z - m_k|^2``, up to a constant that is the same for all.
 
     With hard assignment and equal weights, EM on these is Lloyd's algorithm, and the log-likelihood is minus
     half the inertia.
@@ -41,14 +41,14 @@ class Centers(Components):
 
     @property
     def joint(self) -> Joint:
-        """Each row to its nearest centre."""
+        """The joint that assigns each row to its nearest centre."""
         return Joint(self.quadratics, np.zeros(len(self.means)), hard=True)
 
     def squared_distances(self, table: Table) -> Float:
-        """``|z_i - m_k|^2``, (N, K), by the kernels that evaluate Gaussians."""
-        found = table.log_joint(self.joint)
-        found *= -2.0
-        return found
+        """``|z_i - m_k|^2``, (N, K), computed by the kernels that evaluate Gaussians."""
+        distances = table.log_joint(self.joint)
+        distances *= -2.0
+        return distances
 
     def nearest(self, table: Table) -> tuple[NDArray[np.int32], Float]:
         """Label of each row's nearest centre and the squared distance to it, (N,) and (N,).
@@ -56,7 +56,7 @@ class Centers(Components):
         Raises
         ------
         ValueError
-            A row that counts is so far from every centre that its squared distance is beyond float64.
+            The squared distances of a row with positive weight to all centres overflow float64.
         """
         labels, density = table.assign(self.joint)
         distances = -2.0 * density
@@ -73,7 +73,7 @@ class Centers(Components):
         return -2.0 * table.expect(self.joint, "mass").log_likelihood
 
     def maximize(self, found: Found) -> Centers:
-        """Means of the clusters; an empty one moves to a row that is far from its centre, as in scikit-learn."""
+        """Means of the clusters; an empty cluster moves to a row that is far from its centre, as in scikit-learn."""
         moments = found.moments
         if moments.mass.min() > 0.0:
             return Centers(moments.pivot + moments.first / moments.mass[:, None])
@@ -82,7 +82,7 @@ class Centers(Components):
     def _with_empty_ones_moved(self, found: Found) -> Centers:
         moments, mass, first = found.moments, found.moments.mass.copy(), found.moments.first.copy()
         empty = np.flatnonzero(mass <= 0.0)
-        # Only rows that count: one of weight 0 would leave the cluster as empty as it was.
+        # Only rows of positive weight: a cluster with a row of weight 0 would still be empty.
         table = found.table if found.table.counted is None else found.table.take(found.table.counted)
         labels, distances = self.nearest(table)
         if distances.max() > 0.0:

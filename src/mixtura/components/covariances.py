@@ -1,7 +1,8 @@
-"""Families of covariances: which of their parts components share, and what maximises the likelihood then.
+"""Families of covariances: what the components share, and which covariances then maximise the likelihood.
 
-A family is how covariances are kept (:mod:`mixtura.components.storage`), which moments it needs, and two methods.
-Adding one is adding a class to :data:`COVARIANCES`; a user does so by :func:`mixtura.extension.register_covariance`.
+A family says how covariances are kept (:mod:`mixtura.components.storage`) and which moments it needs, and has two
+methods. A new family is a class in :data:`COVARIANCES`; users add theirs by
+:func:`mixtura.extension.register_covariance`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Covariance(ABC):
     Attributes
     ----------
     name : str
-        As ``GaussianMixture(covariance_type=...)`` takes it.
+        The name that ``GaussianMixture(covariance_type=...)`` takes.
     kind : str
-        The moments that :meth:`estimate` needs: see :class:`mixtura.moments.Moments`.
+        The kind of moments that :meth:`estimate` needs: see :class:`mixtura.moments.Moments`.
     storage : Storage
         How the covariances are kept.
     """
@@ -37,11 +38,11 @@ class Covariance(ABC):
 
     @abstractmethod
     def estimate(self, moments: Moments, mass: Float) -> Float:
-        """Covariances of maximum likelihood, as they are kept, for given masses (K,)."""
+        """Maximum-likelihood covariances, in the shape in which they are kept, for given masses (K,)."""
 
     @abstractmethod
     def n_parameters(self, components: int, dims: int) -> int:
-        """Free parameters of the covariances."""
+        """Number of free parameters of the covariances."""
 
 
 class Full(Covariance):

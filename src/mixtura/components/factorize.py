@@ -30,8 +30,8 @@ class IllDefinedCovarianceError(ValueError):
 def inverse_cholesky(covariance: Float) -> Float:
     """Upper triangular U with U U' = inverse of the covariance (D, D).
 
-    LAPACK's potrf and trtri, called directly: scipy's solve_triangular would wake BLAS's threads for
-    matrices of any size, and they then spin beside the kernels'.
+    LAPACK's potrf and trtri are called directly: scipy's solve_triangular would start BLAS's threads for matrices
+    of any size, and these then spin on the processors that the kernels need.
     """
     lower, failed = lapack.dpotrf(covariance, lower=1, clean=1)
     if not failed:
@@ -41,15 +41,15 @@ def inverse_cholesky(covariance: Float) -> Float:
     return np.ascontiguousarray(inverse.T)
 
 
-# Columns up to which BLAS does not wake threads of its own.
+# Number of columns up to which BLAS starts no threads of its own.
 _FEW = 16
 
-# Numbers in covariance matrices from which on they are factorised on all threads.
+# Number of elements of all covariance matrices from which on they are factorised on all threads.
 _MANY = 1 << 16
 
 
 def inverse_choleskys(covariances: Float) -> Float:
-    """The same of many, (K, D, D): SciPy's LAPACK, called by the kernels' threads where they are here."""
+    """As :func:`inverse_cholesky`, for K matrices (K, D, D), on the compiled kernels' threads if they are available."""
     few, many = covariances.shape[-1] <= _FEW, len(covariances) > 1 and covariances.size >= _MANY
     if native is None or not compiled_allowed() or not (few or many):
         return np.stack([inverse_cholesky(c) for c in covariances])
@@ -69,12 +69,12 @@ def cholesky_of_precision(precision: Float) -> Float:
 
 
 def solve_right(rows: Float, upper: Float) -> Float:
-    """``rows upper^-1``."""
+    """``rows upper^-1``, for an upper triangle."""
     return np.asarray(linalg.solve_triangular(upper, rows.T, trans="T", check_finite=False).T)
 
 
 def is_definite(matrix: Float) -> bool:
-    """Whether a symmetric matrix is positive definite, whatever the units of its columns."""
+    """Whether a symmetric matrix is positive definite; the answer does not depend on the units of its columns."""
     _, failed = lapack.dpotrf(np.asarray(matrix, dtype=np.float64), lower=1)
     return not failed
 
@@ -83,7 +83,8 @@ def rounded_matrix(matrix: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A positive definite matrix (D, D) in another type of number.
 
     Rounding by eps changes the correlations by up to eps, which can be more than their smallest eigenvalue. Then the
-    diagonal grows by as few eps of itself as make the rounded matrix definite; D of them always do.
+    diagonal is multiplied by 1 + eps, 1 + 2 eps, 1 + 4 eps, ... until the rounded matrix is definite; a factor of
+    1 + D eps always suffices.
     """
     rounded, growth = matrix.astype(dtype), float(np.finfo(dtype).eps)
     i = np.arange(len(matrix))

@@ -27,14 +27,14 @@ class Gaussians(Components):
     Parameters
     ----------
     covariance : Covariance
-        The shape of the covariances.
+        The family of the covariances.
     means : ndarray of shape (K, D)
     covariances : ndarray
-        In the shape that ``covariance`` says.
+        In the shape that the family keeps.
     precisions_cholesky : ndarray
-        U, in the same shape.
+        U_k, in the same shape.
     reg_covar : float, default=0
-        What an M-step adds to the variances.
+        The M-step adds this to the variances.
     """
 
     covariance: Covariance
@@ -45,17 +45,17 @@ class Gaussians(Components):
 
     @property
     def kind(self) -> Kind:
-        """The moments that an M-step needs."""
+        """The kind of moments that the M-step needs."""
         return self.covariance.kind
 
     @property
     def floor(self) -> float:
-        """Beside what is added to the variances, no smaller digit of them matters."""
+        """Digits of a variance below ``reg_covar`` do not matter, since that is added to it."""
         return self.reg_covar
 
     @property
     def quadratics(self) -> Quadratics:
-        """What a backend evaluates."""
+        """The components' log-densities."""
         K, D = self.means.shape
         log_norm = self.covariance.storage.log_determinants(self.precisions_cholesky, K, D)
         return Quadratics(

@@ -25,32 +25,34 @@ __all__ = ["Baseline", "LinearExpert", "LinearExperts", "Priors", "least_squares
 
 Float = NDArray[np.float64]
 
-# Share of the variance of y that is left of it, below which sums of squares do not tell the noise well enough.
+# An expert is delicate if its residual variance is below this share of the variance of y: computed from sums of
+# squares, the noise would then be inaccurate.
 _NEARLY_EXACT = 1e-6
 
-# The same of residuals, in units of the least noise variance.
+# It is also delicate if its residual variance is below this multiple of the least noise variance.
 _NEAR_FLOOR = 1e6
 
 _TINY = float(np.finfo(np.float64).tiny)
 
-# Share of the rows below which an expert has none.
+# Share of the total mass up to which an expert counts as having no rows.
 _EMPTY = 1e-12
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Regressions that the targets of each expert were measured from: ``y - level - slopes (x - anchor)``.
+    """Regressions that are subtracted from y before its moments are taken: ``y - level - slopes (x - anchor)``.
 
-    Of nearly exact or nearly dependent regressions, sums of squares of y itself would hold too few digits.
+    Where a regression fits nearly exactly, or columns of x are nearly dependent, moments of y itself have too few
+    digits.
 
     Parameters
     ----------
     slopes : ndarray of shape (K, M, D)
     anchor : ndarray of shape (K, D)
     level : ndarray of shape (K, M)
-        All 0 for an expert whose targets are y itself.
+        All three are 0 for an expert whose targets are y itself.
     some : ndarray of int
-        The other experts.
+        The experts whose targets are residuals.
     """
 
     slopes: Float
@@ -60,7 +62,7 @@ class Baseline:
 
     @classmethod
     def none(cls, components: int, targets: int, dims: int) -> Baseline:
-        """The targets are y itself."""
+        """The baseline that subtracts nothing: the targets are y itself."""
         return cls(
             np.zeros((components, targets, dims)),
             np.zeros((components, dims)),
@@ -81,14 +83,14 @@ class LinearExperts(Components):
     ----------
     intercept : bool
     shared_noise : bool
-        One noise variance a target for all experts.
+        Whether all experts have the same noise variances, one for each target.
     priors : Priors
     noise_floor : ndarray of shape (M,)
-        Least noise variance.
+        Least noise variance of each target.
     anchor : ndarray of shape (K, D)
         Mean of x among the expert's rows, where its intercept and slopes are independent; 0 without an intercept.
     level : ndarray of shape (K, M)
-        The regression's value there. Both are parameters without a prior: slopes vary about this point.
+        The regression's value at the anchor. Anchor and level are parameters without a prior.
     slopes : ndarray of shape (K, M, D)
         W.
     posterior : ndarray of shape (K, M, D, D)
@@ -102,8 +104,8 @@ class LinearExperts(Components):
     delicate : ndarray of shape (K,), bool, optional
         Whether an expert's next slopes must be found from the residuals of these: see :class:`Baseline`.
     roots : ndarray of shape (K, M, D, D), optional
-        C with B = C C', of experts with a prior: of a matrix whose eigenvalues differ by more than 1e16, B itself keeps
-        the large ones alone. None: B is what there is.
+        C with B = C C', for experts with a prior. C also keeps small eigenvalues of B that B itself loses to rounding,
+        when they are less than 1e-16 of the largest. If None, C is computed from B.
     """
 
     kind: ClassVar[Kind] = "full"
@@ -126,7 +128,7 @@ class LinearExperts(Components):
     def start(
         cls, priors: Priors, intercept: bool, shared_noise: bool, noise_floor: Float, noise: Float
     ) -> LinearExperts:
-        """Flat experts with a given noise variance (M,), to be maximised."""
+        """Experts with the slopes of the priors' means and a given noise variance (M,), before the first M-step."""
         K, M, D = priors.mean.shape
         return cls(
             intercept,
@@ -147,7 +149,8 @@ class LinearExperts(Components):
         """``E_q log p_k(y | x)`` as K quadratics in z = [x; y].
 
         ``-1/2 sum_m log 2 pi s_m - 1/2 sum_m (y_m - l_m - W_m (x - a))^2 / s_m - 1/2 (x - a)' V (x - a)`` with
-        ``V = sum_m B_m / s_m`` where there is a prior: a rectangle of M rows, one a target, and D more for V.
+        ``V = sum_m B_m / s_m`` where there is a prior. The factor is a rectangle of M rows, one for each target, and D
+        more for V.
         """
         K, M, D = self.slopes.shape
         uncertain = bool(self.priors.present.any())
@@ -177,33 +180,33 @@ class LinearExperts(Components):
         return self.priors.bound(self.slopes, self._roots())
 
     def baseline(self) -> Baseline | None:
-        """Regressions to measure the targets of the next M-step from; None: y itself will do."""
+        """The baseline for the next M-step; None where y itself is accurate enough."""
         if self.delicate is None or not self.delicate.any():
             return None
-        some = self.delicate
+        delicate = self.delicate
         return Baseline(
-            np.where(some[:, None, None], self.slopes, 0.0),
-            np.where(some[:, None], self.anchor, 0.0),
-            np.where(some[:, None], self.level, 0.0),
-            np.flatnonzero(some),
+            np.where(delicate[:, None, None], self.slopes, 0.0),
+            np.where(delicate[:, None], self.anchor, 0.0),
+            np.where(delicate[:, None], self.level, 0.0),
+            np.flatnonzero(delicate),
         )
 
     def maximize(self, found: Found) -> LinearExperts:
-        """The M-step: slopes given the noise, noise given the slopes, then what of the priors is learnt."""
+        """The M-step: slopes given the noise, noise given the slopes, then the learnt hyperparameters of the priors."""
         baseline = self.baseline()
         if baseline is None:
             return self.fitted(found.moments)
         return self.fitted(_of_residuals(found, baseline), baseline)
 
     def fitted(self, moments: Moments, baseline: Baseline | None = None) -> LinearExperts:
-        """The M-step, given all that it needs of the rows.
+        """The M-step, given the moments of the rows.
 
         Parameters
         ----------
         moments : Moments
-            Of kind 'full', of z = [x; y], weighted with the responsibilities.
+            The moments of kind 'full' of z = [x; y], weighted with the responsibilities.
         baseline : Baseline, optional
-            What y was measured from.
+            The regressions that were subtracted from y; None if y is as it was given.
         """
         K, M, D = self.slopes.shape
         base = Baseline.none(K, M, D) if baseline is None else baseline
@@ -215,7 +218,7 @@ class LinearExperts(Components):
         roots = np.zeros_like(posterior)
         dependent, delicate = np.zeros(K, dtype=bool), np.zeros(K, dtype=bool)
         for k, s in enumerate(of_experts):
-            before = base.slopes[k]  # slopes are found as steps from these
+            before = base.slopes[k]  # the solution is the difference from these slopes
             if self.intercept:
                 anchor[k], level[k] = s.x, s.y
             if self.priors.present[k] and empty[k]:
@@ -225,10 +228,10 @@ class LinearExperts(Components):
                 w0 = self.priors.mean[k]
                 for m in range(M):
                     away = s.xy[:, m] - s.xx @ (w0[m] - before[m])
-                    found = posterior_of(self.priors.covariance[k], s.xx, self.noise[k, m], away)
-                    slopes[k, m], roots[k, m], squares[k, m] = w0[m] + found.step, found.root, found.spread
+                    solved = posterior_of(self.priors.covariance[k], s.xx, self.noise[k, m], away)
+                    slopes[k, m], roots[k, m], squares[k, m] = w0[m] + solved.step, solved.root, solved.spread
             else:
-                # Of all but no rows, the inverse of sums would leave float64's range: means do not.
+                # For a tiny mass the inverse of the sums could overflow, so means are used instead.
                 n = max(s.mass, _TINY)
                 fitted = least_squares(s.xx / n, s.xy / n)
                 slopes[k], dependent[k], delicate[k] = (
@@ -241,18 +244,18 @@ class LinearExperts(Components):
             if self.priors.present[k]:
                 posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
                 squares[k] += np.maximum(s.residual(slopes[k] - before), ROUNDING * s.yy)
-            spread = s.yy  # of y itself, about
+            spread = s.yy  # the sum of squares of y itself, approximately
             if baseline is not None:
                 spread = spread + np.einsum("md,de,me->m", before, s.xx, before)
                 level[k] += base.of(k, s.x) if self.intercept else 0.0
             least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * s.mass)
             delicate[k] |= bool(np.any(squares[k] <= least))
         pooled = squares.sum(axis=0) / moments.mass.sum()
-        own = squares / np.where(empty, 1.0, moments.mass)[:, None]
-        noise = np.where(self.shared_noise | empty[:, None], pooled, own)
+        each = squares / np.where(empty, 1.0, moments.mass)[:, None]
+        noise = np.where(self.shared_noise | empty[:, None], pooled, each)
         noise = np.maximum(noise, self.noise_floor)
-        plain = ~self.priors.present
-        posterior[plain] *= noise[plain][:, :, None, None]
+        without_prior = ~self.priors.present
+        posterior[without_prior] *= noise[without_prior][:, :, None, None]
         return replace(
             self,
             priors=self.priors.updated(slopes, posterior),
@@ -273,15 +276,15 @@ class LinearExperts(Components):
         return np.asarray(self.level - np.einsum("kmd,kd->km", self.slopes, self.anchor))
 
     def means(self, X: NDArray[np.floating]) -> Float:
-        """What each expert says of rows x (n, D): (n, K, M)."""
+        """Each expert's mean of y at rows x (n, D): (n, K, M)."""
         K, M, D = self.slopes.shape
-        away = np.asarray(X, dtype=np.float64)
+        rows = np.asarray(X, dtype=np.float64)
         shift = self.level - np.einsum("kmd,kd->km", self.slopes, self.anchor - self.anchor[0])
-        flat = (away - self.anchor[0]) @ self.slopes.reshape(K * M, D).T
-        return np.asarray(flat.reshape(len(away), K, M) + shift)
+        flat = (rows - self.anchor[0]) @ self.slopes.reshape(K * M, D).T
+        return np.asarray(flat.reshape(len(rows), K, M) + shift)
 
     def variances(self, X: NDArray[np.floating]) -> Float:
-        """Predictive variances of y at rows x (n, D), noise and what is not known of the slopes: (n, K, M)."""
+        """Predictive variances of y at rows x (n, D), from the noise and the slopes' posterior: (n, K, M)."""
         K, M, _ = self.slopes.shape
         out = np.empty((len(X), K, M))
         out[:] = self.noise
@@ -292,21 +295,21 @@ class LinearExperts(Components):
         return out
 
     def n_parameters(self) -> int:
-        """Slopes, intercepts and noise variances."""
+        """Number of slopes, intercepts and noise variances."""
         K, M, D = self.slopes.shape
         return int(K * M * (D + int(self.intercept)) + (M if self.shared_noise else K * M))
 
 
 def _of_residuals(found: Found, baseline: Baseline) -> Moments:
-    """Moments with y measured from the present regressions, for the experts that need it: one more pass."""
+    """Moments with y replaced by its residuals for the experts in the baseline, from one more pass over the rows."""
     moments, table = found.moments, found.table
     K, x = len(moments.mass), slice(0, table.covariates)
-    some = [int(k) for k in baseline.some if moments.mass[k] > 0.0]
+    experts = [int(k) for k in baseline.some if moments.mass[k] > 0.0]
     pivot = np.array(np.broadcast_to(moments.pivot, (K, table.dims)))
-    pivot[some, x] = moments.means(np.maximum(moments.mass, _TINY))[some, x]
-    pivot[some, table.covariates :] = 0.0
-    own = table.accumulate_residuals(found.weighted_with, some, pivot, baseline.of)
+    pivot[experts, x] = moments.means(np.maximum(moments.mass, _TINY))[experts, x]
+    pivot[experts, table.covariates :] = 0.0
+    of_residuals = table.accumulate_residuals(found.weighted_with, experts, pivot, baseline.of)
     first, second = moments.first.copy(), moments.second.copy()
-    for k, of_one in zip(some, own, strict=True):
-        first[k], second[k] = of_one.first[0], of_one.second[0]
+    for k, residual in zip(experts, of_residuals, strict=True):
+        first[k], second[k] = residual.first[0], residual.second[0]
     return replace(moments, pivot=pivot, first=first, second=second)

@@ -1,4 +1,4 @@
-"""Weighted least squares out of moments: one expert's slopes, with or without a prior, and how well they are known."""
+"""Weighted least squares from moments: one expert's slopes and their accuracy, with or without a prior."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from mixtura.triangles import unpack_symmetric
 
 Float = NDArray[np.float64]
 
-# Eigenvalue of the correlations of columns below which, times the number of columns, they count as dependent: moments
-# are good to about 1e-15 of their size.
+# Columns count as dependent if an eigenvalue of their correlations is below this times the number of columns: moments
+# have a relative error of about 1e-15.
 _DEPENDENT = 1e-12
 
-# Eigenvalues above rounding, but so small that sums of squares alone do not tell the slopes along them well enough: the
-# slopes' error is the machine's epsilon over the eigenvalue.
+# Range of eigenvalues that are above rounding, but so small that slopes along their directions are inaccurate when they
+# are computed from sums of squares: the slopes' error is machine epsilon over the eigenvalue.
 _DELICATE = (1e-14, 1e-7)
 
-# Slopes along a direction are good to this over its eigenvalue: residuals must not be thought smaller than they are.
+# Relative error of slopes along a direction, times its eigenvalue. Residuals are taken to be at least as large as this
+# error makes them.
 _SOLVED = 8 * float(np.finfo(np.float64).eps)
 
-# Variance of a column among an expert's rows, as a share of its variance in the table, that tells of no slope: where
-# the column varies among rows of no account alone, slopes would be so large that rounding elsewhere drowned them.
+# Variance of a column among an expert's rows, as a share of its variance in the table, up to which the column counts as
+# constant. If it varies only among rows of negligible weight, its slope would be so large that rounding would dominate.
 _CONSTANT = 1e-20
 
-# Share of the largest eigenvalue of second moments, and of sums of squares, that is rounding.
+# Rounding error of second moments, as a share of their largest eigenvalue, and of sums of squares, as a share of them.
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 _TINY = float(np.finfo(np.float64).tiny)
@@ -37,9 +38,9 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class Scatter:
-    """Second moments of one expert's rows about a point: its mean, or 0 without an intercept.
+    """Second moments of one expert's rows about a point: their mean, or 0 if there is no intercept.
 
-    xx (D, D), xy (D, M), yy (M,), and the point as x (D,) and y (M,).
+    The moments are xx (D, D), xy (D, M) and yy (M,); the point is x (D,) and y (M,).
     """
 
     mass: float
@@ -56,7 +57,7 @@ class Scatter:
 
 
 def scatters(moments: Moments, dims: int, intercept: bool) -> list[Scatter]:
-    """One for each expert, from moments of kind 'full' of z = [x; y]."""
+    """The scatter of each expert, from moments of kind 'full' of z = [x; y]."""
     size = moments.first.shape[1]
     if intercept:
         mass = np.maximum(moments.mass, _TINY)
@@ -64,14 +65,14 @@ def scatters(moments: Moments, dims: int, intercept: bool) -> list[Scatter]:
         whole = moments.covariances(mass) * mass[:, None, None]
         squares = np.diagonal(whole, axis1=1, axis2=2)
         weight = mass.sum()
-        away = centers - mass @ centers / weight
-        total = (squares + mass[:, None] * away**2).sum(axis=0) / weight
+        offset = centers - mass @ centers / weight
+        total = (squares + mass[:, None] * offset**2).sum(axis=0) / weight
         constant = squares <= _CONSTANT * total * mass[:, None]
         constant[:, dims:] = False
         whole[constant[:, :, None] | constant[:, None, :]] = 0.0
     else:
         centers = np.zeros_like(moments.first)
-        if moments.pivot.ndim == 2:  # a pivot for each component: moved one by one
+        if moments.pivot.ndim == 2:  # each component has its own pivot, so they are recentred one by one
             seconds = [
                 replace(
                     moments,
@@ -97,14 +98,14 @@ def scatters(moments: Moments, dims: int, intercept: bool) -> list[Scatter]:
 
 @dataclass(frozen=True)
 class Solution:
-    """Least squares.
+    """A least-squares solution.
 
     slopes : (M, D).
-    inverse : of xx, (D, D).
-    explained : what of yy the slopes explain, (M,).
-    spoilt : what of that rounding may have left in the residuals, (M,).
+    inverse : the inverse of xx, (D, D).
+    explained : the part of yy that the slopes explain, (M,).
+    spoilt : the sum of squares that rounding errors of the slopes may leave in the residuals, (M,).
     dependent : whether columns are dependent.
-    delicate : whether some are so nearly dependent that sums of squares tell the slopes with few digits.
+    delicate : whether columns are so nearly dependent that slopes from sums of squares have few correct digits.
     """
 
     slopes: Float
@@ -124,8 +125,8 @@ def _below(dims: int) -> NDArray[np.bool_]:
 def least_squares(xx: Float, xy: Float) -> Solution:
     """Slopes that solve ``xx W' = xy``.
 
-    Columns are standardised first, so that their units matter to nothing. Dependent columns (copies, constants, too few
-    rows) leave many solutions: the one of least norm is taken, and the pseudo-inverse.
+    Columns are standardised first, so that the result does not depend on their units. With dependent columns (copies,
+    constants, too few rows) there are many solutions: the slopes are those of least norm, from the pseudo-inverse.
     """
     scale = np.sqrt(np.maximum(np.diag(xx), 0.0))
     scale[scale <= 0.0] = 1.0
@@ -138,29 +139,31 @@ def least_squares(xx: Float, xy: Float) -> Solution:
             inverse, _ = lapack.dpotri(factor, lower=1)
             inverse = np.where(_below(len(scale)), inverse, inverse.T) / np.outer(scale, scale)
             half, _ = lapack.dtrtrs(factor, target, lower=1)
-            solved, _ = lapack.dtrtrs(factor, half, lower=1, trans=1)
-            slopes = np.ascontiguousarray((solved / scale[:, None]).T)
+            solution, _ = lapack.dtrtrs(factor, half, lower=1, trans=1)
+            slopes = np.ascontiguousarray((solution / scale[:, None]).T)
             explained = np.sum(half**2, axis=0)
             return Solution(slopes, inverse, explained, explained * (_SOLVED / condition) ** 2, False, False)
     values, vectors = np.linalg.eigh(correlation)
-    kept = values > _DEPENDENT * len(values)
-    parts = vectors[:, kept].T @ target / np.sqrt(values[kept])[:, None]
-    slopes = vectors[:, kept] @ (parts / np.sqrt(values[kept])[:, None]) / scale[:, None]
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / np.outer(scale, scale)
+    independent = values > _DEPENDENT * len(values)
+    parts = vectors[:, independent].T @ target / np.sqrt(values[independent])[:, None]
+    slopes = vectors[:, independent] @ (parts / np.sqrt(values[independent])[:, None]) / scale[:, None]
+    inverse = (
+        (vectors[:, independent] / values[independent]) @ vectors[:, independent].T / np.outer(scale, scale)
+    )
     low, high = _DELICATE
     return Solution(
         np.ascontiguousarray(slopes.T),
         inverse,
         np.sum(parts**2, axis=0),
-        np.sum((parts * (_SOLVED / values[kept])[:, None]) ** 2, axis=0),
-        bool(not kept.all()),
+        np.sum((parts * (_SOLVED / values[independent])[:, None]) ** 2, axis=0),
+        bool(not independent.all()),
         bool(np.any((low * len(values) < values) & (values < high))),
     )
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """``N(w0 + step, C C')``: step (D,), root C (D, D), and ``tr(C C' xx)``, the spread."""
+    """``N(w0 + step, C C')``, with step (D,), root C (D, D) and spread ``tr(C C' xx)``."""
 
     step: Float
     root: Float
@@ -168,18 +171,20 @@ class Posterior:
 
 
 def posterior_of(covariance: Float, xx: Float, noise: float, away: Float) -> Posterior:
-    """Slopes given the noise s: ``C C' = (A^-1 + xx / s)^-1``, ``step = C C' away / s`` with ``away = xy - xx w0``.
+    """Posterior of the slopes given the noise s: ``C C' = (A^-1 + xx / s)^-1``, ``step = C C' away / s``.
 
-    By eigenvectors of R' xx R with A = R R': of a plain inverse, rounding would be 1 / s times as large in
-    directions that the rows determine, where s is small. Eigenvalues of the size of rounding are 0: no row tells of
-    these directions, and were the noise smaller still, the prior would be lost there.
+    Here ``away = xy - xx w0``.
+
+    Computed from the eigenvectors of R' xx R with A = R R': with a plain inverse and small s, rounding errors would be
+    1 / s times as large in directions that the rows determine. Eigenvalues of the size of rounding are set to 0: no row
+    informs about these directions, and for still smaller noise rounding would override the prior there.
     """
     root = np.linalg.cholesky(covariance)
     values, vectors = np.linalg.eigh(root.T @ xx @ root)
     values[values < ROUNDING * values[-1]] = 0.0
     root = root @ vectors
-    seen = root[:, values > 0.0]
-    step = seen @ (seen.T @ away / (noise + values[values > 0.0]))
+    informed = root[:, values > 0.0]
+    step = informed @ (informed.T @ away / (noise + values[values > 0.0]))
     return Posterior(
         step, root * np.sqrt(noise / (noise + values)), float(np.sum(noise * (values / (noise + values))))
     )

@@ -1,4 +1,4 @@
-"""What a user says of a linear expert, and the priors on the experts' slopes.
+"""The user's specification of a linear expert, and the priors on the experts' slopes.
 
 ``w_km ~ N(w0_km, A_k)``: K experts, M targets, D columns of x.
 """
@@ -25,20 +25,21 @@ HYPERPARAMETERS = ("prior_mean", "prior_covariance")
 class LinearExpert:
     """A linear regression as an expert: ``y ~ N(b + W x, s)``, with or without a prior on the slopes.
 
-    Without a prior: maximum likelihood. With one: the conjugate posterior ``q(w) = N(W, B)``,
-    ``B = (A^-1 + X'X / s)^-1``, ``W = B (A^-1 w0 + X'y / s)``, where X'X and X'y are weighted with the
-    responsibilities. The intercept has no prior: it is found by maximum likelihood.
+    Without a prior the slopes are those of maximum likelihood. With one they have the conjugate posterior
+    ``q(w) = N(W, B)``, ``B = (A^-1 + X'X / s)^-1``, ``W = B (A^-1 w0 + X'y / s)``, where X'X and X'y are weighted with
+    the responsibilities. The intercept has no prior: it is found by maximum likelihood.
 
     Parameters
     ----------
     prior_mean : float or array-like of shape (D,) or (M, D), default=None
-        w0; None is 0 if there is a ``prior_covariance``.
+        w0; None means 0 if there is a ``prior_covariance``.
     prior_covariance : float or array-like of shape (D,) or (D, D), default=None
-        A: a variance for all slopes, one for each (a diagonal), or a matrix, in units of (y / x)^2. None: no prior.
+        A: one variance for all slopes, one for each (a diagonal), or a matrix, in units of (y / x)^2. None: no prior.
     optimize : collection of {'prior_mean', 'prior_covariance'}, default=None
-        What of the prior is learnt: w0 becomes W, and A becomes B + (W - w0)(W - w0)' (its diagonal, if A is one), at
-        each M-step. None follows ``MixtureOfExperts(empirical_bayes=...)``, which learns the covariance. To learn
-        both lets the prior shrink around the maximum-likelihood slopes until it no longer matters.
+        Which hyperparameters of the prior are learnt. At each M-step w0 becomes W, and A becomes
+        B + (W - w0)(W - w0)' (the diagonal of this, if A is diagonal). None follows
+        ``MixtureOfExperts(empirical_bayes=...)``, which learns the covariance. If both are learnt, the prior contracts
+        around the maximum-likelihood slopes until it has no effect.
 
     References
     ----------
@@ -62,7 +63,7 @@ class LinearExpert:
         Raises
         ------
         ValueError
-            Wrong shapes, not finite, or A not symmetric and positive definite.
+            A shape is wrong, a number is not finite, or A is not symmetric and positive definite.
         """
         if np.ma.is_masked(self.prior_mean) or np.ma.is_masked(self.prior_covariance):
             raise ValueError("prior_mean and prior_covariance must have no masked values, which are missing")
@@ -108,14 +109,15 @@ class Priors:
     Parameters
     ----------
     present : ndarray of shape (K,), bool
-        Whether an expert has one.
+        Whether an expert has a prior.
     mean : ndarray of shape (K, M, D)
         w0; zeros without a prior.
     covariance : ndarray of shape (K, D, D)
         A; zeros without a prior.
     precision : ndarray of shape (K, D, D)
-        Its inverse; zeros without a prior.
+        The inverse of A; zeros without a prior.
     learnt : tuple of frozenset of str, length K
+        The hyperparameters that are learnt.
     diagonal : ndarray of shape (K,), bool
         Whether A stays diagonal when it is learnt.
     link : PriorLink, optional
@@ -138,7 +140,7 @@ class Priors:
         empirical_bayes: bool,
         link: PriorLink | None,
     ) -> Priors:
-        """From what the user asked for."""
+        """The priors that the user's experts specify."""
         K = len(experts)
         present = np.array([e.prior_covariance is not None for e in experts])
         for e in experts:
@@ -165,7 +167,7 @@ class Priors:
         )
 
     def restored(self, mean: Float, covariance: Float) -> Priors:
-        """These priors with means and covariances as once learnt."""
+        """Return these priors with the means and covariances of an earlier fit."""
         if mean.shape != self.mean.shape or covariance.shape != self.covariance.shape:
             raise ValueError(f"priors of shape {mean.shape}, not {self.mean.shape}")
         precision = np.zeros_like(covariance)
@@ -173,14 +175,14 @@ class Priors:
         return replace(self, mean=mean, covariance=covariance, precision=precision)
 
     def updated(self, slopes: Float, posterior: Float) -> Priors:
-        """The M-step of what is learnt: first the means, then the covariances, each at its best."""
+        """The M-step of the learnt hyperparameters: maximise over the means, then over the covariances."""
         mean = self.mean.copy()
         for k, learnt in enumerate(self.learnt):
             if self.present[k] and "prior_mean" in learnt:
                 mean[k] = slopes[k]
         if self.link is not None:
-            who = self.present
-            mean[who] = self.link.maximize(self.mean[who], self.precision[who], slopes[who])
+            linked = self.present
+            mean[linked] = self.link.maximize(self.mean[linked], self.precision[linked], slopes[linked])
         covariance, precision = self.covariance.copy(), self.precision.copy()
         for k, learnt in enumerate(self.learnt):
             if not (self.present[k] and "prior_covariance" in learnt):

@@ -1,7 +1,7 @@
 """How covariances are kept: matrices, diagonals or single numbers; one for each component, or one for all.
 
-What can be done with covariances depends on how they are kept, and not on which of them are equal: that is for
-:mod:`mixtura.components.covariances` to say.
+Factors, inverses and determinants depend only on how covariances are kept. Which covariances the components share, and
+how they are estimated, is the subject of :mod:`mixtura.components.covariances`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Float = NDArray[np.float64]
 
 
 class Storage(ABC):
-    """Covariances, precisions and Cholesky factors of these, all kept in the same way.
+    """A way to keep covariances, precisions and the precisions' Cholesky factors; all three have the same shape.
 
     Parameters
     ----------
     shared : bool, default=False
-        One for all components, without a first axis; else one for each, along the first axis.
+        Whether one covariance serves all components, without a first axis, or each has its own along the first axis.
 
     Attributes
     ----------
     form : str
-        Of the quadratics' factors.
+        The form of the quadratics' factors.
     """
 
     form: ClassVar[Form]
@@ -45,11 +45,11 @@ class Storage(ABC):
         self.shared = shared
 
     def stacked(self, array: NDArray[Any]) -> NDArray[Any]:
-        """With a first axis, of length 1 if one serves all."""
+        """Add a first axis of length 1 if one covariance serves all components."""
         return array[None] if self.shared else array
 
     def kept(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The way back."""
+        """Remove the first axis that :meth:`stacked` added."""
         return array[0] if self.shared else array
 
     def shape(self, components: int, dims: int) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ class Storage(ABC):
 
     @abstractmethod
     def _inner(self, dims: int) -> tuple[int, ...]:
-        """Shape of one."""
+        """Shape of one component's covariance."""
 
     @abstractmethod
     def regularized(self, covariances: Float, reg_covar: float) -> Float:
@@ -79,7 +79,7 @@ class Storage(ABC):
 
     @abstractmethod
     def covariances_of(self, cholesky: Float) -> Float:
-        """Covariances from U: the way back from given precisions."""
+        """Covariances from U."""
 
     @abstractmethod
     def factors(self, cholesky: Float) -> Float:
@@ -91,14 +91,14 @@ class Storage(ABC):
 
     @abstractmethod
     def color(self, noise: Float, cholesky: Float, k: int) -> Float:
-        """White noise (n, D) with the covariance of component k: ``noise U_k^-1``."""
+        """Give white noise (n, D) the covariance of component k: ``noise U_k^-1``."""
 
     @abstractmethod
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         """The covariances as (K, D, D)."""
 
     def rounded(self, matrices: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Covariances or precisions in another type of number, such that they stay positive definite."""
+        """Covariances or precisions in another floating-point type, in which they are still positive definite."""
         return matrices.astype(dtype)
 
     @abstractmethod
@@ -136,8 +136,8 @@ class Matrices(Storage):
         return np.ascontiguousarray(np.swapaxes(self.stacked(cholesky), -1, -2))
 
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
-        found = np.log(np.diagonal(self.stacked(cholesky), axis1=1, axis2=2)).sum(axis=1)
-        return np.asarray(np.broadcast_to(found, components))
+        log_det = np.log(np.diagonal(self.stacked(cholesky), axis1=1, axis2=2)).sum(axis=1)
+        return np.asarray(np.broadcast_to(log_det, components))
 
     def color(self, noise: Float, cholesky: Float, k: int) -> Float:
         return solve_right(noise, cholesky if self.shared else cholesky[k])
@@ -157,7 +157,7 @@ class Matrices(Storage):
 
 
 class _Elementwise(Storage):
-    """Covariances that are inverted number by number."""
+    """Covariances whose inverse is taken element by element."""
 
     def regularized(self, covariances: Float, reg_covar: float) -> Float:
         return np.asarray(covariances + reg_covar)
@@ -203,8 +203,8 @@ class Diagonals(_Elementwise):
         return np.asarray(np.broadcast_to(np.log(self.stacked(cholesky)).sum(axis=1), components))
 
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
-        found = self.stacked(covariances)[:, :, None] * np.eye(dims)
-        return np.broadcast_to(found, (components, dims, dims))
+        matrices = self.stacked(covariances)[:, :, None] * np.eye(dims)
+        return np.broadcast_to(matrices, (components, dims, dims))
 
 
 class Scalars(_Elementwise):
@@ -219,5 +219,5 @@ class Scalars(_Elementwise):
         return np.asarray(np.broadcast_to(dims * np.log(self.stacked(np.asarray(cholesky))), components))
 
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
-        found = self.stacked(np.asarray(covariances))[:, None, None] * np.eye(dims)
-        return np.broadcast_to(found, (components, dims, dims))
+        matrices = self.stacked(np.asarray(covariances))[:, None, None] * np.eye(dims)
+        return np.broadcast_to(matrices, (components, dims, dims))
