@@ -1,4 +1,4 @@
-"""Gates: where the log-weights of a mixture come from."""
+"""Gates: the log-weights of a mixture's components."""
 
 from mixtura.gates.base import Gate
 from mixtura.gates.constant import ConstantGate

@@ -1,4 +1,4 @@
-"""What every gate can do."""
+"""The interface of all gates."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Float = NDArray[np.float64]
 class Gate(Part, ABC):
     """Log-weights of a mixture's K components for rows of covariates x.
 
-    A gate is a value: :meth:`start` and :meth:`maximize` give a new one. Its parameters are the user's; its
-    state, what has been learnt, is None before.
+    A gate is immutable: :meth:`start` and :meth:`maximize` return a new one. The user sets its parameters; its state is
+    what a fit learns, and is None before.
 
     Attributes
     ----------
     name : str
-        As ``MixtureOfExperts(gate=...)`` takes it.
+        The name that ``MixtureOfExperts(gate=...)`` takes.
     looks_at_rows : bool
-        Whether log-weights differ from row to row, (n, K), or not, (K,).
+        Whether log-weights differ from row to row, (n, K), or are the same for all rows, (K,).
     needs_responsibilities : bool
-        Whether :meth:`maximize` must see all responsibilities (N, K): moments do not suffice.
+        Whether :meth:`maximize` needs all responsibilities (N, K), because moments do not suffice.
     tol : float
-        Change of the objective per unit of weight below which a fit has converged, if the user names none.
+        Default tolerance: a fit has converged when the objective per unit of weight changes by less.
     """
 
     tol: ClassVar[float] = 1e-9
@@ -50,28 +50,28 @@ class Gate(Part, ABC):
         Raises
         ------
         ValueError
-            A parameter that does not fit K components or D columns.
+            A parameter does not fit K components or D columns.
         ImportError
-            A package that the gate needs is absent; says what to install.
+            A package that the gate needs is not installed; the message says what to install.
         """
 
     def resume(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
-        """A gate that was fitted before, on a table that need not be the same."""
+        """Prepare a fitted gate for another fit, on the same table or another one."""
         return self.start(components, table, rng).restored(self.saved)
 
     @abstractmethod
     def log_weights(self, block: Table) -> Float:
-        """What the E-step adds to log-densities, (K,) or, if the gate looks at rows, (n, K) for those of a block.
+        """What the E-step adds to log-densities: (K,) or, if the gate looks at rows, (n, K) for a block of rows.
 
-        The expectation of log pi, plus what may depend on the row but not on the component; ``bound`` takes
-        that back.
+        This is the expectation of log pi. A term that depends on the row but not on the component may be added, if
+        ``bound`` subtracts its sum over the rows.
         """
 
     def joint(self, quadratics: Quadratics, hard: bool = False) -> Joint:
-        """What the E-step evaluates, given the components' densities of the rows z = [x; y].
+        """The joint log-densities for the E-step, given the components' densities of the rows z = [x; y].
 
-        Here log-weights beside the densities. A gate whose log-weights are quadratics of x makes them part of the
-        densities, so that no array of N x K is written and read.
+        By default the log-weights are added to the densities. A gate whose log-weights are quadratics of x includes
+        them in the densities instead, so that no array of N x K is written and read.
         """
         if self.looks_at_rows:
             return RowwiseJoint(quadratics, np.zeros(quadratics.components), hard, self.log_weights)
@@ -79,24 +79,24 @@ class Gate(Part, ABC):
 
     @property
     def bound(self) -> float:
-        """The gate's own terms of the objective: divergences of what it believes from its prior, penalties."""
+        """The gate's own terms of the objective: divergences of its posterior from its prior, penalties."""
         return 0.0
 
     @abstractmethod
     def maximize(self, found: Found) -> Self:
-        """The M-step: a gate whose objective, given the responsibilities, is not less.
+        """The M-step: a gate whose objective, given the responsibilities, is not less than before.
 
-        What there is to learn from: ``found.of_covariates``, the moments of x of kind 'full', weighted with the
-        responsibilities; ``found.table.x``; and, if :attr:`needs_responsibilities`, ``found.resp`` (N, K).
+        It can use ``found.of_covariates``, the moments of x weighted with the responsibilities (of kind 'full' with
+        linear experts); ``found.table.x``; and, if :attr:`needs_responsibilities`, ``found.resp`` (N, K).
         """
 
     @abstractmethod
     def log_probabilities(self, block: Table) -> Float:
-        """Log of the probability of each component for new rows, (K,) or (n, K), normalised."""
+        """Normalised log-probabilities of the components for new rows, (K,) or (n, K)."""
 
     @abstractmethod
     def n_parameters(self, components: int, dims: int) -> int:
-        """Free parameters, for information criteria."""
+        """Number of free parameters, for information criteria."""
 
 
 def log_normalized(joint: Float) -> Float:

@@ -1,4 +1,4 @@
-"""Mixing weights that do not look at the row."""
+"""Mixing weights that are the same for all rows."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def divergence(posterior: Float, prior: Float) -> Float:
 
 
 def positive(value: ArrayLike, components: int, name: str) -> Float:
-    """A positive number for each component, (K,); one number serves all."""
+    """Check positive numbers, one for each component or one for all; returns (K,)."""
     array = np.asarray(value, dtype=np.float64)
     if array.ndim > 1 or array.shape not in ((), (components,)):
         raise ValueError(f"{name} has shape {array.shape}, not one number or ({components},)")
@@ -41,14 +41,13 @@ def positive(value: ArrayLike, components: int, name: str) -> Float:
 class DirichletGate(Gate):
     """Mixing weights with a Dirichlet prior, ``pi ~ Dir(concentration)``, by variational inference.
 
-    ``q(pi) = Dir(m)`` with ``m_k = concentration_k + sum_i r_ik``; the E-step takes
-    ``E log pi_k = psi(m_k) - psi(sum m)``, predictions ``m_k / sum m``.
+    ``q(pi) = Dir(m)`` with ``m_k = concentration_k + sum_i r_ik``; the E-step uses
+    ``E log pi_k = psi(m_k) - psi(sum m)``, predictions use ``m_k / sum m``.
 
     Parameters
     ----------
     concentration : float or array-like of shape (K,), default=1
-        Rows that each expert is thought to have before any is seen; below 1, experts that are not needed lose
-        theirs.
+        The prior's weight, in rows, for each expert. Below 1, experts that are not needed lose their rows.
 
     Attributes
     ----------

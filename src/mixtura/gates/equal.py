@@ -1,4 +1,4 @@
-"""No weights: components are told apart by their densities alone."""
+"""Equal weights: components differ only in their densities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class EqualGate(Gate):
-    """The same weight, 1, for every component, whatever its rows: the gate of k-means.
+    """The same weight for every component, which is not learnt: the gate of k-means.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class EqualGate(Gate):
         return np.zeros(self.components)
 
     def maximize(self, found: Found) -> Self:
-        """There is nothing to learn."""
+        """The same gate: there is nothing to learn."""
         return self
 
     def log_probabilities(self, block: Table) -> Float:
@@ -46,5 +46,5 @@ class EqualGate(Gate):
         return np.full(self.components, -np.log(self.components))
 
     def n_parameters(self, components: int, dims: int) -> int:
-        """None."""
+        """0: there are no free parameters."""
         return 0

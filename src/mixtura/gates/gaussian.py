@@ -23,16 +23,16 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class GaussianGate(Gate):
-    """Experts live where their Gaussian lies: ``pi_k(x) = w_k N(x | m_k, S_k) / sum_l w_l N(x | m_l, S_l)``.
+    """Each expert has a Gaussian in x: ``pi_k(x) = w_k N(x | m_k, S_k) / sum_l w_l N(x | m_l, S_l)``.
 
-    The model is fitted to the joint density of x and y, so that its M-step is closed: the objective is
+    The model is fitted to the joint density of x and y, so that its M-step has a closed form: the objective is
     ``sum_i log sum_k w_k N(x_i | m_k, S_k) p_k(y_i | x_i)``.
 
     Parameters
     ----------
     reg : float, default=1e-6
-        Strength of a prior that keeps covariances positive definite, as a share of the columns' variances:
-        the covariance of a component with the mean share of the rows grows by this much of them.
+        Strength of a prior that keeps covariances positive definite. To the covariance of a component with an average
+        number of rows it adds this share of the columns' variances.
 
     Attributes
     ----------
@@ -72,31 +72,31 @@ class GaussianGate(Gate):
             raise ValueError(f"reg must be finite and not negative, got {self.reg!r}")
         whole = table.moments("full").leading(table.covariates)
         variances = np.diagonal(whole.covariances()[0])
-        # A constant column has no scale of its own: any will do.
+        # A constant column has no scale, so 1 is as good as any.
         scale = np.where(variances > 0.0, variances, 1.0)
         scatter = self.reg * table.total_weight / components * scale
-        each = replace(
+        of_components = replace(
             whole,
             pivot=whole.pivot[0] if whole.pivot.ndim == 2 else whole.pivot,
             mass=np.tile(whole.mass / components, components),
             first=np.tile(whole.first / components, (components, 1)),
             second=np.tile(whole.second / components, (components, 1)),
         )
-        return replace(self, scatter=scatter)._fitted(each)
+        return replace(self, scatter=scatter)._fitted(of_components)
 
     @property
-    def _own(self) -> Joint:
-        """``log w_k + log N(x | m_k, S_k)``, of rows x."""
+    def _joint_of_x(self) -> Joint:
+        """``log w_k + log N(x | m_k, S_k)``, for rows x."""
         return Joint(self.gaussians.quadratics, ConstantGate(weights=self.weights).log_shares)
 
     def log_weights(self, block: Table) -> Float:
-        """``log w_k + log N(x | m_k, S_k)``, (n, K), of rows x."""
-        return block.log_joint(self._own)
+        """``log w_k + log N(x | m_k, S_k)``, (n, K)."""
+        return block.log_joint(self._joint_of_x)
 
     def joint(self, quadratics: Quadratics, hard: bool = False) -> Joint:
         """See :meth:`Gate.joint`: Gaussians of x times densities of z are quadratics of z."""
-        own = self._own
-        return Joint(quadratics.times(own.quadratics), own.log_weights, hard)
+        of_x = self._joint_of_x
+        return Joint(quadratics.times(of_x.quadratics), of_x.log_weights, hard)
 
     @property
     def bound(self) -> float:
@@ -111,13 +111,13 @@ class GaussianGate(Gate):
         diagonal = np.arange(len(self.scatter))
         second = moments.second.copy()
         second[:, diagonal * (diagonal + 3) // 2] += self.scatter
-        found = Gaussians.from_moments(COVARIANCES["full"], replace(moments, second=second), 0.0)
+        gaussians = Gaussians.from_moments(COVARIANCES["full"], replace(moments, second=second), 0.0)
         return replace(
             self,
             weights=ConstantGate.from_moments(moments).weights,
-            means=found.means,
-            covariances=found.covariances,
-            precisions_cholesky=found.precisions_cholesky,
+            means=gaussians.means,
+            covariances=gaussians.covariances,
+            precisions_cholesky=gaussians.precisions_cholesky,
         )
 
     def log_probabilities(self, block: Table) -> Float:
@@ -125,5 +125,5 @@ class GaussianGate(Gate):
         return log_normalized(self.log_weights(block))
 
     def n_parameters(self, components: int, dims: int) -> int:
-        """Weights, means and covariances."""
+        """Number of weights, means and covariances."""
         return components - 1 + components * dims + components * dims * (dims + 1) // 2

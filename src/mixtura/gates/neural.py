@@ -1,4 +1,4 @@
-"""A neural network as a gate; with prior links the only use of torch, imported when a fit begins."""
+"""A neural network as a gate. It needs torch, which is imported when a fit begins."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Float = NDArray[np.float64]
 class NeuralGate(Gate):
     """``pi(x) = softmax(network(x))``, a multilayer perceptron with rectified units on standardised columns.
 
-    An M-step is ``steps`` of Adam on ``sum_ik w_i r_ik log pi_k(x_i)``, all rows at once up to ``batch_size``, in
-    float64. The optimiser is kept from one M-step to the next. The best weights seen are kept; if none is better than
-    before, the step is taken back and the learning rate halved, so the objective does not fall. Prediction needs no
-    torch.
+    An M-step is ``steps`` steps of Adam on ``sum_ik w_i r_ik log pi_k(x_i)`` in float64, with at most ``batch_size``
+    rows in each. The optimiser's state is kept from one M-step to the next. The M-step returns the best weights it has
+    seen; if none are better than before, it returns those and halves the learning rate, so the objective does not fall.
+    Prediction does not need torch.
 
     Parameters
     ----------
     hidden : sequence of int, default=(10, 10)
-        Units of the hidden layers.
+        Numbers of units in the hidden layers.
     learning_rate : float, default=0.02
-        Of Adam, at first.
+        Adam's first learning rate.
     steps : int, default=20
-        Of Adam, in an M-step.
+        Steps of Adam in an M-step.
     batch_size : int, default=131072
         Most rows in a step of Adam.
     device : str, default='cpu'
-        Where torch computes: 'cpu' or 'cuda'.
+        The device on which torch computes: 'cpu' or 'cuda'.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class NeuralGate(Gate):
         for inputs, outputs in pairwise(sizes):
             layers.append(rng.normal(scale=np.sqrt(2.0 / inputs), size=(inputs, outputs)))
             layers.append(np.zeros(outputs))
-        layers[-2] = np.zeros_like(layers[-2])  # no component is preferred
+        layers[-2] = np.zeros_like(layers[-2])  # at first all components are equally likely
         trainer = _Trainer(layers, self.learning_rate, self.device)
         scale = np.where(deviation > 0.0, deviation, 1.0)
         return replace(self, center=center, scale=scale, layers=layers, trainer=trainer)
@@ -100,7 +100,7 @@ class NeuralGate(Gate):
         return log_normalized(out)
 
     def maximize(self, found: Found) -> Self:
-        """Steps of Adam, taken back if none brought a gain."""
+        """Steps of Adam; the weights stay as they are if no step raises the objective."""
         assert found.resp is not None
         table, resp = found.table, found.resp
         if table.sample_weight is not None:
@@ -119,18 +119,18 @@ class NeuralGate(Gate):
         return self.log_weights(block)
 
     def n_parameters(self, components: int, dims: int) -> int:
-        """Weights and biases; those of the last layer but one component's."""
+        """Number of weights and biases, where the last layer counts for one component less."""
         sizes = [dims, *self.hidden, components - 1]
         return sum((i + 1) * o for i, o in pairwise(sizes))
 
 
 class _Trainer:
-    """Torch's side of a neural gate: parameters, and Adam's memory of them.
+    """The torch part of a neural gate: parameters and the state of Adam.
 
     Parameters
     ----------
     layers : list of ndarray
-        Shapes.
+        Arrays of the layers' shapes.
     learning_rate : float
     device : str
     """
@@ -160,25 +160,27 @@ class _Trainer:
         return (self._torch.log_softmax(out, dim=-1) * resp).sum()
 
     def improved(self, layers: list[Float], batches: Any, n_batches: int, steps: int) -> list[Float]:
-        """Layers whose objective over all batches is not less than that of these.
+        """Layers whose objective over all batches is not less than that of the given ones.
 
         Parameters
         ----------
         layers : list of ndarray
         batches : callable
-            Gives the batches of (x, responsibilities) anew.
+            Returns a new iterator over the batches of (x, responsibilities).
         n_batches, steps : int
         """
         torch = self._torch
         with torch.no_grad():
-            for mine, given in zip(self._layers, layers, strict=True):
-                mine.copy_(torch.as_tensor(given))
-        kept = None
+            for parameter, value in zip(self._layers, layers, strict=True):
+                parameter.copy_(torch.as_tensor(value))
+        only_batch = None
         if n_batches == 1:
-            kept = [tuple(torch.as_tensor(a, device=self._device) for a in batch) for batch in batches()]
+            only_batch = [
+                tuple(torch.as_tensor(a, device=self._device) for a in batch) for batch in batches()
+            ]
 
         def tensors() -> Iterator[Any]:
-            yield from kept or (
+            yield from only_batch or (
                 tuple(torch.as_tensor(a, device=self._device) for a in batch) for batch in batches()
             )
 
@@ -191,7 +193,7 @@ class _Trainer:
             for X, resp in tensors():
                 objective = self._objective(X, resp)
                 value = float(objective.detach())
-                if n_batches == 1 and value > best:  # of all rows: what a look costs is paid
+                if n_batches == 1 and value > best:  # of all rows, so it can be compared at no cost
                     best, best_layers = value, snapshot()
                 self._adam.zero_grad()
                 (-objective / resp.sum()).backward()

@@ -1,4 +1,4 @@
-"""The multinomial logit."""
+"""Multinomial logit as a gate."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
-# Pairs of steps and changes of the gradient that tell the curvature; halvings of a step before it is given up; the
-# share of the gain that the gradient promises which a step must bring; share of A that its rounding hides.
-_MEMORY = 8
-_ROUNDING = 1e-15
-_HALVINGS = 12
-_SUFFICIENT = 1e-4
+_MEMORY = 8  # pairs of steps and changes of the gradient that are kept, to approximate the curvature
+_ROUNDING = 1e-15  # gain, as a share of A, that is lost in A's rounding error
+_HALVINGS = 12  # how often a step is halved before it is given up
+_SUFFICIENT = 1e-4  # share of the gain that the gradient predicts which a step must achieve
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,18 @@ class _Partition:
 class SoftmaxGate(Gate):
     """Multinomial logit: ``pi_k(x) = exp(b_k + v_k . x) / sum_l exp(b_l + v_l . x)``.
 
-    With u the standardised x, ``b_k + v_k . u`` is the linear term of a quadratic without a square. So it travels with
-    the experts' densities, the kernels that evaluate these give the log-partition function A and its gradient, and
-    no array of N x K is held. An M-step maximises ``T . [b | v] - A(b, v) - lambda/2 |v|^2``, with T the
-    moments of the responsibilities and ``lambda = l2 sum_i w_i``: one quasi-Newton step, whose curvature (A's alone, it
-    does not depend on T) is learnt from all steps before and starts from Böhning's bound. A step that would lower the
-    objective is halved until it does not. One pass over x each.
+    With u the standardised x, ``b_k + v_k . u`` is a quadratic with a linear term alone. It is therefore added to the
+    experts' densities, and the kernels that evaluate these also give the log-partition function A and its gradient, so
+    that no array of N x K is held. An M-step raises ``T . [b | v] - A(b, v) - lambda/2 |v|^2``, with T the moments of
+    the responsibilities and ``lambda = l2 sum_i w_i``, by one quasi-Newton step. The curvature is A's alone and does
+    not depend on T; it is approximated from Böhning's bound and the last steps. A step that would lower the objective
+    is halved until it does not. Each trial of a step costs one pass over x.
 
     Parameters
     ----------
     l2 : float, default=1e-9
-        Strength of the penalty on the coefficients of standardised columns, per unit of the rows' weight: where
-        experts' regions can be told apart without error, it keeps the coefficients finite.
+        Strength of the penalty on the coefficients of standardised columns, per unit of the rows' weight. It keeps the
+        coefficients finite where the experts' regions can be separated without error.
 
     Attributes
     ----------
@@ -98,14 +96,14 @@ class SoftmaxGate(Gate):
         covariance = moments.covariances()[0]
         variances = np.diagonal(covariance)
         scale = np.sqrt(np.where(variances > 0.0, variances, 1.0))
-        # Böhning's bound on the curvature: 1/2 of the moments of [1 | u], for each component. A share of the
-        # identity for columns that are copies of each other.
+        # Böhning's bound on the curvature: 1/2 of the moments of [1 | u], for each component. The small multiple of the
+        # identity keeps it definite if columns are copies of each other.
         bound = np.eye(1 + D)
         bound[1:, 1:] = covariance / np.outer(scale, scale)
         bound = 0.5 * table.total_weight * (bound + 1e-8 * np.eye(1 + D))
         strength = self.l2 * table.total_weight
         bound[1:, 1:] += strength * np.eye(D)
-        begun = replace(
+        started = replace(
             self,
             center=moments.means()[0],
             scale=scale,
@@ -115,12 +113,12 @@ class SoftmaxGate(Gate):
             memory=(),
             strength=strength,
         )
-        return replace(begun, partition=begun._partition(table))
+        return replace(started, partition=started._partition(table))
 
     def resume(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.resume`."""
-        begun = super().resume(components, table, rng)
-        return replace(begun, partition=begun._partition(table))
+        started = super().resume(components, table, rng)
+        return replace(started, partition=started._partition(table))
 
     def log_weights(self, block: Table) -> Float:
         """``b_k + v_k . u``, (n, K)."""
@@ -154,11 +152,11 @@ class SoftmaxGate(Gate):
         """One quasi-Newton step that does not lower ``T . [b | v] - A - lambda/2 |v|^2``."""
         target = self._of_u(found.of_covariates)
         gradient = target - self.partition.gradient - self._penalty()
-        gradient -= gradient.mean(axis=0)  # what all components share changes nothing
+        gradient -= gradient.mean(axis=0)  # a change that all components share has no effect
         direction = self._direction(gradient)
-        promised = float(np.sum(gradient * direction))
-        if not promised > _ROUNDING * abs(self.partition.value):
-            return self  # a gain that the sums over the rows could not show
+        predicted = float(np.sum(gradient * direction))
+        if not predicted > _ROUNDING * abs(self.partition.value):
+            return self  # the gain would be lost in the rounding of the sums over the rows
         step = 1.0
         for _ in range(_HALVINGS):
             moved = replace(
@@ -166,7 +164,7 @@ class SoftmaxGate(Gate):
             )
             moved = replace(moved, partition=moved._partition(found.table))
             gain = step * float(np.sum(target * direction)) + moved.bound - self.bound
-            if gain >= _SUFFICIENT * step * promised:
+            if gain >= _SUFFICIENT * step * predicted:
                 change = (
                     moved.partition.gradient + moved._penalty() - self.partition.gradient - self._penalty()
                 )
@@ -175,20 +173,20 @@ class SoftmaxGate(Gate):
         return self
 
     def _remember(self, step: Float, change: Float) -> tuple[tuple[Float, Float], ...]:
-        bent = float(np.sum(step * change))
-        if not bent > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+        curvature = float(np.sum(step * change))
+        if not curvature > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
             return self.memory
         return (*self.memory, (step, change))[-_MEMORY:]
 
     def _direction(self, gradient: Float) -> Float:
         """The inverse of the remembered curvature times the gradient, (K, 1 + D): Nocedal's two loops."""
-        q, back = gradient.copy(), []
+        q, coefficients = gradient.copy(), []
         for step, change in reversed(self.memory):
             along = float(np.sum(step * q) / np.sum(step * change))
             q -= along * change
-            back.append(along)
+            coefficients.append(along)
         q = linalg.cho_solve((self.curvature, True), q.T).T
-        for (step, change), along in zip(self.memory, reversed(back), strict=True):
+        for (step, change), along in zip(self.memory, reversed(coefficients), strict=True):
             q += (along - float(np.sum(change * q) / np.sum(step * change))) * step
         return q
 

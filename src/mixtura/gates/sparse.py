@@ -1,4 +1,4 @@
-"""A Dirichlet of each row's own."""
+"""Mixing weights of each row's own, with a Dirichlet prior that favours one component."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
-# Least mean of a component.
+# Least mean mu_k of a component.
 _LEAST = 1e-9
 
-# Rows whose digammas are held at a time.
+# Number of rows whose digammas are held at a time.
 _BLOCK = 1 << 15
 
 
 def inverse_digamma(y: Float) -> Float:
-    """X with digamma(x) = y, by Newton's method from Minka's start (Estimating a Dirichlet distribution, 2000)."""
+    """Solve digamma(x) = y for x, by Newton's method from Minka's start (Estimating a Dirichlet distribution, 2000)."""
     x = np.where(y >= -2.22, np.exp(y) + 0.5, -1.0 / (np.minimum(y, -2.22) - digamma(1.0)))
     for _ in range(6):
         x = x - (digamma(x) - y) / polygamma(1, x)
@@ -36,23 +36,23 @@ def inverse_digamma(y: Float) -> Float:
 class SparseGate(Gate):
     """Mixing weights of each row's own, ``pi_i ~ Dir(gamma mu)``, by variational inference.
 
-    ``q(pi_i) = Dir(alpha_i)`` with ``alpha_i = gamma mu + r_i``; the E-step takes
-    ``E log pi_ik = psi(alpha_ik) - psi(gamma + 1)``, which pushes rows towards one expert the harder, the
-    smaller gamma is. A row that was not in the fit has the prior's mean, mu. Holds N x K numbers while fitting.
+    ``q(pi_i) = Dir(alpha_i)`` with ``alpha_i = gamma mu + r_i``; the E-step uses
+    ``E log pi_ik = psi(alpha_ik) - psi(gamma + 1)``. The smaller gamma is, the more this favours one expert for each
+    row. For rows that were not in the fit the weights are the prior's mean, mu. A fit holds N x K numbers.
 
     Parameters
     ----------
     gamma : float, default=1
         The prior's concentration.
     mu : array-like of shape (K,), default=None
-        The prior's mean, scaled to sum to 1; None learns it: the mu of the largest bound.
+        The prior's mean, scaled to sum to 1. None: it is learnt by maximising the bound.
 
     Attributes
     ----------
     mean : ndarray of shape (K,)
         mu; None before a fit.
     alpha : ndarray of shape (N, K)
-        While fitting.
+        The parameters of q; only while fitting.
 
     Examples
     --------
@@ -80,9 +80,9 @@ class SparseGate(Gate):
         return replace(self, mean=mean, alpha=alpha, divergence=0.0)
 
     def resume(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
-        """See :meth:`Gate.resume`: rows begin at the prior."""
-        begun = super().resume(components, table, rng)
-        return replace(begun, alpha=np.broadcast_to(self.gamma * begun.mean, begun.alpha.shape))
+        """See :meth:`Gate.resume`: alpha starts from the prior."""
+        started = super().resume(components, table, rng)
+        return replace(started, alpha=np.broadcast_to(self.gamma * started.mean, started.alpha.shape))
 
     def log_weights(self, block: Table) -> Float:
         """``E log pi_i``, (n, K)."""
@@ -95,7 +95,7 @@ class SparseGate(Gate):
         return -self.divergence
 
     def maximize(self, found: Found) -> Self:
-        """``alpha_i = gamma mu + r_i``; then mu, where it is learnt, for these alpha."""
+        """``alpha_i = gamma mu + r_i``; then, if mu is learnt, the best mu for these alpha."""
         assert found.resp is not None
         alpha, weights = self.gamma * self.mean + found.resp, found.table.weight
         cuts = [slice(i, i + _BLOCK) for i in range(0, len(alpha), _BLOCK)]
@@ -107,8 +107,8 @@ class SparseGate(Gate):
                 expected += weights[cut] @ (digamma(alpha[cut]) - total)
             mean = self._best_mean(expected / weights.sum())
         prior = self.gamma * mean
-        lost = sum(float(weights[cut] @ divergence(alpha[cut], prior)) for cut in cuts)
-        return replace(self, mean=mean, alpha=alpha, divergence=lost)
+        total_divergence = sum(float(weights[cut] @ divergence(alpha[cut], prior)) for cut in cuts)
+        return replace(self, mean=mean, alpha=alpha, divergence=total_divergence)
 
     def _best_mean(self, expected: Float) -> Float:
         """The mu that maximises ``sum gamma mu_k e_k - log Γ(gamma mu_k)``, given e = mean E log pi.
@@ -119,21 +119,21 @@ class SparseGate(Gate):
         def excess(c: float) -> float:
             return float(inverse_digamma(expected - c).sum() - self.gamma)
 
-        # No gamma mu_k exceeds gamma, and the largest is at least gamma / K: that brackets c.
+        # The largest gamma mu_k lies between gamma / K and gamma, which brackets c.
         top = float(expected.max())
         low, high = top - float(digamma(self.gamma)), top - float(digamma(self.gamma / len(expected)))
         if excess(low) <= 0.0:
-            c = low  # but for rounding, one component has everything
+            c = low  # up to rounding, one component has all the weight
         elif excess(high) >= 0.0:
-            c = high  # but for rounding, all components have the same
+            c = high  # up to rounding, all components have equal weights
         else:
             c = brentq(excess, low, high, xtol=1e-14 * max(1.0, abs(high)))
         best = inverse_digamma(expected - c)
         step = best / best.sum() - self.mean
-        # The objective is concave: any point on the way is better than its beginning.
-        down = step < 0.0
-        room = (self.mean[down] - _LEAST) / -step[down]
-        return np.asarray(self.mean + max(min(1.0, room.min(initial=1.0)), 0.0) * step)
+        # The objective is concave, so every point between the present mean and the best one is an improvement.
+        falling = step < 0.0
+        largest_share = (self.mean[falling] - _LEAST) / -step[falling]
+        return np.asarray(self.mean + max(min(1.0, largest_share.min(initial=1.0)), 0.0) * step)
 
     def log_probabilities(self, block: Table) -> Float:
         """Log mu, (K,)."""
