@@ -171,8 +171,8 @@ class _Trainer:
         """
         torch = self._torch
         with torch.no_grad():
-            for parameter, value in zip(self._layers, layers, strict=True):
-                parameter.copy_(torch.as_tensor(value))
+            for parameter, layer in zip(self._layers, layers, strict=True):
+                parameter.copy_(torch.as_tensor(layer))
         only_batch = None
         if n_batches == 1:
             only_batch = [
