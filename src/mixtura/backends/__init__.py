@@ -1,4 +1,4 @@
-"""Backends by name, which of them are here, and why the others are not."""
+"""Backends by name: which of them are available, and why the others are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Availability", "Backend", "Rows", "available", "create", "for_rows",
 
 
 class Availability(NamedTuple):
-    """Whether a backend can be used, and the reason why or why not. True in a condition if it can."""
+    """Whether a backend can be used, and why or why not; in a condition it is true if the backend can be used."""
 
     ok: bool
     reason: str
@@ -47,7 +47,7 @@ def _reference() -> type[Backend]:
 
 def _cuda() -> type[Backend]:
     cuda = import_module("mixtura.backends.cuda").CudaBackend
-    cuda.module()  # raises, with the reason, where there is no device
+    cuda.module()  # raises ImportError with the reason if there is no device
     return cuda  # type: ignore[no-any-return]
 
 
@@ -58,12 +58,12 @@ _FACTORIES: dict[str, Callable[[], type[Backend]]] = {
     "cuda": _cuda,
 }
 
-# Those that read host memory, in the order in which 'auto' tries them.
+# Backends that read host memory, in the order in which 'auto' tries them.
 _AUTO = ("native", "numba", "reference")
 
 
 def available() -> dict[str, Availability]:
-    """Each backend's name, and whether it can be used here, with the reason.
+    """Each backend's name, and whether it can be used here and why.
 
     Examples
     --------
@@ -71,13 +71,13 @@ def available() -> dict[str, Availability]:
     >>> mixtura.backends.available()["reference"]
     Availability(ok=True, reason='plain NumPy')
     """
-    found = {}
+    availability = {}
     for name, factory in _FACTORIES.items():
         try:
-            found[name] = Availability(True, factory().description())
-        except (ImportError, RuntimeError) as error:  # not here; or here, and its driver fails
-            found[name] = Availability(False, str(error))
-    return found
+            availability[name] = Availability(True, factory().description())
+        except (ImportError, RuntimeError) as error:  # not installed, or its driver fails
+            availability[name] = Availability(False, str(error))
+    return availability
 
 
 def create(name: str = "auto", n_threads: int | None = None, precision: Precision = "exact") -> Backend:
@@ -86,7 +86,7 @@ def create(name: str = "auto", n_threads: int | None = None, precision: Precisio
     Parameters
     ----------
     name : {'auto', 'native', 'numba', 'reference', 'cuda'}
-        'auto' takes the first of these that is available and reads host memory; its choice is the result's ``name``.
+        'auto' takes the first of these that is available and reads host memory; the result's ``name`` says which.
     n_threads : int, default=None
         Most threads to use; None takes the limit in force.
     precision : {'exact', 'fast'}, default='exact'
@@ -97,14 +97,14 @@ def create(name: str = "auto", n_threads: int | None = None, precision: Precisio
     ValueError
         The name or the precision is unknown.
     ImportError
-        The backend is not available here; says why and what to do.
+        The backend is not available here; the message says why and what to do.
     """
     if name == "auto":
         for candidate in _AUTO:
             try:
                 return _FACTORIES[candidate]()(n_threads, precision)
             except ImportError:
-                continue  # the reference, last in the list, needs nothing
+                continue  # 'reference', the last in the list, is always available
     if name not in _FACTORIES:
         raise ValueError(f"unknown backend {name!r}; known are 'auto', {', '.join(map(repr, _FACTORIES))}")
     try:
@@ -116,7 +116,7 @@ def create(name: str = "auto", n_threads: int | None = None, precision: Precisio
 def for_rows(
     X: Any, name: str = "auto", n_threads: int | None = None, precision: Precision = "exact"
 ) -> Backend:
-    """Make a backend that can read X where it lies.
+    """Make a backend that can read X without copying it between host and device.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def for_rows(
     Raises
     ------
     TypeError
-        X lies on a device and the backend reads host memory.
+        X is on a device and the backend reads host memory.
     ValueError, ImportError
         See :func:`create`.
     """
@@ -145,12 +145,12 @@ def for_rows(
 
 
 def register(name: str, factory: Callable[[], type[Backend]]) -> None:
-    """Make a backend known by a name.
+    """Register a backend under a name.
 
     Parameters
     ----------
     name : str
     factory : callable
-        Gives the class, or raises ImportError with the reason why it cannot be used here.
+        Returns the class, or raises ImportError with the reason why it cannot be used here.
     """
     _FACTORIES[name] = factory

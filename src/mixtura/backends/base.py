@@ -1,4 +1,4 @@
-"""The seam between the mathematics and the machines."""
+"""The interface between the model and the hardware: what every backend does with rows."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ Rows2D = NDArray[np.floating]
 Precision = Literal["exact", "fast"]
 PRECISIONS = get_args(Precision)
 
-# Rows that the default fused pass holds densities for: K of them per row.
+# Number of rows for which the default fused pass holds K densities each.
 _BLOCK = 8192
 
 
 @dataclass
 class Rows:
-    """A table placed with a backend: what its kernels read, and what one fit needs to know of it once.
+    """A table placed with a backend: the arrays that its kernels read, and values that a fit computes once.
 
     Attributes
     ----------
     X : ndarray of shape (N, D), float32 or float64, any strides
     y : ndarray of shape (N, M), optional
-        Columns that follow those of X, where a backend reads them from an array of their own: rows are z = [x; y].
+        Targets, if the backend reads them from a separate array: rows are z = [x; y].
     sample_weight : ndarray of shape (N,), optional
-        A row of weight 0 is not looked at by sums over the rows, whatever it holds. None: ones.
+        None: all weights are 1. Rows of weight 0 do not enter sums, even if they hold NaN or infinity.
     scatter : dict
-        Second moments of all rows, summed over components, by pivot: for kind 'shared', where they do not depend on
-        the responsibilities.
+        For kind 'shared': second moments of all rows, by pivot. They do not depend on the responsibilities.
     spread : tuple of ndarray of shape (D,), optional
-        Mean and standard deviation of the columns, once a backend has asked for them.
+        Mean and standard deviation of the columns; None until a backend needs them.
     """
 
     X: Rows2D
@@ -52,11 +51,11 @@ class Rows:
 
     @property
     def dims(self) -> int:
-        """D, or D + M with y."""
+        """Number of columns: D, or D + M with y."""
         return int(self.X.shape[1]) + (0 if self.y is None else int(self.y.shape[1]))
 
     def block(self, start: int, stop: int) -> Rows:
-        """A view of some of the rows."""
+        """A view of rows ``start`` to ``stop``."""
         return Rows(
             self.X[start:stop],
             None if self.y is None else self.y[start:stop],
@@ -65,17 +64,17 @@ class Rows:
 
 
 class Backend(ABC):
-    """Evaluates quadratics and sums moments; everything that grows with N, and nothing else.
+    """Evaluates quadratics and sums moments: all work that grows with N, and nothing else.
 
-    A backend is complete with ``log_joint`` and ``accumulate``; the other methods have defaults made of these two, and
-    tests require faster versions to equal the defaults. Results are float64 whatever the rows' type.
+    A backend must have ``log_joint`` and ``accumulate``. The other methods have defaults made of these two, and tests
+    require faster versions to equal the defaults. Results are float64 for rows of either type.
 
     Parameters
     ----------
     n_threads : int, default=None
         Most threads to use; None takes the limit in force (OMP_NUM_THREADS, threadpoolctl, processors).
     precision : {'exact', 'fast'}, default='exact'
-        'fast' allows arithmetic of 16 digits, in bits, for float32 rows, where a backend has it.
+        'fast' allows arithmetic with 16 significant bits for float32 rows, on backends that have it.
 
     Raises
     ------
@@ -84,15 +83,15 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]  # what it is, in a few words
+    summary: ClassVar[str]  # a description in a few words
     slow_to_start: ClassVar[bool] = False  # whether a few hundred rows are better left to another backend
-    compiled: ClassVar[bool] = True  # whether the host's half may call the kernels' library beside it
+    compiled: ClassVar[bool] = True  # whether the NumPy part of a fit may call the compiled library
     each_in_one_pass: ClassVar[bool] = False  # whether `expect_each` takes one pass for all components
-    reads_devices: ClassVar[bool] = False  # whether `place` takes arrays that lie on a CUDA device
+    reads_devices: ClassVar[bool] = False  # whether `place` takes arrays on a CUDA device
 
     @classmethod
     def description(cls) -> str:
-        """What does the work, in a few words."""
+        """A description of the backend as it runs here, in a few words."""
         return cls.summary
 
     def __init__(self, n_threads: int | None = None, precision: Precision = "exact") -> None:
@@ -104,7 +103,8 @@ class Backend(ABC):
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
         """Take a table of float32 or float64 numbers (N, D), once per fit, and its rows' weights (N,).
 
-        With y (N, M), rows are z = [x; y]: here a copy of both, where a backend cannot read from two arrays.
+        With y (N, M), rows are z = [x; y]. By default both are copied into one array; backends that can read from two
+        arrays override this.
         """
         return Rows(X if y is None else np.hstack([X, y]), None, sample_weight)
 
@@ -117,17 +117,17 @@ class Backend(ABC):
         """Moments for given responsibilities (N, K), times the rows' weights."""
 
     def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
-        """One pass of EM over the rows: accumulate . normalise . log_joint, never holding N x K.
+        """One pass of EM over the rows: log_joint, then normalise, then accumulate, without holding N x K.
 
         Parameters
         ----------
         rows : Rows
         joint : Joint
-            What is evaluated, and whether rows are given to one component.
+            The densities to evaluate, and whether each row goes wholly to one component.
         kind : str
-            The moments wanted; see :class:`mixtura.moments.Moments`.
+            The kind of moments; see :class:`mixtura.moments.Moments`.
         pivot : ndarray of shape (D,)
-            The point to measure the moments from: near the rows.
+            The point about which the moments are taken; it should be near the rows.
         """
         total = Moments.zero(kind, joint.components, pivot)
         for start in range(0, len(rows), _BLOCK):
@@ -143,7 +143,7 @@ class Backend(ABC):
         return total
 
     def rounding(self, rows: Rows, joint: Joint, pivot: Float) -> float:
-        """Unit of rounding in the sums that :meth:`expect` gives for these arguments."""
+        """Machine epsilon of the arithmetic in which :meth:`expect` takes these sums."""
         return float(np.finfo(np.float64).eps)
 
     def expect_each(
@@ -151,7 +151,7 @@ class Backend(ABC):
     ) -> Moments:
         """Moments of the wanted components, each about a pivot of its own; zeros for the others.
 
-        Here a pass for each of them; one for all, where a backend can.
+        The default takes one pass for each wanted component; some backends take one pass for all.
 
         Parameters
         ----------
@@ -165,10 +165,10 @@ class Backend(ABC):
         total = Moments.zero(kind, joint.components, pivots)
         mass, first, second = total.mass, total.first, total.second
         for k in np.flatnonzero(wanted):
-            one = self.expect(rows, joint, kind, pivots[k])
-            mass[k], first[k] = one.mass[k], one.first[k]
+            about_k = self.expect(rows, joint, kind, pivots[k])
+            mass[k], first[k] = about_k.mass[k], about_k.first[k]
             if len(second):
-                second[k] = one.second[k]
+                second[k] = about_k.second[k]
         return total
 
     def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
@@ -181,25 +181,27 @@ class Backend(ABC):
         return labels, best
 
     def posterior(self, rows: Rows, joint: Joint, resp: NDArray[np.floating] | None = None) -> Float:
-        """Log-density of each row, ``log sum_k pi_k p_k(z_i)``, (N,); not finite where no component reaches the row.
+        """Log-density of each row, ``log sum_k pi_k p_k(z_i)``, (N,).
+
+        It is not finite for a row so far from all components that its squared distances overflow.
 
         Parameters
         ----------
         rows : Rows
         joint : Joint
         resp : ndarray of shape (N, K), float32 or float64, row-major, optional
-            Where the responsibilities go.
+            If given, the responsibilities are written here.
         """
         density = np.empty(len(rows))
         for cut, densities in self._joint_by_blocks(rows, joint):
-            with np.errstate(invalid="ignore"):  # of a row that no component reaches
-                found, density[cut] = normalize(densities)
+            with np.errstate(invalid="ignore"):  # if squared distances overflow
+                block_resp, density[cut] = normalize(densities)
             if resp is not None:
-                resp[cut] = found
+                resp[cut] = block_resp
         return density
 
     def _joint_by_blocks(self, rows: Rows, joint: Joint) -> Iterator[tuple[slice, Float]]:
-        """Cuts of the rows and their joint log-densities (n, K)."""
+        """Yield slices of the rows and their joint log-densities (n, K)."""
         size = max((_BLOCK * 8) // joint.components, 1024)
         for start in range(0, len(rows), size):
             stop = min(start + size, len(rows))

@@ -1,4 +1,4 @@
-"""What backends with compiled kernels share: when float32 is enough, and kind 'shared' out of kind 'full'."""
+"""What the compiled backends share: when float32 arithmetic is enough, and how moments of kind 'shared' are taken."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from mixtura.layouts import LAYOUTS, Kind, Layout
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
 
-# Largest width of a table, in spreads of a component along the rows of its factor, at which float32 rows are
-# computed with in float32. If all rounding errors were of one sign, a variance would be good to 256^2 float32 eps =
-# 0.8% there; they are not, and over n rows it is good to that over the root of n.
+# Largest width of a table, in spreads of a component along the rows of its factor, at which arithmetic on float32 rows
+# is in float32. At this width a variance has a relative error of 256^2 float32 eps = 0.8% if all rounding errors have
+# the same sign; with random signs the error over n rows is smaller by the square root of n.
 _SINGLE_WIDTH = 256.0
 
-# Scales of a component at which no square of its rows leaves the range of float32.
+# Range of a component's scales in which no square of its rows leaves the range of float32.
 _SINGLE_SCALES = (1e-12, 1e12)
 
-# Rows that tell how wide a table is.
+# Number of rows from which the width of a table is estimated.
 _SAMPLE_ROWS = 1 << 14
 
 
 def readable(X: Rows2D) -> Rows2D:
-    """The array itself, if kernels can read it where it lies."""
+    """The array itself if kernels can read it as it is, otherwise a contiguous copy."""
     if X.dtype in (np.float32, np.float64) and X.flags.aligned and X.dtype.isnative:
         return X
     return np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
 
 
 def _spread(rows: Rows) -> tuple[Float, Float]:
-    """Mean and standard deviation of the columns, (D,) each, from some of the rows."""
+    """Mean and standard deviation of the columns, (D,) each, from a sample of the rows."""
     if rows.spread is None:
         step = max(1, len(rows) // _SAMPLE_ROWS)
         parts = [np.asarray(part[::step], dtype=np.float64) for part in (rows.X, rows.y) if part is not None]
@@ -43,9 +43,9 @@ def _spread(rows: Rows) -> tuple[Float, Float]:
 
 
 def relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
-    """How many of its spreads the table is wide for the component for which it is widest; inf out of float32's range.
+    """Largest width of the table in units of a component's spread; infinity if a scale is outside float32's range.
 
-    A multiple of this is the relative rounding error of a whitened row.
+    The relative rounding error of a whitened row is proportional to it.
     """
     q = quadratics
     mean, deviation = _spread(rows)
@@ -59,11 +59,11 @@ def relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
         widths = width @ squares[0].T if q.shared else np.matmul(squares, width[:, :, None])[:, :, 0]
     largest = float(widths.max())
     if q.linear is not None:
-        # A linear term b . x is wrong by that many roundings as well, a square by so many for each of its roots.
+        # The rounding error of a linear term b . x is proportional to its size |b| times the width, too.
         largest = max(largest, float((q.linear**2 * width).sum(axis=1).max()))
     low, high = _SINGLE_SCALES
     if q.linear is not None:
-        scales = np.append(scales[scales > 0.0], 1.0)  # beside a linear term, a scale of 0 makes an exact 0
+        scales = np.append(scales[scales > 0.0], 1.0)  # a scale of 0, with a linear term, is exact
     inside = low < scales.min() and scales.max() < high
     return math.sqrt(largest) if inside else math.inf
 
@@ -78,24 +78,24 @@ class CompiledBackend(Backend):
 
     @property
     def threads(self) -> int:
-        """Threads as the kernels' driver counts them: 0 for the limit in force."""
+        """Number of threads for the kernels' driver, where 0 means the limit in force."""
         return 0 if self.n_threads is None else min(self.n_threads, 1 << 16)  # fits a C int
 
     @abstractmethod
     def _run_expect(
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
     ) -> tuple[Float, float]:
-        """Statistics (K, P), each row [mass | mean | second moment], and the log-likelihood; no kind 'shared'.
+        """Statistics (K, P), each row [mass | first moment | second moment], and the log-likelihood.
 
-        ``single``: in float32.
+        ``kind`` is not 'shared'. ``single`` asks for float32 arithmetic.
         """
 
     @abstractmethod
     def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
-        """Statistics (K, P); no kind 'shared'."""
+        """Statistics (K, P); ``kind`` is not 'shared'."""
 
     def _single_enough(self, rows: Rows, joint: Joint, pivot: Float) -> bool:
-        """Whether float32 arithmetic about the pivot loses nothing that matters of float32 rows."""
+        """Whether the rows are float32 and float32 arithmetic about the pivot is accurate enough for them."""
         if not is_single(rows) or joint.hard:
             return False
         return relative_width(rows, joint.quadratics, pivot) <= _SINGLE_WIDTH
@@ -108,24 +108,24 @@ class CompiledBackend(Backend):
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
         layout = LAYOUTS[kind]
         resp = np.ascontiguousarray(resp, dtype=np.float64)
-        table = self._run_accumulate(rows, resp, layout.kernel.name, pivot)
+        statistics = self._run_accumulate(rows, resp, layout.kernel.name, pivot)
         second = None
         if not layout.own:
-            inside = np.ascontiguousarray(resp.sum(axis=1, keepdims=True))
-            scatter = self._run_accumulate(rows, inside, layout.each.name, pivot)
+            total = np.ascontiguousarray(resp.sum(axis=1, keepdims=True))
+            scatter = self._run_accumulate(rows, total, layout.each.name, pivot)
             second = scatter[0, 1 + rows.dims :]
-        return Moments.from_table(kind, pivot, table, 0.0, len(rows), second)
+        return Moments.from_table(kind, pivot, statistics, 0.0, len(rows), second)
 
     def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
         layout = LAYOUTS[kind]
         second = None if layout.own else self._scatter(rows, pivot, layout.each)
         single = self._single_enough(rows, joint, pivot)
-        table, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, single)
-        if single and not (np.isfinite(log_likelihood) and np.isfinite(table).all()):
-            # There was a square that only float64 holds.
-            table, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, False)
-        return Moments.from_table(kind, pivot, table, log_likelihood, len(rows), second)
+        statistics, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, single)
+        if single and not (np.isfinite(log_likelihood) and np.isfinite(statistics).all()):
+            # A square overflowed float32: compute again in float64.
+            statistics, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, False)
+        return Moments.from_table(kind, pivot, statistics, log_likelihood, len(rows), second)
 
     def _scatter(self, rows: Rows, pivot: Float, each: Layout) -> Float:
         """Packed sum of w_i (z_i - p)(z_i - p)', once per table and pivot."""

@@ -1,4 +1,4 @@
-"""CUDA kernels: one fused pass per iteration over rows that lie on a device, or that stream through it."""
+"""CUDA kernels: one fused pass per iteration over rows that are on a device, or are streamed through it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mixtura.joint import Joint
 from mixtura.moments import Kind
 from mixtura.quadratics import Quadratics
 
-# Largest width of a table, in spreads of a component, at which products of bfloat16 pairs serve: they are good to
-# 2^-17, a whitened row to that times the width, and a log-density of D columns, about 1.4 D, to about
-# 2^-17 width / (1.4 sqrt(D)) of it, which for 16 columns is 1e-5 here.
+# Largest width of a table, in spreads of a component, at which products of bfloat16 pairs are accurate enough. They
+# have a relative error of 2^-17, and a whitened row has an error of that times the width. A log-density of D columns is
+# about 1.4 D, and its relative error about 2^-17 width / (1.4 sqrt(D)), which for 16 columns is 1e-5 at this width.
 _FAST_WIDTH = 8.0
 
 
 class DeviceArray:
-    """A table that lies on a device: what the host wants to know of it, without a copy of the whole.
+    """A table on a device, of which the host can read parts and statistics without copying the whole.
 
-    Indexing gives copies on the host, of the rows that are asked for.
+    Indexing copies the chosen rows to the host.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class DeviceArray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        """Copies of some rows, on the host; of a single row, or a column of all, where two indices are given."""
+        """Copy rows to the host; with two indices, the second selects columns of these rows."""
         if isinstance(index, tuple):
             rows, columns = index
             return np.asarray(self[rows][..., columns])
@@ -72,9 +72,9 @@ class DeviceArray:
         return np.asarray(rows[0] if np.ndim(index) == 0 else rows, dtype=self.dtype)
 
     def survey(self, sample_weight: Float | None = None) -> Float:
-        """Of each column how many NaN, how many infinities, the least and the largest finite number, (D, 4).
+        """For each column the number of NaN, of infinities, the least and the largest finite number, (D, 4).
 
-        Rows of weight 0 are not looked at.
+        Rows of weight 0 are ignored.
         """
         key = id(sample_weight)
         if key not in self._findings:
@@ -84,7 +84,7 @@ class DeviceArray:
 
 @dataclass
 class CudaRows(Rows):
-    """Rows whose table is placed with a device: all of it, or a run of its rows."""
+    """Rows of a table that is placed with a device: all of them, or those from ``begin`` to ``end``."""
 
     table: Any = None
     begin: int = 0
@@ -94,7 +94,7 @@ class CudaRows(Rows):
         return self.end - self.begin
 
     def block(self, start: int, stop: int) -> CudaRows:
-        """Some of the rows, where they are."""
+        """Rows ``start`` to ``stop``, without a copy."""
         weights = None if self.sample_weight is None else self.sample_weight[start:stop]
         begin, end = (self.begin + min(max(at, 0), len(self)) for at in (start, stop))
         return CudaRows(self.X, self.y, weights, table=self.table, begin=begin, end=max(begin, end))
@@ -106,18 +106,18 @@ class CudaBackend(CompiledBackend):
     Parameters
     ----------
     n_threads : int, default=None
-        Threads of the host, which gather rows on their way to the device.
+        Number of host threads that gather rows before they go to the device.
     precision : {'exact', 'fast'}, default='exact'
-        'exact': IEEE float32 or float64. 'fast': float32 rows on tensor cores, as pairs of bfloat16, in fits of 64
-        components and more; log-densities are good to 1e-5. Where a component is so narrow beside the table that
-        they would not be, or the device has no such cores, exact all the same.
+        'exact': IEEE float32 or float64. 'fast': fits of 64 components and more use tensor cores for float32 rows, as
+        pairs of bfloat16; log-densities have a relative error of about 1e-5. If a component is too narrow beside the
+        table for that accuracy, or the device has no such cores, the arithmetic is exact all the same.
     device : int, default=None
-        The device; None takes the one that X lies on, or the first.
+        The device; None takes the device that X is on, or the first one.
     memory : int, default=None
-        Most bytes of a host table to keep on the device; a larger one is streamed through it in every pass. None
-        takes MIXTURA_CUDA_MEMORY, or else four fifths of what is free.
+        Most bytes of a host table to keep on the device; a larger table is streamed through it in every pass. None
+        takes MIXTURA_CUDA_MEMORY, or else four fifths of the free memory.
     tile_bytes : int, default=0
-        Bytes of the rows, and their K numbers each, that are worked on at a time; 0 takes 24 MiB, about half the
+        Bytes of a tile: the rows, and K numbers for each, that are processed at a time. 0 takes 24 MiB, about half the
         second-level cache of a large device.
     """
 
@@ -147,12 +147,12 @@ class CudaBackend(CompiledBackend):
 
     @classmethod
     def module(cls) -> Any:
-        """The kernels, if a device is there to run them.
+        """The kernels, if there is a device to run them.
 
         Raises
         ------
         ImportError
-            They were not built, or no device can be used; says why.
+            They were not built, or no device can be used; the message says why.
         """
         try:
             module = importlib.import_module(cls._module_name)
@@ -168,11 +168,11 @@ class CudaBackend(CompiledBackend):
 
     @classmethod
     def description(cls) -> str:
-        """The device."""
+        """A description that names the device."""
         return f"{cls.summary} on {cls.module().describe()}"
 
     def _budget(self) -> int:
-        """Bytes of a host table that the device may keep; -1 leaves it to the driver."""
+        """Bytes of a host table that the device may keep; -1 lets the C++ code choose."""
         if self.memory is not None:
             return self.memory
         text = os.environ.get("MIXTURA_CUDA_MEMORY", "")
@@ -187,7 +187,7 @@ class CudaBackend(CompiledBackend):
         raise ValueError(f"MIXTURA_CUDA_MEMORY is {text!r}; it must be a number of bytes, such as 8e9")
 
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> CudaRows:
-        """Take a table: where it lies, if on a device; else uploaded once, or streamed if it is too large for that."""
+        """Take a table: as it is if on a device; else it is uploaded once, or streamed if it is too large for that."""
         if is_device_array(X):
             X = DeviceArray(X, self._module, self.tile_bytes)  # type: ignore[assignment]
         if isinstance(X, DeviceArray):
@@ -217,7 +217,7 @@ class CudaBackend(CompiledBackend):
         return self._module.Quadratics(q.form, q.offsets, q.means, q.factors, q.linear)
 
     def _single_enough(self, rows: Rows, joint: Joint, pivot: Float) -> bool:
-        # Nearest centres are looked for in the rows' own type: what that cannot decide, the kernel decides in float64.
+        # Nearest centres are searched for in the rows' own type; near ties are decided by the kernel in float64.
         return is_single(rows) if joint.hard else super()._single_enough(rows, joint, pivot)
 
     def _fast_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
@@ -235,9 +235,9 @@ class CudaBackend(CompiledBackend):
         )
 
     def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
-        """See :meth:`mixtura.backends.base.Backend.assign`; N x K numbers stay on the device, a tile at a time."""
+        """See :meth:`mixtura.backends.base.Backend.assign`; N x K numbers stay on the device, tile by tile."""
         rows, q = self._placed(rows), joint.quadratics
-        # Nearest centres are looked for in the rows' own type; the kernels know when to ignore this.
+        # Nearest centres are searched for in the rows' own type; for other components the kernels ignore this flag.
         labels, best = rows.table.assign(
             rows.begin,
             rows.end,
@@ -253,7 +253,7 @@ class CudaBackend(CompiledBackend):
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
     ) -> tuple[Float, float]:
         rows = self._placed(rows)
-        table, log_likelihood = rows.table.expect(
+        statistics, log_likelihood = rows.table.expect(
             rows.begin,
             rows.end,
             self._packed(joint.quadratics),
@@ -266,11 +266,11 @@ class CudaBackend(CompiledBackend):
             single and not joint.hard and self._fast_enough(rows, joint.quadratics, pivot),
             self.threads,
         )
-        return table, log_likelihood
+        return statistics, log_likelihood
 
     def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
         rows = self._placed(rows)
-        table, _ = rows.table.accumulate(
+        statistics, _ = rows.table.accumulate(
             rows.begin, rows.end, resp, kind, pivot, rows.sample_weight, self.threads
         )
-        return np.asarray(table)
+        return np.asarray(statistics)

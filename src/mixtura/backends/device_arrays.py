@@ -1,4 +1,4 @@
-"""Arrays that lie on a CUDA device: recognised, and looked at without a copy."""
+"""Arrays on a CUDA device: how to recognise them, and read their description without a copy."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _DLPACK_CUDA = (2, 13)
 
 
 def is_device_array(X: Any) -> bool:
-    """Whether X says, by DLPack or ``__cuda_array_interface__``, that it lies on a CUDA device."""
+    """Whether X is on a CUDA device, according to DLPack or ``__cuda_array_interface__``."""
     kind = getattr(X, "__dlpack_device__", None)
     if callable(kind) and not isinstance(X, type):
         return kind()[0] in _DLPACK_CUDA
     try:
         return hasattr(X, "__cuda_array_interface__")
-    except Exception:  # some arrays raise, rather than not having it, where they lie on the host
+    except Exception:  # some arrays on the host raise errors of other types instead of AttributeError
         return False
 
 
 @dataclass(frozen=True)
 class Description:
-    """A two-dimensional array on a device, as kernels read it.
+    """A two-dimensional array on a device, in the form that kernels read.
 
     Attributes
     ----------
     owner : object
-        What keeps the memory alive.
+        The object that keeps the memory alive.
     address : int
     shape : tuple of int
         (N, D).
@@ -56,16 +56,16 @@ class Description:
         ----------
         X : array on a device
         dlpack : callable
-            Reads a DLPack capsule: address, shape, type as NumPy writes it, strides in elements.
+            Reads a DLPack capsule, and returns address, shape, type string of NumPy, and strides in elements.
 
         Raises
         ------
         ValueError
-            It does not have two dimensions, or its strides are not whole elements.
+            X does not have two dimensions, or its strides are not whole numbers of elements.
         TypeError
-            It is not float32 or float64.
+            X is not float32 or float64.
         """
-        if hasattr(X, "detach"):  # a torch tensor that a gradient is wanted of shows neither interface
+        if hasattr(X, "detach"):  # torch exports no tensor that requires a gradient
             X = X.detach()
         interface = getattr(X, "__cuda_array_interface__", None)
         if interface is not None:
@@ -73,13 +73,13 @@ class Description:
                 raise ValueError("X on the device has a mask: pass an array without one")
             address, _ = interface["data"]
             shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
-            in_bytes = interface.get("strides")
-            if in_bytes is None:
+            byte_strides = interface.get("strides")
+            if byte_strides is None:
                 strides = _row_major(shape)
             else:
-                if any(s % dtype.itemsize for s in in_bytes):
+                if any(s % dtype.itemsize for s in byte_strides):
                     raise ValueError("X has strides that are not whole numbers: pass a contiguous copy")
-                strides = tuple(s // dtype.itemsize for s in in_bytes)
+                strides = tuple(s // dtype.itemsize for s in byte_strides)
             owner: Any = X
         else:
             owner = X.__dlpack__()

@@ -1,4 +1,4 @@
-"""The C++ kernels, one fused pass per iteration on all cores."""
+"""The C++ kernels: one fused pass per iteration, on all cores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NativeBackend(CompiledBackend):
     each_in_one_pass = True
 
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
-        """Take the table as it lies, row-major, column-major or strided; only misaligned data are copied."""
+        """Take the table without a copy, row-major, column-major or strided; only misaligned data are copied."""
         return Rows(readable(X), None if y is None else readable(y), sample_weight)
 
     def log_joint(self, rows: Rows, joint: Joint) -> Float:
@@ -43,7 +43,7 @@ class NativeBackend(CompiledBackend):
     ) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect_each`; one pass, in float64."""
         q = joint.quadratics
-        table, log_likelihood = _native.expect_each(
+        statistics, log_likelihood = _native.expect_each(
             _table(rows),
             _packed(q),
             joint.log_weights,
@@ -55,7 +55,7 @@ class NativeBackend(CompiledBackend):
             joint.hard,
             self.threads,
         )
-        return Moments.from_table(kind, pivots, table, log_likelihood, len(rows))
+        return Moments.from_table(kind, pivots, statistics, log_likelihood, len(rows))
 
     def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
         """See :meth:`mixtura.backends.base.Backend.assign`."""
@@ -83,5 +83,5 @@ class NativeBackend(CompiledBackend):
         )
 
     def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
-        table, _ = _native.accumulate(_table(rows), resp, kind, pivot, rows.sample_weight, self.threads)
-        return table
+        statistics, _ = _native.accumulate(_table(rows), resp, kind, pivot, rows.sample_weight, self.threads)
+        return statistics

@@ -1,4 +1,4 @@
-"""The fallback where there is no C++ compiler: the same blocks and the same loops, compiled by Numba.
+"""The fallback where there is no C++ compiler: the loops of the C++ kernels, compiled by Numba.
 
 Kernels are serial and release the interpreter lock; Python threads call them on chunks of rows, and the
 chunks' statistics are added in order. (Numba's own threading layers die after a fork, or when two threads
@@ -24,9 +24,9 @@ from mixtura.threads import limited_blas, thread_limit
 
 T = TypeVar("T")
 
-_CHUNK = 32 * BLOCK  # rows of one task: its bounds do not depend on the number of threads
+_CHUNK = 32 * BLOCK  # rows of one task; the chunks do not depend on the number of threads
 
-# What the loops know a layout by: they keep for each component what it keeps.
+# The numbers by which the loops know the kinds of moments. They keep second moments for each component.
 _KINDS = {"mass": 0, "mean": 1, "trace": 2, "diagonal": 3, "full": 4, "shared": 4}
 _FORMS = {"scalar": 0, "diagonal": 0, "triangle": 1, "rectangle": 2}
 
@@ -55,7 +55,7 @@ class NumbaBackend(Backend):
     summary = "kernels compiled by Numba at first use"
 
     def _map(self, n: int, task: Callable[[int, int], T]) -> Iterator[T]:
-        """task(start, stop) of each chunk, in order; a few chunks ahead on other threads."""
+        """Yield task(start, stop) of each chunk, in order; worker threads are at most a few chunks ahead."""
         chunks = [(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
         threads = min(self.n_threads or thread_limit(), len(chunks))
         if threads <= 1:
@@ -97,10 +97,10 @@ class NumbaBackend(Backend):
             accumulate_chunk(rows.X, start, stop, pivot, resp, weights, _KINDS[kind], out)
             return out
 
-        table = np.zeros(shape)
+        statistics = np.zeros(shape)
         for part in self._map(len(rows), task):
-            table += part
-        return Moments.from_table(kind, pivot, table, 0.0, len(rows))
+            statistics += part
+        return Moments.from_table(kind, pivot, statistics, 0.0, len(rows))
 
     def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
@@ -116,11 +116,11 @@ class NumbaBackend(Backend):
             )
             return out, log_likelihood
 
-        table, log_likelihood = np.zeros(shape), 0.0
+        statistics, log_likelihood = np.zeros(shape), 0.0
         for part, value in self._map(len(rows), task):
-            table += part
+            statistics += part
             log_likelihood += value
-        return Moments.from_table(kind, pivot, table, log_likelihood, len(rows))
+        return Moments.from_table(kind, pivot, statistics, log_likelihood, len(rows))
 
 
 def _weights(rows: Rows) -> Float:

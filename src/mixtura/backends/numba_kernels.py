@@ -1,6 +1,6 @@
 """Loops compiled by Numba: the same blocks and the same arithmetic as the C++ kernels, on chunks of rows.
 
-Kernels are serial and release the interpreter lock: whoever calls them has the threads.
+Kernels are serial and release the interpreter lock; the caller provides the threads.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 import numba
 import numpy as np
 
-BLOCK = 256  # rows that are turned feature-major together
+BLOCK = 256  # rows that are transposed to feature-major order together
 
-# From this many columns on, matrix products of the BLAS beat loops that the compiler unrolled, though they compute
-# both halves of what is symmetric.
+# From this many columns on, BLAS matrix products are faster than compiled loops, although they compute both halves of
+# symmetric matrices.
 _PRODUCT_DIMS = 48
 
-# Sums may be reordered (that is what lets them use vector lanes), but NaN and infinity keep their meaning.
+# Sums may be reordered, which lets the compiler vectorise them, but NaN and infinity are respected.
 _jit: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
     nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy"
 )
 
-# Where rounding is part of the algorithm, sums stay in the order in which they are written.
+# For code that relies on how sums round: they stay in the order in which they are written.
 _jit_in_order: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
     nogil=True, cache=True, fastmath={"contract"}, error_model="numpy"
 )
@@ -38,7 +38,7 @@ def _pack_rows(X: Any, pivot: Any, start: int, n: int, x: Any) -> None:
 
 @_jit
 def _skip_weightless(weights: Any, start: int, n: int, x: Any) -> None:
-    """Rows of weight 0 are read as the pivot, whatever they hold."""
+    """Replace rows of weight 0 by the pivot, since they may hold NaN or infinity."""
     for i in range(n):
         if weights[start + i] == 0.0:
             for d in range(x.shape[0]):
@@ -47,7 +47,7 @@ def _skip_weightless(weights: Any, start: int, n: int, x: Any) -> None:
 
 @_jit
 def _evaluate_triangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -> None:
-    """q[i] += |F x_i - b|^2 for a lower triangle: D (D + 1) / 2 multiply-adds a row."""
+    """q[i] += |F x_i - b|^2 for a lower triangle: D (D + 1) / 2 multiply-adds per row."""
     D = len(bias)
     for r in range(D):
         for i in range(n):
@@ -82,7 +82,7 @@ def _evaluate_pair(offset: float, factor: Any, bias: Any, x: Any, n: int, q: Any
 
 @_jit
 def _evaluate_rectangle(factor: Any, bias: Any, x: Any, n: int, y: Any, q: Any) -> None:
-    """q[i] += |F x_i - b|^2: R D multiply-adds a row."""
+    """q[i] += |F x_i - b|^2: R D multiply-adds per row."""
     for r in range(len(bias)):
         for i in range(n):
             y[i] = -bias[r]
@@ -108,7 +108,7 @@ def _evaluate_product(factor: Any, bias: Any, x: Any, n: int, products: Any, q: 
 
 @_jit
 def _evaluate_elementwise(factor: Any, mean: Any, x: Any, n: int, q: Any) -> None:
-    """q[i] += sum_d (f_d (x_d - m_d))^2: 2 D multiply-adds a row."""
+    """q[i] += sum_d (f_d (x_d - m_d))^2: 2 D multiply-adds per row."""
     for d in range(len(mean)):
         f, m, xd = factor[d], mean[d], x[d]
         for i in range(n):
@@ -132,7 +132,7 @@ def _evaluate(
 ) -> None:
     """joint[k, i] = c_k + b_k . x_i - 1/2 |F_k (x_i - m_k)|^2; form 0 elementwise, 1 triangle, 2 rectangle.
 
-    ``linear`` has the b_k, (K, D), or no rows.
+    ``linear`` holds the b_k, (K, D), or has no rows if there are none.
     """
     _evaluate_squares(form, offsets, means, factors, bias, x, n, y, products, joint)
     for k in range(len(linear)):
@@ -180,9 +180,9 @@ def _evaluate_squares(
 
 @_jit_in_order
 def _exponentiate(row: Any, top: Any, n: int, power: Any, steps: Any, total: Any) -> None:
-    """Row <- exp(row - top), added to the total: 2^n 2^f with |f| <= 1/2, in loops that use vector lanes.
+    """Row <- exp(row - top), added to total: 2^n 2^f with |f| <= 1/2, in loops that the compiler can vectorise.
 
-    ``steps`` is ``power`` seen as integers. Numba's own exp is a call for every number.
+    ``steps`` is ``power`` viewed as integers. Numba's own exp would call a function for every number.
     """
     for i in range(n):
         x = max((row[i] - top[i]) * 1.4426950408889634074, -600.0)
@@ -204,14 +204,14 @@ def _exponentiate(row: Any, top: Any, n: int, power: Any, steps: Any, total: Any
         steps[i] = (steps[i] << 52) + 0x3FF0000000000000
     for i in range(n):
         e = row[i] * power[i]
-        # Under the rounding of a sum that is at least 1; and subnormals are slow.
+        # Smaller numbers are below the rounding error of the sum, which is at least 1, and subnormals are slow.
         row[i] = e if e > 1e-150 else 0.0
         total[i] += row[i]
 
 
 @_jit
 def _normalize(joint: Any, n: int, top: Any, total: Any, power: Any) -> None:
-    """Joint <- exp(joint - top); total its sum over components."""
+    """Joint <- exp(joint - top), where top is the maximum over components; total <- its sum over components."""
     K = joint.shape[0]
     steps = power.view(np.int64)
     for i in range(n):
@@ -277,7 +277,10 @@ def _accumulate(resp: Any, features: Any, n: int, out: Any) -> None:
 
 @_jit
 def _features(kind: int, x: Any, share: Any, n: int, features: Any) -> None:
-    """[s | s x | second moment of x under s]; kind 0 mass, 1 mean, 2 trace, 3 diagonal, 4 full."""
+    """Features <- [s | s x | s times the second moment of x], s = share.
+
+    ``kind`` is 0 mass, 1 mean, 2 trace, 3 diagonal, 4 full.
+    """
     D = x.shape[0]
     for i in range(n):
         features[0, i] = share[i]
@@ -307,7 +310,7 @@ def _features(kind: int, x: Any, share: Any, n: int, features: Any) -> None:
 
 @_jit
 def _scratch(kind: int, D: int, P: int) -> Any:
-    """Room for the features of a block, or for a component's scaled rows."""
+    """Memory for the features of a block, or for the scaled rows of a component."""
     return np.empty((D if kind == 4 and D >= _PRODUCT_DIMS else P, BLOCK))
 
 
@@ -387,7 +390,7 @@ def expect_chunk(
                 share[i] = weights[at + i]
         else:
             _normalize(joint, n, top, total, y)
-            product = 1.0  # of up to 16 sums, each between 1 and K: one logarithm for them
+            product = 1.0  # of up to 16 sums, each between 1 and K, so that they need only one logarithm
             for i in range(n):
                 weight = weights[at + i]
                 if weight == 1.0:

@@ -1,4 +1,4 @@
-"""The oracle: the seam in plain NumPy, written to be read."""
+"""The reference for all backends: plain NumPy, written to be read."""
 
 from __future__ import annotations
 
