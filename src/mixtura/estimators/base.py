@@ -1,4 +1,4 @@
-"""What all estimators share: a backend, rows checked and placed, runs from several starts, and who hears of them."""
+"""What all estimators share: choosing a backend, checking and placing rows, runs from several starts, reporting."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ One = Callable[[int, Callable[[em.Step[M]], bool]], em.Fit[M]]
 
 
 class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
-    """An estimator whose fit is EM from one start or several.
+    """An estimator whose fit is EM from one or several starts.
 
-    Parameters that every one has: ``max_iter``, ``verbose``, ``verbose_interval``, ``backend``, ``n_threads``,
+    All such estimators have the parameters ``max_iter``, ``verbose``, ``verbose_interval``, ``backend``, ``n_threads``,
     ``precision``.
     """
 
@@ -42,11 +42,11 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
     precision: Any
 
     def _backend(self, X: Any) -> Backend:
-        """The backend that ``backend`` names, if it can read X."""
+        """The backend that the parameter ``backend`` names, if it can read X."""
         return backends.for_rows(X, self.backend, self.n_threads, self.precision)
 
     def _table(self, X: Any, sample_weight: Any = None) -> Table:
-        """Rows to be answered for, checked and placed."""
+        """Check and place rows for which a prediction is wanted."""
         check_is_fitted(self)
         backend = self._backend(X)
         X = check_rows(self, X, reset=False, backend=backend)
@@ -59,36 +59,36 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         one: One[M],
         attributes: Callable[[em.Fit[M]], dict[str, Any]],
         score: Callable[[em.Fit[M]], float] | None = None,
-        told: Progress | None = None,
+        reporter: Progress | None = None,
     ) -> tuple[em.Fit[M], Tasks]:
-        """The best of ``n_init`` runs, and the tasks of callbacks, to be closed when the attributes are set.
+        """The best of ``n_init`` runs, and the callbacks' tasks, which the caller closes once the attributes are set.
 
         Parameters
         ----------
         table : Table
         n_init : int
         one : callable
-            Makes run number i, and reports its iterations.
+            ``one(i, report)`` makes run number i, and calls ``report`` after each of its iterations.
         attributes : callable
-            Fitted attributes by name, of a run that need not be over.
+            Returns the fitted attributes, by name, of a run that need not be over.
         score : callable, optional
-            What makes a run better than another; by default its bound.
-        told : Progress, optional
-            By default what ``verbose`` asks for.
+            The score by which runs are compared; by default the bound.
+        reporter : Progress, optional
+            By default the one that ``verbose`` asks for.
         """
-        if told is None:
-            told = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
+        if reporter is None:
+            reporter = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
         tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
         with allow(self.n_threads, table.backend.compiled, table.dims):
-            best = em.restarts(n_init, one, Listening(told, tasks, attributes), score)
+            best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score)
         return best, tasks
 
     def _adopt(self, attributes: dict[str, Any], X: Any, table: Table, tasks: Tasks) -> None:
-        """Set fitted attributes, of the kind of X, and end the fit for callbacks."""
+        """Set the fitted attributes, as arrays of the library of X, and tell callbacks that the fit is over."""
         self.n_passes_ = table.tally.rows / len(table)
         for name, value in attributes.items():
             setattr(self, name, value)
-        self._follow(X)
+        self._match_kind_of(X)
         tasks.close(dict)
 
 
@@ -101,7 +101,7 @@ class LabellingEstimator(MixtureEstimator):
 
     @in_kind
     def predict(self, X: ArrayLike) -> NDArray[np.integer]:
-        """Most likely component of each row; of k-means, the nearest centre.
+        """Most likely component of each row; for k-means, the nearest centre.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class LabellingEstimator(MixtureEstimator):
         Returns
         -------
         labels : ndarray of shape (N,)
-            Integers from 0 to K - 1, in int32 of :class:`KMeans` and int64 of :class:`GaussianMixture`, as
-            scikit-learn has them.
+            Integers from 0 to K - 1: int32 from :class:`KMeans` and int64 from :class:`GaussianMixture`, as in
+            scikit-learn.
         """
         return self._labels(self._table(X))

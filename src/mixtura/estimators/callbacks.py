@@ -1,4 +1,4 @@
-"""scikit-learn's fit callbacks, where this scikit-learn has them (1.9 on)."""
+"""scikit-learn's fit callbacks, which it has from version 1.9 on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no callbacks."""
+        """Does nothing: this version of scikit-learn has no callbacks."""
 
 
 class Tasks:
-    """The tree of tasks that callbacks see: fit, its initialisations, their iterations.
+    """The tree of tasks that callbacks see: the fit, its initialisations, and their iterations.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Tasks:
         self._init: Any = None
         if hasattr(estimator, "_init_callback_context"):
             root = estimator._init_callback_context(max_subtasks=n_init)
-            # Where nobody listens, the tree would take a tenth of the time of a fit to a thousand rows.
+            # Without callbacks the tree is not built: it would take a tenth of the time of a fit to a thousand rows.
             if getattr(root, "_callbacks", True):
                 self._root = root
                 root.call_on_fit_task_begin(estimator=estimator, **self._data)
@@ -50,7 +50,7 @@ class Tasks:
             self._init.call_on_fit_task_begin(estimator=self._estimator, **self._data)
 
     def iteration(self, attributes: Callable[[], dict[str, Any]]) -> bool:
-        """An iteration has been done; ``attributes`` makes a fitted estimator of it. True: stop."""
+        """An iteration is finished; ``attributes`` gives its fitted attributes. Returns whether to stop."""
         if self._init is None:
             return False
         step = self._init.subcontext(task_name="iteration")

@@ -1,4 +1,4 @@
-"""What a mixture of experts has after a fit: attributes, and what of them a model file keeps."""
+"""The fitted attributes of a mixture of experts, and which of them a model file keeps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mixtura.mixture import Mixture
 Float = NDArray[np.float64]
 Experts = Mixture[Gate, LinearExperts]
 
-# What a model file holds of experts and priors.
+# The attributes of experts and priors that a model file holds.
 _EXPERTS = (
     "noise_floor",
     "anchor",
@@ -35,7 +35,7 @@ _PRIORS = ("mean", "covariance")
 
 
 class FittedExperts(MixtureEstimator):
-    """The part of :class:`MixtureOfExperts` that knows what was fitted."""
+    """The part of :class:`MixtureOfExperts` that holds the fitted parameters."""
 
     n_experts: int
     experts: LinearExpert | Sequence[LinearExpert] | None
@@ -64,7 +64,7 @@ class FittedExperts(MixtureEstimator):
     )
 
     def _specs(self) -> list[LinearExpert]:
-        """One prototype for each expert."""
+        """The specification of each expert."""
         if self.experts is None or isinstance(self.experts, LinearExpert):
             return [self.experts or LinearExpert()] * self.n_experts
         specs = list(self.experts)
@@ -87,7 +87,7 @@ class FittedExperts(MixtureEstimator):
 
     @property
     def intercept_(self) -> Float:
-        """Values at x = 0."""
+        """Intercepts: the experts' means at x = 0."""
         return self._of_targets(self._parameters.components.intercepts)
 
     @property
@@ -111,16 +111,16 @@ class FittedExperts(MixtureEstimator):
         return like(self.weights_)(self._parameters.components.priors.covariance)
 
     def _of_targets(self, array: Float) -> Any:
-        """An array (K, M, ...), without M if y had one dimension, of the kind of the fit's X."""
+        """An array (K, M, ...), without the axis M if y had one dimension, in the library of the fit's X."""
         answer = array[:, 0] if self._one_target else array
         floats = self._host("weights_").dtype == np.float32
         return like(self.weights_)(answer.astype(np.float32) if floats else answer)
 
     def _in_type_of(self, X: Any, answer: Float) -> NDArray[np.floating]:
-        """An answer to an array of another library than NumPy's in its type, if the fit's X and y were of that type."""
+        """The answer, in float32 if X is a float32 array of another library than NumPy and the fit was to float32."""
         host = to_host(X)
-        foreign = isinstance(host, np.ndarray) and host is not X
-        single = foreign and host.dtype == np.float32 and getattr(self, "_type", "float64") == "float32"
+        other_library = isinstance(host, np.ndarray) and host is not X
+        single = other_library and host.dtype == np.float32 and getattr(self, "_type", "float64") == "float32"
         return answer.astype(np.float32) if single else answer
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -129,18 +129,18 @@ class FittedExperts(MixtureEstimator):
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of experts, priors and gate, by name."""
         experts, gate = self._parameters.components, self._parameters.gate
-        found = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
-        found |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
-        found |= arrays_of(gate, "gate")
-        return super()._arrays() | {name: np.ascontiguousarray(a) for name, a in found.items()}
+        arrays = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
+        arrays |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
+        arrays |= arrays_of(gate, "gate")
+        return super()._arrays() | {name: np.ascontiguousarray(a) for name, a in arrays.items()}
 
     def _values(self) -> dict[str, Any]:
-        """What :class:`Saved` has, and the gate's own parameters."""
+        """The values of :class:`Saved`, and the gate's parameters."""
         spec = type(self._parameters.gate)(**self._parameters.gate.parameters)
         return {**super()._values(), "gate": spec}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
-        """Put experts, priors and gate together again."""
+        """Restore experts, priors and gate."""
         values = dict(values)
         gate = values.pop("gate")
         super()._restore(arrays, values)
@@ -157,7 +157,7 @@ class FittedExperts(MixtureEstimator):
         self._parameters = Mixture(restored(gate, "gate", arrays), experts)
 
     def _check_state(self) -> None:
-        """Raise ValueError unless parameters and fitted attributes belong together."""
+        """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()
         experts = self._parameters.components
         K, M, D = experts.slopes.shape

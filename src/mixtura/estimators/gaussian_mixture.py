@@ -1,4 +1,4 @@
-"""Gaussian mixtures with scikit-learn's face."""
+"""Gaussian mixtures with scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ Parameters = Mixture[ConstantGate, Gaussians | Beside[Gaussians]]
 # Least number of starts by k-means that race on samples of a large table.
 _SEARCHES = 3
 
-# Share of the rows that noise begins with.
+# Weight of the noise component at the start of a fit.
 _NOISE_SHARE = 0.05
 
 
-# Error of a log-likelihood, in all, that is none.
+# Largest error of the sum of log-likelihoods that counts as no difference.
 _NO_DIFFERENCE = 1e-3
 
 
 class GaussianMixture(DensityMixin, LabellingEstimator):
     """Gaussian mixture, fitted by EM on native kernels.
 
-    A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same parameters, attributes, semantics and
-    errors. It reads X once per iteration, never holds an array of N x K numbers, and gives the same bits for
-    any number of threads. Beyond scikit-learn it takes sample weights, and chooses its backend.
+    A drop-in replacement for :class:`sklearn.mixture.GaussianMixture`: the same parameters, attributes, semantics and
+    errors. It reads X once per iteration, never holds an array of N x K numbers, and gives the same bits for any number
+    of threads. In addition it takes sample weights and a choice of backend.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         parameter, is first fitted on samples of a quarter of its rows, a sixteenth, and so on, from the smallest to
         the largest; at least three starts of 'kmeans' race there.
     weights_init : array-like of shape (K,), default=None
-        First weights; None takes them from ``init_params``, as for the next two.
+        First weights; None takes them from ``init_params``. The same holds for the next two parameters.
     means_init : array-like of shape (K, D), default=None
         First means.
     precisions_init : array-like, default=None
@@ -87,17 +87,17 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     warm_start : bool, default=False
         Start from the last fit's parameters; ``n_init`` is then ignored.
     verbose : int, default=0
-        1: a progress bar if the ``rich`` package is there (``mixtura[progress]``), lines otherwise. 2: lines
+        1: a progress bar if the ``rich`` package is installed (``mixtura[progress]``), lines otherwise. 2: lines
         with times.
     verbose_interval : int, default=10
-        Iterations from one line to the next.
+        Number of iterations from one line to the next.
     noise : str, Component or None, default=None
-        One component beside the Gaussians, for rows that belong to none of them: the name of a user's own
-        (:func:`mixtura.extension.register_component`), or an object of its class. Its rows get the label -1, its
-        probability is the last of each row.
+        One component beside the Gaussians, for rows that belong to none of them: the name of a user's own component
+        (:func:`mixtura.extension.register_component`), or an instance of its class. Its rows get the label -1, and its
+        probability is in the last column of :meth:`predict_proba`.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
-        What does the arithmetic; 'auto' takes the first that is available of those that read host memory, or 'cuda' for
-        an X on a CUDA device. See :func:`mixtura.backends.available`.
+        What does the arithmetic. 'auto' takes the first available backend that reads host memory, or 'cuda' if X is on
+        a CUDA device. See :func:`mixtura.backends.available`.
     n_threads : int, default=None
         Most threads to use; None obeys OMP_NUM_THREADS and threadpoolctl, and else takes all processors. The
         result does not depend on it.
@@ -108,11 +108,11 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     Attributes
     ----------
     weights_ : ndarray of shape (K,)
-        They sum to 1, or with ``noise`` to 1 less its weight.
+        Mixing weights. They sum to 1, or with ``noise`` to 1 minus its weight.
     noise_ : Component
-        The component beside the Gaussians, and
+        The fitted component beside the Gaussians; only with ``noise``.
     noise_weight_ : float
-        its weight; only with ``noise``.
+        Its weight; only with ``noise``.
     means_ : ndarray of shape (K, D)
     covariances_ : ndarray
         (K, D, D) 'full', (D, D) 'tied', (K, D) 'diag', (K,) 'spherical'.
@@ -250,10 +250,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         Raises
         ------
         ValueError
-            X is not finite (says where), not two-dimensional, has fewer rows than components; weights are
-            negative or all zero; a covariance became singular.
+            X is not finite (the message says where), is not two-dimensional, or has fewer rows than components; weights
+            are negative or all zero; a covariance became singular.
         ImportError
-            The backend asked for is not available; says why.
+            The backend is not available; the message says why.
         """
         self._fit(X, sample_weight)
         return self
@@ -278,7 +278,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         return self._labels(self._fit(X, sample_weight))
 
     def _fit(self, X: Any, sample_weight: Any) -> Table:
-        """Fit; gives the rows as they were placed."""
+        """Fit, and return the rows as they were placed with the backend."""
         backend, given_rows = self._backend(X), X
         warm = self.warm_start and hasattr(self, "converged_")
         if warm:
@@ -292,7 +292,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         weights = check_weights(sample_weight, X)
         check_fit(X, weights, self.n_components)
         if weights is not None:
-            # Only their ratios matter; a mean of 1 keeps them clear of what is added to empty components.
+            # Only their ratios matter; with a mean of 1 they are large beside the mass that is added to empty
+            # components.
             weights = weights / weights.max()
             weights *= np.count_nonzero(weights) / weights.sum()
         given = self._check_given(X.shape[1])
@@ -355,27 +356,27 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         )
 
     def _start(self, table: Table, given: dict[str, Float], rng: np.random.RandomState) -> Parameters:
-        """Parameters from ``init_params``, replaced by those the user gave."""
+        """First parameters from ``init_params``, replaced by those that the user gave."""
         covariance, reg_covar = COVARIANCES[self.covariance_type], self.reg_covar
         if len(given) == 3:
-            found = None
+            initial = None
         else:
             initialize = INITIALIZERS[self.init_params]
             moments = initialize(table, self.n_components, covariance.kind, reg_covar, rng)
             if not moments.is_finite():
                 raise em.NotFiniteError
-            found = Gaussians.from_moments(covariance, moments, reg_covar)
-            given = {"weights": ConstantGate.from_moments(moments).weights, "means": found.means, **given}
-        if found is None or "precisions" in given:
+            initial = Gaussians.from_moments(covariance, moments, reg_covar)
+            given = {"weights": ConstantGate.from_moments(moments).weights, "means": initial.means, **given}
+        if initial is None or "precisions" in given:
             components = Gaussians.from_precisions(covariance, given["means"], given["precisions"], reg_covar)
         else:
-            components = replace(found, means=given["means"])
+            components = replace(initial, means=given["means"])
         return self._composed(given["weights"], components, table)
 
     def _composed(
         self, weights: Float, gaussians: Gaussians, table: Table | None = None, noise_weight: float = 0.0
     ) -> Parameters:
-        """Gaussians and, where it is asked for, noise beside them: as fitted, or begun for a table."""
+        """The mixture of Gaussians and, if the user wants it, noise: the fitted noise or, given a table, its start."""
         if self.noise is None:
             return Mixture(ConstantGate(weights=weights), gaussians)
         if table is None:
@@ -392,22 +393,24 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _check_resumable(self, X: Any) -> None:
         """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns.
 
-        Before anything is changed: the last fit stays as it is.
+        It is called before any attribute changes, so that the last fit is kept if it raises.
         """
         K, D = np.shape(self.means_)
-        found = {
+        fitted = {
             "components": K,
             "columns": D,
             "covariance type": getattr(self, "_fitted_type", self.covariance_type),
         }
-        columns = np.shape(X)[1] if len(np.shape(X)) == 2 else D  # other shapes are refused as what they are
+        columns = np.shape(X)[1] if len(np.shape(X)) == 2 else D  # other shapes are refused later
         wanted = {
             "components": self.n_components,
             "columns": columns,
             "covariance type": self.covariance_type,
         }
         differ = [
-            f"{name} {found[name]}, this one {wanted[name]}" for name in found if found[name] != wanted[name]
+            f"{name} {fitted[name]}, this one {wanted[name]}"
+            for name in fitted
+            if fitted[name] != wanted[name]
         ]
         if differ:
             raise ValueError(
@@ -452,7 +455,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         """Fitted attributes, in the type of X."""
         components, noise = _apart(fit.parameters)
         weights = fit.parameters.gate.weights
-        beside = {} if noise is None else {"noise_": noise, "noise_weight_": float(weights[-1])}
+        noise_attributes = {} if noise is None else {"noise_": noise, "noise_weight_": float(weights[-1])}
         weights = weights[: len(components.means)]
         storage, cholesky = components.covariance.storage, components.precisions_cholesky
         with np.errstate(over="ignore"):
@@ -470,7 +473,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                 )
         return {
             **cast,
-            **beside,
+            **noise_attributes,
             "converged_": fit.converged,
             "n_iter_": fit.n_iter,
             "lower_bound_": fit.bound,
@@ -479,7 +482,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         }
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """What :class:`Saved` has, and what noise has learnt."""
+        """The arrays of :class:`Saved`, and the state of the noise."""
         return super()._arrays() | ({} if self.noise is None else arrays_of(self.noise_, "noise"))
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
@@ -489,7 +492,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             self.noise_ = restored(self._noise(), "noise", arrays)
 
     def _check_state(self) -> None:
-        """Raise ValueError unless parameters and fitted attributes belong together."""
+        """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()
         K, D = np.shape(self.means_)
         shape = COVARIANCES[self.covariance_type].storage.shape(K, D)
@@ -526,26 +529,26 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     def _check_reached(self, density: Float) -> None:
         """Raise ValueError if a row's log-density is not finite."""
-        lost = np.flatnonzero(~np.isfinite(density))
-        if len(lost):
+        not_finite = np.flatnonzero(~np.isfinite(density))
+        if len(not_finite):
             raise ValueError(
-                f"row {lost[0]} of X is so far from every component that its log-density cannot "
-                f"be represented ({len(lost)} such rows here). Scale the input data, or remove such rows."
+                f"row {not_finite[0]} of X is so far from every component that its log-density cannot "
+                f"be represented ({len(not_finite)} such rows here). Scale the input data, or remove such rows."
             )
 
     def _posterior(self, table: Table, resp: NDArray[np.floating] | None = None) -> Float:
-        """Log-likelihood of each row in float64, whose sums float32 would spoil; responsibilities go to ``resp``."""
-        found = table.posterior(self._mixture().joint, resp)
-        self._check_reached(found if table.counted is None else found[table.counted])
-        return found
+        """Log-likelihood of each row, in float64 so that sums are accurate. Responsibilities are put into ``resp``."""
+        density = table.posterior(self._mixture().joint, resp)
+        self._check_reached(density if table.counted is None else density[table.counted])
+        return density
 
     def _labels(self, table: Table) -> NDArray[np.int64]:
-        labels, best = table.assign(self._mixture().joint)
-        self._check_reached(best)
-        found = labels.astype(np.int64)
+        labels, density = table.assign(self._mixture().joint)
+        self._check_reached(density)
+        components = labels.astype(np.int64)
         if self.noise is not None:
-            found[labels == len(self.means_)] = -1
-        return found
+            components[labels == len(self.means_)] = -1
+        return components
 
     @in_kind
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -599,8 +602,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         log_likelihood, total = weighted_sum(log_densities, table.sample_weight)
         exact = log_likelihood / total
         if table.single and sample_weight is None:
-            # The mean of score_samples(X), where it is as good as that of a sum in float64: code that compares the two
-            # finds no difference.
+            # Return the mean of score_samples(X) where it is as accurate as the sum in float64, so that code which
+            # compares the two finds no difference.
             mean = float(log_densities.astype(np.float32).mean())
             if abs(mean - exact) * total <= _NO_DIFFERENCE:
                 return mean
@@ -615,14 +618,14 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         ----------
         n_samples : int, default=1
         random_state : int, RandomState instance or None, default=None
-            None goes on with one stream that the estimator's ``random_state`` seeds at the first call after a
-            fit, so two calls give different draws.
+            None uses one stream of random numbers, which the estimator's ``random_state`` seeds at the first call after
+            a fit, so that two calls give different draws.
 
         Returns
         -------
         X : ndarray of shape (n_samples, D), float64
         y : ndarray of shape (n_samples,), int64
-            The component of each row, -1 of noise; rows are sorted by it, noise last.
+            The component of each row, -1 for noise. Rows are sorted by component, with noise last.
         """
         check_is_fitted(self)
         if n_samples < 1:
@@ -637,22 +640,22 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             rng = self._sampler
         parameters = self._mixture()
         counts = rng.multinomial(n_samples, parameters.gate.weights / parameters.gate.weights.sum())
-        give = like(self.means_)
+        convert = like(self.means_)
         labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         gaussians, noise = _apart(parameters)
         K = len(gaussians.means)
         X = gaussians.sample(counts[:K], rng)
         if noise is not None:
             X = np.vstack([X, noise.sample(int(counts[K]), rng)])
-        return give(X), give(np.where(labels == K, -1, labels))
+        return convert(X), convert(np.where(labels == K, -1, labels))
 
     # ------------------------------------------------------------ criteria
 
     def _n_parameters(self) -> int:
-        """Free parameters of the model."""
+        """Number of free parameters of the model."""
         K, D = self.means_.shape
-        own = COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
-        return own if self.noise is None else own + 1 + self.noise_.n_parameters(D)
+        of_gaussians = COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
+        return of_gaussians if self.noise is None else of_gaussians + 1 + self.noise_.n_parameters(D)
 
     def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
         """Weighted sum of the rows' log-likelihoods, and sum of their weights."""
@@ -724,7 +727,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
 
 def _apart(mixture: Parameters) -> tuple[Gaussians, Component | None]:
-    """The Gaussians, and what is beside them."""
+    """The Gaussians, and the component beside them or None."""
     components = mixture.components
     return (components.main, components.extra) if isinstance(components, Beside) else (components, None)
 
@@ -732,7 +735,7 @@ def _apart(mixture: Parameters) -> tuple[Gaussians, Component | None]:
 def _check_proportions(weights: NDArray[np.floating]) -> None:
     """Raise ValueError unless the weights lie in [0, 1] and sum to 1."""
     if np.any(weights < 0.0) or np.any(weights > 1.0):
-        # scikit-learn names the smallest weight as the largest and the other way round, and so do its tests.
+        # scikit-learn's message swaps the smallest and the largest weight, and its tests expect that.
         raise ValueError(
             "The parameter 'weights' should be in the range [0, 1], but got max value "
             f"{np.min(weights):.5f}, min value {np.max(weights):.5f}"

@@ -1,4 +1,4 @@
-"""k-means with scikit-learn's face."""
+"""k-means with scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Float = NDArray[np.float64]
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, LabellingEstimator):
     """k-means: hard EM, the limit of a spherical Gaussian mixture whose variance goes to zero.
 
-    Takes the parameters of :class:`sklearn.cluster.KMeans` that matter and means the same by them; Lloyd's
+    The parameters are those of :class:`sklearn.cluster.KMeans`, with the same meaning, and a few more. Lloyd's
     algorithm runs on the same kernels as :class:`GaussianMixture`.
 
     Parameters
@@ -42,11 +42,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     n_clusters : int, default=8
         K.
     init : {'k-means++', 'random'}, callable or array-like of shape (K, D), default='k-means++'
-        First centres: greedy k-means++ (with very many clusters its Markov chain form, AFK-MC²), on a sample of
-        65,536 rows (8192 with few clusters and columns), or 128 per cluster, where the table is more than twice as
-        long; rows drawn by weight; ``init(X, n_clusters, random_state=...)``; or the centres themselves.
+        First centres. 'k-means++': greedy k-means++, or with very many clusters its Markov chain form, AFK-MC². Of a
+        table more than twice as long it uses a sample of 65,536 rows (8192 with few clusters and columns), or of 128
+        rows per cluster if that is more. 'random': rows drawn by weight. A callable is called as
+        ``init(X, n_clusters, random_state=...)``. An array holds the centres themselves.
     n_init : 'auto' or int, default='auto'
-        Runs, of which the one with the least inertia is kept. 'auto': 1 for 'k-means++' and for given
+        Number of runs, of which the one with the least inertia is kept. 'auto': 1 for 'k-means++' and for given
         centres, 10 otherwise.
     max_iter : int, default=300
         Most iterations of a run.
@@ -54,16 +55,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         A run stops when the squared shifts of the centres sum to at most this, in units of the mean variance
         of the columns.
     verbose : int, default=0
-        1: a progress bar if standard error is a terminal and the ``rich`` package is there; else, and for more than 1,
-        scikit-learn's lines. The bound shown is minus half the inertia per unit of weight.
+        1: a progress bar if standard error is a terminal and the ``rich`` package is installed; otherwise, and for more
+        than 1, scikit-learn's lines. The bound shown is minus half the inertia per unit of weight.
     random_state : int, RandomState instance or None, default=None
         Seed of the first centres.
     copy_x : bool, default=True
-        Accepted for scikit-learn's sake: X is never changed.
+        Accepted for compatibility with scikit-learn; X is never changed.
     algorithm : {'lloyd', 'elkan'}, default='lloyd'
-        Accepted for scikit-learn's sake: both name the same iteration, and the kernels have one way to do it.
+        Accepted for compatibility with scikit-learn; both run Lloyd's algorithm, since the result is the same.
     verbose_interval : int, default=1
-        Iterations from one line to the next.
+        Number of iterations from one line to the next.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
     precision : {'exact', 'fast'}, default='exact'
@@ -82,7 +83,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     lower_bound_ : float
         Minus half the inertia per unit of weight at the best run's last iteration, before its centres moved.
     lower_bounds_ : list of float
-        The same at each of its iterations; never falls.
+        The same at each of its iterations; it never falls.
     n_passes_ : float
         Rows that the fit looked at, initialisation included, over the number of rows.
     backend_ : str
@@ -183,10 +184,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         Raises
         ------
         ValueError
-            X is not finite (says where), not two-dimensional or has fewer rows than clusters; weights are
-            negative or all zero; given centres have another shape.
+            X is not finite (the message says where), is not two-dimensional, or has fewer rows than clusters; weights
+            are negative or all zero; given centres have the wrong shape.
         """
-        backend, given = self._backend(X), X
+        backend, given_rows = self._backend(X), X
         X = check_rows(self, X, reset=True, backend=backend)
         if X.shape[0] < self.n_clusters:
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
@@ -202,12 +203,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         table = Table.of(backend, X, weights)
         n_init = self._runs()
         variance = column_variance(table)
-        told: Progress | None = CenterLines(table.total_weight, self.tol * variance, self.verbose_interval)
+        reporter: Progress | None = CenterLines(
+            table.total_weight, self.tol * variance, self.verbose_interval
+        )
         if not self.verbose or (self.verbose == 1 and sys.stderr.isatty()):
-            told = None
+            reporter = None
 
         def one(_: int, report: Callable[[em.Step[Clusters]], bool]) -> em.Fit[Clusters]:
-            start = self._first_centers(table, X, given, rng)
+            start = self._first_centers(table, X, given_rows, rng)
             return lloyd(table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report)
 
         def attributes(fit: em.Fit[Clusters]) -> dict[str, Any]:
@@ -221,13 +224,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 "_n_features_out": self.n_clusters,
             }
 
-        # The bound is that of the centres before their last move: runs are compared by where they ended.
+        # A fit's bound is for the centres before their last move. Runs are compared by the inertia of their final
+        # centres.
         best, tasks = self._search(
-            table, n_init, one, attributes, lambda fit: -fit.parameters.components.inertia(table), told
+            table, n_init, one, attributes, lambda fit: -fit.parameters.components.inertia(table), reporter
         )
-        found = attributes(best)
-        # Centres in the type of X, so that labels and inertia are those of the centres that X is predicted with.
-        labels, distances = Centers(found["cluster_centers_"].astype(np.float64)).nearest(table)
+        fitted = attributes(best)
+        # Use the centres in the type of X, so that labels and inertia agree with later predictions.
+        labels, distances = Centers(fitted["cluster_centers_"].astype(np.float64)).nearest(table)
         distinct = len(np.unique(labels))
         if distinct < self.n_clusters:
             warnings.warn(
@@ -237,14 +241,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 stacklevel=3,
             )
         inertia = float(weighted_sum(distances, weights)[0])
-        self._adopt({**found, "labels_": labels, "inertia_": inertia}, given, table, tasks)
+        self._adopt({**fitted, "labels_": labels, "inertia_": inertia}, given_rows, table, tasks)
         return self
 
     @in_kind
     def fit_predict(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.int32]:
-        """Fit, and give the labels of the same rows.
+        """Fit, and return the labels of the same rows.
 
         Parameters
         ----------
@@ -262,7 +266,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     def fit_transform(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.floating]:
-        """Fit, and give the distances of the same rows to the centres.
+        """Fit, and return the distances of the same rows to the centres.
 
         Parameters
         ----------
@@ -277,11 +281,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _runs(self) -> int:
-        """How many runs ``n_init`` asks for."""
-        given = not isinstance(self.init, str) and not callable(self.init)
+        """The number of runs that ``n_init`` asks for."""
+        centers_given = not isinstance(self.init, str) and not callable(self.init)
         if isinstance(self.n_init, str):
-            return 1 if given or self.init == "k-means++" else 10
-        if given and self.n_init != 1:
+            return 1 if centers_given or self.init == "k-means++" else 10
+        if centers_given and self.n_init != 1:
             warnings.warn(
                 "Explicit initial center position passed: performing only one init in KMeans instead of "
                 f"n_init={self.n_init}.",
@@ -292,7 +296,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         return self.n_init
 
     def _first_centers(
-        self, table: Table, X: NDArray[np.floating], given: Any, rng: np.random.RandomState
+        self, table: Table, X: NDArray[np.floating], given_rows: Any, rng: np.random.RandomState
     ) -> Float:
         if isinstance(self.init, str) and self.init == "k-means++":
             return seed_rows(sample(table, self.n_clusters, rng), self.n_clusters, rng)
@@ -300,21 +304,21 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             return np.asarray(X[random_rows(table, self.n_clusters, rng)], dtype=np.float64)
         centers: Any = self.init
         if callable(centers):
-            rows = X if isinstance(X, np.ndarray) else given
+            rows = X if isinstance(X, np.ndarray) else given_rows
             centers = centers(rows, self.n_clusters, random_state=rng)
         centers = check_array(unmasked(to_host(centers), "init"), dtype=np.float64, copy=True)
-        for found, wanted, what in (
+        for count, wanted, unit in (
             (centers.shape[0], self.n_clusters, "clusters"),
             (centers.shape[1], X.shape[1], "features of the data"),
         ):
-            if found != wanted:
+            if count != wanted:
                 raise ValueError(
-                    f"The shape of the initial centers {centers.shape} does not match the number of {what} {wanted}."
+                    f"The shape of the initial centers {centers.shape} does not match the number of {unit} {wanted}."
                 )
         return np.asarray(centers)
 
     def _check_state(self) -> None:
-        """Raise ValueError unless parameters and fitted attributes belong together."""
+        """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()
         centers, labels = self._host("cluster_centers_"), self._host("labels_")
         wanted = (self.n_clusters, self.n_features_in_)

@@ -1,4 +1,4 @@
-"""Who hears of a fit: the user's terminal and scikit-learn's callbacks."""
+"""Reports a fit to the user's terminal and to scikit-learn's callbacks."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from mixtura.progress import Progress
 
 
 class Listening:
-    """Hears of a fit's runs and their iterations, and tells progress and callbacks.
+    """Passes a fit's runs and iterations on to the progress reporter and to callbacks.
 
     Parameters
     ----------
-    told : Progress
+    reporter : Progress
     tasks : Tasks
     attributes : callable
-        Makes fitted attributes by name out of a run that is not over, for callbacks that want an estimator.
+        Returns the fitted attributes, by name, of a run that is not over, for callbacks that need an estimator.
     """
 
     def __init__(
-        self, told: Progress, tasks: Tasks, attributes: Callable[[em.Fit[Any]], dict[str, Any]]
+        self, reporter: Progress, tasks: Tasks, attributes: Callable[[em.Fit[Any]], dict[str, Any]]
     ) -> None:
-        self._told, self._tasks, self._attributes = told, tasks, attributes
+        self._reporter, self._tasks, self._attributes = reporter, tasks, attributes
         self._bounds: list[float] = []
 
     def begin(self, run: int) -> None:
         """Run number ``run`` (from 0) begins."""
         self._bounds = []
-        self._told.begin(run)
+        self._reporter.begin(run)
         self._tasks.begin()
 
     def iteration(self, step: em.Step[Any]) -> bool:
         """An iteration is finished; true ends the run."""
         self._bounds.append(step.bound)
-        self._told.iteration(step)
+        self._reporter.iteration(step)
         so_far = em.Fit(step.after, step.bound, list(self._bounds), found=step.found)
         return self._tasks.iteration(lambda: self._attributes(so_far))
 
     def end(self, fit: em.Fit[Any]) -> None:
         """The run is over."""
-        self._told.end(fit.bound, fit.converged)
+        self._reporter.end(fit.bound, fit.converged)
         self._tasks.end()
 
     def close(self) -> None:
-        """No more runs."""
-        self._told.close()
+        """All runs are over."""
+        self._reporter.close()

@@ -1,4 +1,4 @@
-"""Mixtures of regressions and of experts with scikit-learn's face."""
+"""Mixtures of regressions and of experts with scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -42,26 +42,27 @@ from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
 
-# Least standard deviation of the noise, as a share of the target's: rounding in the sums that evaluate a regression,
-# times what keeps it out of the objective. A regression that fits its rows without error would have no likelihood.
+# Least standard deviation of the noise, as a share of the target's: the rounding error of an evaluated regression,
+# times a factor that makes its effect on the objective negligible. Without this floor a regression that fits its rows
+# exactly would have an infinite likelihood.
 _NOISE_FLOOR = 2.0**20 * float(np.finfo(np.float64).eps)
 
-# Change of the objective that rounding alone may cause where rows are float32.
+# Change of the objective that rounding alone may cause if rows are float32.
 _SINGLE_TOL = 1e-6
 
-# Fall of the objective, relative to its size, that sums over the rows may cause.
+# Fall of the objective, relative to its size, that rounding in sums over the rows may cause.
 _ROUNDING = 1e-10
 
-# Iterations of stochastic EM without a better objective after which it has settled.
+# Number of iterations without a better objective after which stochastic EM has converged.
 _PATIENCE = 50
 
 
 class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     """Mixture of linear regressions with a gate, fitted by EM on native kernels.
 
-    ``p(y | x) = sum_k pi_k(x) N(y | b_k + W_k x, s_k)``: K linear experts, and a gate that says which of them a row
-    of x listens to. With a gate that does not look at x it is a mixture of regressions. Without priors EM maximises the
-    likelihood; with them, its evidence lower bound. No array of N x K numbers is held, unless the gate is neural or
+    ``p(y | x) = sum_k pi_k(x) N(y | b_k + W_k x, s_k)``: K linear experts, and a gate that gives their probabilities
+    for a row of x. If the gate does not depend on x, the model is a mixture of regressions. Without priors EM maximises
+    the likelihood; with them, its evidence lower bound. No array of N x K numbers is held, unless the gate is neural or
     sparse or the algorithm stochastic.
 
     Parameters
@@ -69,37 +70,40 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     n_experts : int, default=2
         K. Ignored if ``experts`` is a list.
     experts : LinearExpert or list of LinearExpert, default=None
-        One expert is the prototype of all; a list has one for each. None: linear regressions without priors.
+        One specification for all experts, or a list with one for each. None: linear regressions without priors.
     gate : {'constant', 'dirichlet', 'sparse', 'softmax', 'gaussian', 'neural'} or gate, default='constant'
         :class:`ConstantGate`, :class:`DirichletGate`, :class:`SparseGate`, :class:`SoftmaxGate`,
         :class:`GaussianGate` or :class:`NeuralGate`.
     prior_link : EqualMeans or LinkFunction, default=None
-        Ties the means of the experts' priors to each other; they are then learnt.
+        Ties the means of the experts' priors to each other; these means are then learnt.
     algorithm : {'em', 'stochastic'}, default='em'
-        'em': each expert sees each row with its responsibility. 'stochastic': each row is given, at each iteration, to
-        one expert drawn from its responsibilities, which gets out of poor maxima; the best parameters seen are kept.
+        'em': each expert is fitted to all rows, weighted with their responsibilities. 'stochastic': at each iteration
+        each row goes to one expert drawn from its responsibilities, which helps to leave poor local maxima; the best
+        parameters seen are kept.
     fit_intercept : bool, default=True
-        Whether experts have an intercept; without, their planes go through the origin.
+        Whether experts have an intercept; without it, their planes go through the origin.
     noise : {'shared', 'per-expert'}, default='shared'
         Whether all experts have the same noise variance (one for each target).
     empirical_bayes : bool, default=False
         Learn the covariances of the experts' priors.
     tol : float, default=None
         EM stops when the objective changes by less than this per unit of weight. None: 1e-9, but 1e-6 with a neural
-        gate, whose steps are small ones along the gradient, and for float32 rows, whose rounding is no less.
+        gate, whose gradient steps are small, and for float32 rows, whose
+        rounding errors may change the objective by as much.
     max_iter : int, default=1000
         Most EM iterations; 0 leaves the initialisation as the result.
     n_init : int, default=1
         Number of initialisations; the run with the largest objective is kept. Mixtures of regressions have many
-        maxima: 5 or more are advised where the fit is quick.
+        local maxima, so 5 or more are advisable if a fit takes little time.
     init : {'kmeans', 'random'} or array-like of int of shape (N,), default='kmeans'
-        First responsibilities: clusters of the standardised rows [x, y]; numbers drawn from a flat Dirichlet; or given
-        labels 0 .. K - 1. With ``n_init`` > 1, every second run of 'kmeans' starts from 'random'.
+        First responsibilities. 'kmeans': clusters of the standardised rows [x, y]. 'random': drawn from a flat
+        Dirichlet distribution. An array holds labels from 0 to K - 1. With ``n_init`` > 1 and 'kmeans', every second
+        run starts from 'random'.
     random_state : int, RandomState instance or None, default=None
     warm_start : bool, default=False
         Start from the last fit's parameters; ``n_init`` is then ignored.
     verbose : int, default=0
-        1: a progress bar if the ``rich`` package is there, lines otherwise. 2: lines with times.
+        1: a progress bar if the ``rich`` package is installed, lines otherwise. 2: lines with times.
     verbose_interval : int, default=10
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
@@ -111,17 +115,17 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     Attributes
     ----------
     coef_ : ndarray of shape (K, D), or (K, M, D) if y had two dimensions
-        Slopes W: with a prior, means of their posterior.
+        Slopes W; with a prior, the means of their posterior.
     intercept_ : ndarray of shape (K,) or (K, M)
     noise_variance_ : ndarray of shape (K,) or (K, M)
-        s, in squared units of y; equal numbers if shared.
+        s, in squared units of y; the same for all experts if ``noise`` is 'shared'.
     coef_covariance_ : ndarray of shape (K, D, D) or (K, M, D, D)
         Covariances of the slopes' posteriors B; without a prior, of their estimates given the responsibilities.
     prior_mean_ : ndarray of shape (K, D) or (K, M, D)
     prior_covariance_ : ndarray of shape (K, D, D)
-        Of the experts' priors, as learnt or given; zeros for an expert without.
+        Covariances of the experts' priors, as learnt or given; zeros for an expert without a prior.
     weights_ : ndarray of shape (K,)
-        Share of the rows that each expert answers for.
+        Each expert's share of the responsibilities.
     gate_ : gate
         The fitted gate.
     converged_ : bool
@@ -233,8 +237,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             float32 and float64 are read as they are; other numbers become float64.
         y : array-like of shape (N,) or (N, M)
         sample_weight : array-like of shape (N,), default=None
-            A row of weight 2 counts as two rows, one of weight 0 as none. A common factor of all weights changes
-            nothing, but where there is a prior, which is worth a number of rows.
+            A row of weight 2 counts as two rows, one of weight 0 as none. A common factor of all weights
+            matters only if there is a prior, whose strength corresponds to a number of rows.
 
         Returns
         -------
@@ -244,11 +248,11 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         ------
         ValueError
             X or y is not finite, shapes do not fit, there are fewer rows than experts, a prior's covariance is not
-            positive definite, labels leave an expert without rows.
+            positive definite, or labels leave an expert without rows.
         ImportError
-            The backend, or torch for a neural gate or a link function, is not available; says why.
+            The backend, or torch for a neural gate or a link function, is not available; the message says why.
         """
-        backend, given = self._backend(X), X
+        backend, given_rows = self._backend(X), X
         X, y = check_targets(self, X, y)
         weights = check_weights(sample_weight, X)
         specs = self._specs()
@@ -264,7 +268,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         table = Table.of(backend, X, weights, y)
         center, spread = table.column_spread()
         counted = y if weights is None else y[weights > 0.0]
-        begin = LinearExperts.start(
+        initial_experts = LinearExperts.start(
             priors,
             self.fit_intercept,
             self.noise == "shared",
@@ -273,40 +277,40 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         )
 
         warm = self.warm_start and hasattr(self, "_parameters")
-        before = self._parameters.components.slopes.shape if warm else (K, M, D)
-        if before != (K, M, D):
+        previous_shape = self._parameters.components.slopes.shape if warm else (K, M, D)
+        if previous_shape != (K, M, D):
             raise ValueError(
-                f"warm_start: the last fit had experts, targets and columns {before}, this one has {(K, M, D)}"
+                f"warm_start: the last fit had experts, targets and columns {previous_shape}, this one has {(K, M, D)}"
             )
         n_init = 1 if warm else self.n_init
 
         def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Experts]:
-            nonlocal begin
+            nonlocal initial_experts
             if warm:
-                return self._run(table, self._resumed(begin, table, rng), rng, report)
-            start = Mixture(self._gate().start(K, table, rng), begin)
+                return self._run(table, self._resumed(initial_experts, table, rng), rng, report)
+            start = Mixture(self._gate().start(K, table, rng), initial_experts)
             found = start.begun(table, self._first_responsibilities(table, K, (center, spread), run, rng), K)
-            if run == 0:  # one for all runs: their objectives are compared
+            if run == 0:  # the same floor for all runs, so that their objectives can be compared
                 floor = _noise_floor(counted, _spread_within(found.moments)[D:])
-                begin = replace(begin, noise_floor=floor)
-                start = replace(start, components=begin)
+                initial_experts = replace(initial_experts, noise_floor=floor)
+                start = replace(start, components=initial_experts)
             return self._run(table, start.maximize(found), rng, report)
 
         best, tasks = self._search(table, n_init, one, self._attributes)
         self._warn(best)
         self._type, self._n_rows = str(np.result_type(X, y)), N
-        if best.found is None:  # no iteration was asked for
+        if best.found is None:  # max_iter is 0
             best = replace(best, found=best.parameters.expect(table))
         found = self._attributes(best)
-        found["weights_"] = self._in_type_of(given, found["weights_"])
-        self._adopt({**found, "backend_": backend.name}, given, table, tasks)
+        found["weights_"] = self._in_type_of(given_rows, found["weights_"])
+        self._adopt({**found, "backend_": backend.name}, given_rows, table, tasks)
         return self
 
     def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:
-        """Attributes by name."""
-        found, mass = fit.parameters, fit.found.moments.mass
+        """Fitted attributes by name."""
+        mixture, mass = fit.parameters, fit.found.moments.mass
         return {
-            "_parameters": Mixture(found.gate.without_rows(), found.components),
+            "_parameters": Mixture(mixture.gate.without_rows(), mixture.components),
             "weights_": mass / mass.sum(),
             "converged_": fit.converged,
             "n_iter_": fit.n_iter,
@@ -314,26 +318,26 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             "lower_bounds_": fit.bounds,
         }
 
-    def _resumed(self, begin: LinearExperts, table: Table, rng: np.random.RandomState) -> Experts:
-        """The last fit's parameters under the present options: only what still applies is taken over."""
+    def _resumed(self, initial: LinearExperts, table: Table, rng: np.random.RandomState) -> Experts:
+        """The last fit's parameters, as far as they still apply under the estimator's present parameters."""
         last, gate = self._parameters, self._gate()
-        K = len(begin.slopes)
+        K = len(initial.slopes)
         same = type(gate) is type(last.gate) and repr(gate.parameters) == repr(last.gate.parameters)
         gate = (last.gate.resume if same else gate.start)(K, table, rng)
-        held, noise = last.components, last.components.noise
-        if begin.shared_noise:
+        previous, noise = last.components, last.components.noise
+        if initial.shared_noise:
             noise = np.broadcast_to(self._host("weights_") @ noise, noise.shape)
         experts = replace(
-            begin,
-            noise=np.maximum(noise, begin.noise_floor),
-            slopes=held.slopes,
-            posterior=held.posterior,
-            anchor=held.anchor if begin.intercept else begin.anchor,
-            level=held.level if begin.intercept else begin.level,
+            initial,
+            noise=np.maximum(noise, initial.noise_floor),
+            slopes=previous.slopes,
+            posterior=previous.posterior,
+            anchor=previous.anchor if initial.intercept else initial.anchor,
+            level=previous.level if initial.intercept else initial.level,
         )
         learnt = any(experts.priors.learnt) or experts.priors.link is not None
         if learnt and np.array_equal(experts.priors.present, last.components.priors.present):
-            priors = experts.priors.restored(held.priors.mean, held.priors.covariance)
+            priors = experts.priors.restored(previous.priors.mean, previous.priors.covariance)
             experts = replace(experts, priors=priors)
         return Mixture(gate, experts)
 
@@ -355,12 +359,12 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         table: Table,
         start: Experts,
         rng: np.random.RandomState,
-        told: Callable[[em.Step[Any]], bool],
+        notify: Callable[[em.Step[Any]], bool],
     ) -> em.Fit[Experts]:
-        """EM until it settles; of stochastic EM, the best parameters it passed.
+        """Run EM until it converges; with stochastic EM, return the best parameters it has seen.
 
-        A step that lowers the objective by more than sums round has met rounding where the noise is least, and
-        magnifies it: it ends the fit, and is not taken.
+        If a step lowers the objective by more than the rounding error of the sums, the noise is so small that rounding
+        dominates. The run then ends, and returns the parameters before that step.
         """
         stochastic = self.algorithm == "stochastic"
         tol = self.tol
@@ -369,10 +373,10 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         best: list[em.Step[Experts]] = []
 
         def report(step: em.Step[Experts]) -> bool:
-            enough = told(step)
+            interrupted = notify(step)
             if not best or step.bound > best[0].bound + (tol if stochastic else 0.0):
                 best[:] = [step]
-            return enough
+            return interrupted
 
         def stop(step: em.Step[Experts]) -> bool:
             if stochastic:
@@ -403,17 +407,17 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 stacklevel=4,
             )
         if experts.empty.any():
-            who = ", ".join(str(k) for k in np.flatnonzero(experts.empty))
+            names = ", ".join(str(k) for k in np.flatnonzero(experts.empty))
             warnings.warn(
-                f"No rows are left for expert {who}: it is dropped (weight 0). Try fewer experts, n_init > 1, "
+                f"No rows are left for expert {names}: it is dropped (weight 0). Try fewer experts, n_init > 1, "
                 "or another init.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
         if experts.dependent.any():
-            who = ", ".join(str(k) for k in np.flatnonzero(experts.dependent))
+            names = ", ".join(str(k) for k in np.flatnonzero(experts.dependent))
             warnings.warn(
-                f"The rows of expert {who} do not determine its slopes: columns of X are constant or copies "
+                f"The rows of expert {names} do not determine its slopes: columns of X are constant or copies "
                 "of others there, or the rows are too few. The slopes of least norm were taken; a prior, "
                 "LinearExpert(prior_covariance=...), would determine them.",
                 ConvergenceWarning,
@@ -423,24 +427,24 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     # -------------------------------------------------------------- predict
 
     def _answers(self, X: ArrayLike, probabilities: bool) -> dict[str, NDArray[Any]]:
-        """Mean and standard deviation of each target; the gate's probabilities."""
+        """Mean and standard deviation of each target, and the gate's probabilities if they are wanted."""
         mean, std = self.predict(X, return_std=True)
         if self._one_target:
-            found = {"mean": mean, "std": std}
+            answers = {"mean": mean, "std": std}
         else:
-            found = {f"mean_{m}": column for m, column in enumerate(mean.T)}
-            found |= {f"std_{m}": column for m, column in enumerate(std.T)}
+            answers = {f"mean_{m}": column for m, column in enumerate(mean.T)}
+            answers |= {f"std_{m}": column for m, column in enumerate(std.T)}
         if probabilities:
-            found |= {f"gate_{k}": column for k, column in enumerate(self.predict_gate(X).T)}
-        return found
+            answers |= {f"gate_{k}": column for k, column in enumerate(self.predict_gate(X).T)}
+        return answers
 
     def _table(self, X: Any, sample_weight: Any = None) -> Table:
-        """Rows to be answered for, on the host: experts' predictions are worked out there."""
+        """Check and place rows for a prediction, on the host, where the experts' predictions are computed."""
         check_is_fitted(self)
         return Table.of(self._backend(X), check_rows(self, X, reset=False))
 
     def _predictive(self, X: Any) -> tuple[Predictive, Table]:
-        """What says of y, and the rows that it is asked about."""
+        """The predictive distribution, and the checked rows."""
         table = self._table(X)
         return Predictive(self._parameters), table
 
@@ -466,8 +470,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         ----------
         X : array-like of shape (N, D)
         return_std : bool, default=False
-            Also the standard deviation of y given x: noise, what is not known of the slopes, and the experts'
-            disagreement.
+            Also return the standard deviation of y given x. It includes the noise, the uncertainty of the slopes, and
+            the differences between the experts.
 
         Returns
         -------
@@ -502,7 +506,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
     @in_kind
     def predict_expert(self, X: ArrayLike) -> NDArray[np.floating]:
-        """What each expert says of y.
+        """Each expert's mean of y given x.
 
         Parameters
         ----------
@@ -534,13 +538,13 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
     @in_kind
     def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.floating]:
-        """``log p(y | x)`` of each row: the predictive density, which knows how well the slopes are known.
+        """``log p(y | x)`` of each row: the predictive density, which includes the uncertainty of the slopes.
 
         Parameters
         ----------
         X : array-like of shape (N, D)
         y : array-like of shape (N,) or (N, M), default=None
-            None takes the predictions: how dense the prediction is at its mean.
+            None takes the predictions, which gives the density at the predicted mean.
 
         Returns
         -------
@@ -572,7 +576,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
     @in_kind
     def sample(self, X: ArrayLike, random_state: Any = None) -> NDArray[np.floating]:
-        """Draw y for rows of x: an expert from the gate, y from the expert.
+        """Draw y for rows of x: first an expert from the gate, then y from the expert.
 
         Parameters
         ----------
@@ -590,7 +594,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     # ------------------------------------------------------------- criteria
 
     def _n_parameters(self) -> int:
-        """Free parameters of the model."""
+        """Number of free parameters of the model."""
         K, _, D = self._parameters.components.slopes.shape
         return self._parameters.components.n_parameters() + self._parameters.gate.n_parameters(K, D)
 
@@ -668,11 +672,11 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
 
 def _noise_floor(y: NDArray[np.floating], spread: Float) -> Float:
-    """Least noise variance of targets (n, M), whose regimes have standard deviations of about ``spread`` (M,), (M,).
+    """Least noise variance (M,) of targets (n, M) whose standard deviation within an expert is about ``spread`` (M,).
 
-    Of no account to any data that have noise of their own: it is that of the digits which y is written with, where the
-    largest |y| has the fewest, and of sums of numbers as large as y is wide. Both change with the units of y as the
-    noise does. Targets that are 0 throughout have no scale: they get that of 1.
+    It is negligible for data with any real noise: it is the rounding error of y in its floating-point type, at the
+    largest |y|, or that of sums over numbers of size ``spread``, whichever is larger. Both scale with the units of y as
+    the noise does. For targets that are all 0 the scale is taken as 1.
     """
     largest = np.abs(y).max(axis=0).astype(np.float64)
     rounding = float(np.finfo(y.dtype).eps) / math.sqrt(12.0) * np.where(largest > 0.0, largest, 1.0)
@@ -680,7 +684,7 @@ def _noise_floor(y: NDArray[np.floating], spread: Float) -> Float:
 
 
 def _spread_within(moments: Moments) -> Float:
-    """Standard deviation of the columns among the rows of an expert, over all experts, (D + M,)."""
+    """Standard deviation of the columns within an expert's rows, pooled over the experts, (D + M,)."""
     mass = np.maximum(moments.mass, np.finfo(np.float64).tiny)
     variances = np.diagonal(moments.covariances(mass), axis1=1, axis2=2)
     return np.sqrt(np.maximum(mass @ variances / mass.sum(), 0.0))

@@ -18,7 +18,7 @@ Float = NDArray[np.float64]
 
 
 def largest_spread(rows: int) -> float:
-    """Half the distance from the smallest value to the largest that leaves room for sums of so many squares."""
+    """Largest permitted half range of the values, such that sums of squares of ``rows`` numbers do not overflow."""
     return math.sqrt(np.finfo(np.float64).max / (1024.0 * max(rows, 1)))
 
 
@@ -27,15 +27,15 @@ def check_rows(
 ) -> NDArray[np.floating]:
     """A finite (N, D) array of float32 or float64; integers become float64.
 
-    An array that lies on a device, which only ``backend`` can read, is left there.
+    An array on a device, which only ``backend`` can read, stays there.
 
     Raises
     ------
     ValueError
-        Not two-dimensional, too few rows, another number of columns than at fit, text, or values that are not
-        finite (which column, how many).
+        X is not two-dimensional, has too few rows, has another number of columns than in the fit, or holds text or
+        values that are not finite (the message says in which columns, and how many).
     TypeError
-        A sparse matrix.
+        X is a sparse matrix.
     """
     if backend is not None and is_device_array(X):
         return _check_device_rows(estimator, backend.place(X).X, reset, min_rows)
@@ -52,12 +52,12 @@ def check_rows(
 
 
 def _check_device_rows(estimator: Any, X: Any, reset: bool, min_rows: int) -> Any:
-    """The same of a table on a device, which is looked at there."""
+    """As :func:`check_rows`, for a table on a device, which is checked there."""
     name = type(estimator).__name__
-    for found, least, what in ((X.shape[0], min_rows, "sample"), (X.shape[1], 1, "feature")):
-        if found < least:
+    for count, least, unit in ((X.shape[0], min_rows, "sample"), (X.shape[1], 1, "feature")):
+        if count < least:
             raise ValueError(
-                f"Found array with {found} {what}(s) (shape={X.shape}) "
+                f"Found array with {count} {unit}(s) (shape={X.shape}) "
                 f"while a minimum of {least} is required by {name}."
             )
     if reset and hasattr(estimator, "feature_names_in_"):
@@ -68,9 +68,9 @@ def _check_device_rows(estimator: Any, X: Any, reset: bool, min_rows: int) -> An
 
 
 def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """X (N, D) as :func:`check_rows` has it, and finite targets (N, M) of float32 or float64.
+    """X (N, D) as :func:`check_rows` returns it, and finite targets (N, M) of float32 or float64.
 
-    Remembers in ``estimator._one_target`` whether y had one dimension.
+    Sets ``estimator._one_target`` to whether y has one dimension.
     """
     X, y = validate_data(
         estimator,
@@ -90,14 +90,14 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
 
 
 def unmasked(array: Any, name: str) -> Any:
-    """The array without its mask; anything else as it is.
+    """A masked array without its mask; other objects unchanged.
 
-    A list of masked rows is one array with a mask.
+    A list of masked rows counts as one masked array.
 
     Raises
     ------
     ValueError
-        Values are masked, which means missing: says in which columns, and how many.
+        Values are masked, which means missing; the message says in which columns, and how many.
     """
     if isinstance(array, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in array):
         array = np.ma.stack([np.ma.asarray(row) for row in array])  # rows, each with a mask
@@ -106,27 +106,28 @@ def unmasked(array: Any, name: str) -> Any:
     mask = np.ma.getmaskarray(array)
     if mask.any():
         columns = mask.reshape(len(mask), -1).sum(axis=0)
-        found = [
+        descriptions = [
             f"column {j} has {n} masked" if len(columns) > 1 else f"{n} masked"
             for j, n in enumerate(columns)
             if n
         ]
         raise ValueError(
-            f"Input {name} has masked values, which are missing: {_shortened(found)}. Remove or impute these values "
-            "first, or pass its .data if they are not missing."
+            f"Input {name} has masked values, which are missing: {_shortened(descriptions)}. Remove or impute these "
+            "values first, or pass its .data if they are not missing."
         )
     return array.data
 
 
-def _shortened(found: list[str], most: int = 5) -> str:
-    """The first of what was found in columns, and how many more there are."""
-    return "; ".join(found[:most]) + (f"; and {len(found) - most} more columns" if len(found) > most else "")
+def _shortened(descriptions: list[str], most: int = 5) -> str:
+    """The first ``most`` of the columns' descriptions, and how many more there are."""
+    more = len(descriptions) - most
+    return "; ".join(descriptions[:most]) + (f"; and {more} more columns" if more > 0 else "")
 
 
 def check_finite(X: NDArray[np.floating], names: Any = None, name: str = "X") -> None:
     """Raise ValueError naming the columns that hold NaN or infinity, and how many."""
     with np.errstate(over="ignore", invalid="ignore"):
-        # A sum is finite only if all its terms are; one that merely overflowed is found innocent below.
+        # A finite sum has finite terms. If the sum merely overflowed, no column is reported below.
         if np.isfinite(X.sum(dtype=np.float64)):
             return
     counts = [(int(np.isnan(column).sum()), int(np.isinf(column).sum())) for column in X.T]
@@ -134,16 +135,18 @@ def check_finite(X: NDArray[np.floating], names: Any = None, name: str = "X") ->
 
 
 def _report_not_finite(counts: Any, names: Any, name: str) -> None:
-    """Raise ValueError if any of the D columns' counts of NaN and of infinity, (D, 2), is not 0."""
-    found = []
+    """Raise ValueError if a count of NaN or of infinity in one of the D columns, (D, 2), is not 0."""
+    descriptions = []
     for j, (nan, inf) in enumerate(counts):
         what = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (inf, "infinity")) if n)
         if what:
-            found.append(f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {what}")
-    if not found:
+            descriptions.append(
+                f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {what}"
+            )
+    if not descriptions:
         return
     raise ValueError(
-        f"Input {name} contains NaN or infinity: {_shortened(found)}. Remove or impute these values first."
+        f"Input {name} contains NaN or infinity: {_shortened(descriptions)}. Remove or impute these values first."
     )
 
 
@@ -152,10 +155,13 @@ def check_weights(sample_weight: Any, X: Any) -> Float | None:
     if sample_weight is None:
         return None
     if is_device_array(sample_weight):
-        mine, theirs = getattr(X, "device", None), getattr(sample_weight, "__dlpack_device__", None)
-        if isinstance(mine, int) and theirs is not None and theirs()[1] != mine:
+        device_of_X, weights_device = (
+            getattr(X, "device", None),
+            getattr(sample_weight, "__dlpack_device__", None),
+        )
+        if isinstance(device_of_X, int) and weights_device is not None and weights_device()[1] != device_of_X:
             raise ValueError(
-                f"X lies on device {mine} and sample_weight on device {theirs()[1]}: move one of them"
+                f"X lies on device {device_of_X} and sample_weight on device {weights_device()[1]}: move one of them"
             )
     sample_weight = unmasked(to_host(sample_weight), "sample_weight")
     weights = np.ascontiguousarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
@@ -172,16 +178,16 @@ def check_weights(sample_weight: Any, X: Any) -> Float | None:
 
 
 def weighted_sum(values: Float, sample_weight: Any) -> tuple[float, float]:
-    """Weighted sum of one number for each row (N,), and sum of the weights."""
+    """Weighted sum of values (N,), and the sum of the weights."""
     weights = check_weights(sample_weight, values)
     if weights is None:
         return float(values.sum()), float(len(values))
-    counted = weights > 0.0  # a row of weight 0 may lie anywhere
+    counted = weights > 0.0  # the value of a row of weight 0 need not be finite
     return float(values[counted] @ weights[counted]), float(weights.sum())
 
 
 def check_fit(X: NDArray[np.floating], weights: Float | None, components: int) -> None:
-    """Raise ValueError if too few rows count, or if those that do lie too far apart for sums of squares."""
+    """Raise ValueError if too few rows have positive weight, or if sums of their squares would overflow."""
     if weights is not None and np.count_nonzero(weights) < components:
         raise ValueError(
             f"only {np.count_nonzero(weights)} rows have a positive weight, fewer than the {components} "
