@@ -1,8 +1,8 @@
-"""Model files: arrays in safetensors, the rest as JSON in its header. Loading one runs no code.
+"""Model files: safetensors files with the arrays, and with the rest as JSON in the header. Loading runs no code.
 
 Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixtura`` holds JSON with
-``format`` (an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted``
-(what is not an array; gates, experts and links by class and parameters).
+``format`` (an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted``. The last
+two hold values that are not arrays; gates, experts and links are written as class and parameters.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CLASSES: dict[str, type[Any]] = {c.__name__: c for c in (GaussianMixture, KMean
 
 
 def _objects() -> dict[str, type[Any]]:
-    """Values with parameters of their own, which JSON holds as {"object": class, "parameters": {...}}."""
+    """Classes whose objects JSON holds as {"object": class, "parameters": {...}}, by name."""
     known = (*GATES.values(), *COMPONENTS.values(), LinearExpert, EqualMeans)
     return {c.__name__: c for c in known}
 
@@ -52,21 +52,21 @@ class ModelFileError(ValueError):
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted model to a file.
 
-    The file appears whole or not at all: it is written beside its place and moved there.
+    The file is written completely or not at all: it is written beside ``path`` and then moved there.
 
     Parameters
     ----------
     model : GaussianMixture, KMeans or MixtureOfExperts
-        Fitted.
+        A fitted model.
     path : path-like
         Usually ``*.safetensors``.
 
     Raises
     ------
     TypeError
-        Not a model of this package.
+        It is not a model of this package.
     sklearn.exceptions.NotFittedError
-        Not fitted.
+        It is not fitted.
 
     Examples
     --------
@@ -114,19 +114,19 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _holds_objects(value: Any) -> bool:
-    """Whether a value is, or is a list of, of what :func:`_objects` knows."""
+    """Whether a value is, or is a non-empty list of, objects of the classes in :func:`_objects`."""
     if isinstance(value, list | tuple):
         return bool(value) and all(_holds_objects(v) for v in value)
     return _is_object(value)
 
 
 def _is_object(value: Any) -> bool:
-    """Whether a value is of a class that :func:`_objects` knows."""
+    """Whether a value's class is in :func:`_objects`."""
     return _objects().get(type(value).__name__) is type(value)
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON knows it; minus infinity, the bound of a fit without iterations, becomes null."""
+    """A value in terms of JSON types. Minus infinity, the bound of a fit without iterations, becomes null."""
     if _is_object(value):
         parameters = value.parameters if isinstance(value, Part) else vars(value)
         return {
@@ -141,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def _object(value: Any) -> Any:
-    """What :func:`_plain` wrote of a gate, an expert or a link, and lists of them; the rest as it stands."""
+    """The inverse of :func:`_plain` for gates, experts, links and lists of them; other values are unchanged."""
     if isinstance(value, list):
         return [_object(v) for v in value]
     if not (isinstance(value, dict) and "object" in value):
@@ -153,7 +153,7 @@ def _object(value: Any) -> Any:
 
 
 def _check_names(model: Any) -> None:
-    """Raise ValueError if a parameter is none, such as the name of a part that is not registered."""
+    """Raise ValueError if a parameter is invalid, such as the name of a part that is not registered."""
     try:
         model._validate_params()
     except ValueError as error:
@@ -168,7 +168,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         The file cannot be opened.
     ModelFileError
-        It is not a model file, is cut short, or is of a later format.
+        It is not a model file, is cut short, or has another format.
     """
     return _read(path)[0]
 
@@ -176,12 +176,12 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     name = os.fspath(path)
     with open(name, "rb"):
-        pass  # a missing or unreadable file is the system's error to tell
+        pass  # a missing or unreadable file raises OSError
     try:
         with safe_open(name, framework="numpy") as file:
             text = (file.metadata() or {}).get("mixtura")
             tensors = {key: file.get_tensor(key) for key in file.keys()} if text else {}  # noqa: SIM118
-    except Exception as error:  # whatever a damaged file makes its reader raise
+    except Exception as error:  # readers raise errors of any type for damaged files
         raise ModelFileError(f"{name} is not a model file, or is cut short ({error})") from error
     if text is None:
         raise ModelFileError(f"{name} is a safetensors file, but not one that mixtura wrote")
@@ -199,7 +199,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read a fitted model from a file that :func:`save` wrote. Runs no code from the file.
+    """Read a fitted model from a file that :func:`save` wrote. No code from the file is run.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     OSError
         The file cannot be opened.
     ModelFileError
-        It is not a model file, is cut short, damaged, or of a later format.
+        It is not a model file, is cut short or damaged, or has another format.
 
     Examples
     --------
@@ -230,9 +230,13 @@ def load(path: str | os.PathLike[str]) -> Any:
     if name not in _CLASSES:
         raise ModelFileError(f"{os.fspath(path)} holds a {name!r}, which this mixtura does not know")
     try:
-        given = {k.removeprefix("parameter."): v for k, v in tensors.items() if k.startswith("parameter.")}
+        array_parameters = {
+            k.removeprefix("parameter."): v for k, v in tensors.items() if k.startswith("parameter.")
+        }
         fitted = {k.removeprefix("fitted."): v for k, v in tensors.items() if k.startswith("fitted.")}
-        model: Any = _CLASSES[name](**{k: _object(v) for k, v in header["parameters"].items()}, **given)
+        model: Any = _CLASSES[name](
+            **{k: _object(v) for k, v in header["parameters"].items()}, **array_parameters
+        )
         _check_names(model)
         values = {k: _object(v) for k, v in header["fitted"].items()}
         if values.get("lower_bound_", 0.0) is None:

@@ -1,4 +1,4 @@
-"""Pictures of fitted models: a mixture's ellipses and density, experts' lines and their gate."""
+"""Pictures of fitted models: ellipses and density of a mixture, lines and gate of a mixture of experts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _SIGMAS = (1.0, 2.0)
 class MixtureDisplay:
     """Rows coloured by component, with the components' ellipses over the density's contours.
 
-    One column gives a histogram under the density; two, one picture; more, a grid of the first five columns'
-    pairs with their marginals. Make one with :meth:`from_estimator`.
+    One column gives a histogram under the density, two columns a single picture, and more columns a grid with the pairs
+    and marginals of the first five. Use :meth:`from_estimator` to make one.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class MixtureDisplay:
         Parameters
         ----------
         estimator : GaussianMixture
-            Fitted.
+            A fitted model.
         X : array-like of shape (N, D)
-            Rows to show; of more than 20,000 a random part.
+            Rows to show; if there are more than 20,000, a random sample of that size is shown.
         ax : matplotlib Axes, default=None
             Where to draw one or two columns; None makes a figure.
         names : list of str, default=None
@@ -116,7 +116,7 @@ class MixtureDisplay:
 
 
 class _Picture:
-    """The parts of a picture: marginals of a mixture are mixtures of the components' marginals."""
+    """Draws the parts of a picture. A marginal of the mixture is the mixture of the components' marginals."""
 
     def __init__(self, estimator: GaussianMixture, X: NDArray[np.float64], names: list[str]) -> None:
         import matplotlib as mpl
@@ -128,7 +128,7 @@ class _Picture:
         self.covariances = COVARIANCES[estimator.covariance_type].storage.dense(
             np.asarray(estimator.covariances_, dtype=np.float64), K, D
         )
-        nameless = copy.copy(estimator)  # X has no column names here, and scikit-learn would warn of that
+        nameless = copy.copy(estimator)  # X has no column names here, which would make scikit-learn warn
         nameless.__dict__.pop("feature_names_in_", None)
         self.labels = nameless.predict(X)
         palette = mpl.colormaps["tab10" if K <= 10 else "turbo"]
@@ -160,7 +160,7 @@ class _Picture:
         ax.set_xlabel(self.names[column], parse_math=False)
 
     def pair(self, ax: Axes, i: int, j: int) -> None:
-        """Two columns: contours of their density, rows, ellipses, means."""
+        """Draw two columns: contours of their density, the rows, and the components' ellipses and means."""
         from matplotlib.patches import Ellipse
 
         (x0, x1), (y0, y1) = self._range(i), self._range(j)
@@ -173,7 +173,7 @@ class _Picture:
             density += w * np.exp(-0.5 * q) / (2.0 * np.pi * np.sqrt(np.linalg.det(covariance)))
         log_density = np.log(np.maximum(density, 1e-300))
         top = log_density.max()
-        # From white to a light grey: the rows must stay visible on the highest level.
+        # Levels from white to light grey, so that the rows are visible on the highest level.
         ax.contourf(
             gx,
             gy,
@@ -184,7 +184,7 @@ class _Picture:
             vmax=top + 14.0,
         )
         size = float(np.clip(4000.0 / len(self.X), 0.5, 16.0))
-        # Rasterised: twenty thousand points would make a heavy vector file.
+        # Rasterised, since 20,000 points would make a large vector file.
         ax.scatter(
             self.X[:, i],
             self.X[:, j],
@@ -199,7 +199,7 @@ class _Picture:
             angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
             for sigma in _SIGMAS:
                 if sigma * np.sqrt(values[1]) > 100.0 * max(x1 - x0, y1 - y0):
-                    continue  # no part of it is in sight, and drawing it would take minutes
+                    continue  # no part of the ellipse is visible, and drawing it would take minutes
                 ax.add_patch(
                     Ellipse(
                         (mean[0], mean[1]),
@@ -221,11 +221,11 @@ class _Picture:
 
 
 class ExpertsDisplay:
-    """Rows coloured by the expert that answers for them, the experts' lines, and the gate.
+    """Rows coloured by their most likely expert, with the experts' lines and the gate.
 
-    One column of x: y against x with the experts' lines and the prediction, and the gate's probabilities below.
-    More: the first two columns (the others at their means) over the gate's most likely expert, and y against its
-    prediction. Make one with :meth:`from_estimator`.
+    With one column of x: y against x with the experts' lines and the prediction, and the gate's probabilities below.
+    With more columns: the rows in the first two columns over the gate's probabilities (the other columns at their
+    means), and y against its prediction. Use :meth:`from_estimator` to make one.
 
     Attributes
     ----------
@@ -251,14 +251,14 @@ class ExpertsDisplay:
         Parameters
         ----------
         estimator : MixtureOfExperts
-            Fitted.
+            A fitted model.
         X : array-like of shape (N, D)
         y : array-like of shape (N,) or (N, M)
-            Of several targets the first is drawn.
+            If there are several targets, the first is drawn.
         target : str, default='y'
-            Its name.
+            The name of the target.
         random_state : int, default=0
-            Chooses the rows that are shown, where there are more than 20,000.
+            Chooses the rows that are shown, if there are more than 20,000.
 
         Returns
         -------
@@ -279,23 +279,23 @@ class ExpertsDisplay:
         estimator = copy.copy(estimator)
         estimator.__dict__.pop("feature_names_in_", None)
         if len(X) > _MOST_POINTS:
-            some = np.random.default_rng(random_state).choice(len(X), _MOST_POINTS, replace=False)
-            X, y = X[some], y[some]
-        who = estimator.responsibilities(X, y).argmax(axis=1)
+            shown = np.random.default_rng(random_state).choice(len(X), _MOST_POINTS, replace=False)
+            X, y = X[shown], y[shown]
+        experts = estimator.responsibilities(X, y).argmax(axis=1)
         y = y.reshape(len(y), -1)[:, 0]
         if D == 1:
             figure = Figure(figsize=(7.5, 6.5), layout="constrained")
             axes = list(figure.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
-            _lines(axes[0], axes[1], estimator, X, y, who)
+            _lines(axes[0], axes[1], estimator, X, y, experts)
             axes[0].set_ylabel(target)
             axes[1].set_xlabel(names[0])
         else:
             figure = Figure(figsize=(10.5, 5.0), layout="constrained")
             axes = list(figure.subplots(1, 2))
-            _regions(axes[0], estimator, X, who)
+            _regions(axes[0], estimator, X, experts)
             axes[0].set_xlabel(names[0])
             axes[0].set_ylabel(names[1])
-            _against(axes[1], _first_target(estimator.predict(X)), y, who)
+            _against(axes[1], _first_target(estimator.predict(X)), y, experts)
             axes[1].set_xlabel(f"predicted {target}")
             axes[1].set_ylabel(target)
         K = len(estimator.weights_)
@@ -311,18 +311,18 @@ def _color(k: int) -> str:
     return f"C{k % 10}"
 
 
-def _points(ax: Axes, x: Any, y: Any, who: NDArray[np.intp]) -> None:
+def _points(ax: Axes, x: Any, y: Any, experts: NDArray[np.intp]) -> None:
     """Rows, coloured by expert."""
-    for k in np.unique(who):
-        of = who == k
-        ax.scatter(x[of], y[of], s=float(np.clip(4000.0 / len(x), 1.0, 16.0)), color=_color(int(k)), lw=0)
+    for k in np.unique(experts):
+        rows = experts == k
+        ax.scatter(x[rows], y[rows], s=float(np.clip(4000.0 / len(x), 1.0, 16.0)), color=_color(int(k)), lw=0)
 
 
-def _lines(ax: Axes, below: Axes, estimator: Any, X: Any, y: Any, who: NDArray[np.intp]) -> None:
-    """Y against one column, with each expert's line, and the gate along it."""
+def _lines(ax: Axes, below: Axes, estimator: Any, X: Any, y: Any, experts: NDArray[np.intp]) -> None:
+    """Draw y against one column with each expert's line, and below it the gate."""
     grid = np.linspace(X[:, 0].min(), X[:, 0].max(), 400)[:, None]
     each, gate = estimator.predict_expert(grid)[:, :, 0], estimator.predict_gate(grid)
-    _points(ax, X[:, 0], y, who)
+    _points(ax, X[:, 0], y, experts)
     for k in range(each.shape[1]):
         ax.plot(grid[:, 0], each[:, k], color=_color(k), label=f"expert {k}")
         below.plot(grid[:, 0], gate[:, k], color=_color(k))
@@ -332,8 +332,8 @@ def _lines(ax: Axes, below: Axes, estimator: Any, X: Any, y: Any, who: NDArray[n
     below.set_ylabel("gate")
 
 
-def _regions(ax: Axes, estimator: Any, X: Any, who: NDArray[np.intp]) -> None:
-    """The first two columns over the gate: an expert's colour, the stronger the surer the gate is."""
+def _regions(ax: Axes, estimator: Any, X: Any, experts: NDArray[np.intp]) -> None:
+    """Draw rows in the first two columns, over the experts' colours mixed by the gate's probabilities."""
     from matplotlib.colors import to_rgb
 
     low, high = X.min(axis=0), X.max(axis=0)
@@ -346,13 +346,13 @@ def _regions(ax: Axes, estimator: Any, X: Any, who: NDArray[np.intp]) -> None:
     ax.imshow(
         picture.reshape(120, 120, 3), origin="lower", aspect="auto", extent=(low[0], high[0], low[1], high[1])
     )
-    _points(ax, X[:, 0], X[:, 1], who)
+    _points(ax, X[:, 0], X[:, 1], experts)
     ax.set_title("rows over the gate")
 
 
-def _against(ax: Axes, predicted: Any, y: Any, who: NDArray[np.intp]) -> None:
-    """Y against its prediction."""
-    _points(ax, predicted, y, who)
+def _against(ax: Axes, predicted: Any, y: Any, experts: NDArray[np.intp]) -> None:
+    """Draw y against its prediction."""
+    _points(ax, predicted, y, experts)
     ends = [min(predicted.min(), y.min()), max(predicted.max(), y.max())]
     ax.plot(ends, ends, color="0.5", lw=1)
 

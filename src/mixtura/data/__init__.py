@@ -1,4 +1,4 @@
-"""Where rows come from."""
+"""Tables of rows, read from files."""
 
 from mixtura.data.files import Columns, TableError, TextLayout, column_names, read_table
 

@@ -34,7 +34,7 @@ class Columns:
     extra : dict of str to ndarray of shape (N,)
         Columns that were asked for by name beside those of X, such as weights.
     notes : list of str
-        What was decided about the file that its reader should know: columns left out, a guess about its first line.
+        Decisions that the user should know of: columns that were left out, a guess about the first line.
     """
 
     names: list[str]
@@ -43,7 +43,7 @@ class Columns:
     notes: list[str] = field(default_factory=list)
 
     def complete(self) -> NDArray[np.bool_]:
-        """Which rows have no missing value, (N,)."""
+        """Which rows have no missing values, (N,)."""
         whole = ~np.isnan(self.X).any(axis=1)
         for column in self.extra.values():
             whole &= ~np.isnan(column)
@@ -57,9 +57,9 @@ class TextLayout:
     Parameters
     ----------
     header : {'auto', 'yes', 'no'}, default='auto'
-        Whether the first line holds names; 'auto' compares it with the lines below.
+        Whether the first line holds column names; 'auto' decides by comparing it with the lines below.
     separator : str, default=None
-        Between cells, one character. None: a tab in .tsv files, else a comma.
+        The character between cells. None: a tab in .tsv files, else a comma.
     decimal : str, default='.'
         The decimal point.
     """
@@ -71,10 +71,10 @@ class TextLayout:
     def __post_init__(self) -> None:
         if self.header not in ("auto", "yes", "no"):
             raise TableError(f"header is 'auto', 'yes' or 'no', not {self.header!r}")
-        for what, given in (("separator", self.separator), ("decimal", self.decimal)):
-            if given is not None and (len(given) != 1 or given in '"\r\n' or given.isalnum()):
+        for option, value in (("separator", self.separator), ("decimal", self.decimal)):
+            if value is not None and (len(value) != 1 or value in '"\r\n' or value.isalnum()):
                 raise TableError(
-                    f"{what} must be one character that is no letter, digit or quote, got {given!r}"
+                    f"{option} must be one character that is no letter, digit or quote, got {value!r}"
                 )
         if self.separator == self.decimal:
             raise TableError(f"{self.decimal!r} cannot be both the separator and the decimal point")
@@ -82,7 +82,7 @@ class TextLayout:
 
 @dataclass(frozen=True)
 class _Source:
-    """An opened file: names of its columns, what gives one by its place, places of row names, and notes."""
+    """An opened file: its column names, a function that reads a column by index, indices of row names, and notes."""
 
     names: list[str]
     column: Callable[[int], Any]
@@ -105,26 +105,27 @@ def read_table(
     path : path-like
         ``*.csv`` (also .tsv, .txt and these with .gz), ``*.parquet``, ``*.npy`` (a two-dimensional array).
     columns : sequence of str, default: all but ``extra`` and row names
-        Columns to read, in this order. For a file without names: x0, x1, ... Row names are the index of a pandas frame
-        in Parquet, and a first column without a name, or with the name that pandas and R give to it.
+        Columns to read, in this order. In a file without names they are x0, x1, ... Row names are the index of a pandas
+        frame in Parquet, and first columns without a name or with a name that pandas and R give to row names.
     extra : sequence of str, default=()
         Columns to return separately.
     layout : TextLayout, default=TextLayout()
         How a text file is laid out.
     numeric : bool, default=False
-        Leave out columns that are not numeric, unless they are asked for.
+        Leave out columns that are not numeric, unless ``columns`` or ``extra`` name them.
 
     Returns
     -------
     Columns
-        float32 if all chosen columns are, else float64. Missing values are NaN.
+        X is float32 if all chosen columns are, else float64. Missing values are NaN.
 
     Raises
     ------
     OSError
         The file cannot be opened.
     TableError
-        The file is empty, damaged or of another kind; a column is missing or is not numeric (says which).
+        The file is empty, damaged or of an unknown kind, or a column is missing or not numeric (the message says
+        which).
     ImportError
         CSV and Parquet need pyarrow.
 
@@ -187,7 +188,7 @@ def column_names(path: str | os.PathLike[str], layout: TextLayout | None = None)
 
 
 def _open(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
-    """Open a file by its kind."""
+    """Open a file according to its kind."""
     if os.path.exists(name) and not os.path.isfile(name):
         raise TableError(
             f"{name} is {'a directory' if os.path.isdir(name) else 'not a regular file'}, not a table"
@@ -216,7 +217,7 @@ def _list(names: Sequence[str], most: int = 10) -> str:
 
 
 def _is_numeric(column: Any) -> bool:
-    """Whether a column holds numbers; one without any value does not."""
+    """Whether a column holds numbers; a column of nulls does not."""
     if isinstance(column, np.ndarray):
         return column.dtype.kind in "fiub"
     import pyarrow as pa
@@ -233,7 +234,7 @@ def _is_empty(column: Any) -> bool:
 
 
 def _numbers(path: str, name: str, column: Any, numeric: bool) -> NDArray[np.floating]:
-    """A column as float32 or float64; ``numeric`` if columns that are not have been left out already."""
+    """A column as float32 or float64; ``numeric`` says whether other columns have already been left out."""
     if isinstance(column, np.ndarray):
         if not _is_numeric(column):
             raise TableError(f"{path}: column {name!r} is not numeric ({column.dtype})")
@@ -255,7 +256,7 @@ def _numbers(path: str, name: str, column: Any, numeric: bool) -> NDArray[np.flo
 
 
 def _hint(name: str, column: Any) -> str:
-    """What a column of text may be meant as."""
+    """A hint at the option with which a column of text may be read as numbers."""
     for separator in ";\t|":
         if separator in name:
             return f"; the cells look separated by {separator!r}: --separator {separator!r}"
@@ -268,7 +269,7 @@ def _hint(name: str, column: Any) -> str:
 def _read_npy(name: str) -> _Source:
     try:
         array = np.load(name, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # whatever a damaged file makes its reader raise
+    except Exception as error:  # readers raise errors of any type for damaged files
         raise TableError(f"{name} is not a .npy file of numbers, or is cut short") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2:
         shape = getattr(array, "shape", None)
@@ -296,7 +297,7 @@ def _read_parquet(name: str) -> _Source:
     try:
         with parquet.ParquetFile(name) as file:
             schema = file.schema_arrow
-    except Exception as error:  # whatever a damaged file makes its reader raise
+    except Exception as error:  # readers raise errors of any type for damaged files
         raise failed(error) from error
     names = [str(n) for n in schema.names]
 
@@ -312,27 +313,27 @@ def _read_parquet(name: str) -> _Source:
 
 
 def _pandas_index(metadata: dict[bytes, bytes] | None) -> set[str]:
-    """Columns that a pandas frame was indexed by, as its metadata name them."""
+    """The names of a pandas frame's index columns, from its metadata."""
     try:
         described = json.loads((metadata or {}).get(b"pandas", b"{}"))
         return {c for c in described.get("index_columns", []) if isinstance(c, str)}
     except (ValueError, AttributeError, TypeError):
-        return set()  # not written by pandas after all
+        return set()  # not written by pandas
 
 
 def _leading(names: Sequence[str]) -> frozenset[int]:
-    """Places of the first columns, as many as have a name of row names or none; not all columns there are."""
-    found = 0
-    while found < len(names) and is_row_names(names[found]):
-        found += 1
-    return frozenset(range(found)) if found < len(names) else frozenset()
+    """Indices of the leading columns that hold row names according to their names; none, if all columns do."""
+    count = 0
+    while count < len(names) and is_row_names(names[count]):
+        count += 1
+    return frozenset(range(count)) if count < len(names) else frozenset()
 
 
-# Lines below the first that tell whether it holds names.
+# Number of lines below the first that are compared with it.
 _LINES = 100
 
 
-# Words for missing values as they are written: small, capital, with a capital.
+# Words for missing values, in lower case, in upper case and capitalised.
 _NULLS = sorted(
     {form for word in MISSING for form in (word, word.upper(), word.capitalize(), f" {word}")}
     | {"NaN", "-NaN"}
@@ -352,7 +353,7 @@ def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
             header, why = guess(first, below, wanted, layout.decimal)
         names = [c.strip() for c in first] if header else [f"x{j}" for j in range(len(first))]
         if header and below and len(below[0]) == len(names) + 1:
-            names = ["", *names]  # R writes no name above row names
+            names = ["", *names]  # R writes no name above the row names
         table = csv.read_csv(
             name,
             read_options=csv.ReadOptions(column_names=names, skip_rows=lines if header else 0),
@@ -363,7 +364,7 @@ def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
         )
     except Exception as error:
         hint = ""
-        with suppress(Exception):  # of a damaged file, whatever its reader raises
+        with suppress(Exception):  # the file may be damaged
             hint = _separator_hint(name, separator)
         raise TableError(f"{name} is not a readable CSV file ({_first_line(error)}){hint}") from error
     notes = []
@@ -372,14 +373,15 @@ def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
         notes.append(f"{name}: {why}, and is taken for {taken}; --header {other} says otherwise")
     row_names = _leading(names) if header else frozenset[int]()
     if wanted and header and why and all(re.fullmatch(r"x\d+", w) for w in wanted):
-        # Asked for by place, as columns of a file without names are: names of numbers change nothing.
+        # All wanted names are x0, x1, ..., as in a file without names, so columns are numbered though the file has
+        # names.
         places = [j for j in range(len(names)) if j not in row_names]
         names = [f"x{places.index(j)}" if j in places else n for j, n in enumerate(names)]
     return _Source(names, table.column, row_names, tuple(notes))
 
 
 def _separator_hint(name: str, separator: str) -> str:
-    """Another character that stands in the first line more often than the separator."""
+    """A hint at another separator, if one occurs in the first line more often than the separator."""
     opener: Any = gzip.open if name.lower().endswith(".gz") else open
     with opener(name, "rt", encoding="utf-8-sig") as file:
         line = file.readline()
@@ -388,7 +390,7 @@ def _separator_hint(name: str, separator: str) -> str:
 
 
 def _first_lines(name: str, separator: str) -> tuple[list[str], list[list[str]], int]:
-    """Cells of the first line that is not empty, those of some below, and how many lines end with the first."""
+    """Cells of the first line that is not empty, cells of some lines below, and the number of lines up to it."""
     opener: Any = gzip.open if name.lower().endswith(".gz") else open
     with opener(name, "rt", encoding="utf-8-sig", newline="") as file:
         reader = csv_module.reader(file, delimiter=separator)

@@ -1,4 +1,4 @@
-"""Whether the first line of a text file holds the names of its columns, or already a row."""
+"""Decides whether the first line of a text file holds column names or the first row."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-# What a cell without a value may say, beside nothing.
+# Texts of cells without a value, in lower case.
 MISSING = {
     *("", "na", "n/a", "<na>", "#na", "#n/a", "null", "none", "nan", "-nan", "nil", "missing"),
     *(".", "?", "-", "--", "#div/0!", "#value!", "#ref!", "#num!", "#null!"),
 }
 
-# Names that programs give to the column of row names: pandas (in Parquet, and after reading its own CSV), R.
+# Names that pandas (in Parquet, and after reading its own CSV) and R give to columns of row names.
 ROW_NAMES = re.compile(
     r"|unnamed: \d+(\.\d+)?|__index_level_\d+__|rownames?|row\.names?|row_names?", re.IGNORECASE
 )
 
 
 def is_row_names(name: str) -> bool:
-    """Whether a column's name is one that programs give to row names, or is missing."""
+    """Whether a column's name is missing, or is one that pandas or R give to row names."""
     return ROW_NAMES.fullmatch(name.strip()) is not None
 
 
 class _Cells:
-    """What cells of text are, for a decimal point or comma."""
+    """Recognises numbers in cells of text, with a given decimal point."""
 
     def __init__(self, decimal: str) -> None:
         point = re.escape(decimal)
@@ -44,10 +44,10 @@ def is_missing(cell: str) -> bool:
 def guess(
     first: Sequence[str], below: Sequence[Sequence[str]], wanted: Sequence[str], decimal: str = "."
 ) -> tuple[bool, str | None]:
-    """Whether the first line holds names, and, where that is a guess, what was decided and why, in a few words.
+    """Whether the first line holds names and, if that is a guess, the reason in a few words.
 
-    Text above numbers is a name. A line of numbers is taken for names where it counts 0, 1, 2, ... as pandas does,
-    runs through years, or has whole numbers above fractions.
+    Text above numbers is a name. A line of numbers is taken for names if it counts 0, 1, 2, ... as pandas does, runs
+    through years, or has whole numbers above fractions.
 
     Parameters
     ----------
@@ -78,10 +78,10 @@ def guess(
     if any(_numeric(columns[j], cells) for j in text):
         return True, None  # names stand above numbers
     if not any(map(cells.is_number, names)):
-        return True, None  # text above text, or nothing but words for missing values: names, if anything
+        return True, None  # text above text, or only words for missing values: more likely names than a row
     if not below:
         return bool(text), None
-    # What stands above row names or text tells nothing: numbers above numbers must.
+    # Cells above row names or text do not help: the decision depends on numbers above numbers.
     above = [j for j in range(len(names)) if j not in text and (names[j] or not _full(columns[j]))]
     why = _counts([names[j] for j in above], [columns[j] for j in above])
     if not names[0] and _full(columns[0]) and (why or _whole([names[j] for j in above])):
@@ -102,13 +102,13 @@ def _full(column: Sequence[str]) -> bool:
 
 
 def _numeric(column: Sequence[str], cells: _Cells) -> bool:
-    """Whether the cells are numbers, but for missing ones."""
-    there = [c for c in column if not is_missing(c)]
-    return bool(there) and all(map(cells.is_number, there))
+    """Whether all cells that are not missing are numbers, and there are any."""
+    present = [c for c in column if not is_missing(c)]
+    return bool(present) and all(map(cells.is_number, present))
 
 
 def _numbers(names: Sequence[str]) -> list[int]:
-    """Cells as whole numbers; nothing where one is not, or where two are equal."""
+    """Cells as whole numbers; an empty list if a cell is not a whole number, or if two are equal."""
     if not all(re.fullmatch(r"\d+([.,]0*)?", c.strip(), re.ASCII) for c in names):
         return []
     values = [int(re.split("[.,]", c.strip())[0]) for c in names]
@@ -142,12 +142,13 @@ def _counts(names: Sequence[str], columns: Sequence[Sequence[str]]) -> str | Non
         if values == [0] and names[0] not in columns[0]:
             return "its first line is 0"
         return "its first line is a year above fractions" if above_fractions and _dates(values) else None
-    # A grid counts on below. Of two columns of zeros and ones, 0, 1 is as good a row as any.
+    # If the next line counts on with the same step, the lines are a grid of numbers. With two columns of zeros and
+    # ones, 0, 1 may be a row like any other.
     steps = {b - a for a, b in pairwise(values)}
-    again = bool(rows) and steps == {b - a for a, b in pairwise(rows[0])}
+    continues = bool(rows) and steps == {b - a for a, b in pairwise(rows[0])}
     common = len(values) == 2 and all(n in c for n, c in zip(names, columns, strict=True))
-    least = {0: 2, 1: 3}.get(values[0])  # pandas counts from 0: two of these are enough
-    if steps == {1} and least is not None and len(values) >= least and not again and not common:
+    least = {0: 2, 1: 3}.get(values[0])  # pandas counts from 0, so two columns are enough there
+    if steps == {1} and least is not None and len(values) >= least and not continues and not common:
         return f"its first line counts {values[0]}, {values[0] + 1}, {values[0] + 2}, ..."
     if _dates(values) and _monotone(values) and not any(row and _dates(row) for row in rows):
         return f"its first line runs through the years {names[0]} to {names[-1]}"
