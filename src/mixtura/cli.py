@@ -1,6 +1,6 @@
 """The command line: ``mixtura fit | fit-experts | predict | info | config``.
 
-Errors that the user can mend end with exit code 2 and one line on standard error.
+Errors that the user can correct end with exit code 2 and one line on standard error.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after an error, told in one line on standard error.
+        0 after success; 2 after an error, which is reported in one line on standard error.
     """
     try:
-        rest = extended(arguments)  # before the parser is made, which knows what is registered
-        options = parser_of_commands().parse_args(rest)
+        remaining = extended(arguments)  # first, since the parser lists the registered parts
+        options = parser_of_commands().parse_args(remaining)
     except OSError as error:
         return fail(f"{error.filename}: {error.strerror}")
     except UsageError as error:
@@ -51,15 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             _COMMANDS[options.command](options)
     except BrokenPipeError:
-        # The reader of our output has gone: not an error, and nothing more can be printed.
+        # The reader of the output has closed it. That is not an error, but nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("mixtura: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        return fail(what)
+        message = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        return fail(message)
     except (ValueError, ImportError, MemoryError, TypeError) as error:
         return fail(str(error) or type(error).__name__)
     return 0
@@ -78,13 +78,13 @@ def _split(text: str | None) -> list[str] | None:
 
 
 def _columns(options: argparse.Namespace) -> list[str] | None:
-    """The columns that --columns and --column name; None if they name none."""
+    """The columns that --columns and --column name; None if neither option is given."""
     named = [*(_split(options.columns) or ()), *(c.strip() for c in options.column or ())]
     return None if options.columns is None and options.column is None else named
 
 
 def _layout(options: argparse.Namespace) -> TextLayout:
-    """How a text file is laid out, as the user says."""
+    """The layout of a text file, from the options."""
     from mixtura.data import TextLayout
 
     separator = {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator)
@@ -97,7 +97,7 @@ def _read(
     beside: Sequence[str] = (),
     may_be_empty: bool = False,
 ) -> tuple[Columns, NDArray[np.bool_]]:
-    """The table, without a value that is not finite, and which of the file's rows it has."""
+    """The table, in which all values are finite, and which of the file's rows it holds."""
     from mixtura.data import read_table
     from mixtura.estimators.validation import check_finite
 
@@ -117,17 +117,17 @@ def _read(
         for name, column in table.extra.items():
             check_finite(column[:, None], [name], "table")
     except ValueError as error:
-        way = (
+        hint = (
             ""
             if kept.all() or options.drop_missing
             else " --drop-missing leaves out the rows with missing values."
         )
-        raise UsageError(f"{error}{way}") from error
+        raise UsageError(f"{error}{hint}") from error
     return table, kept if options.drop_missing else np.ones(len(table.X), dtype=bool)
 
 
 def _check_output(path: str | None, *endings: str, beside: Sequence[str | None] = ()) -> None:
-    """Refuse, before any work, a place that cannot be written to, or that holds one of the other files."""
+    """Raise UsageError, before any work, if a file cannot be written or is one of the other files of the command."""
     from mixtura.files import partial_name
 
     if path is None:
@@ -152,7 +152,7 @@ def _check_output(path: str | None, *endings: str, beside: Sequence[str | None] 
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Before any work: whether model and picture can be written."""
+    """Check, before any work, that model and picture can be written."""
     _check_output(options.output, beside=[options.data, options.plot])
     _check_output(options.plot, ".png", ".pdf", ".svg", beside=[options.data])
     if options.plot:
@@ -163,7 +163,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _fit_data(options: argparse.Namespace, targets: Sequence[str] = ()) -> tuple[Columns, Any]:
-    """The table, targets and weights beside its columns, all finite; and the weights."""
+    """The table, which also holds targets and weights as extra columns, and the checked weights."""
     from mixtura.estimators.validation import check_weights
 
     beside = [*targets, *([] if options.weights is None else [options.weights])]
@@ -231,14 +231,14 @@ def _fit_experts(options: argparse.Namespace) -> None:
 
 
 def _targets(options: argparse.Namespace) -> list[str]:
-    """The columns to explain: what --target says is the name of a column, or names between commas."""
+    """The target columns: each --target is the name of a column, or a list of names with commas between them."""
     from mixtura.data import column_names
 
-    found: list[str] = []
+    names: list[str] = []
     for text in options.target:
-        whole = "," in text and text.strip() in column_names(options.data, _layout(options))
-        found += [text.strip()] if whole else _split(text) or []
-    return found
+        is_column = "," in text and text.strip() in column_names(options.data, _layout(options))
+        names += [text.strip()] if is_column else _split(text) or []
+    return names
 
 
 def _finish(
@@ -250,7 +250,7 @@ def _finish(
     facts: Callable[[Any], dict[str, Any]],
     *data: Any,
 ) -> None:
-    """Save, draw and tell."""
+    """Save the model, draw it, and print the result."""
     from mixtura import save
 
     model.set_params(verbose=0)
@@ -286,7 +286,7 @@ def _finish(
 
 
 def _finite(value: float) -> float | None:
-    """A number as JSON has it: a fit without iterations has no likelihood."""
+    """A finite number, or None: JSON has no infinity, which is the bound of a fit without iterations."""
     return value if math.isfinite(value) else None
 
 
@@ -330,7 +330,7 @@ def _predict(options: argparse.Namespace) -> None:
         columns = [str(n) for n in model.feature_names_in_]
     model.__dict__.pop("feature_names_in_", None)  # the columns are chosen by name here
     table, kept = _read(options, columns, may_be_empty=True)
-    # Of no rows at all, the answers' names and types are those of any row.
+    # If there are no rows, predict one row of zeros to get the names and types of the columns.
     X = table.X if kept.any() else np.zeros((1, len(table.names)))
     answers = {name: values[: kept.sum()] for name, values in model._answers(X, options.proba).items()}
     _write(options.output, list(answers), list(answers.values()), kept)
@@ -338,14 +338,14 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _write(path: str, names: list[str], values: list[Any], kept: NDArray[np.bool_]) -> None:
-    """Columns to a file, with nothing for the rows that were not kept (NaN in .npy)."""
+    """Write columns to a file, with empty cells for rows that were not kept (NaN in .npy)."""
     from mixtura.files import write_whole
 
     if path.lower().endswith(".npy"):
         array = values[0] if len(values) == 1 else np.column_stack(values)
         if not kept.all():
-            some, array = array, np.full((len(kept), *array.shape[1:]), np.nan)
-            array[kept] = some
+            predictions, array = array, np.full((len(kept), *array.shape[1:]), np.nan)
+            array[kept] = predictions
 
         def write(name: str) -> None:
             with open(name, "wb") as file:
@@ -360,13 +360,13 @@ def _write(path: str, names: list[str], values: list[Any], kept: NDArray[np.bool
         columns = [pyarrow.array(column) for column in values]
         if not kept.all():
             places = np.cumsum(kept) - 1
-            places = pyarrow.array(np.maximum(places, 0), mask=~kept)  # taking from no place gives nothing
+            places = pyarrow.array(np.maximum(places, 0), mask=~kept)  # a masked index gives null
             columns = [column.take(places) for column in columns]
         table = pyarrow.table(dict(zip(names, columns, strict=True)))
 
         def write(name: str) -> None:
             if path.lower().endswith(".csv") and len(names) == 1 and not kept.all():
-                # An empty line is no row to many readers: a cell of nothing is.
+                # Many readers skip an empty line, but not a line with a quoted empty cell.
                 lines = (names[0], *('""' if v is None else str(v) for v in columns[0].to_pylist()))
                 Path(name).write_text("\n".join(lines) + "\n")
             elif path.lower().endswith(".csv"):

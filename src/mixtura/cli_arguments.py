@@ -1,4 +1,4 @@
-"""What the command line understands: commands, their options, and files to run first."""
+"""The command line's commands and options, and the user's files that it runs first."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import NoReturn
 
 
 class UsageError(ValueError):
-    """A wish that cannot be granted as it stands."""
+    """The command's arguments cannot be carried out as they are."""
 
 
 def fail(message: str) -> int:
-    """Tell of an error in one line on standard error; gives the exit status."""
+    """Report an error in one line on standard error; returns the exit status."""
     print("mixtura: error: " + " ".join(message.split()), file=sys.stderr)
     return 2
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells of a wrong command in one line."""
+    """Reports a wrong command in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """End with the message."""
+        """Exit with the message."""
         self.exit(fail(f"{message} (see {self.prog} --help)"))
 
 
 def parser_of_commands() -> argparse.ArgumentParser:
-    """All commands and their options, with the names of parts that are registered now."""
+    """The parser of all commands and options, which offers the parts that are registered now."""
     from mixtura.components import COMPONENTS, COVARIANCES
     from mixtura.gates import GATES
 
@@ -50,7 +50,10 @@ def parser_of_commands() -> argparse.ArgumentParser:
         help="a component beside the Gaussians that a file of --extend registers (default: none)",
     )
     fit.add_argument(
-        "--tol", type=float, default=1e-3, help="least gain per row that goes on (default: 1e-3)"
+        "--tol",
+        type=float,
+        default=1e-3,
+        help="EM stops when the objective per row changes by less (default: 1e-3)",
     )
     fit.add_argument("--reg-covar", type=float, default=1e-6, help="added to variances (default: 1e-6)")
     _fit_options(fit, n_init=1, max_iter=100)
@@ -71,16 +74,18 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "--gate",
         choices=list(GATES),
         default="constant",
-        help="what says which expert a row listens to (default: constant)",
+        help="what gives the experts' probabilities for a row (default: constant)",
     )
     experts.add_argument(
         "--noise", choices=["shared", "per-expert"], default="shared", help="default: shared"
     )
-    experts.add_argument("--no-intercept", action="store_true", help="planes through the origin")
+    experts.add_argument("--no-intercept", action="store_true", help="experts without an intercept")
     experts.add_argument(
         "--prior-variance", type=float, metavar="V", help="of the slopes' prior, around 0 (default: no prior)"
     )
-    experts.add_argument("--tol", type=float, help="least gain per row that goes on (default: the gate's)")
+    experts.add_argument(
+        "--tol", type=float, help="EM stops when the objective per row changes by less (default: the gate's)"
+    )
     _fit_options(experts, n_init=5, max_iter=1000)
 
     predict = commands.add_parser("predict", help="label the rows of a table", allow_abbrev=False)
@@ -115,18 +120,18 @@ def _extend_option(parser: argparse.ArgumentParser) -> None:
 
 
 def extended(arguments: Sequence[str] | None) -> list[str]:
-    """Run what --extend names, before anything that it registers is named; gives the other arguments."""
-    first = Parser(prog="mixtura", add_help=False, allow_abbrev=False)
-    _extend_option(first)
-    found, rest = first.parse_known_args(arguments)
-    for name in found.extend:
+    """Run the files and modules that --extend names; returns the other arguments."""
+    parser = Parser(prog="mixtura", add_help=False, allow_abbrev=False)
+    _extend_option(parser)
+    options, remaining = parser.parse_known_args(arguments)
+    for name in options.extend:
         try:
             _run_extension(name)
         except OSError:
             raise
         except Exception as error:
             raise UsageError(f"--extend {name}: {type(error).__name__}: {error}") from error
-    return rest
+    return remaining
 
 
 def _run_extension(name: str) -> None:
@@ -137,12 +142,12 @@ def _run_extension(name: str) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(module.__name__, module)  # where dataclasses look for their module
+    sys.modules.setdefault(module.__name__, module)  # where dataclasses look up their module
     spec.loader.exec_module(module)
 
 
 def _table_options(parser: argparse.ArgumentParser, default: str) -> None:
-    """How a table is read: its columns, its layout, and what to leave out."""
+    """Add the options for reading a table: its columns, its layout, and what to leave out."""
     add = parser.add_argument
     add("--columns", metavar="A,B,...", help=f"columns to use (default: {default})")
     add(
@@ -168,9 +173,9 @@ def _table_options(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _fit_options(parser: argparse.ArgumentParser, *, n_init: int, max_iter: int) -> None:
-    """What every fit understands."""
+    """Add the options of all commands that fit."""
     add = parser.add_argument
-    _table_options(parser, "all that are nothing else")
+    _table_options(parser, "all but targets, weights and row names")
     add("--weights", metavar="COLUMN", help="column that holds the rows' weights")
     add("--seed", type=int, default=0, help="seed of the initialisation (default: 0)")
     add(
