@@ -70,9 +70,8 @@ class EqualMeans(PriorLink):
     def value(self, prior_means: Float) -> float:
         """R."""
         K, _, D = prior_means.shape
-        away = prior_means - prior_means.mean(
-            axis=0
-        )  # the sum over pairs is K times the sum over squared distances from the mean
+        # The sum over pairs is K times the sum of squared distances from the mean.
+        away = prior_means - prior_means.mean(axis=0)
         return float(-0.5 * K * np.sum(self._strength(D) * away**2))
 
     def maximize(self, prior_means: Float, precisions: Float, slopes: Float) -> Float:
@@ -81,9 +80,8 @@ class EqualMeans(PriorLink):
         a = np.diag(self._strength(D))
         out = np.empty_like(slopes)
         inner = [np.linalg.solve(P + K * a, np.column_stack([P, a])) for P in precisions]
-        coupling = np.sum(
-            [s[:, D:] for s in inner], axis=0
-        )  # sum of means = sum of alone + coupling @ sum of means
+        # Summed over k, the equations are total = sum of alone + coupling @ total, for the sum of all means.
+        coupling = np.sum([s[:, D:] for s in inner], axis=0)
         for m in range(M):
             alone = [s[:, :D] @ W for s, W in zip(inner, slopes[:, m], strict=True)]
             total = np.linalg.lstsq(np.eye(D) - coupling, np.sum(alone, axis=0), rcond=None)[0]

@@ -73,9 +73,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         Number of initialisations; the run with the largest final bound is kept. On a large table they race: all run
         on a sample, and only the best goes on.
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
-        Where the first responsibilities come from. A table of 32,768 rows or more, 2048 per component and four per
-        parameter, is first fitted on samples of a quarter of its rows, a sixteenth, and so on, from the smallest to
-        the largest; at least three starts of 'kmeans' race there.
+        How the first responsibilities are chosen. A large table (32,768 rows, 2048 for each component, and four for each
+        parameter, or more) is fitted on random samples first, each four times as large as the one before; at least
+        three starts by 'kmeans' run on the smallest sample, and the best goes on.
     weights_init : array-like of shape (K,), default=None
         First weights; None takes them from ``init_params``. The same holds for the next two parameters.
     means_init : array-like of shape (K, D), default=None

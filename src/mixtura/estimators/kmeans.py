@@ -42,9 +42,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     n_clusters : int, default=8
         K.
     init : {'k-means++', 'random'}, callable or array-like of shape (K, D), default='k-means++'
-        First centres. 'k-means++': greedy k-means++, or with very many clusters its Markov chain form, AFK-MC². Of a
-        table more than twice as long it uses a sample of 65,536 rows (8192 with few clusters and columns), or of 128
-        rows per cluster if that is more. 'random': rows drawn by weight. A callable is called as
+        First centres. 'k-means++': greedy k-means++, or with very many clusters its Markov chain form, AFK-MC²; on a
+        random sample of 65,536 rows (8192 with few clusters and columns), or of 128 rows per cluster if that is more,
+        unless the table is at most twice as long as the sample. 'random': rows drawn by weight. A callable is called as
         ``init(X, n_clusters, random_state=...)``. An array holds the centres themselves.
     n_init : 'auto' or int, default='auto'
         Number of runs, of which the one with the least inertia is kept. 'auto': 1 for 'k-means++' and for given

@@ -301,9 +301,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         self._type, self._n_rows = str(np.result_type(X, y)), N
         if best.found is None:  # max_iter is 0
             best = replace(best, found=best.parameters.expect(table))
-        found = self._attributes(best)
-        found["weights_"] = self._in_type_of(given_rows, found["weights_"])
-        self._adopt({**found, "backend_": backend.name}, given_rows, table, tasks)
+        attributes = self._attributes(best)
+        attributes["weights_"] = self._in_type_of(given_rows, attributes["weights_"])
+        self._adopt({**attributes, "backend_": backend.name}, given_rows, table, tasks)
         return self
 
     def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:

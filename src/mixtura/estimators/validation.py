@@ -138,10 +138,10 @@ def _report_not_finite(counts: Any, names: Any, name: str) -> None:
     """Raise ValueError if a count of NaN or of infinity in one of the D columns, (D, 2), is not 0."""
     descriptions = []
     for j, (nan, inf) in enumerate(counts):
-        what = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (inf, "infinity")) if n)
-        if what:
+        counted = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (inf, "infinity")) if n)
+        if counted:
             descriptions.append(
-                f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {what}"
+                f"column {j}" + (f" ({names[j]!r})" if names is not None else "") + f" has {counted}"
             )
     if not descriptions:
         return
