@@ -70,12 +70,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     max_iter : int, default=100
         Most EM iterations; 0 leaves the initialisation as the result.
     n_init : int, default=1
-        Number of initialisations; the run with the largest final bound is kept. On a large table they race: all run
-        on a sample, and only the best goes on.
+        Number of initialisations; the run with the largest final bound is kept. For a large table all of them run on
+        samples only, and the best goes on.
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
-        How the first responsibilities are chosen. A large table (32,768 rows, 2048 for each component, and four for each
-        parameter, or more) is fitted on random samples first, each four times as large as the one before; at least
-        three starts by 'kmeans' run on the smallest sample, and the best goes on.
+        How the first responsibilities are chosen. A large table (32,768 rows, 2048 for each component, and four for
+        each parameter, or more) is fitted to random samples of it first, each four times as large as the one before;
+        at least three starts by 'kmeans' run on the smallest sample, and the best goes on.
     weights_init : array-like of shape (K,), default=None
         First weights; None takes them from ``init_params``. The same holds for the next two parameters.
     means_init : array-like of shape (K, D), default=None
