@@ -159,6 +159,14 @@ def test_noise_goes_on_from_where_it_was(parts, clusters):
     assert gm.lower_bound_ >= bound - 1e-9
 
 
+def test_the_box_of_a_large_table_holds_all_rows(parts, rng):
+    """Also those that are in no sample of it."""
+    X = np.vstack([rng.normal(size=(40_000, 2)), [[50.0, -60.0]]])
+    gm = mixtura.GaussianMixture(2, noise="box", random_state=0, tol=1e-2).fit(X)
+    np.testing.assert_array_equal(gm.noise_.low, X.min(axis=0))
+    np.testing.assert_array_equal(gm.noise_.high, X.max(axis=0))
+
+
 def test_noise_in_files(parts, clusters, tmp_path):
     path = tmp_path / "model.safetensors"
     for noise in ("box", parts["Box"](margin=0.25)):

@@ -312,7 +312,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Parameters]:
             start = climbed
             if start is None:
-                start = self._mixture() if warm else self._start(table, given, rng)
+                start = self._mixture() if warm else self._start(table, given, rng, table)
             return em.run(
                 start,
                 table,
@@ -348,15 +348,20 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         searches = _SEARCHES if self.init_params == "kmeans" else 1
         return climb(
             levels,
-            lambda level: self._start(level, {}, rng),
+            lambda level: self._start(level, {}, rng, table),
             max(self.n_init, searches),
             n_parameters=n_parameters,
             tol=self.tol,
             max_iter=self.max_iter,
         )
 
-    def _start(self, table: Table, given: dict[str, Float], rng: np.random.RandomState) -> Parameters:
-        """First parameters from ``init_params``, replaced by those that the user gave."""
+    def _start(
+        self, table: Table, given: dict[str, Float], rng: np.random.RandomState, whole: Table
+    ) -> Parameters:
+        """First parameters from ``init_params`` on a table, replaced by those that the user gave.
+
+        Noise starts from the whole table, of which the other may be a sample: its box holds all rows.
+        """
         covariance, reg_covar = COVARIANCES[self.covariance_type], self.reg_covar
         if len(given) == 3:
             initial = None
@@ -371,7 +376,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             components = Gaussians.from_precisions(covariance, given["means"], given["precisions"], reg_covar)
         else:
             components = replace(initial, means=given["means"])
-        return self._composed(given["weights"], components, table)
+        return self._composed(given["weights"], components, whole)
 
     def _composed(
         self, weights: Float, gaussians: Gaussians, table: Table | None = None, noise_weight: float = 0.0
