@@ -44,7 +44,7 @@ class Box(Component):
     high: np.ndarray = state()
 
     def start(self, table):
-        x = np.asarray(table.x, dtype=np.float64)
+        x = np.asarray(table.x[table.weight > 0.0], dtype=np.float64)  # the other rows may lie anywhere
         low, high = x.min(axis=0), x.max(axis=0)
         width = np.where(high > low, high - low, 1.0)
         return replace(self, low=low - self.margin * width, high=low + (1.0 + self.margin) * width)
@@ -76,8 +76,10 @@ class BinnedGate(Gate):
     weights: np.ndarray = state()  # (bins, K)
 
     def start(self, components, table, rng):
-        x = np.asarray(table.x[:, 0], dtype=np.float64)
-        edges = np.quantile(x, np.linspace(0.0, 1.0, self.bins + 1)[1:-1])
+        order = np.argsort(table.x[:, 0], kind="stable")
+        share = np.cumsum(table.weight[order]) / table.total_weight  # a weight of 2 is two rows
+        inner = np.searchsorted(share, np.arange(1, self.bins) / self.bins)
+        edges = np.asarray(table.x[order[inner], 0], dtype=np.float64)
         return replace(self, edges=edges, weights=np.full((self.bins, components), 1.0 / components))
 
     def _bin(self, block):

@@ -16,6 +16,7 @@ from mixtura.extension import (
     Component,
     Covariance,
     Gate,
+    Scalars,
     register_component,
     register_covariance,
     register_gate,
@@ -292,3 +293,108 @@ def test_what_cannot_be_registered(parts):
     register_component(parts["Box"])  # the same again is no mistake
     with pytest.raises(ValueError, match="noise"):
         mixtura.GaussianMixture(2, noise="fog").fit(np.zeros((5, 2)))
+
+
+def test_noise_does_not_starve_components_of_single_rows(parts, clusters):
+    """Starts whose components are single rows have one iteration without noise: it would take all other rows."""
+    best = mixtura.GaussianMixture(3, noise="box", random_state=0).fit(clusters)
+    for init in ("k-means++", "random_from_data"):
+        gm = mixtura.GaussianMixture(3, noise="box", init_params=init, n_init=5, random_state=0).fit(clusters)
+        assert gm.noise_weight_ < 0.3
+        assert gm.lower_bound_ > best.lower_bound_ - 0.5
+
+
+def test_one_variance_for_all(parts, clusters, tmp_path):
+    """A family without an axis at all: files, precisions that are given, other types."""
+
+    class TiedSpherical(Covariance):
+        name, kind, storage = "tied_spherical", "trace", Scalars(shared=True)
+
+        def estimate(self, moments, mass):
+            return mass @ moments.covariances(mass) / mass.sum() / moments.first.shape[1]
+
+        def n_parameters(self, components, dims):
+            return 1
+
+    family = register_covariance(TiedSpherical())
+    for X in (clusters, clusters.astype(np.float32)):
+        gm = mixtura.GaussianMixture(
+            3, covariance_type="tied_spherical", precisions_init=2.0, random_state=0
+        ).fit(X)
+        assert gm.covariances_.shape == ()
+        mixtura.save(gm, tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(mixtura.load(tmp_path / "model.safetensors").predict(X), gm.predict(X))
+    same = mixtura.GaussianMixture(3, covariance_type=family, precisions_init=2.0, random_state=0).fit(X)
+    np.testing.assert_array_equal(same.predict(X), gm.predict(X))
+    mixtura.save(same, tmp_path / "model.safetensors")
+    assert mixtura.load(tmp_path / "model.safetensors").covariance_type == "tied_spherical"
+    assert "tied_spherical covariance" in same.summary()
+    del COVARIANCES["tied_spherical"]
+    assert np.isfinite(same.score(X))  # the object is enough to go on with
+    with pytest.raises(TypeError, match="TiedSpherical, which is not registered"):
+        mixtura.save(same, tmp_path / "model.safetensors")
+
+
+def test_a_warm_start_needs_the_same_noise(parts, clusters):
+    gm = mixtura.GaussianMixture(3, warm_start=True, random_state=0, tol=1e-2).fit(clusters)
+    with pytest.raises(ValueError, match=r"the last fit had noise None, this one Box\(\{'margin': 0\.0\}\)"):
+        gm.set_params(noise="box").fit(clusters)
+    gm.set_params(warm_start=False).fit(clusters).set_params(warm_start=True, noise=parts["Box"](margin=1.0))
+    with pytest.raises(ValueError, match="warm_start: the last fit had noise"):
+        gm.fit(clusters)
+
+
+def test_noise_that_was_set_after_the_fit(parts, clusters):
+    """What was fitted is what predicts; a model file must not say otherwise."""
+    gm = mixtura.GaussianMixture(3, random_state=0, tol=1e-2).fit(clusters)
+    before = gm.score(clusters)
+    gm.set_params(noise="box")
+    assert gm.score(clusters) == before
+    assert gm.predict_proba(clusters).shape == (510, 3)
+    with pytest.raises(ValueError, match="noise was set after the fit: fit again"):
+        mixtura.save(gm, "model.safetensors")
+    gm.fit(clusters)
+    with_noise = gm.score(clusters)
+    gm.set_params(noise=None)
+    assert gm.score(clusters) == with_noise
+    gm.fit(clusters)
+    assert not hasattr(gm, "noise_")
+    assert not hasattr(gm, "noise_weight_")
+    assert gm.score(clusters) == before
+
+
+def test_rows_of_weight_0_are_not_in_the_box(parts, clusters):
+    X, weights = np.vstack([clusters, [[1e6, 1e6]]]), np.append(np.ones(510), 0.0)
+    gm = mixtura.GaussianMixture(3, noise="box", random_state=0, tol=1e-2).fit(X, sample_weight=weights)
+    np.testing.assert_allclose(gm.noise_.high, clusters.max(axis=0), rtol=1e-14)
+
+
+def test_parts_that_model_files_cannot_hold(parts, clusters, tmp_path):
+    """Said by name, before anything is written."""
+
+    class Unregistered(parts["Box"]):
+        name = "unregistered"
+
+    gm = mixtura.GaussianMixture(3, noise=Unregistered(), random_state=0, tol=1e-2).fit(clusters)
+    with pytest.raises(TypeError, match="cannot save a Unregistered, which is not registered"):
+        mixtura.save(gm, tmp_path / "model.safetensors")
+
+    class SoftmaxGate(parts["BinnedGate"]):
+        name = "mine"
+
+    with pytest.raises(ValueError, match="another class is called SoftmaxGate"):
+        register_gate(SoftmaxGate)
+
+    class Kindless(Covariance):
+        name, kind, storage = "kindless", "ful", Scalars()
+
+        def estimate(self, moments, mass):
+            return mass
+
+        def n_parameters(self, components, dims):
+            return 1
+
+    with pytest.raises(
+        ValueError, match=r"Kindless\.kind is 'ful'; it must be one of 'trace', 'diagonal', 'full'"
+    ):
+        register_covariance(Kindless())

@@ -186,8 +186,12 @@ def _fit_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _fit(options: argparse.Namespace) -> None:
     from mixtura import GaussianMixture
+    from mixtura.components import COMPONENTS
 
     _check_outputs(options)
+    if options.noise is not None and options.noise not in COMPONENTS:
+        known = ", ".join(COMPONENTS) or "none"
+        raise UsageError(f"--noise {options.noise}: no such component. Files of --extend registered: {known}")
     table, weights = _fit_data(options)
     model = GaussianMixture(
         options.components,
@@ -295,12 +299,12 @@ def _mixture_facts(model: Any) -> dict[str, Any]:
     return {
         "class": type(model).__name__,
         "components": len(model.weights_),
-        "covariance": model.covariance_type,
+        "covariance": model._covariance.name,
         "columns": [str(n) for n in getattr(model, "feature_names_in_", [])],
         "weights": model.weights_.tolist(),
         "means": model.means_.tolist(),
         "covariances": model.covariances_.tolist(),
-        **({} if model.noise is None else {"noise_weight": model.noise_weight_}),
+        **({"noise_weight": model.noise_weight_} if model._has_noise else {}),
     }
 
 

@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser_of_commands() -> argparse.ArgumentParser:
     """The parser of all commands and options, which offers the parts that are registered now."""
-    from mixtura.components import COMPONENTS, COVARIANCES
+    from mixtura.components import COVARIANCES
     from mixtura.gates import GATES
 
     parser = Parser(
@@ -45,7 +45,6 @@ def parser_of_commands() -> argparse.ArgumentParser:
     fit.add_argument("--covariance", choices=list(COVARIANCES), default="full", help="default: full")
     fit.add_argument(
         "--noise",
-        choices=list(COMPONENTS),
         metavar="NAME",
         help="a component beside the Gaussians that a file of --extend registers (default: none)",
     )
@@ -129,7 +128,7 @@ def extended(arguments: Sequence[str] | None) -> list[str]:
             _run_extension(name)
         except OSError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"--extend {name}: {type(error).__name__}: {error}") from error
     return remaining
 
@@ -138,11 +137,14 @@ def _run_extension(name: str) -> None:
     if not name.endswith(".py"):
         importlib.import_module(name)
         return
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    module_name = Path(name).stem
+    while module_name in sys.modules:  # another file, or a module of that name
+        module_name += "_"
+    spec = importlib.util.spec_from_file_location(module_name, name)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(module.__name__, module)  # where dataclasses look up their module
+    sys.modules[module_name] = module  # where dataclasses look up their module
     spec.loader.exec_module(module)
 
 

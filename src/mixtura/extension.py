@@ -10,9 +10,12 @@ from typing import Any
 
 from mixtura.components.beside import COMPONENTS, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
+from mixtura.components.linear import LinearExpert
 from mixtura.components.storage import Diagonals, Matrices, Scalars, Storage
 from mixtura.found import Found
 from mixtura.gates import GATES, Gate
+from mixtura.layouts import LAYOUTS
+from mixtura.links import EqualMeans
 from mixtura.moments import Moments
 from mixtura.parts import Part, state
 from mixtura.quadratics import Quadratics
@@ -84,6 +87,12 @@ def register_covariance(covariance: Covariance) -> Covariance:
             raise TypeError(
                 f"{type(covariance).__name__} has no {attribute}: see mixtura.extension.Covariance"
             )
+    layout = LAYOUTS.get(covariance.kind)
+    if layout is None or not layout.has_second:
+        kinds = ", ".join(repr(name) for name, layout in LAYOUTS.items() if layout.has_second)
+        raise ValueError(
+            f"{type(covariance).__name__}.kind is {covariance.kind!r}; it must be one of {kinds}"
+        )
     _add(COVARIANCES, covariance.name, covariance, type(covariance))
     return covariance
 
@@ -142,6 +151,9 @@ def _check_class(cls: Any, base: type[Part]) -> None:
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise TypeError(f"{cls.__name__} does not define {', '.join(missing)}")
+    others = (*GATES.values(), *COMPONENTS.values(), LinearExpert, EqualMeans)
+    if any(other.__name__ == cls.__name__ and other.__module__ != cls.__module__ for other in others):
+        raise ValueError(f"another class is called {cls.__name__}, and model files could not tell them apart")
     if not isinstance(getattr(cls, "name", None), str):
         raise TypeError(f"{cls.__name__} has no name: give it a class attribute, name = '...'")
 

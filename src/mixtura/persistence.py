@@ -21,6 +21,7 @@ from safetensors.numpy import save as serialize
 from mixtura._version import __version__
 from mixtura.array_kinds import to_host
 from mixtura.components.beside import COMPONENTS
+from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.linear import LinearExpert
 from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura.files import write_whole
@@ -38,6 +39,9 @@ def _objects() -> dict[str, type[Any]]:
     known = (*GATES.values(), *COMPONENTS.values(), LinearExpert, EqualMeans)
     return {c.__name__: c for c in known}
 
+
+# What JSON holds of a parameter: itself, a name, or a class and its parameters.
+_PLAIN = (str, bool, int, float, np.generic, Part, Covariance)
 
 _UNKNOWN = (
     "It is not known here: import the module that registers it (mixtura.extension) first; on the command line, "
@@ -94,12 +98,12 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
                 "random_state is a generator, which a model file does not hold: saved as None", stacklevel=2
             )
             value = None
-        if value is None or isinstance(value, str | bool | int | float | np.generic) or _holds_objects(value):
+        if value is None or isinstance(value, _PLAIN) or _holds_objects(value):
             parameters[key] = _plain(value)
         elif callable(value) or type(value).__module__.startswith("mixtura"):
             warnings.warn(f"{key} is a function, which a model file does not hold: left out", stacklevel=2)
         else:
-            tensors[f"parameter.{key}"] = np.ascontiguousarray(value)
+            tensors[f"parameter.{key}"] = np.asarray(value, order="C")
     header = {
         "format": FORMAT,
         "class": name,
@@ -127,6 +131,16 @@ def _is_object(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """A value in terms of JSON types. Minus infinity, the bound of a fit without iterations, becomes null."""
+    if isinstance(value, Covariance):
+        if COVARIANCES.get(value.name) is not value:
+            raise TypeError(
+                f"cannot save {type(value).__name__}, which is not registered: register_covariance first"
+            )
+        return value.name
+    if isinstance(value, Part) and not _is_object(value):
+        raise TypeError(
+            f"cannot save a {type(value).__name__}, which is not registered: see mixtura.extension"
+        )
     if _is_object(value):
         parameters = value.parameters if isinstance(value, Part) else vars(value)
         return {

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from mixtura.components.covariances import COVARIANCES
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -125,7 +123,7 @@ class _Picture:
         self.weights = np.asarray(estimator.weights_, dtype=np.float64)
         self.means = np.asarray(estimator.means_, dtype=np.float64)
         K, D = self.means.shape
-        self.covariances = COVARIANCES[estimator.covariance_type].storage.dense(
+        self.covariances = estimator._covariance.storage.dense(
             np.asarray(estimator.covariances_, dtype=np.float64), K, D
         )
         nameless = copy.copy(estimator)  # X has no column names here, which would make scikit-learn warn
@@ -136,7 +134,7 @@ class _Picture:
 
     def title(self) -> str:
         K = len(self.weights)
-        kind = self.estimator.covariance_type
+        kind = self.estimator._covariance.name
         return (
             f"{K} component{'s' if K > 1 else ''}, {kind} covariance: ellipses at 1 and 2 standard deviations"
         )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -46,21 +45,21 @@ _allowed: ContextVar[Allowed] = ContextVar("allowed", default=_ALL)
 
 
 @contextmanager
-def allow(threads: int | None, compiled: bool, dims: int) -> Iterator[None]:
-    """Limit the NumPy part of a fit, and BLAS, to the threads that the user allowed.
+def allow(threads: int | None, compiled: bool) -> Iterator[None]:
+    """Hold the host's half of a fit, and BLAS with it, to the threads that the user allowed.
 
     Parameters
     ----------
     threads : int or None
     compiled : bool
-    dims : int
-        Number of columns. If it is small BLAS gets one thread: more would gain nothing, and once started they spin for
-        longer than a pass takes, on processors that the kernels need.
     """
     token = _allowed.set(Allowed(threads, compiled))
     try:
-        with limited_blas(1 if dims < _WIDE else threads):
+        if threads is None:
             yield
+        else:
+            with blas().limit(limits=threads, user_api="blas"):
+                yield
     finally:
         _allowed.reset(token)
 
@@ -69,39 +68,6 @@ def allow(threads: int | None, compiled: bool, dims: int) -> Iterator[None]:
 def blas() -> threadpoolctl.ThreadpoolController:
     """The controller that limits the threads of BLAS."""
     return threadpoolctl.ThreadpoolController()
-
-
-# The limits that fits ask for at present, and the context that restores the number of threads before the first.
-_limits: list[int] = []
-_unlimited = ExitStack()
-_limits_lock = threading.Lock()
-
-
-@contextmanager
-def limited_blas(threads: int | None) -> Iterator[None]:
-    """Limit BLAS to this number of threads; None changes nothing.
-
-    The limit holds for the process. Where fits on several threads ask for limits, the smallest is in force, and when
-    the last of them ends, the number of threads before the first is restored.
-    """
-    if threads is None:
-        yield
-        return
-    with _limits_lock:
-        _limits.append(threads)
-        if len(_limits) == 1:
-            _unlimited.enter_context(blas().limit(limits=threads, user_api="blas"))
-        elif threads < min(_limits[:-1]):
-            blas().limit(limits=threads, user_api="blas")
-    try:
-        yield
-    finally:
-        with _limits_lock:
-            _limits.remove(threads)
-            if not _limits:
-                _unlimited.close()
-            elif threads < min(_limits):
-                blas().limit(limits=min(_limits), user_api="blas")
 
 
 def compiled_allowed() -> bool:

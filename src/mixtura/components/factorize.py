@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import cython_lapack, lapack
 
-from mixtura.threads import compiled_allowed, limited_blas, native, thread_limit
+from mixtura.threads import blas, compiled_allowed, native, thread_limit
 
 Float = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def inverse_choleskys(covariances: Float) -> Float:
     if native is None or not compiled_allowed() or not (few or many):
         return np.stack([inverse_cholesky(c) for c in covariances])
     routines = cython_lapack.__pyx_capi__
-    with nullcontext() if few else limited_blas(1):
+    with nullcontext() if few else blas().limit(limits=1, user_api="blas"):
         threads = thread_limit() if many else 1
         inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], threads)
     if inverse is None or not np.isfinite(inverse).all():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,12 +115,6 @@ class Solution:
     delicate: bool
 
 
-@cache
-def _below(dims: int) -> NDArray[np.bool_]:
-    """The lower triangle of a matrix, its diagonal included."""
-    return np.tri(dims, dtype=bool)
-
-
 def least_squares(xx: Float, xy: Float) -> Solution:
     """Slopes that solve ``xx W' = xy``.
 
@@ -132,12 +125,13 @@ def least_squares(xx: Float, xy: Float) -> Solution:
     scale[scale <= 0.0] = 1.0
     correlation = xx / np.outer(scale, scale)
     target = xy / scale[:, None]
-    factor, failed = lapack.dpotrf(correlation, lower=1, clean=0)
+    factor, failed = lapack.dpotrf(correlation, lower=1, clean=1)
     if not failed:
         condition, _ = lapack.dpocon(factor, np.abs(correlation).sum(axis=0).max(), uplo="L")
         if condition > _DELICATE[1]:
-            inverse, _ = lapack.dpotri(factor, lower=1)
-            inverse = np.where(_below(len(scale)), inverse, inverse.T) / np.outer(scale, scale)
+            # Not by potri, which wakes BLAS's threads for matrices of any size: they spin beside the kernels.
+            root, _ = lapack.dtrtri(factor, lower=1)
+            inverse = root.T @ root / np.outer(scale, scale)
             half, _ = lapack.dtrtrs(factor, target, lower=1)
             solution, _ = lapack.dtrtrs(factor, half, lower=1, trans=1)
             slopes = np.ascontiguousarray((solution / scale[:, None]).T)

@@ -79,7 +79,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         if reporter is None:
             reporter = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
         tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
-        with allow(self.n_threads, table.backend.compiled, table.dims):
+        with allow(self.n_threads, table.backend.compiled):
             best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score)
         return best, tasks
 

@@ -132,7 +132,7 @@ class FittedExperts(MixtureEstimator):
         arrays = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
         arrays |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
         arrays |= arrays_of(gate, "gate")
-        return super()._arrays() | {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+        return super()._arrays() | {name: np.asarray(a, order="C") for name, a in arrays.items()}
 
     def _values(self) -> dict[str, Any]:
         """The values of :class:`Saved`, and the gate's parameters."""

@@ -21,7 +21,7 @@ from mixtura import em
 from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.beside import COMPONENTS, Beside, Component
-from mixtura.components.covariances import COVARIANCES
+from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.gaussian import Gaussians
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.saved import arrays_of, restored
@@ -61,8 +61,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         K, the number of Gaussians.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
         'full': a covariance matrix for each component; 'tied': one for all; 'diag': a variance for each
-        component and column; 'spherical': a variance for each component; or the name of a user's own family
-        (:func:`mixtura.extension.register_covariance`).
+        component and column; 'spherical': a variance for each component; or a user's own family, by its name
+        (:func:`mixtura.extension.register_covariance`) or as an object.
     tol : float, default=1e-3
         EM stops when the mean log-likelihood per unit of weight changes by less than this.
     reg_covar : float, default=1e-6
@@ -167,7 +167,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions(COVARIANCES.keys())],
+        "covariance_type": [StrOptions(COVARIANCES.keys()), Covariance],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "noise": [StrOptions(COMPONENTS.keys()), Component, None],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
@@ -176,7 +176,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         "init_params": [StrOptions(set(INITIALIZERS))],
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
+        "precisions_init": ["array-like", Interval(Real, 0.0, None, closed="neither"), None],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
@@ -190,7 +190,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: str | Covariance = "full",
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
@@ -304,7 +304,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
         climbed = None
         if not (warm or given) and self.max_iter > 0:
-            with allow(self.n_threads, backend.compiled, table.dims):
+            with allow(self.n_threads, backend.compiled):
                 climbed = self._climbed(table, rng)
         if climbed is not None:
             n_init = 1
@@ -333,7 +333,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        self._n_rows, self._fitted_type = len(table), self.covariance_type
+        self._n_rows, self._fitted_type = len(table), self._covariance.name
+        if self.noise is None:  # nothing of it stays from an earlier fit
+            self.__dict__.pop("noise_", None)
+            self.__dict__.pop("noise_weight_", None)
         self.__dict__.pop("_sampler", None)
         self._adopt(self._attributes(best, backend.name, X.dtype), given_rows, table, tasks)
         return table
@@ -341,7 +344,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _climbed(self, table: Table, rng: np.random.RandomState) -> Parameters | None:
         """The best of the first parameters after EM on samples of a large table; None for other tables."""
         K, D = self.n_components, table.dims
-        n_parameters = COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
+        n_parameters = self._covariance.n_parameters(K, D) + K * D + K - 1
         levels = nested(table, K, n_parameters, rng)
         if len(levels) == 1:
             return None
@@ -362,7 +365,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
         Noise starts from the whole table, of which the other may be a sample: its box holds all rows.
         """
-        covariance, reg_covar = COVARIANCES[self.covariance_type], self.reg_covar
+        covariance, reg_covar = self._covariance, self.reg_covar
         if len(given) == 3:
             initial = None
         else:
@@ -376,13 +379,20 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             components = Gaussians.from_precisions(covariance, given["means"], given["precisions"], reg_covar)
         else:
             components = replace(initial, means=given["means"])
-        return self._composed(given["weights"], components, whole)
+        weights = given["weights"]
+        if self.noise is not None and initial is not None:
+            # Components that start from single rows are so narrow that noise would take all other rows from them: they
+            # have one iteration without it.
+            plain = Mixture(ConstantGate(weights=weights), components)
+            plain = plain.maximize(plain.expect(table))
+            weights, components = plain.gate.weights, plain.components
+        return self._composed(weights, components, whole)
 
     def _composed(
         self, weights: Float, gaussians: Gaussians, table: Table | None = None, noise_weight: float = 0.0
     ) -> Parameters:
         """The mixture of Gaussians and, if the user wants it, noise: the fitted noise or, given a table, its start."""
-        if self.noise is None:
+        if (self.noise is None) if table is not None else not self._has_noise:
             return Mixture(ConstantGate(weights=weights), gaussians)
         if table is None:
             noise = self.noise_
@@ -390,6 +400,17 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             weights, noise_weight = weights * (1.0 - _NOISE_SHARE), _NOISE_SHARE
             noise = self._noise().start(table)
         return Mixture(ConstantGate(weights=np.append(weights, noise_weight)), Beside(gaussians, noise))
+
+    @property
+    def _covariance(self) -> Covariance:
+        """The family that ``covariance_type`` names or is."""
+        family = self.covariance_type
+        return family if isinstance(family, Covariance) else COVARIANCES[family]
+
+    @property
+    def _has_noise(self) -> bool:
+        """Whether noise is part of what was fitted."""
+        return hasattr(self, "noise_")
 
     def _noise(self) -> Component:
         """The component that ``noise`` names, not yet fitted."""
@@ -404,13 +425,15 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         fitted = {
             "components": K,
             "columns": D,
-            "covariance type": getattr(self, "_fitted_type", self.covariance_type),
+            "covariance type": getattr(self, "_fitted_type", self._covariance.name),
+            "noise": _spec_of(self.noise_) if self._has_noise else None,
         }
         columns = np.shape(X)[1] if len(np.shape(X)) == 2 else D  # other shapes are refused later
         wanted = {
             "components": self.n_components,
             "columns": columns,
-            "covariance type": self.covariance_type,
+            "covariance type": self._covariance.name,
+            "noise": None if self.noise is None else _spec_of(self._noise()),
         }
         differ = [
             f"{name} {fitted[name]}, this one {wanted[name]}"
@@ -425,7 +448,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     def _check_given(self, dims: int) -> dict[str, Float]:
         """The user's initial weights, means and precisions, as float64 copies."""
-        K, covariance = self.n_components, COVARIANCES[self.covariance_type]
+        K, covariance = self.n_components, self._covariance
         given: dict[str, Float] = {}
         for name, value, shape, called in (
             ("weights", self.weights_init, (K,), "weights"),
@@ -439,12 +462,14 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         ):
             if value is None:
                 continue
+            value = unmasked(to_host(value), f"{name}_init")
             array = check_array(
-                unmasked(to_host(value), f"{name}_init"),
+                np.atleast_1d(value) if np.ndim(value) == 0 else value,
                 dtype=[np.float64, np.float32],
                 ensure_2d=False,
                 allow_nd=name == "precisions",
             )
+            array = array.reshape(shape) if array.size == 1 and shape == () else array
             if array.shape != shape:
                 raise ValueError(
                     f"The parameter '{called}' should have the shape of {shape}, but got {array.shape}"
@@ -488,7 +513,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of :class:`Saved`, and the state of the noise."""
-        return super()._arrays() | ({} if self.noise is None else arrays_of(self.noise_, "noise"))
+        return super()._arrays() | (arrays_of(self.noise_, "noise") if self._has_noise else {})
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
         """Set what was saved."""
@@ -500,7 +525,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()
         K, D = np.shape(self.means_)
-        shape = COVARIANCES[self.covariance_type].storage.shape(K, D)
+        shape = self._covariance.storage.shape(K, D)
         for name, wanted in (
             ("weights_", (K,)),
             ("means_", (self.n_components, self.n_features_in_)),
@@ -514,9 +539,11 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} is not finite")
         weights = self._host("weights_")
-        if self.noise is not None:
-            if not isinstance(self.noise_, type(self._noise())) or not 0.0 <= self.noise_weight_ <= 1.0:
-                raise ValueError("noise is not what was fitted")
+        if self._has_noise != (self.noise is not None):
+            raise ValueError("noise was set after the fit: fit again")
+        if self._has_noise:
+            if _spec_of(self.noise_) != _spec_of(self._noise()) or not 0.0 <= self.noise_weight_ <= 1.0:
+                raise ValueError("noise is not what was fitted: fit again")
             weights = np.append(weights, np.asarray(self.noise_weight_, dtype=weights.dtype))
         _check_proportions(weights)
 
@@ -528,8 +555,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             self._host(name).astype(np.float64)
             for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
         )
-        covariance = COVARIANCES[self.covariance_type]
-        gaussians = Gaussians(covariance, means, covariances, cholesky, self.reg_covar)
+        gaussians = Gaussians(self._covariance, means, covariances, cholesky, self.reg_covar)
         return self._composed(weights, gaussians, noise_weight=getattr(self, "noise_weight_", 0.0))
 
     def _check_reached(self, density: Float) -> None:
@@ -551,7 +577,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         labels, density = table.assign(self._mixture().joint)
         self._check_reached(density)
         components = labels.astype(np.int64)
-        if self.noise is not None:
+        if self._has_noise:
             components[labels == len(self.means_)] = -1
         return components
 
@@ -569,7 +595,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             (N, K + 1) with ``noise``.
         """
         table = self._table(X)
-        K = self.means_.shape[0] + (self.noise is not None)
+        K = self.means_.shape[0] + self._has_noise
         resp = np.empty((len(table), K), dtype=table.x.dtype)
         self._posterior(table, resp)
         return resp
@@ -659,8 +685,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _n_parameters(self) -> int:
         """Number of free parameters of the model."""
         K, D = self.means_.shape
-        of_gaussians = COVARIANCES[self.covariance_type].n_parameters(K, D) + K * D + K - 1
-        return of_gaussians if self.noise is None else of_gaussians + 1 + self.noise_.n_parameters(D)
+        of_gaussians = self._covariance.n_parameters(K, D) + K * D + K - 1
+        return of_gaussians + 1 + self.noise_.n_parameters(D) if self._has_noise else of_gaussians
 
     def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
         """Weighted sum of the rows' log-likelihoods, and sum of their weights."""
@@ -709,26 +735,31 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         check_is_fitted(self)
         K, D = self.means_.shape
         variances = np.diagonal(
-            COVARIANCES[self.covariance_type].storage.dense(self._host("covariances_"), K, D),
+            self._covariance.storage.dense(self._host("covariances_"), K, D),
             axis1=1,
             axis2=2,
         )
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])
         return summary(
-            f"Gaussian mixture, {K} component{'s' if K > 1 else ''}, {self.covariance_type} covariance",
+            f"Gaussian mixture, {K} component{'s' if K > 1 else ''}, {self._covariance.name} covariance",
             {
                 "rows x columns": f"{self._n_rows} x {D}" if hasattr(self, "_n_rows") else f"? x {D}",
                 "log-likelihood per row": f"{self.lower_bound_:.8g}",
                 "parameters": str(self._n_parameters()),
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
                 "passes over the rows": f"{self.n_passes_:.4g}" if hasattr(self, "n_passes_") else "?",
-                **({} if self.noise is None else {"weight of noise": f"{self.noise_weight_:.4g}"}),
+                **({"weight of noise": f"{self.noise_weight_:.4g}"} if self._has_noise else {}),
                 "backend": self.backend_,
             },
             [str(name) for name in names],
             {"weight": self._host("weights_")},
             {"mean": self._host("means_"), "sd": np.sqrt(variances)},
         )
+
+
+def _spec_of(noise: Component) -> str:
+    """A component's class and the user's parameters of it."""
+    return f"{type(noise).__qualname__}({noise.parameters})"
 
 
 def _apart(mixture: Parameters) -> tuple[Gaussians, Component | None]:

@@ -20,7 +20,7 @@ def arrays_of(part: Part, prefix: str) -> dict[str, NDArray[Any]]:
     for name, value in part.saved.items():
         parts = enumerate(value) if isinstance(value, list) else [("", value)]
         values |= {f"{prefix}.{name}.{i}".rstrip("."): array for i, array in parts}
-    return {name: np.ascontiguousarray(array) for name, array in values.items()}
+    return {name: np.asarray(array, order="C") for name, array in values.items()}
 
 
 def restored(part: P, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> P:
@@ -54,7 +54,7 @@ class Saved:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Fitted arrays by name."""
-        return {name: np.ascontiguousarray(self._host(name)) for name in self._saved_arrays}
+        return {name: np.asarray(self._host(name), order="C") for name in self._saved_arrays}
 
     def _host(self, name: str) -> NDArray[Any]:
         """A fitted array as a NumPy array on the host."""
