@@ -13,7 +13,16 @@ from mixtura.backends.reference import ReferenceBackend
 from mixtura.joint import Joint
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
-from problems import EPS, FORMS, Problem, assert_moments_close, computing_eps, quadratics
+from problems import (
+    EPS,
+    FORMS,
+    Problem,
+    assert_moments_close,
+    computing_eps,
+    joint_tolerance,
+    problem,
+    quadratics,
+)
 
 try:
     from mixtura import _native
@@ -77,6 +86,30 @@ def test_every_regime_with_a_linear_term(instruction_set, form, dtype, rng):
             got = native.expect(p.placed(native), p.joint, "full", p.pivot)
             want = reference.expect(p.placed(reference), p.joint, "full", p.pivot)
             assert_moments_close(got, want, p, computing_eps(native, p.X))
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_rectangles_of_few_rows(instruction_set, dtype, linear, rng):
+    """Components stacked in one tile: whole and broken tiles, and more tiles than the first-level cache holds."""
+    _native.set_instruction_set(instruction_set)
+    native, reference = NativeBackend(), ReferenceBackend()
+    for height in (1, 2, 3, 4, 5):
+        for components, dims in ((1, 1), (2, 5), (3, 21), (5, 4), (9, 7), (17, 2), (40, 130)):
+            for shared in (False, True):
+                p = problem(
+                    rng, "rectangle", components, dims, 150, shared=shared, linear=linear, dtype=dtype
+                )
+                factors = rng.normal(size=(1 if shared else components, height, dims)) / np.sqrt(dims)
+                p = replace(p, quadratics=replace(p.quadratics, factors=factors))
+                want = reference.log_joint(p.placed(reference), p.joint)
+                assert np.all(
+                    np.abs(native.log_joint(p.placed(native), p.joint) - want) <= joint_tolerance(p)
+                )
+                got = native.expect(p.placed(native), p.joint, "full", p.pivot)
+                want = reference.expect(p.placed(reference), p.joint, "full", p.pivot)
+                assert_moments_close(got, want, p, computing_eps(native, p.X))
 
 
 def test_kernels_refuse_linear_terms_of_another_shape():

@@ -34,15 +34,17 @@ struct Case {
   bool compute;  // in single precision
   Kind kind;
   int64_t rows, dims, components;
-  bool split = false;   // the last column lies in an array of its own
-  bool linear = false;  // a linear term beside the square
+  bool split = false;    // the last column lies in an array of its own
+  bool linear = false;   // a linear term beside the square
+  int64_t few_rows = 0;  // of a rectangle, if not D + 1
 
   std::string name() const {
     return "factor " + std::to_string(static_cast<int>(factor)) + " kind " +
            std::to_string(static_cast<int>(kind)) + (shared ? " shared" : "") + (single ? " float" : "") +
            (hard ? " hard" : "") + (apart ? " apart" : "") + (split ? " split" : "") +
-           (linear ? " linear" : "") + (compute ? " in float" : "") + " " + std::to_string(rows) + " x " +
-           std::to_string(dims) + ", K " + std::to_string(components) + " on " + instruction_set();
+           (linear ? " linear" : "") + (few_rows ? " few" : "") + (compute ? " in float" : "") + " " +
+           std::to_string(rows) + " x " + std::to_string(dims) + ", K " + std::to_string(components) +
+           " on " + instruction_set();
   }
 };
 
@@ -55,7 +57,10 @@ Numbers draw(std::mt19937& g, size_t size, double low = -1.0, double high = 1.0)
 
 // One pass through the kernels, and the same by definition.
 void compare(const Case& c, std::mt19937& g) {
-  const int64_t N = c.rows, D = c.dims, K = c.components, R = c.factor == Factor::rectangle ? D + 1 : D;
+  const int64_t N = c.rows, D = c.dims, K = c.components,
+                R = c.factor != Factor::rectangle ? D
+                    : c.few_rows                  ? c.few_rows
+                                                  : D + 1;
   const size_t per_factor = c.factor == Factor::scalar ? 1 : c.factor == Factor::diagonal ? D : R * D;
   const int64_t factors = c.shared ? 1 : K;
   Numbers X = draw(g, N * D), means = draw(g, K * D), offsets = draw(g, K), pivot = draw(g, D);
@@ -176,10 +181,10 @@ void kernels() {
       for (const Factor factor : {Factor::scalar, Factor::diagonal, Factor::triangle, Factor::rectangle})
         for (const Kind kind : {Kind::mass, Kind::mean, Kind::trace, Kind::diagonal, Kind::full}) {
           const int n = count++;
-          compare(
-              {factor, n % 3 == 0, n % 5 == 0, n % 4 == 0, n % 7 == 0, n % 2 == 0, n % 6 == 0, n / 5 % 2 == 0,
-               n / 10 % 2 == 0 && n % 4 != 0, kind, s[0], s[1], s[2], n / 3 % 3 == 0, n / 2 % 3 == 0},
-              g);
+          compare({factor, n % 3 == 0, n % 5 == 0, n % 4 == 0, n % 7 == 0, n % 2 == 0, n % 6 == 0,
+                   n / 5 % 2 == 0, n / 10 % 2 == 0 && n % 4 != 0, kind, s[0], s[1], s[2], n / 3 % 3 == 0,
+                   n / 2 % 3 == 0, n / 20 % 2 ? 1 + n % 4 : 0},
+                  g);
         }
   }
   set_instruction_set(in_use);

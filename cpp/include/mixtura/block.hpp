@@ -136,7 +136,7 @@ inline void pack_numbers(const Columns& columns, int64_t at, const Pivot& pivot,
 // by number.
 template <class T>
 inline void pack_left(const Columns& left, int64_t count, const Pivot& pivot, int64_t begin, int64_t n,
-                      int64_t padded, const Packed& out) {
+                      int64_t padded, const Packed& out, Prefetch* ahead) {
   const T* first = static_cast<const T*>(left.data) + begin * left.row_stride;
   const int64_t dims = left.dims;
   int64_t whole = 0;  // rows done in squares
@@ -153,21 +153,24 @@ inline void pack_left(const Columns& left, int64_t count, const Pivot& pivot, in
         pack_pairs(first, pivot, i, out.x, std::make_integer_sequence<int, lanes>{});
     }
   } else {
-    for (int64_t i = 0; i < whole; i += lanes)
+    for (int64_t i = 0; i < whole; i += lanes) {
+      if (ahead) ahead->step();
       for (int64_t d = 0; d < dims; d += lanes)
         pack_square(first, left.row_stride, pivot, i, d, smaller(dims - d, lanes), out);
+    }
   }
   pack_numbers<T>(left, 0, pivot, begin, whole, n, padded, out);
 }
 
 // A block of the table [left | right]; the right columns, targets, are few and go number by number. They come
-// last: squares on the left write whole vectors, beyond their columns.
+// last: squares on the left write whole vectors, beyond their columns. `ahead` asks for the next block's rows
+// as well, where what follows is too short for that.
 inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64_t n, int64_t padded,
-                      const Packed& out) {
+                      const Packed& out, Prefetch* ahead = nullptr) {
   if (rows.left.single_precision)
-    pack_left<float>(rows.left, rows.count, pivot, begin, n, padded, out);
+    pack_left<float>(rows.left, rows.count, pivot, begin, n, padded, out, ahead);
   else
-    pack_left<double>(rows.left, rows.count, pivot, begin, n, padded, out);
+    pack_left<double>(rows.left, rows.count, pivot, begin, n, padded, out, ahead);
   if (!rows.right.dims) return;
   if (rows.right.single_precision)
     pack_numbers<float>(rows.right, rows.left.dims, pivot, begin, 0, n, padded, out);

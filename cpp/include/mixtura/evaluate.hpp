@@ -48,12 +48,20 @@ MIXTURA_INLINE bool centred(const Quadratics& q) {
   return q.factor == Factor::scalar || (q.shared && tiled(q));
 }
 
+// Components whose rows are stacked in one tile, if more than one: those of rectangles of few rows, such as
+// linear experts have, whose own tiles would be empty for the most part and share no loads.
+MIXTURA_INLINE int64_t stacked(const Quadratics& q) {
+  const bool few = q.factor == Factor::rectangle && !q.shared && q.factor_rows <= tile_rows / 2;
+  return few ? tile_rows / q.factor_rows : 1;
+}
+
 // Largest |F_k (m_k - pivot)|^2 up to which the multiplied-out square may be used: its rounding error is
 // that many eps.
 constexpr double product_limit = is_double ? 1024.0 : 64.0;
 
 // Packed quadratics. `offsets` are c (K); `factor` is, by form: scalar, the scale of a square (K); diagonal,
-// D numbers a component; else tiles [column][tile_rows], once if shared. `bias` is F_k (pivot - m_k) per
+// D numbers a component; else tiles [column][tile_rows], once if shared, or one for several components whose
+// rows are stacked in it. `bias` is F_k (pivot - m_k) per
 // component (pivot - m_k for a scalar). For centred forms also the multiplied-out square: `product` tiles of
 // components [column][tile_rows], their constants `product_offset` (K padded) and the factor of |x|^2,
 // `product_scale` (K padded). `use_product` says which of the two to use. `linear` are tiles of components
@@ -68,7 +76,7 @@ inline PackedLayout packed_layout(const Quadratics& q) {
   if (tiled(q)) {
     for (int64_t t = 0; t < tiles(q.factor_rows); ++t) l.factor_size += tile_columns(q, t) * tile_rows;
     l.bias_size = tiles(q.factor_rows) * tile_rows;
-    l.factors = q.shared ? 1 : q.components;
+    l.factors = q.shared ? 1 : (q.components + stacked(q) - 1) / stacked(q);
   } else {
     l.factor_size = q.factor == Factor::scalar ? 1 : q.dims;
     l.bias_size = q.dims;
@@ -114,10 +122,12 @@ inline void pack_elementwise(const Quadratics& q, const double* pivot, const Pac
 
 inline void pack_tiles(const Quadratics& q, const double* pivot, const PackedLayout& l, real* packed) {
   const bool triangle = q.factor == Factor::triangle;
+  const int64_t together = stacked(q);
   for (int64_t k = 0; k < q.components; ++k) {
+    const int64_t place = k % together * q.factor_rows;  // of its first row in a tile that is shared
     const double* mean = q.means + k * q.dims;
     const double* source = q.factors + (q.shared ? 0 : k * q.factor_rows * q.dims);
-    real* bias = packed + l.bias + k * l.bias_size;
+    real* bias = packed + l.bias + k / together * l.bias_size + place;
     for (int64_t r = 0; r < q.factor_rows; ++r) {
       const int64_t columns = triangle ? r + 1 : q.dims;
       double b = 0.0;
@@ -125,7 +135,7 @@ inline void pack_tiles(const Quadratics& q, const double* pivot, const PackedLay
       bias[r] = static_cast<real>(b * half_log2e_root);
     }
     if (q.shared && k) continue;
-    real* factor = packed + l.factor + k * l.factor_size;
+    real* factor = packed + l.factor + k / together * l.factor_size + place;
     for (int64_t t = 0; t < tiles(q.factor_rows); ++t) {
       const int64_t columns = tile_columns(q, t);
       for (int64_t d = 0; d < columns; ++d)
@@ -311,18 +321,19 @@ MIXTURA_INLINE void one_tile(const real* factor, int64_t columns, const real* bi
   done(row, y);
 }
 
-// All `rows` rows of one factor of `dims` columns against one group of rows of the block.
-template <bool triangle, class Epilogue>
+// All `rows` rows of one factor of `dims` columns against one group of rows of the block; its tiles hold
+// `filled` rows each.
+template <bool triangle, int filled = tile_rows, class Epilogue>
 MIXTURA_INLINE void apply_factor(int64_t rows, int64_t dims, const real* factor, const real* bias,
                                  const real* x, Epilogue& done) {
-  const int64_t whole = rows / tile_rows;
+  const int64_t whole = rows / filled;
   for (int64_t t = 0; t < whole; ++t) {
-    const int64_t columns = triangle ? (t + 1) * tile_rows : dims;
-    one_tile<tile_rows, triangle>(factor, columns, bias + t * tile_rows, x, t * tile_rows, done);
+    const int64_t columns = triangle ? (t + 1) * filled : dims;
+    one_tile<filled, triangle>(factor, columns, bias + t * tile_rows, x, t * filled, done);
     factor += columns * tile_rows;
   }
-  const int64_t row = whole * tile_rows;
-  const real* b = bias + row;
+  const int64_t row = whole * filled;
+  const real* b = bias + whole * tile_rows;
   switch (rows - row) {
     case 1: one_tile<1, triangle>(factor, dims, b, x, row, done); break;
     case 2: one_tile<2, triangle>(factor, dims, b, x, row, done); break;
@@ -430,6 +441,55 @@ inline void evaluate_factors(const Quadratics& q, const PackedLayout& l, const r
       }
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) store(e.top + i + g * lanes, top[g]);
+    }
+  }
+}
+
+// joint2 of J / R components whose R rows each are stacked in one tile, and the largest.
+template <int R>
+struct StackedSquares {
+  real* joint2;
+  const real* offsets;
+  Prefetch* ahead;
+  vec top[groups];
+  template <int J>
+  MIXTURA_INLINE void operator()(int64_t row, const vec (&y)[J][groups]) {
+    if constexpr (J % R == 0) {  // no other tiles are there
+      const int64_t first = row / R;
+      ahead->step();
+      MIXTURA_UNROLL
+      for (int c = 0; c < J / R; ++c) {
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) {
+          vec value = splat(offsets[first + c]);
+          MIXTURA_UNROLL
+          for (int r = 0; r < R; ++r) value -= y[c * R + r][g] * y[c * R + r][g];
+          store(joint2 + (first + c) * stride + g * lanes, value);
+          top[g] = max(top[g], value);
+        }
+      }
+    }
+  }
+};
+
+// The same as evaluate_factors for rectangles of R rows, tile_rows / R components to a tile.
+template <int R>
+inline void evaluate_stacked(const Quadratics& q, const PackedLayout& l, const real* packed,
+                             const Evaluation& e, Prefetch& ahead) {
+  constexpr int together = tile_rows / R;
+  const int64_t fit = 24576 / (l.factor_size * static_cast<int64_t>(sizeof(real)));
+  const int64_t step = fit < 1 ? 1 : fit;  // tiles
+  for (int64_t tile = 0; tile < l.factors; tile += step) {
+    const int64_t first = tile * together, last = smaller(first + step * together, q.components);
+    for (int64_t i = 0; i < e.rows; i += group_rows) {
+      StackedSquares<R> squares{e.joint2 + first * stride + i, packed + l.offsets + first, &ahead, {}};
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g)
+        squares.top[g] = first ? load(e.top + i + g * lanes) : splat(-__builtin_huge_val());
+      apply_factor<false, R * together>((last - first) * R, q.dims, packed + l.factor + tile * l.factor_size,
+                                        packed + l.bias + tile * l.bias_size, e.x + i, squares);
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) store(e.top + i + g * lanes, squares.top[g]);
     }
   }
 }
@@ -549,6 +609,14 @@ inline void evaluate_linear(const Quadratics& q, const PackedLayout& l, const re
   }
 }
 
+// How often evaluation asks for rows of the next block, for each group of rows: for all components at once,
+// for each tile that they are stacked in, for each of them, or for four where factors are elementwise.
+MIXTURA_INLINE int64_t prefetches(const Quadratics& q) {
+  if (centred(q)) return 1;
+  const int64_t together = tiled(q) ? stacked(q) : 4;
+  return (q.components + together - 1) / together;
+}
+
 // joint2 (K x stride) of a block x (D x stride), and top (stride), the largest of each row.
 inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& e, Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
@@ -574,6 +642,15 @@ inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& 
     }
   } else if (q.factor == Factor::triangle) {
     evaluate_factors<true>(q, l, packed, e, ahead);
+  } else if (stacked(q) > 1) {
+    switch (q.factor_rows) {
+      case 1: evaluate_stacked<1>(q, l, packed, e, ahead); break;
+#if MIXTURA_VECTOR_BYTES == 64
+      case 3: evaluate_stacked<3>(q, l, packed, e, ahead); break;
+      case 4: evaluate_stacked<4>(q, l, packed, e, ahead); break;
+#endif
+      default: evaluate_stacked<2>(q, l, packed, e, ahead); break;
+    }
   } else {
     evaluate_factors<false>(q, l, packed, e, ahead);
   }

@@ -203,10 +203,13 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
+  const bool early = stacked(q) > 1;  // few multiply-adds a row: rows arrive as fast as memory gives them
   double log2_likelihood = 0.0;
   for (int64_t b = begin; b < end; b += block_rows) {
     const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
-    pack_rows(p.rows, pivot, b, n, padded, out);
+    const int64_t calls = padded / group_rows * prefetches(q) + (early ? padded / lanes : 0);
+    Prefetch ahead(p.rows.left, b + n, smaller(end - b - n, block_rows), calls);
+    pack_rows(p.rows, pivot, b, n, padded, out, early ? &ahead : nullptr);
     if (p.sample_weight || b == begin || n < block_rows) {
       for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
       for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
@@ -219,12 +222,6 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       accumulate_soft(s, a, w.scratch, sums);
       continue;
     }
-    // One call per group and component, or four components where factors are elementwise.
-    const int64_t calls = padded / group_rows *
-                          (centred(q) ? 1
-                           : tiled(q) ? components
-                                      : (components + 3) / 4);
-    Prefetch ahead(p.rows.left, b + n, smaller(end - b - n, block_rows), calls);
     evaluate(q, static_cast<const real*>(packed),
              Evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero}, ahead);
     if (p.log_weights && p.log_weights_per_row) {
