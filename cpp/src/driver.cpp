@@ -86,11 +86,10 @@ Buffer<T> aligned_buffer(size_t size) {
   return Buffer<T>(static_cast<T*>(memory), [](T* p) { ::operator delete[](p, std::align_val_t{64}); });
 }
 
-// Rows per chunk: about a millisecond of work, so that threads finish together, but enough rows for the merge
-// of a chunk's statistics to stay under a hundredth of that work.
+// Rows per chunk, whole blocks.
 int64_t chunk_rows(const Pass& p) {
   const int64_t work = p.quadratics.components * (p.rows.dims + statistics_size(p.kind, p.rows.dims) + 16);
-  const int64_t rows = std::min<int64_t>(std::max<int64_t>((int64_t{1} << 25) / work, 1024), 16384);
+  const int64_t rows = std::min(std::max(chunk_operations / work, chunk_rows_least), chunk_rows_most);
   return (rows + block_rows - 1) / block_rows * block_rows;
 }
 

@@ -42,17 +42,11 @@ struct Scratch {
   integer* list;
 };
 
-constexpr int tile_features = MIXTURA_VECTOR_BYTES == 64 ? 6 : 4;    // of the product with rows on lanes
-constexpr int tile_components = MIXTURA_VECTOR_BYTES == 64 ? 8 : 4;  // of the circulant product
-constexpr int tile_accumulators = MIXTURA_VECTOR_BYTES == 64 ? 24 : 12;
-
-// Rows that stay in the first-level cache with a panel of theirs and eight components' responsibilities.
-constexpr int64_t panel_rows = 64;
-
-// Up to the first, rows are scaled for one component after the other; up to the second, products are formed
-// for each tile of components.
-constexpr int64_t few_components = 1;
-constexpr int64_t many_components = 48;
+static_assert(tile_features <= (long_vectors ? 6 : 4) && tile_components <= (long_vectors ? 8 : 4) &&
+                  tile_accumulators <= (long_vectors ? 24 : 16),
+              "product and all_components know no larger tiles");
+static_assert(block_rows % panel_rows == 0 && panel_rows % lanes == 0, "panels are whole vectors of a block");
+static_assert(shifts_together % 2 == 0, "accumulate_shifts halves it");
 
 // ---- rows on lanes -------------------------------------------------------------------------------------
 
@@ -96,7 +90,7 @@ inline void product_tile(const real* resp, const real* const* features, int64_t 
 template <int F>
 inline void product_components(const Accumulation& a, const real* const* features, double* total,
                                int64_t total_stride) {
-  constexpr int C = MIXTURA_VECTOR_BYTES == 64 ? 4 : 2;
+  constexpr int C = lane_components;
   int64_t k = 0;
   for (; k + C <= a.components; k += C)
     product_tile<C, F>(a.resp + k * stride, features, a.count, total + k * total_stride, total_stride);
@@ -428,12 +422,13 @@ inline void accumulate_shifts(const Statistics& s, const Accumulation& a, const 
       // The last shift of an even D is needed for its first half only.
       if (s.kind == Kind::full && shift == end - 1 && s.dims % 2 == 0 && 2 * d >= s.dims) break;
       double* out = sums + s.dims * (1 + shift) + d;
-      if (shift + 8 <= end) {
-        shifts_tile<8>(a, w, n, pitch, d, shift, s.dims, out);
-        shift += 8;
-      } else if (shift + 4 <= end) {
-        shifts_tile<4>(a, w, n, pitch, d, shift, s.dims, out);
-        shift += 4;
+      constexpr int T = shifts_together;
+      if (shift + T <= end) {
+        shifts_tile<T>(a, w, n, pitch, d, shift, s.dims, out);
+        shift += T;
+      } else if (shift + T / 2 <= end) {
+        shifts_tile<T / 2>(a, w, n, pitch, d, shift, s.dims, out);
+        shift += T / 2;
       } else {
         shifts_tile<1>(a, w, n, pitch, d, shift, s.dims, out);
         shift += 1;
@@ -485,10 +480,12 @@ inline void block_rows_left(int64_t left, const Accumulation& a, const Scratch& 
   block_tile<H, F>(a, w, n, pitch, row, column, sums, width);
 }
 
-// The lower triangle, three vectors of columns at a time: those of all rows stay in the first-level cache.
+static_assert(block_vectors <= 3, "accumulate_blocks knows no more");
+
+// The lower triangle, a few vectors of columns at a time: those of all rows stay in the first-level cache.
 inline void accumulate_blocks(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t n,
                               int64_t pitch, double* sums) {
-  constexpr int64_t F = 3;
+  constexpr int64_t F = block_vectors;
   const int64_t blocks = (s.dims + block_height - 1) / block_height;
   for (int64_t column = 0; column < s.dims; column += F * lanes) {
     int64_t at = s.linear;
@@ -501,7 +498,7 @@ inline void accumulate_blocks(const Statistics& s, const Accumulation& a, const 
       switch (smaller((width - column) / lanes, F)) {
         case 1: block_rows_left<1>(left, a, w, n, pitch, row, column, out, width); break;
         case 2: block_rows_left<2>(left, a, w, n, pitch, row, column, out, width); break;
-        default: block_rows_left<3>(left, a, w, n, pitch, row, column, out, width); break;
+        default: block_rows_left<block_vectors>(left, a, w, n, pitch, row, column, out, width); break;
       }
     }
   }
@@ -565,8 +562,7 @@ inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Sc
   wrap_rows(s, a);
   int64_t active = 0;
   for (int64_t k = 0; a.active && k < a.components; ++k) active += a.active[k];
-  // Lists save work in proportion, but their kernels reuse less: measured even at about two pairs in five.
-  const bool sparse = a.active && 5 * active < 2 * a.count * a.components;
+  const bool sparse = a.active && 5 * active < sparse_fifths * a.count * a.components;
   const bool together = s.order == Order::circulant && a.components > few_components && !sparse;
   const bool trace = s.kind == Kind::trace;
   if (trace) squared_norms(a, s.dims, w.weighted);
@@ -586,7 +582,8 @@ inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Sc
   const real* scalars[2] = {a.share, w.weighted};
   product(a, scalars, trace ? 2 : 1, sums + s.mass, s.size);
   for (int64_t k = 0; k < a.components; ++k) {
-    const bool some = a.active && (sparse || (s.order == Order::blocks && 5 * a.active[k] < 4 * a.count));
+    const bool some =
+        a.active && (sparse || (s.order == Order::blocks && 5 * a.active[k] < listed_fifths * a.count));
     accumulate_component(s, a, w, k, !some, sums);
   }
 }

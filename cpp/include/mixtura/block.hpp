@@ -29,7 +29,7 @@ struct Prefetch {
   }
 
   MIXTURA_INLINE void step() {
-    for (int64_t l = 0; l < lines && at < end; ++l, at += 64) __builtin_prefetch(at, 0, 2);
+    for (int64_t l = 0; l < lines && at < end; ++l, at += 64) __builtin_prefetch(at, 0, prefetch_locality);
   }
 };
 

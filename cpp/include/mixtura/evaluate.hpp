@@ -20,10 +20,9 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// 16 accumulators of 32 registers with AVX-512, 8 of 16 elsewhere.
-constexpr int tile_rows = MIXTURA_VECTOR_BYTES == 64 ? 8 : 4;
-constexpr int groups = 2;
 constexpr int group_rows = groups * lanes;
+static_assert(tile_rows <= (long_vectors ? 8 : 4), "apply_factor knows no larger tiles");
+static_assert(block_rows % group_rows == 0, "a block is whole groups of rows");
 
 constexpr double half_log2e_root = 0.84932180028801904272;  // sqrt(log2(e) / 2)
 constexpr double log2e = 1.4426950408889634074;
@@ -54,10 +53,6 @@ MIXTURA_INLINE int64_t stacked(const Quadratics& q) {
   const bool few = q.factor == Factor::rectangle && !q.shared && q.factor_rows <= tile_rows / 2;
   return few ? tile_rows / q.factor_rows : 1;
 }
-
-// Largest |F_k (m_k - pivot)|^2 up to which the multiplied-out square may be used: its rounding error is
-// that many eps.
-constexpr double product_limit = is_double ? 1024.0 : 64.0;
 
 // Packed quadratics. `offsets` are c (K); `factor` is, by form: scalar, the scale of a square (K); diagonal,
 // D numbers a component; else tiles [column][tile_rows], once if shared, or one for several components whose
@@ -361,7 +356,7 @@ struct Evaluation {
 
 // The same for triangles of up to four rows: the factors of C components stay in registers while the block
 // passes, and no tile is left half empty.
-constexpr int64_t tiny_dims = 4;
+static_assert(tiny_dims <= 4, "evaluate knows no larger ones");
 
 template <int C, int D>
 inline void evaluate_tiny(const PackedLayout& l, const real* packed, const Evaluation& e, int64_t k,
@@ -406,7 +401,7 @@ inline void evaluate_tiny(const PackedLayout& l, const real* packed, const Evalu
 template <int D>
 inline void evaluate_tiny(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
                           Prefetch& ahead) {
-  constexpr int C = MIXTURA_VECTOR_BYTES == 64 && D <= 3 ? 2 : 1;
+  constexpr int C = D <= tiny_pair_dims ? 2 : 1;
   int64_t k = 0;
   for (; k + C <= q.components; k += C) evaluate_tiny<C, D>(l, packed, e, k, ahead);
   for (; k < q.components; ++k) evaluate_tiny<1, D>(l, packed, e, k, ahead);
@@ -417,7 +412,7 @@ inline void evaluate_tiny(const Quadratics& q, const PackedLayout& l, const real
 template <bool triangle>
 inline void evaluate_factors(const Quadratics& q, const PackedLayout& l, const real* packed,
                              const Evaluation& e, Prefetch& ahead) {
-  const int64_t fit = 24576 / (l.factor_size * static_cast<int64_t>(sizeof(real)));
+  const int64_t fit = factor_bytes / (l.factor_size * static_cast<int64_t>(sizeof(real)));
   const int64_t together = fit < 1 ? 1 : fit;
   for (int64_t first = 0; first < q.components; first += together) {
     const int64_t last = smaller(first + together, q.components);
@@ -477,7 +472,7 @@ template <int R>
 inline void evaluate_stacked(const Quadratics& q, const PackedLayout& l, const real* packed,
                              const Evaluation& e, Prefetch& ahead) {
   constexpr int together = tile_rows / R;
-  const int64_t fit = 24576 / (l.factor_size * static_cast<int64_t>(sizeof(real)));
+  const int64_t fit = factor_bytes / (l.factor_size * static_cast<int64_t>(sizeof(real)));
   const int64_t step = fit < 1 ? 1 : fit;  // tiles
   for (int64_t tile = 0; tile < l.factors; tile += step) {
     const int64_t first = tile * together, last = smaller(first + step * together, q.components);
@@ -569,7 +564,7 @@ template <bool each_column>
 inline void evaluate_all_elementwise(const real* offsets, const real* s, const real* b, int64_t components,
                                      int64_t dims, int64_t bias_size, const real* x, const Evaluation& e,
                                      Prefetch& ahead) {
-  constexpr int C = 4;
+  constexpr int C = elementwise_components;
   const int64_t factor_size = each_column ? dims : 1;
   for (int64_t k = 0; k < components;) {
     const real* scale = s ? s + k * factor_size : s;

@@ -82,7 +82,7 @@ inline double plain_log_likelihood(const real* top, const real* total, const dou
 template <bool counting>
 inline void exponentiate_all(real* joint2, int64_t components, int64_t rows, const real* top, real* total,
                              int64_t* active) {
-  constexpr int C = 4;
+  constexpr int C = exponential_components;
   const real least = least_that_counts(components);
   int64_t k = 0;
   for (; k + C <= components; k += C)

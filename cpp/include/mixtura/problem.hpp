@@ -5,11 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-namespace mixtura {
+#include "mixtura/tuning.hpp"
 
-// Rows that travel together, a multiple of every vector length: enough that reading a factor and adding up a
-// tile's sums are shared by many rows, few enough that a tile's operands stay in the first-level cache.
-constexpr int64_t block_rows = 128;
+namespace mixtura {
 
 // F_k of the quadratic  log p_k(z) = c_k + b_k . (z - m_k) - 1/2 ||F_k (z - m_k)||^2.
 enum class Factor : int { scalar, diagonal, triangle, rectangle };

@@ -12,19 +12,15 @@ namespace MIXTURA_ISA {
 //   circulant  features on lanes: [x | x_d x_d | x_d x_(d+1) | x_d x_(d+2) | ...], indices modulo D, up to a
 //   shift
 //              of D/2: every pair once, and never a vector partly empty for being at a triangle's edge
-//   blocks     features on lanes: [x | the lower triangle, 8 rows (4 with short vectors) at a time]
+//   blocks     features on lanes: [x | the lower triangle, block_height rows at a time]
 enum class Order : int { plain, circulant, blocks };
 
-// Rows of the second moment that share a load of a row's columns.
-constexpr int block_height = MIXTURA_VECTOR_BYTES == 64 ? 8 : 4;
-
-// Whether second moments are taken for one component at a time. From many columns on that always beats a
-// product over all components, whose features x_a x_b cost as much to form as an eighth of K multiply-adds.
-// With one component nothing shares the features; with few, features that do not fill whole vectors go
-// through memory for too little work. Measured: even at about 8 components, 12 columns.
+// Whether second moments are taken for one component at a time: of many columns, of one component, or of few
+// components whose columns fill no whole vectors.
 MIXTURA_INLINE bool one_at_a_time(int64_t dims, int64_t components) {
-  if (dims >= 96) return true;
-  return components == 1 ? dims >= 8 : components <= 8 && dims >= 12 && dims % lanes != 0;
+  if (dims >= blocks_dims) return true;
+  if (components == 1) return dims >= blocks_dims_alone;
+  return components <= blocks_components_broken && dims >= blocks_dims_broken && dims % lanes != 0;
 }
 
 // Shifts of the circulant order: 0 for the squares alone.

@@ -33,7 +33,8 @@ struct AccumulateDense {
   static constexpr int run = components >= 32 ? 8 : 4;  // features of a thread
   static constexpr int across = features / run, down = components / 8;
   static constexpr int threads = across * down;
-  static constexpr int depth = (components >= 128 ? 16 : 4) * 4 / static_cast<int>(sizeof(T));
+  static constexpr int depth =
+      (components >= 128 ? dense_depth_high : dense_depth_low) * 4 / static_cast<int>(sizeof(T));
   static constexpr int loads_r = (depth * components + threads - 1) / threads;
   static constexpr int loads_f = depth * features / threads;
   struct Shared {
@@ -148,8 +149,8 @@ struct AccumulateDense {
 template <class T, bool hard>
 struct AccumulateListed {
   static constexpr int threads = 128;
-  static constexpr int features = hard ? 4 : 8;
-  static constexpr int window = 2048;  // rows looked at before those that count are added up
+  static constexpr int features = hard ? listed_features_hard : listed_features_soft;
+  static constexpr int window = listed_window;  // rows looked at before those that count are added up
   struct Shared {
     uint32_t counts[window / warp_size];
   };

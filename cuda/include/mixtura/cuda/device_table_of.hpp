@@ -6,10 +6,6 @@
 
 namespace mixtura::cuda {
 
-// Of a tile on the device: what K numbers and its rows take together, half the second-level cache of a large
-// device.
-constexpr int64_t default_tile_bytes = int64_t{24} << 20;
-
 std::string unavailable() {
   return Device::unavailable();
 }

@@ -149,7 +149,7 @@ struct EvaluateFactors {
 template <class T>
 struct EvaluateElementwise {
   static constexpr int threads = 256;
-  static constexpr int depth = 8;
+  static constexpr int depth = elementwise_depth;
   static constexpr int components = 64;
   static constexpr int loads_x = depth * panel_rows / threads;
   static constexpr int loads_factor = depth * 2 * components / threads;
@@ -255,7 +255,7 @@ struct EvaluateElementwise {
 template <class T>
 struct AddLinear {
   static constexpr int threads = 128;
-  static constexpr int height = 8;
+  static constexpr int height = linear_components;
   struct Shared {};
   struct alignas(16) Weights {
     T of[height];

@@ -6,6 +6,7 @@
 
 #include "mixtura/cuda/memory.hpp"
 #include "mixtura/cuda/parallel.hpp"
+#include "mixtura/cuda/tuning.hpp"
 #include "mixtura/problem.hpp"
 
 namespace mixtura::cuda {
@@ -65,8 +66,7 @@ class Lanes {
 
   // Rows begin to end of the stream, gathered by all processors, on their way to the device.
   const void* send(int lane, const Stream& stream, int64_t begin, int64_t end, int threads) {
-    constexpr int64_t piece = int64_t{1} << 20;  // bytes that one thread gathers at a time
-    const int64_t rows = std::max<int64_t>(piece / std::max<int64_t>(stream.row_bytes, 1), 1);
+    const int64_t rows = std::max<int64_t>(gather_bytes / std::max<int64_t>(stream.row_bytes, 1), 1);
     in_parallel((end - begin + rows - 1) / rows, threads, [&](int64_t i) {
       const int64_t from = begin + i * rows, to = std::min(from + rows, end);
       stream.gather(from, to, staging_[lane] + (from - begin) * stream.row_bytes);

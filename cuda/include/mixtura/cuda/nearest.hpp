@@ -14,7 +14,7 @@ namespace mixtura::cuda {
 template <class T>
 struct Nearest {
   static constexpr int threads = 256;
-  static constexpr int depth = sizeof(T) == 4 ? 8 : 4;
+  static constexpr int depth = sizeof(T) == 4 ? nearest_depth_single : nearest_depth_double;
   static constexpr int group = 128;  // centres
   static constexpr int loads = depth * group / threads;
   struct Best {

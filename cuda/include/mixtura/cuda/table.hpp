@@ -107,9 +107,6 @@ class Table {
   }
 
  private:
-  // Bytes of rows that are copied to the device at a time.
-  static constexpr int64_t largest_copy = int64_t{1} << 26;
-
   static int64_t row_bytes(const Columns& c) { return c.dims * (c.single_precision ? 4 : 8); }
 
   // Uploads all rows, through the lanes.
@@ -154,20 +151,23 @@ class Table {
     plan.statistics = !p.answers.joint && !request.labels;
     // Tensor cores pay from tiles that their instructions fill.
     plan.fast = request.fast && sizeof(T) == 4 && !p.hard && !p.answers.joint && !p.resp &&
-                device_.has_tensor_cores() && p.quadratics.components >= 64 && p.rows.dims < 1 << 16;
+                device_.has_tensor_cores() && p.quadratics.components >= fast_components &&
+                p.rows.dims < 1 << 16;
     plan.size = plan.statistics ? statistics_size(p.kind, p.rows.dims) : 0;
     plan.entries = p.quadratics.components * plan.size;
     const int64_t item = sizeof(T), width = Augmented(p.rows.dims).width();
     const int64_t row = item * (2 * width + (plan.nearest ? 0 : p.quadratics.components));
     const int64_t most = round_up(std::max<int64_t>(p.rows.count, 1), panel_rows);
     plan.stride = std::max<int64_t>(tile_bytes_ / row / panel_rows, 1) * panel_rows;
-    plan.stride = std::min({plan.stride, most, int64_t{1} << 17});
+    plan.stride = std::min({plan.stride, most, most_tile_rows});
     const int64_t blocks = (plan.size + 511) / 512 * ((p.quadratics.components + 127) / 128);
-    const int64_t wanted = (4 * device_.multiprocessors() + blocks - 1) / std::max<int64_t>(blocks, 1);
-    // No more splits than a quarter of the tile's panels, nor than their sums fit in what the rows of a tile
+    const int64_t wanted =
+        (blocks_wanted * device_.multiprocessors() + blocks - 1) / std::max<int64_t>(blocks, 1);
+    // No more splits than the tile has panels for, nor than their sums fit in what the rows of a tile
     // take.
     const int64_t affordable = std::max<int64_t>(tile_bytes_ / std::max<int64_t>(plan.entries * 8, 1), 1);
-    plan.splits = std::max<int64_t>(std::min({wanted, plan.stride / panel_rows / 4, affordable}), 1);
+    plan.splits =
+        std::max<int64_t>(std::min({wanted, plan.stride / panel_rows / panels_of_a_split, affordable}), 1);
     return plan;
   }
 
@@ -362,9 +362,9 @@ class Table {
     }
     if (plan.fast)
       accumulate_fast(tile, plan, components, pairs, sums, activity);
-    else if (components >= 64)
+    else if (components >= dense_high)
       accumulate_dense<T, 128>(tile, plan, components, pairs, sums, activity);
-    else if (components >= 12)
+    else if (components >= dense_middle)
       accumulate_dense<T, 32>(tile, plan, components, pairs, sums, activity);
     else
       accumulate_dense<T, 8>(tile, plan, components, pairs, sums, activity);
@@ -393,7 +393,7 @@ class Table {
       constants_ = table.constants_.upload(pack_constants<T>(pass_), "constants");
       if (q.linear) linear_ = table.linear_.upload(pack_linear<T>(q), "linear terms");
       const bool matrices = q.factor == Factor::triangle || q.factor == Factor::rectangle;
-      if (matrices && !q.shared && plan.fast && q.factor_rows >= 16) {
+      if (matrices && !q.shared && plan.fast && q.factor_rows >= fast_factor_rows) {
         const PackedFast packed(pass_, request.threads);
         fast_ = true;
         rows_ = packed.bands;
@@ -404,7 +404,7 @@ class Table {
         return;
       }
       if (matrices && !q.shared) {
-        if (q.factor_rows <= 16)
+        if (q.factor_rows <= low_band_rows)
           pack<4>(request.threads);
         else
           pack<8>(request.threads);

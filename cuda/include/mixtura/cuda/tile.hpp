@@ -3,6 +3,7 @@
 #pragma once
 
 #include "mixtura/cuda/block.hpp"
+#include "mixtura/cuda/tuning.hpp"
 #include "mixtura/problem.hpp"
 
 namespace mixtura::cuda {
@@ -55,9 +56,8 @@ struct Activity {
   int64_t components;
   int64_t rows;
 
-  // A pair in a list costs about as much as a dozen in the dense product: it shares no operand with another.
   MIXTURA_KERNEL bool sparse() const {
-    return *pairs * 16 < static_cast<unsigned long long>(components * rows);
+    return *pairs * sparse_pairs < static_cast<unsigned long long>(components * rows);
   }
 };
 

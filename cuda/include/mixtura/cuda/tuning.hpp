@@ -1,0 +1,83 @@
+// Numbers of the CUDA kernels that were found by measuring, not by reasoning: each trades one cost for
+// another, and where they balance depends on the device. They were found with benchmarks/gpu.py, which times
+// passes on a device; what each costs in registers, tests/test_cuda_resources.py reads from the compiler's
+// report. Results keep their tolerances whatever these are; their last bits may change.
+//
+// The sides of a kernel's tile (128 rows, 8 x 8 numbers a thread) are not here: its index arithmetic is built
+// on them.
+#pragma once
+
+#include <stdint.h>
+
+namespace mixtura::cuda {
+
+// ---- tiles ---------------------------------------------------------------------------------------------
+
+// Bytes of a tile, its rows and their K numbers each: larger tiles hide launches and fill the device, smaller
+// ones stay in its second-level cache, of which this is about half.
+constexpr int64_t default_tile_bytes = int64_t{24} << 20;
+
+// Most rows of a tile, whatever its bytes: sums over a tile's rows are made in the numbers computed in, and
+// streamed tables wait for their first tile.
+constexpr int64_t most_tile_rows = int64_t{1} << 17;
+
+// Bytes of rows that are uploaded at a time while a table is placed: more cost less in launches, and twice
+// that in pinned memory.
+constexpr int64_t largest_copy = int64_t{1} << 26;
+
+// Bytes that one thread of the host gathers at a time: fewer share the work more evenly, more cost less in
+// handing it out.
+constexpr int64_t gather_bytes = int64_t{1} << 20;
+
+// ---- the E half ----------------------------------------------------------------------------------------
+
+// Most rows of a factor in bands of 4 rows, for 32 components a block, not of 8 for 16: low bands waste less
+// of a triangle's corner and of short factors, high ones load x for fewer components.
+constexpr int64_t low_band_rows = 16;
+
+// Columns of a stage of scalars and diagonals, and of k-means' product (of floats, of doubles): deeper stages
+// have fewer barriers, and take registers and shared memory.
+constexpr int elementwise_depth = 8;
+constexpr int nearest_depth_single = 8;
+constexpr int nearest_depth_double = 4;
+
+// Components whose linear terms one thread adds, a multiple of 4: more share a load of x, and more are idle
+// where there are few.
+constexpr int linear_components = 8;
+
+// ---- the M half ----------------------------------------------------------------------------------------
+
+// Components from which the dense product has tiles of 128 and of 32 components, not of 8: higher tiles load
+// features for more components, and lie empty where there are fewer.
+constexpr int64_t dense_high = 64;
+constexpr int64_t dense_middle = 12;
+
+// Rows of a stage of floats of the dense product, with tiles of 128 components and with lower ones; doubles
+// have half as many. Deeper stages have fewer barriers, and take registers and shared memory.
+constexpr int dense_depth_high = 16;
+constexpr int dense_depth_low = 4;
+
+// Pairs for each one that counts, beyond which a tile's sums are made from lists: a pair in a list costs
+// about as much as a dozen in the dense product, because it shares no operand with another.
+constexpr int64_t sparse_pairs = 16;
+
+// Lists: features of a thread with soft and with hard assignment, and rows looked at before those that count
+// are added up. More features read a row's columns fewer times, and take registers; a longer window has fewer
+// barriers, and takes shared memory.
+constexpr int listed_features_soft = 8;
+constexpr int listed_features_hard = 4;
+constexpr int listed_window = 2048;
+
+// Blocks of the dense product for each multiprocessor, for which a tile's rows are split where there are
+// fewer; and panels of rows that a split has at least. More splits fill the device, and each has sums of its
+// own.
+constexpr int64_t blocks_wanted = 4;
+constexpr int64_t panels_of_a_split = 4;
+
+// ---- tensor cores --------------------------------------------------------------------------------------
+
+// Components from which their instructions are filled, and rows of a factor from which the E half's are.
+constexpr int64_t fast_components = 64;
+constexpr int64_t fast_factor_rows = 16;
+
+}  // namespace mixtura::cuda
