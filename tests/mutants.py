@@ -78,10 +78,10 @@ TESTS = {
     "parts.py": ["test_extension.py", "test_persistence.py"],
     "quadratics.py": ["test_quadratics.py"],
     "seeding.py": ["test_seeding.py", "test_kmeans.py"],
-    "starts.py": ["test_gaussian_mixture.py", "test_kmeans.py"],
+    "starts.py": ["test_starts.py", "test_gaussian_mixture.py", "test_kmeans.py"],
     "starts_of_experts.py": ["test_mixture_of_experts.py"],
     "table.py": ["test_table.py", "test_gates.py"],
-    "triangles.py": ["test_moments.py", "test_table.py"],
+    "triangles.py": ["test_triangles.py", "test_moments.py"],
 }
 
 

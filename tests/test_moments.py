@@ -186,6 +186,7 @@ def test_large_triangles_are_written_by_all_threads(rng, monkeypatch):
     moments = Moments("full", np.zeros(D), np.full(K, 9.0), rng.normal(size=(K, D)), rng.normal(size=(K, 45)))
     alone = moments.covariances(), moments.recenter(np.ones(D)).second
     monkeypatch.setattr(triangles, "_MUCH", 1)
+    monkeypatch.setattr(triangles, "_LITTLE", 0)
     for threads in (2, 7, 40):
         monkeypatch.setattr(triangles, "thread_limit", lambda n=threads: n)
         np.testing.assert_array_equal(moments.covariances(), alone[0])
