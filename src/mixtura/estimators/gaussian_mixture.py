@@ -344,7 +344,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _climbed(self, table: Table, rng: np.random.RandomState) -> Parameters | None:
         """The best of the first parameters after EM on samples of a large table; None for other tables."""
         K, D = self.n_components, table.dims
-        n_parameters = self._covariance.n_parameters(K, D) + K * D + K - 1
+        n_parameters = self._n_parameters_of_gaussians(K, D)
         levels = nested(table, K, n_parameters, rng)
         if len(levels) == 1:
             return None
@@ -386,20 +386,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             plain = Mixture(ConstantGate(weights=weights), components)
             plain = plain.maximize(plain.expect(table))
             weights, components = plain.gate.weights, plain.components
-        return self._composed(weights, components, whole)
-
-    def _composed(
-        self, weights: Float, gaussians: Gaussians, table: Table | None = None, noise_weight: float = 0.0
-    ) -> Parameters:
-        """The mixture of Gaussians and, if the user wants it, noise: the fitted noise or, given a table, its start."""
-        if (self.noise is None) if table is not None else not self._has_noise:
-            return Mixture(ConstantGate(weights=weights), gaussians)
-        if table is None:
-            noise = self.noise_
-        else:
-            weights, noise_weight = weights * (1.0 - _NOISE_SHARE), _NOISE_SHARE
-            noise = self._noise().start(table)
-        return Mixture(ConstantGate(weights=np.append(weights, noise_weight)), Beside(gaussians, noise))
+        if self.noise is None:
+            return Mixture(ConstantGate(weights=weights), components)
+        weights = np.append(weights * (1.0 - _NOISE_SHARE), _NOISE_SHARE)
+        return Mixture(ConstantGate(weights=weights), Beside(components, self._noise().start(whole)))
 
     @property
     def _covariance(self) -> Covariance:
@@ -556,7 +546,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
         )
         gaussians = Gaussians(self._covariance, means, covariances, cholesky, self.reg_covar)
-        return self._composed(weights, gaussians, noise_weight=getattr(self, "noise_weight_", 0.0))
+        if not self._has_noise:
+            return Mixture(ConstantGate(weights=weights), gaussians)
+        weights = np.append(weights, self.noise_weight_)
+        return Mixture(ConstantGate(weights=weights), Beside(gaussians, self.noise_))
 
     def _check_reached(self, density: Float) -> None:
         """Raise ValueError if a row's log-density is not finite."""
@@ -685,8 +678,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _n_parameters(self) -> int:
         """Number of free parameters of the model."""
         K, D = self.means_.shape
-        of_gaussians = self._covariance.n_parameters(K, D) + K * D + K - 1
+        of_gaussians = self._n_parameters_of_gaussians(K, D)
         return of_gaussians + 1 + self.noise_.n_parameters(D) if self._has_noise else of_gaussians
+
+    def _n_parameters_of_gaussians(self, K: int, D: int) -> int:
+        """Those of weights, means and covariances."""
+        return self._covariance.n_parameters(K, D) + K * D + K - 1
 
     def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
         """Weighted sum of the rows' log-likelihoods, and sum of their weights."""
