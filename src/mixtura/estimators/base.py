@@ -17,7 +17,7 @@ from mixtura.backends.base import Backend
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import check_rows, check_weights
+from mixtura.estimators.validation import check_finite, check_rows, check_weights
 from mixtura.progress import Progress, progress
 from mixtura.table import Table
 from mixtura.threads import allow
@@ -45,12 +45,31 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         """The backend that the parameter ``backend`` names, if it can read X."""
         return backends.for_rows(X, self.backend, self.n_threads, self.precision)
 
-    def _table(self, X: Any, sample_weight: Any = None) -> Table:
-        """Check and place rows for which a prediction is wanted."""
+    def _table(self, X: Any, sample_weight: Any = None, answers_checked: bool = False) -> Table:
+        """Check and place rows for which a prediction is wanted.
+
+        Compiled backends give a row that holds NaN or infinity a density that is not finite. If the caller looks for
+        that by :meth:`_check_answers`, the rows need not be searched first, unless some may have weight 0.
+        """
         check_is_fitted(self)
         backend = self._backend(X)
-        X = check_rows(self, X, reset=False, backend=backend)
+        finite = not (answers_checked and backend.compiled and sample_weight is None)
+        X = check_rows(self, X, reset=False, backend=backend, finite=finite)
         return Table.of(backend, X, check_weights(sample_weight, X))
+
+    def _check_answers(self, table: Table, answers: Float, target: str, quantity: str) -> None:
+        """Raise ValueError if an answer about a row of positive weight, of ``answers`` (N,), is not finite."""
+        not_finite = np.flatnonzero(~np.isfinite(answers))
+        if table.counted is not None:
+            not_finite = np.intersect1d(not_finite, table.counted)
+        if not len(not_finite):
+            return
+        if isinstance(table.x, np.ndarray):
+            check_finite(table.x, getattr(self, "feature_names_in_", None))
+        raise ValueError(
+            f"row {not_finite[0]} of X is so far from every {target} that its {quantity} cannot be represented "
+            f"({len(not_finite)} such rows). Scale the input data, or remove such rows."
+        )
 
     def _search(
         self,
@@ -113,4 +132,4 @@ class LabellingEstimator(MixtureEstimator):
             Integers from 0 to K - 1: int32 from :class:`KMeans` and int64 from :class:`GaussianMixture`, as in
             scikit-learn.
         """
-        return self._labels(self._table(X))
+        return self._labels(self._table(X, answers_checked=True))

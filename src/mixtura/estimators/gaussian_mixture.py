@@ -551,24 +551,15 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         weights = np.append(weights, self.noise_weight_)
         return Mixture(ConstantGate(weights=weights), Beside(gaussians, self.noise_))
 
-    def _check_reached(self, density: Float) -> None:
-        """Raise ValueError if a row's log-density is not finite."""
-        not_finite = np.flatnonzero(~np.isfinite(density))
-        if len(not_finite):
-            raise ValueError(
-                f"row {not_finite[0]} of X is so far from every component that its log-density cannot "
-                f"be represented ({len(not_finite)} such rows here). Scale the input data, or remove such rows."
-            )
-
     def _posterior(self, table: Table, resp: NDArray[np.floating] | None = None) -> Float:
         """Log-likelihood of each row, in float64 so that sums are accurate. Responsibilities are put into ``resp``."""
         density = table.posterior(self._mixture().joint, resp)
-        self._check_reached(density if table.counted is None else density[table.counted])
+        self._check_answers(table, density, "component", "log-density")
         return density
 
     def _labels(self, table: Table) -> NDArray[np.int64]:
         labels, density = table.assign(self._mixture().joint)
-        self._check_reached(density)
+        self._check_answers(table, density, "component", "log-density")
         components = labels.astype(np.int64)
         if self._has_noise:
             components[labels == len(self.means_)] = -1
@@ -587,7 +578,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         resp : ndarray of shape (N, K), in the type of X
             (N, K + 1) with ``noise``.
         """
-        table = self._table(X)
+        table = self._table(X, answers_checked=True)
         K = self.means_.shape[0] + self._has_noise
         resp = np.empty((len(table), K), dtype=table.x.dtype)
         self._posterior(table, resp)
@@ -605,7 +596,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         -------
         log_likelihood : ndarray of shape (N,), in the type of X
         """
-        table = self._table(X)
+        table = self._table(X, answers_checked=True)
         return self._posterior(table).astype(table.x.dtype, copy=False)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
@@ -621,7 +612,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         -------
         log_likelihood : float
         """
-        table = self._table(X, sample_weight)
+        table = self._table(X, sample_weight, answers_checked=True)
         log_densities = self._posterior(table)
         log_likelihood, total = weighted_sum(log_densities, table.sample_weight)
         exact = log_likelihood / total
@@ -687,7 +678,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
         """Weighted sum of the rows' log-likelihoods, and sum of their weights."""
-        table = self._table(X, sample_weight)
+        table = self._table(X, sample_weight, answers_checked=True)
         return weighted_sum(self._posterior(table), table.sample_weight)
 
     def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:

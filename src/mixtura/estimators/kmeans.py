@@ -337,7 +337,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         return Centers(self._host("cluster_centers_").astype(np.float64))
 
     def _labels(self, table: Table) -> NDArray[np.int32]:
-        return self._centers().nearest(table)[0]
+        labels, density = table.assign(self._centers().joint)
+        self._check_answers(table, density, "centre", "squared distance")
+        return labels
 
     @in_kind
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:

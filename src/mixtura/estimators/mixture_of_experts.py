@@ -438,7 +438,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             answers |= {f"gate_{k}": column for k, column in enumerate(self.predict_gate(X).T)}
         return answers
 
-    def _table(self, X: Any, sample_weight: Any = None) -> Table:
+    def _table(self, X: Any, sample_weight: Any = None, answers_checked: bool = False) -> Table:
         """Check and place rows for a prediction, on the host, where the experts' predictions are computed."""
         check_is_fitted(self)
         return Table.of(self._backend(X), check_rows(self, X, reset=False))

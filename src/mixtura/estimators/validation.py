@@ -23,11 +23,18 @@ def largest_spread(rows: int) -> float:
 
 
 def check_rows(
-    estimator: Any, X: Any, *, reset: bool, min_rows: int = 1, backend: Backend | None = None
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    min_rows: int = 1,
+    backend: Backend | None = None,
+    finite: bool = True,
 ) -> NDArray[np.floating]:
     """A finite (N, D) array of float32 or float64; integers become float64.
 
-    An array on a device, which only ``backend`` can read, stays there.
+    An array on a device, which only ``backend`` can read, stays there. With ``finite=False`` an array on the host is
+    not searched for NaN and infinity.
 
     Raises
     ------
@@ -47,7 +54,8 @@ def check_rows(
         ensure_all_finite=False,
         ensure_min_samples=min_rows,
     )
-    check_finite(X, getattr(estimator, "feature_names_in_", None))
+    if finite:
+        check_finite(X, getattr(estimator, "feature_names_in_", None))
     return X
 
 

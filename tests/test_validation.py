@@ -1,0 +1,44 @@
+"""Checks of tables: what a prediction says of rows that hold NaN or infinity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mixtura import GaussianMixture, KMeans
+from mixtura.estimators.validation import check_finite
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_predictions_locate_values_that_are_not_finite(covariance_type, dtype, bad, backend, rng):
+    X = rng.standard_normal((400, 5)).astype(dtype)
+    X[:200] += 4.0
+    mixture = GaussianMixture(3, covariance_type=covariance_type, max_iter=5, tol=0.1, random_state=0)
+    mixture.fit(X).set_params(backend=backend.name)
+    X[17, 3] = bad
+    for method in (mixture.predict, mixture.predict_proba, mixture.score_samples, mixture.score, mixture.bic):
+        with pytest.raises(ValueError, match=r"column 3 has 1 (NaN|infinity)"):
+            method(X)
+
+
+def test_predictions_of_k_means_locate_values_that_are_not_finite(backend, rng):
+    X = rng.standard_normal((400, 5))
+    clusters = KMeans(3, random_state=0).fit(X).set_params(backend=backend.name)
+    X[17, 3] = np.nan
+    for method in (clusters.predict, clusters.transform, clusters.score):
+        with pytest.raises(ValueError, match="column 3 has 1 NaN"):
+            method(X)
+
+
+def test_weightless_rows_are_searched_too(blobs):
+    X, weight = blobs.copy(), np.ones(len(blobs))
+    mixture = GaussianMixture(2, random_state=0).fit(X)
+    X[3, 1], weight[3] = np.nan, 0.0
+    with pytest.raises(ValueError, match="column 1 has 1 NaN"):
+        mixture.score(X, sample_weight=weight)
+
+
+def test_a_finite_table_whose_sum_overflows_is_finite():
+    check_finite(np.full((10, 2), 1e308))
