@@ -29,6 +29,7 @@ from mixtura import backends
 from mixtura.backends.reference import ReferenceBackend
 from mixtura.components import COVARIANCES, Gaussians
 from mixtura.components.centers import Centers
+from mixtura.components.estimation import Estimation
 from mixtura.gates.constant import ConstantGate
 from mixtura.mixture import Mixture
 
@@ -119,7 +120,7 @@ def parameters_of(w: Workload, rng: np.random.Generator):
         precisions = noise @ noise.transpose(0, 2, 1) + 0.5 * np.eye(D)
     else:
         precisions = rng.uniform(0.5, 2.0, covariance.storage.shape(K, D))
-    gaussians = Gaussians.from_precisions(covariance, means, precisions, reg_covar=1e-6)
+    gaussians = Gaussians.from_precisions(covariance, means, precisions, Estimation(1e-6))
     return Mixture(ConstantGate(weights=np.full(K, 1.0 / K)), gaussians)
 
 
@@ -197,7 +198,7 @@ def measure(w: Workload, limits: dict[str, float], rounds: int) -> None:
     if w.covariance != "kmeans":
         components = parameters.components
         began = time.perf_counter()
-        _ = Gaussians.from_moments(components.covariance, found, components.reg_covar).quadratics
+        _ = Gaussians.from_moments(components.covariance, found, components.estimation).quadratics
         step = 1e3 * (time.perf_counter() - began)
     rate = limits["bfloat16"] / 3 if w.precision == "fast" else limits["float32"]
     size = 4 * w.rows * w.dims

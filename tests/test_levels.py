@@ -56,6 +56,10 @@ def test_a_level_has_rows_for_what_it_is_to_tell(components, n_parameters, sizes
     assert levels.nested(small, 1, 1, np.random.RandomState(0)) == [small]
 
 
+def bound(fit):
+    return fit.bound
+
+
 def test_the_better_starts_go_on(many):
     """Of nine starts one in three is left after a level, and the best of these in the end."""
 
@@ -83,26 +87,27 @@ def test_the_better_starts_go_on(many):
     table = Table.of(REFERENCE, many)
     tables = [table.take(np.arange(10)), table.take(np.arange(40)), table]
     models = [Model(n) for n in (3.0, 1.0, 8.0, 2.0, 7.0, 5.0, 8.0, 0.0, 4.0)]
-    waiting = iter(models)
-    found = levels.climb(tables, lambda level: next(waiting), 9, n_parameters=1, tol=1e-3, max_iter=10)
-    assert found is models[2]  # the first of equals
-    assert [40 in m.seen for m in models] == [False, False, True, False, True, False, True, False, False]
+    starts = [lambda m=m: m for m in models]
+    found = levels.climb(tables, starts, em.run, n_parameters=1, tol=1e-3, max_iter=10, score=bound)
+    assert found.parameters is models[2]  # the first of equals
+    assert [40 in m.seen for m in models] == [False, False, True, False, False, False, False, False, False]
     assert not any(len(table) in m.seen for m in models)
 
 
 def test_singular_starts_do_not_end_a_fit(many):
     tables = [Table.of(REFERENCE, many[:10]), Table.of(REFERENCE, many)]
 
-    def broken(level):
+    def broken():
         raise IllDefinedCovarianceError
 
-    assert levels.climb(tables, broken, 3, n_parameters=1, tol=1e-3, max_iter=10) is None
+    how = {"n_parameters": 1, "tol": 1e-3, "max_iter": 10, "score": bound}
+    assert levels.climb(tables, [broken] * 3, em.run, **how) is None
 
     class Collapsing:
         def expect(self, table, rng=None):
             raise em.NotFiniteError
 
-    assert levels.climb(tables, lambda level: Collapsing(), 3, n_parameters=1, tol=1e-3, max_iter=10) is None
+    assert levels.climb(tables, [Collapsing] * 3, em.run, **how) is None
 
 
 def test_a_large_table_needs_few_passes(many):

@@ -7,6 +7,7 @@ from mixtura import backends
 from mixtura import table as tables
 from mixtura.components.centers import Centers
 from mixtura.components.covariances import COVARIANCES
+from mixtura.components.estimation import Estimation
 from mixtura.components.gaussian import Gaussians
 from mixtura.gates import ConstantGate, SparseGate
 from mixtura.gates.equal import EqualGate
@@ -218,7 +219,9 @@ def test_columns_have_means_and_spreads(rows, table):
 
 def gaussians(table, K, rng, kind="full"):
     resp = rng.dirichlet(np.ones(K), len(table))
-    return Gaussians.from_moments(COVARIANCES[kind], table.accumulate(lambda b: resp[b.cut], K, kind), 1e-6)
+    return Gaussians.from_moments(
+        COVARIANCES[kind], table.accumulate(lambda b: resp[b.cut], K, kind), Estimation(1e-6)
+    )
 
 
 def test_steps_of_a_mixture(rows, rng):

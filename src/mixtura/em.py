@@ -9,8 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
+
+from mixtura.errors import NotFiniteError, SingularError
+
+__all__ = [
+    "Fit",
+    "Listener",
+    "Model",
+    "NotFiniteError",
+    "Rows",
+    "SingularError",
+    "Statistics",
+    "Step",
+    "restarts",
+    "run",
+]
 
 
 class Statistics(Protocol):
@@ -86,6 +101,8 @@ class Fit(Generic[P]):
     converged : bool
     found : Statistics
         The result of the last E-step; None if there was none.
+    interrupted : bool
+        Whether the user ended the run by an interrupt, before it had converged.
     """
 
     parameters: P
@@ -93,6 +110,7 @@ class Fit(Generic[P]):
     bounds: list[float] = field(default_factory=list)
     converged: bool = False
     found: Any = None
+    interrupted: bool = False
 
     @property
     def n_iter(self) -> int:
@@ -116,16 +134,6 @@ class Listener(Protocol):
         """All runs are over, or one has failed."""
 
 
-class NotFiniteError(ValueError):
-    """The sums over the rows overflowed."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the sums over the rows are not finite: some values of X are too large for their squares to be "
-            "represented in float64. Scale the input data, or remove the rows that are far from all others."
-        )
-
-
 def run(
     start: M,
     table: Rows,
@@ -135,6 +143,7 @@ def run(
     report: Callable[[Step[M]], bool] | None = None,
     bound: float = -math.inf,
     rng: Any = None,
+    keep: bool = False,
 ) -> Fit[M]:
     """Iterate until ``stop`` or ``max_iter``.
 
@@ -151,6 +160,9 @@ def run(
         The bound from which the first iteration's change is measured.
     rng : RandomState, optional
         If given, the run is stochastic EM: each row goes to one component, drawn from its responsibilities.
+    keep : bool, default=False
+        Whether a KeyboardInterrupt ends the run with what its last whole iteration gave. Before the first one is
+        over it is raised all the same.
 
     Returns
     -------
@@ -158,27 +170,42 @@ def run(
     """
     parameters, bounds, total, found = start, list[float](), table.total_weight, None
     for n_iter in range(1, max_iter + 1):
-        found = parameters.expect(table, rng)
-        if not found.is_finite():
-            raise NotFiniteError
-        previous, bound = bound, found.objective / total
-        step: Step[M] = Step(n_iter, parameters, parameters.maximize(found), bound, bound - previous, found)
+        try:
+            new_found = expected(parameters, table, rng)
+            maximized = parameters.maximize(new_found)
+        except KeyboardInterrupt:
+            if not (keep and bounds):
+                raise
+            return Fit(parameters, bound, bounds, False, found, interrupted=True)
+        found, previous, bound = new_found, bound, new_found.objective / total
+        step: Step[M] = Step(n_iter, parameters, maximized, bound, bound - previous, found)
         parameters = step.after
         bounds.append(bound)
-        interrupted = report(step) if report is not None else False
+        ended = report(step) if report is not None else False
         converged = stop(step)
-        if converged or interrupted:
+        if converged or ended:
             return Fit(parameters, bound, bounds, converged, found)
     return Fit(parameters, bound if bounds else -math.inf, bounds, False, found)
+
+
+def expected(parameters: Model, table: Rows, rng: Any = None) -> Any:
+    """The E-step's result, which is checked to be finite."""
+    found = parameters.expect(table, rng)
+    if not found.is_finite():
+        raise NotFiniteError
+    return found
 
 
 def restarts(
     n: int,
     one: Callable[[int, Callable[[Step[P]], bool]], Fit[P]],
     listener: Listener,
-    score: Callable[[Fit[P]], float] | None = None,
+    score: Callable[[Fit[P]], Any] | None = None,
+    keep: bool = False,
 ) -> Fit[P]:
     """Run from several starts, and keep the run with the largest score (the first of equals).
+
+    A run that becomes singular is left out, unless all do.
 
     Parameters
     ----------
@@ -190,16 +217,32 @@ def restarts(
         Is called for all runs.
     score : callable, optional
         The score of a run; by default its bound. It is not called where there is only one run.
+    keep : bool, default=False
+        Whether a KeyboardInterrupt ends the search with the best run so far.
     """
     best: Fit[P] | None = None
-    highest = -math.inf
+    highest: Any = None
+    singular: SingularError | None = None
     with closing(listener):
         for i in range(n):
             listener.begin(i)
-            fit = one(i, listener.iteration)
+            try:
+                fit = one(i, listener.iteration)
+            except SingularError as error:
+                singular = error
+                listener.end(Fit(None))
+                continue
+            except KeyboardInterrupt:
+                if not keep or best is None:
+                    raise
+                return replace(best, interrupted=True)
             listener.end(fit)
             value = fit.bound if score is None or n == 1 else score(fit)
             if best is None or value > highest:
                 best, highest = fit, value
-    assert best is not None  # n >= 1
+            if fit.interrupted:
+                return replace(best, interrupted=True)
+    if best is None:
+        assert singular is not None  # n >= 1
+        raise singular
     return best

@@ -52,6 +52,15 @@ class Joint:
         """The joint log-densities for a block of a table."""
         return self
 
+    def restricted(self, log_weights: Callable[[Any], Float]) -> Joint:
+        """The same with further log-weights (n, K) added for the rows of each block."""
+        return RowwiseJoint(
+            self.quadratics,
+            np.zeros(self.components),
+            self.hard,
+            lambda block: self.at(block).log_weights + log_weights(block),
+        )
+
     def cut(self, start: int, stop: int) -> Joint:
         """The joint log-densities for rows ``start`` to ``stop``."""
         if self.log_weights.ndim == 1:

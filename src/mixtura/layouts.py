@@ -107,8 +107,8 @@ class Layout(ABC):
         raise NotImplementedError
 
     def of_matrices(self, matrices: Float) -> Float:
-        """Symmetric matrices (K, D, D) in this shape; only for layouts with matrices."""
-        raise ValueError(f"moments of kind {self.name!r} hold no matrices")
+        """Symmetric matrices (K, D, D) in this shape: the second moments of rows whose products they are."""
+        raise ValueError(f"moments of kind {self.name!r} hold no second moments")
 
     def leading(self, second: Float, dims: int) -> Float:
         """Second moments of the first ``dims`` columns alone; only for layouts that keep columns apart."""
@@ -187,6 +187,9 @@ class Trace(Layout):
     def touched(self, columns: Booleans) -> Booleans:
         return np.asarray(columns.all(axis=1))
 
+    def of_matrices(self, matrices: Float) -> Float:
+        return np.asarray(np.trace(matrices, axis1=1, axis2=2))
+
 
 class Diagonal(Layout):
     """The squares of the columns, (K, D)."""
@@ -210,6 +213,9 @@ class Diagonal(Layout):
 
     def touched(self, columns: Booleans) -> Booleans:
         return columns
+
+    def of_matrices(self, matrices: Float) -> Float:
+        return np.ascontiguousarray(np.diagonal(matrices, axis1=1, axis2=2))
 
     def leading(self, second: Float, dims: int) -> Float:
         return second[:, :dims]
@@ -306,7 +312,8 @@ class Shared(Layout):
     def scatters(
         self, second: Float, first: Float, mass: Float, selected: NDArray[np.intp], dims: int
     ) -> Float:
-        of_means = symmetric_product(0.5 * first, first / mass[:, None]).sum(axis=0)
+        divisor = np.maximum(mass, np.finfo(np.float64).tiny)[:, None]  # a component may be empty
+        of_means = symmetric_product(0.5 * first, first / divisor).sum(axis=0)
         return unpack_symmetric((second - of_means)[None] / mass.sum(), dims)
 
     def of_matrices(self, matrices: Float) -> Float:

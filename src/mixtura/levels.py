@@ -8,12 +8,12 @@ starts can race: all of them run on the smallest level, and the better ones go o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mixtura import em
-from mixtura.components.factorize import IllDefinedCovarianceError
 from mixtura.table import Table
 
 M = TypeVar("M", bound=em.Model)
@@ -30,6 +30,10 @@ _SHARE = 0.01
 
 # Of so many starts, one goes on to the next level.
 _ONE_OF = 3
+
+# Of more starts than that, and of all where the table is the only level, each has so many iterations at first; those
+# that are left share the iterations that all had.
+_SHORT = 8
 
 
 def nested(table: Table, components: int, n_parameters: int, rng: np.random.RandomState) -> list[Table]:
@@ -54,51 +58,97 @@ def nested(table: Table, components: int, n_parameters: int, rng: np.random.Rand
 
 def climb(
     levels: Sequence[Table],
-    begin: Callable[[Table], M],
-    starts: int,
+    starts: Sequence[Callable[[], M]],
+    run: Callable[..., em.Fit[M]],
     *,
     n_parameters: int,
     tol: float,
     max_iter: int,
-) -> M | None:
+    score: Callable[[em.Fit[M]], Any],
+    improve: Callable[..., em.Fit[M]] | None = None,
+    keep: bool = False,
+) -> em.Fit[M] | None:
     """The best of several starts after all levels but the last, which is the whole table's.
+
+    If the table is the only level, the starts race there for a few iterations.
 
     Parameters
     ----------
     levels : sequence of Table
         From the smallest to the whole table.
-    begin : callable
-        Makes a start on a table.
-    starts : int
+    starts : sequence of callables
+        Each makes first parameters, on the smallest level.
+    run : callable
+        Runs EM: see :func:`mixtura.em.run`.
     n_parameters : int
         P.
     tol : float
         Gain of the objective per unit of weight below which a fit has converged.
     max_iter : int
         Most iterations on a level.
+    score : callable
+        The score of a run.
+    improve : callable, optional
+        ``improve(fit, level, run)``: a better fit, after changes that EM does not make, on the smallest level.
+    keep : bool, default=False
+        Whether a KeyboardInterrupt ends the climb with the best run so far.
 
     Returns
     -------
-    Model or None
+    em.Fit or None
         None if every start became singular: a sample may be too small for what the table can tell.
     """
-    models: list[M] = []
-    for _ in range(starts):
+    best: em.Fit[M] | None = None
+    try:
+        fits = _begun(starts)
+        while len(fits) > _ONE_OF or (len(fits) > 1 and len(levels) == 1):
+            iterations = min(_SHORT * len(starts) // len(fits), max_iter)
+            fits = _better(fits, levels[0], run, score, iterations, tol)
+        best = fits[0] if fits else None
+        for number, level in enumerate(levels[:-1]):
+            least = max(tol, _SHARE * n_parameters / len(level))
+            fits = _better(fits, level, run, score, max_iter, least)
+            best = fits[0] if fits else None
+            if number == 0 and improve is not None and best is not None:
+                best = improve(best, level, run)
+                fits[0] = best
+        if len(levels) == 1 and improve is not None and best is not None:
+            best = improve(best, levels[0], run)
+    except KeyboardInterrupt:
+        if not keep or best is None or not best.bounds:
+            raise
+        return replace(best, interrupted=True)
+    return best
+
+
+def _begun(starts: Sequence[Callable[[], M]]) -> list[em.Fit[M]]:
+    """The starts that are not singular."""
+    fits: list[em.Fit[M]] = []
+    for begin in starts:
         try:
-            models.append(begin(levels[0]))
-        except IllDefinedCovarianceError:
+            fits.append(em.Fit(begin()))
+        except em.SingularError:
             continue
-    for level in levels[:-1]:
-        least = max(tol, _SHARE * n_parameters / len(level))
-        fits: list[em.Fit[M]] = []
-        for model in models:
-            try:
-                fits.append(em.run(model, level, max_iter=max_iter, stop=_gains_less_than(least)))
-            except (IllDefinedCovarianceError, em.NotFiniteError):
-                continue
-        fits.sort(key=_bound, reverse=True)  # equals stay in the order of their starts
-        models = [fit.parameters for fit in fits[: -(-len(fits) // _ONE_OF)]]
-    return models[0] if models else None
+    return fits
+
+
+def _better(
+    fits: Sequence[em.Fit[M]],
+    level: Table,
+    run: Callable[..., em.Fit[M]],
+    score: Callable[[em.Fit[M]], Any],
+    max_iter: int,
+    tol: float,
+) -> list[em.Fit[M]]:
+    """The better ones of several fits after more iterations on a level, from the best on."""
+    after: list[em.Fit[M]] = []
+    for fit in fits:
+        try:
+            after.append(run(fit.parameters, level, max_iter=max_iter, stop=_gains_less_than(tol)))
+        except (em.SingularError, em.NotFiniteError):
+            continue
+    after.sort(key=score, reverse=True)  # equals stay in the order of their starts
+    return after[: -(-len(after) // _ONE_OF)]
 
 
 def _gains_less_than(least: float) -> Callable[[em.Step[M]], bool]:
@@ -106,7 +156,3 @@ def _gains_less_than(least: float) -> Callable[[em.Step[M]], bool]:
         return abs(step.change) < least
 
     return stop
-
-
-def _bound(fit: em.Fit[M]) -> float:
-    return fit.bound

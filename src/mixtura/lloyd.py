@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura import em
-from mixtura.components.centers import Centers
+from mixtura.components.centers import EUCLIDEAN, Centers, Metric
 from mixtura.gates.equal import EqualGate
 from mixtura.mixture import Mixture
 from mixtura.table import Table
@@ -24,6 +24,7 @@ def lloyd(
     max_iter: int,
     tol: float,
     report: Callable[[em.Step[Clusters]], bool] | None = None,
+    metric: Metric = EUCLIDEAN,
 ) -> em.Fit[Clusters]:
     """EM with hard assignment, until the squared shifts of the centres sum to at most ``tol``.
 
@@ -38,6 +39,8 @@ def lloyd(
         which is when the labels no longer change.
     report : callable, optional
         See :func:`mixtura.em.run`.
+    metric : Metric, optional
+        The distance by which rows and shifts are measured.
 
     Returns
     -------
@@ -46,9 +49,9 @@ def lloyd(
     """
 
     def stop(step: em.Step[Clusters]) -> bool:
-        shift = (step.after.components.means - step.before.components.means).ravel()
-        return float(shift @ shift) <= tol
+        shifts = step.after.components.means - step.before.components.means
+        return metric.squared_length(shifts) <= tol
 
-    centers = Centers(np.asarray(start, dtype=np.float64))
+    centers = Centers(np.asarray(start, dtype=np.float64), metric)
     clusters = Mixture(EqualGate(components=len(centers.means)), centers, hard=True)
     return em.run(clusters, table, max_iter=max_iter, stop=stop, report=report)

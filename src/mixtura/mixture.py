@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +67,25 @@ class Mixture(Generic[G, C]):
         kept = resp if self.gate.needs_responsibilities else None
         return Found(table, moments, log_likelihood + self.bound, joint, kept, given)
 
-    def maximize(self, found: Found) -> Mixture[G, C]:
+    def maximize(self, found: Found) -> Self:
         """The M-step: new gate and components from the result of the E-step."""
-        return Mixture(self.gate.maximize(found), self.components.maximize(found), self.hard)
+        return replace(self, gate=self.gate.maximize(found), components=self.components.maximize(found))
+
+    @property
+    def coordinates(self) -> Float:
+        """The parameters as one vector: the gate's, then the components'."""
+        return np.concatenate([self.gate.coordinates, self.components.coordinates])
+
+    @property
+    def scales(self) -> Float:
+        """Sizes of a large step of each coordinate."""
+        return np.concatenate([self.gate.scales, self.components.scales])
+
+    def at(self, coordinates: Float, table: Table) -> Self:
+        """The mixture with other parameters, given as :attr:`coordinates`, for an E-step on a table."""
+        of_gate = len(self.gate.coordinates)
+        gate = self.gate.at(coordinates[:of_gate], table)
+        return replace(self, gate=gate, components=self.components.at(coordinates[of_gate:]))
 
     def begun(self, table: Table, resp: Responsibilities, components: int) -> Found:
         """The statistics under first responsibilities, from which EM starts when there are no parameters yet."""

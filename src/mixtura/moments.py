@@ -250,14 +250,26 @@ class Moments:
             second = second + self.layout.of_matrices(noise * self.mass[:, None, None])
         return replace(self, pivot=pivot, first=first, second=second)
 
-    def part(self, components: slice) -> Moments:
-        """Moments of some of the components, of a kind that keeps second moments for each."""
+    def about(self, means: Float) -> Moments:
+        """Moments of the same rows as if the components' means were the given ones, (K, D).
+
+        A component's covariance is then the mean of ``(z - m)(z - m)'`` about the given mean m: the maximum-likelihood
+        estimate where the mean is known.
+        """
+        return replace(self.recenter(means), first=np.zeros_like(self.first))
+
+    def added(self, matrices: Float) -> Moments:
+        """These moments with symmetric matrices (K, D, D) added to the second ones."""
+        return replace(self, second=self.second + self.layout.of_matrices(matrices))
+
+    def part(self, components: slice | NDArray[np.bool_]) -> Moments:
+        """Moments of some of the components; a second moment that is summed over all of them stays as it is."""
         return replace(
             self,
             pivot=self.pivot[components] if self.pivot.ndim == 2 else self.pivot,
             mass=self.mass[components],
             first=self.first[components],
-            second=self.second[components] if self.layout.has_second else self.second,
+            second=self.second[components] if self.layout.has_second and self.layout.own else self.second,
         )
 
     def pooled(self, kind: Kind) -> Moments:

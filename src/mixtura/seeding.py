@@ -7,13 +7,16 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.components.centers import Centers
+from mixtura.components.centers import EUCLIDEAN, Centers, Metric
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
 # Draws rows with probability proportional to masses (N,): one index for each of the given uniform numbers (J,).
 Draw = Callable[[Float, Float], NDArray[np.intp]]
+
+# Squared distances (N, J) of a table's rows from J points (J, D).
+Distances = Callable[[Table, Float], Float]
 
 # Number of rows times clusters up to which k-means++ computes the distance of every row for every cluster.
 _GREEDY_WORK = 1 << 23
@@ -24,16 +27,28 @@ _CANDIDATES = 400
 _DRAWN_TOGETHER = 64
 
 
-def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+def seed(
+    table: Table,
+    n_clusters: int,
+    rng: np.random.RandomState,
+    metric: Metric = EUCLIDEAN,
+    beside: Float | None = None,
+) -> NDArray[np.intp]:
     """Indices of K rows, (K,), by greedy k-means++ or, for large tables and many clusters, AFK-MC².
+
+    With ``beside`` (n, D), rows are chosen as if n centres stood there already.
 
     The draws go through the rows sorted by value, so the choice does not depend on the order of the table, nor on
     whether a row of weight 2 is written as two rows.
     """
     counted = table.counted
     if counted is not None:  # squared distances of rows of weight 0 may overflow
-        return counted[seed(table.take(counted), n_clusters, rng)]
+        return counted[seed(table.take(counted), n_clusters, rng, metric, beside)]
+    table = table.unrestricted
     order, weight = table.order(), table.weight
+
+    def squared_distances(table: Table, points: Float) -> Float:
+        return Centers(points, metric).squared_distances(table)
 
     def draw(mass: Float, uniforms: Float) -> NDArray[np.intp]:
         cumulative = np.cumsum(mass[order])
@@ -41,12 +56,19 @@ def seed(table: Table, n_clusters: int, rng: np.random.RandomState) -> NDArray[n
         drawn = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")
         return np.asarray(order[np.minimum(drawn, np.searchsorted(cumulative, cumulative[-1]))])
 
-    search = _greedy if len(table) * n_clusters <= _GREEDY_WORK else _chains
-    return search(table, weight, n_clusters, draw, rng)
+    if beside is None and len(table) * n_clusters > _GREEDY_WORK:
+        return _chains(table, weight, n_clusters, draw, rng, squared_distances)
+    return _greedy(table, weight, n_clusters, draw, rng, squared_distances, beside)
 
 
 def _greedy(
-    table: Table, weight: Float, n_clusters: int, draw: Draw, rng: np.random.RandomState
+    table: Table,
+    weight: Float,
+    n_clusters: int,
+    draw: Draw,
+    rng: np.random.RandomState,
+    squared_distances: Distances,
+    beside: Float | None,
 ) -> NDArray[np.intp]:
     """Greedy k-means++ (Arthur and Vassilvitskii 2007).
 
@@ -56,13 +78,16 @@ def _greedy(
     """
     trials = 2 + int(np.log(n_clusters))
     chosen = np.empty(n_clusters, dtype=np.intp)
-    chosen[0] = draw(weight, rng.uniform(size=1))[0]
-    closest = _squared_distances(table, table.points(chosen[:1]))[:, 0]
-    for k in range(1, n_clusters):
+    first = 0
+    if beside is None:
+        chosen[0] = draw(weight, rng.uniform(size=1))[0]
+        first, beside = 1, table.points(chosen[:1])
+    closest = squared_distances(table, beside).min(axis=1)
+    for k in range(first, n_clusters):
         mass = weight * closest
         # If all distances are 0 there are fewer distinct rows than clusters, and any row will do.
         candidates = draw(mass if mass.sum() > 0.0 else weight, rng.uniform(size=trials))
-        distances = _squared_distances(table, table.points(candidates))
+        distances = squared_distances(table, table.points(candidates))
         np.minimum(distances, closest[:, None], out=distances)
         best = int(np.argmin(weight @ distances))
         chosen[k], closest = candidates[best], np.ascontiguousarray(distances[:, best])
@@ -70,7 +95,12 @@ def _greedy(
 
 
 def _chains(
-    table: Table, weight: Float, n_clusters: int, draw: Draw, rng: np.random.RandomState
+    table: Table,
+    weight: Float,
+    n_clusters: int,
+    draw: Draw,
+    rng: np.random.RandomState,
+    squared_distances: Distances,
 ) -> NDArray[np.intp]:
     """k-means++ by Markov chains, AFK-MC² (Bachem, Lucic, Hassani and Krause 2016, algorithm 1), made greedy.
 
@@ -83,7 +113,7 @@ def _chains(
     length = -(-_CANDIDATES // trials)
     chosen = np.empty(n_clusters, dtype=np.intp)
     chosen[0] = draw(weight, rng.uniform(size=1))[0]
-    distances = _squared_distances(table, table.points(chosen[:1]))[:, 0]
+    distances = squared_distances(table, table.points(chosen[:1]))[:, 0]
     total = float(weight @ distances)
     proposal = np.full(len(table), 0.5 / weight.sum())  # per unit of weight
     if total > 0.0:
@@ -94,10 +124,10 @@ def _chains(
             batch = batch.reshape(_DRAWN_TOGETHER, trials * length)
         candidates = batch[(k - 1) % _DRAWN_TOGETHER]
         candidate_table = table.take_few(candidates)
-        closest = _squared_distances(candidate_table, table.points(chosen[:k])).min(axis=1)
+        closest = squared_distances(candidate_table, table.points(chosen[:k])).min(axis=1)
         probability = proposal[candidates]
         ends = _chain_ends((closest / probability).reshape(trials, length), rng)
-        after = _squared_distances(candidate_table, table.points(candidates[ends]))
+        after = squared_distances(candidate_table, table.points(candidates[ends]))
         np.minimum(after, closest[:, None], out=after)
         chosen[k] = candidates[ends[np.argmin((1.0 / probability) @ after)]]
     return chosen
@@ -110,7 +140,3 @@ def _chain_ends(odds: Float, rng: np.random.RandomState) -> NDArray[np.intp]:
     for step, uniform in enumerate(rng.uniform(size=odds.T.shape)):
         at = np.where(odds[:, step] > odds[chains, at] * uniform, step, at)
     return np.asarray(chains * odds.shape[1] + at)
-
-
-def _squared_distances(table: Table, points: Float) -> Float:
-    return Centers(points).squared_distances(table)

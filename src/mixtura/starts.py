@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
-from mixtura.components.centers import Centers
+from mixtura.components.centers import EUCLIDEAN, Centers, Metric
 from mixtura.layouts import LAYOUTS
 from mixtura.lloyd import lloyd
+from mixtura.metrics import several
 from mixtura.moments import Kind, Moments
 from mixtura.seeding import seed
 from mixtura.table import Table
 
-Initializer = Callable[[Table, int, Kind, float, np.random.RandomState], Moments]
+
+class Initializer(Protocol):
+    """Makes the moments from which first parameters are estimated."""
+
+    def __call__(
+        self,
+        table: Table,
+        components: int,
+        kind: Kind,
+        floor: float,
+        rng: np.random.RandomState,
+        known: Float | None = None,
+    ) -> Moments:
+        """Moments for K components.
+
+        Parameters
+        ----------
+        table : Table
+        components : int
+            K.
+        kind : str
+        floor : float
+            Variance below which no digit matters.
+        rng : RandomState
+        known : ndarray of shape (K, D), optional
+            Means at which the components' first rows lie; NaN where that is not known.
+        """
+
 
 # k-means searches for the first means in a sample of this many rows, or this many per component if that is more: a
 # larger sample would cost more than the EM iterations that it saves. A table up to twice as long is taken whole. The
@@ -55,9 +83,34 @@ def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind
     return table.take(drawn if counted is None else counted[drawn])
 
 
-def seed_rows(table: Table, components: int, rng: np.random.RandomState) -> Float:
-    """K rows of the table, (K, D), that k-means++ chose."""
-    return table.points(seed(table, components, rng))
+def seed_rows(
+    table: Table,
+    components: int,
+    rng: np.random.RandomState,
+    metric: Metric = EUCLIDEAN,
+    known: Float | None = None,
+) -> Float:
+    """K rows of the table, (K, D), that k-means++ chose beside the means that are known."""
+    if known is None:
+        return table.points(seed(table, components, rng, metric))
+    means = known.copy()
+    missing = np.isnan(means).any(axis=1)
+    if missing.any():
+        beside = None if missing.all() else means[~missing]
+        chosen = table.points(seed(table, int(missing.sum()), rng, metric, beside))
+        means[missing] = np.where(np.isnan(means[missing]), chosen, means[missing])
+    return means
+
+
+def labelled_means(table: Table, components: int) -> Float:
+    """Means of the rows of which it is known that they belong to each component, (K, D); NaN for one without any."""
+    means = np.full((components, table.dims), np.nan)
+    if table.membership is not None:
+        labels = table.membership.labels
+        for k in np.unique(labels[(labels >= 0) & (table.weight > 0.0)]):
+            rows = np.flatnonzero(labels == k)
+            means[k] = np.average(table.points(rows), axis=0, weights=table.weight[rows])
+    return means
 
 
 def column_variance(table: Table) -> float:
@@ -66,12 +119,39 @@ def column_variance(table: Table) -> float:
     return float(np.maximum(moments.covariances(), 0.0).mean()) if moments.mass[0] > 0.0 else 0.0
 
 
-def _assigned(table: Table, means: Float, kind: Kind, floor: float) -> Moments:
-    """Moments of the rows, each given to its nearest mean."""
-    return table.expect(Centers(means).joint, kind, floor)
+def _assigned(table: Table, centers: Centers, kind: Kind, floor: float) -> Moments:
+    """Moments of the rows, each given to its nearest centre."""
+    return table.expect(centers.joint, kind, floor)
 
 
-def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
+def kmeans_under(metric: Metric) -> Initializer:
+    """As :func:`kmeans`, with distances of another metric and one quick search."""
+
+    def initialize(
+        table: Table,
+        components: int,
+        kind: Kind,
+        floor: float,
+        rng: np.random.RandomState,
+        known: Float | None = None,
+    ) -> Moments:
+        subset = sample(table, components, rng, "mean")
+        start = seed_rows(subset, components, rng, metric, known)
+        # In the units of such a metric the columns have about unit variance.
+        fit = lloyd(subset, start, max_iter=_MAX_ITER_OF_QUICK_SAMPLE, tol=_TOL, metric=metric)
+        return _assigned(table, fit.parameters.components, kind, floor)
+
+    return initialize
+
+
+def kmeans(
+    table: Table,
+    components: int,
+    kind: Kind,
+    floor: float,
+    rng: np.random.RandomState,
+    known: Float | None = None,
+) -> Moments:
     """Each row is assigned to the cluster that k-means, seeded by k-means++, gives it."""
     subset = sample(table, components, rng, kind)
     if table.sampled:
@@ -84,10 +164,11 @@ def kmeans(table: Table, components: int, kind: Kind, floor: float, rng: np.rand
         searches, max_iter = _SEARCHES, _MAX_ITER_OF_SAMPLE
     tol = _TOL * column_variance(subset)
     runs = [
-        lloyd(subset, seed_rows(subset, components, rng), max_iter=max_iter, tol=tol) for _ in range(searches)
+        lloyd(subset, seed_rows(subset, components, rng, known=known), max_iter=max_iter, tol=tol)
+        for _ in range(searches)
     ]
     best = min((fit.parameters.components for fit in runs), key=lambda centers: centers.inertia(subset))
-    return _assigned(table, best.means, kind, floor)
+    return _assigned(table, best, kind, floor)
 
 
 def random_rows(table: Table, components: int, rng: np.random.RandomState) -> NDArray[np.intp]:
@@ -107,7 +188,12 @@ def _single_rows(table: Table, indices: NDArray[np.intp], kind: Kind) -> Moments
 
 
 def kmeans_plusplus(
-    table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState
+    table: Table,
+    components: int,
+    kind: Kind,
+    floor: float,
+    rng: np.random.RandomState,
+    known: Float | None = None,
 ) -> Moments:
     """Each component starts from one row that k-means++ chose."""
     subset = sample(table, components, rng, kind)
@@ -115,13 +201,25 @@ def kmeans_plusplus(
 
 
 def random_from_data(
-    table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState
+    table: Table,
+    components: int,
+    kind: Kind,
+    floor: float,
+    rng: np.random.RandomState,
+    known: Float | None = None,
 ) -> Moments:
     """Each component starts from one row, drawn by weight."""
     return _single_rows(table, random_rows(table, components, rng), kind)
 
 
-def random(table: Table, components: int, kind: Kind, floor: float, rng: np.random.RandomState) -> Moments:
+def random(
+    table: Table,
+    components: int,
+    kind: Kind,
+    floor: float,
+    rng: np.random.RandomState,
+    known: Float | None = None,
+) -> Moments:
     """Responsibilities are drawn uniformly and normalised."""
 
     def resp(block: Table) -> Float:
@@ -137,3 +235,16 @@ INITIALIZERS: dict[str, Initializer] = {
     "random": random,
     "random_from_data": random_from_data,
 }
+
+# The name of starts by all candidates, of which the best by likelihood after a few iterations goes on.
+AUTO = "auto"
+
+# Number of starts under each metric.
+_SEEDS = 3
+
+
+def candidates(table: Table, components: int, rng: np.random.RandomState) -> list[Initializer]:
+    """Unlike ways to start: k-means from several seeds under several metrics."""
+    if components == 1:
+        return [kmeans]
+    return [kmeans_under(metric) for metric in several(table, components, rng) for _ in range(_SEEDS)]

@@ -14,6 +14,7 @@ from mixtura.backends.base import Backend, Rows
 from mixtura.cancellation import is_far, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
+from mixtura.membership import Membership
 from mixtura.moments import Kind, Moments
 
 Float = NDArray[np.float64]
@@ -72,6 +73,8 @@ class Table:
         Counts the rows that passes look at. All parts of a table share its tally.
     sampled : bool, default=False
         Whether the rows were taken from a larger table.
+    membership : Membership, optional
+        Which components the rows of the whole table may belong to; every pass obeys it.
     """
 
     backend: Backend
@@ -82,10 +85,16 @@ class Table:
     start: int = 0
     tally: Tally = field(default_factory=Tally)
     sampled: bool = False
+    membership: Membership | None = None
 
     @classmethod
     def of(
-        cls, backend: Backend, X: Real, sample_weight: Float | None = None, y: Real | None = None
+        cls,
+        backend: Backend,
+        X: Real,
+        sample_weight: Float | None = None,
+        y: Real | None = None,
+        membership: Membership | None = None,
     ) -> Table:
         """Place an array X (N, D), or X and y (N, M), with the rows' weights (N,)."""
         rows = backend.place(X, y, sample_weight)
@@ -95,7 +104,7 @@ class Table:
         pivot = _point_inside(X, counted)
         if y is not None:
             pivot = np.concatenate([pivot, _point_inside(y, counted)])
-        return cls(backend, rows, pivot, rows.X if y is None else X, y)
+        return cls(backend, rows, pivot, rows.X if y is None else X, y, membership=membership)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -139,6 +148,11 @@ class Table:
         return bool(self.all_x.dtype == np.float32)
 
     @property
+    def unrestricted(self) -> Table:
+        """The same rows, each of which may belong to any component."""
+        return self if self.membership is None else replace(self, membership=None)
+
+    @property
     def sample_weight(self) -> Float | None:
         """The rows' weights, (N,); None if all are 1."""
         return self.rows.sample_weight
@@ -165,12 +179,19 @@ class Table:
         return x if y is None else np.hstack([x, np.asarray(y[indices], dtype=np.float64)])
 
     def order(self) -> NDArray[np.intp]:
-        """Indices that sort the rows by their values: by the first column, ties by the next ones."""
+        """Indices that sort the rows by their values: by the first column, ties by a fixed combination of all columns.
+
+        To sort ties by one column after the other could take as many sorts as there are columns.
+        """
         X = np.asarray(self.x)
-        order = np.argsort(X[:, 0], kind="stable")
-        first = X[order, 0]
-        if len(X) > 1 and np.any(first[1:] == first[:-1]):
-            order = np.lexsort(X.T[::-1])
+        first = X[:, 0]
+        order = np.argsort(first, kind="stable")
+        if len(X) > 1 and np.any(first[order[1:]] == first[order[:-1]]):
+            drawn = np.asarray(np.random.RandomState(0).uniform(0.5, 1.5, size=X.shape[1]))
+            combination = drawn.astype(X.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                ties = X @ combination
+            order = np.lexsort((ties, first))
         return order
 
     # ------------------------------------------------------------------ parts
@@ -190,7 +211,9 @@ class Table:
         weights = None if self.sample_weight is None else self.sample_weight[indices]
         x, y = self.x[indices], self.y
         y = None if y is None else y[indices]
-        return Table(backend, backend.place(x, y, weights), self.pivot, x, y, tally=self.tally, sampled=True)
+        known = None if self.membership is None else self.membership.taken(indices + self.start)
+        rows = backend.place(x, y, weights)
+        return Table(backend, rows, self.pivot, x, y, tally=self.tally, sampled=True, membership=known)
 
     def standardized(self, center: Float, scale: Float, indices: NDArray[np.intp] | None) -> Table:
         """A table of ``(z - center) / scale``, for the rows with these indices or for all."""
@@ -203,7 +226,7 @@ class Table:
     def block(self, start: int, stop: int) -> Table:
         """Rows ``start`` to ``stop``, without a copy."""
         rows = self.rows.block(start, stop)
-        return Table(self.backend, rows, self.pivot, self.all_x, self.all_y, self.start + start, self.tally)
+        return replace(self, rows=rows, start=self.start + start)
 
     def blocks(self, held: int) -> Iterator[Table]:
         """The table in blocks, whose bounds depend on shapes alone.
@@ -234,6 +257,13 @@ class Table:
 
     # ------------------------------------------------------------------ passes
 
+    def _permitted(self, joint: Joint) -> Joint:
+        """The joint with what the rows' membership permits."""
+        known = self.membership
+        if known is None:
+            return joint
+        return joint.restricted(lambda block: known.log_weights(block.cut, joint.components))
+
     def expect(self, joint: Joint, kind: Kind, floor: float = 0.0) -> Moments:
         """Moments of the rows, weighted with their responsibilities under ``joint``: one pass.
 
@@ -248,7 +278,7 @@ class Table:
         floor : float, default=0
             Variance below which no digit matters.
         """
-        layout = LAYOUTS[kind]
+        layout, joint = LAYOUTS[kind], self._permitted(joint)
         self.tally.rows += len(self)
         one_pass = layout.has_second and layout.own and self.backend.each_in_one_pass
         if one_pass and is_far(joint, self.pivot, floor):
@@ -276,7 +306,7 @@ class Table:
 
     def moments(self, kind: Kind) -> Moments:
         """Moments of all rows, as of one component, accurate wherever the rows lie."""
-        return self.expect(Joint.of_all(self.pivot), kind)
+        return self.unrestricted.expect(Joint.of_all(self.pivot), kind)
 
     def accumulate(self, resp: Responsibilities, components: int, kind: Kind) -> Moments:
         """Moments for given responsibilities, accurate wherever the components lie.
@@ -345,18 +375,19 @@ class Table:
     def log_joint(self, joint: Joint) -> Float:
         """``log pi_k + log p_k(z_i)``, (N, K)."""
         self.tally.rows += len(self)
-        return self.backend.log_joint(self.rows, joint.at(self))
+        return self.backend.log_joint(self.rows, self._permitted(joint).at(self))
 
     def assign(self, joint: Joint) -> tuple[NDArray[np.int32], Float]:
         """Most likely component of each row, and its joint log-density: (N,) and (N,)."""
         self.tally.rows += len(self)
+        joint = self._permitted(joint)
         parts = [self.backend.assign(b.rows, joint.at(b)) for b in self.blocks(joint.held)]
         labels, best = zip(*parts, strict=True)
         return (labels[0], best[0]) if len(parts) == 1 else (np.concatenate(labels), np.concatenate(best))
 
     def posterior(self, joint: Joint, resp: Real | None = None) -> Float:
         """Log-density of each row, (N,); its responsibilities are written to ``resp`` (N, K), if given."""
-        parts = []
+        parts, joint = [], self._permitted(joint)
         self.tally.rows += len(self)
         for block in self.blocks(joint.held):
             at = block.start - self.start

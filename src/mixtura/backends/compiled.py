@@ -21,8 +21,10 @@ _SINGLE_WIDTH = 256.0
 # Range of a component's scales in which no square of its rows leaves the range of float32.
 _SINGLE_SCALES = (1e-12, 1e12)
 
-# Number of rows from which the width of a table is estimated.
+# Number of rows from which the width of a table is estimated; of a wide table fewer, so that they are so many numbers.
 _SAMPLE_ROWS = 1 << 14
+_SAMPLE_NUMBERS = 1 << 20
+_LEAST_SAMPLE_ROWS = 1 << 9
 
 
 def readable(X: Rows2D) -> Rows2D:
@@ -35,7 +37,8 @@ def readable(X: Rows2D) -> Rows2D:
 def _spread(rows: Rows) -> tuple[Float, Float]:
     """Mean and standard deviation of the columns, (D,) each, from a sample of the rows."""
     if rows.spread is None:
-        step = max(1, len(rows) // _SAMPLE_ROWS)
+        wanted = min(_SAMPLE_ROWS, max(_SAMPLE_NUMBERS // rows.dims, _LEAST_SAMPLE_ROWS))
+        step = max(1, len(rows) // wanted)
         parts = [np.asarray(part[::step], dtype=np.float64) for part in (rows.X, rows.y) if part is not None]
         sample = np.hstack(parts)
         rows.spread = sample.mean(axis=0), sample.std(axis=0)

@@ -45,3 +45,23 @@ class Components(ABC):
     @abstractmethod
     def maximize(self, found: Found) -> Self:
         """The M-step: components whose objective, given the responsibilities, is not less than before."""
+
+    @property
+    def coordinates(self) -> Float:
+        """The parameters as one vector, of which every value stands for valid parameters.
+
+        Raises
+        ------
+        NotImplementedError
+            These components have no such vector.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be accelerated")
+
+    @property
+    def scales(self) -> Float:
+        """Sizes of a large step of each coordinate, which are therefore free of units when divided by them."""
+        return np.ones_like(self.coordinates)
+
+    def at(self, coordinates: Float) -> Self:
+        """Components with other parameters, given as :attr:`coordinates`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be accelerated")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Generic, Self, TypeVar
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.components.base import Components
+from mixtura.components.gaussian import Gaussians
 from mixtura.found import Found
 from mixtura.layouts import LAYOUTS
 from mixtura.moments import Kind, Moments
@@ -57,11 +58,8 @@ class Component(Part, ABC):
 COMPONENTS: dict[str, type[Component]] = {}
 
 
-C = TypeVar("C", bound=Components)
-
-
 @dataclass(frozen=True)
-class Beside(Components, Generic[C]):
+class Beside(Components):
     """K components of one family, followed by one component of another.
 
     Parameters
@@ -70,7 +68,7 @@ class Beside(Components, Generic[C]):
     extra : Component
     """
 
-    main: C
+    main: Gaussians
     extra: Component
 
     @property
@@ -99,3 +97,27 @@ class Beside(Components, Generic[C]):
         of_main = moments.part(slice(0, K)).pooled(self.main.kind)
         main = self.main.maximize(replace(found, moments=of_main))
         return replace(self, main=main, extra=self.extra.maximize(moments.part(slice(K, K + 1))))
+
+    @property
+    def coordinates(self) -> Float:
+        """Those of the main components; the extra one stays where it is."""
+        return self.main.coordinates
+
+    @property
+    def scales(self) -> Float:
+        """See :attr:`Components.scales`."""
+        return self.main.scales
+
+    def at(self, coordinates: Float) -> Self:
+        """See :meth:`Components.at`."""
+        return replace(self, main=self.main.at(coordinates))
+
+    def singular(self, moments: Moments, scale: Float, reg_covar: float | Float) -> NDArray[np.bool_]:
+        """Which components would be singular, (K + 1,): see :meth:`Gaussians.singular`. The last one never is."""
+        K = len(moments.mass) - 1
+        main = moments.part(slice(0, K)).pooled(self.main.kind)
+        return np.append(self.main.singular(main, scale, reg_covar), False)
+
+    def part(self, kept: NDArray[np.bool_]) -> Self:
+        """Some of the components, of which the last one must be."""
+        return replace(self, main=self.main.part(kept[:-1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -12,15 +12,40 @@ from mixtura.components.base import Components
 from mixtura.found import Found
 from mixtura.joint import Joint
 from mixtura.moments import Kind
-from mixtura.quadratics import Quadratics
+from mixtura.quadratics import Form, Quadratics
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """The squared distance ``|F (z - m)|^2`` by which k-means compares rows.
+
+    Parameters
+    ----------
+    form : {'scalar', 'diagonal', 'triangle', 'rectangle'}
+        See :class:`mixtura.quadratics.Quadratics`.
+    factor : ndarray
+        F, with a first axis of 1.
+    """
+
+    form: Form = "scalar"
+    factor: Float = field(default_factory=lambda: np.ones(1))
+
+    def squared_length(self, offsets: Float) -> float:
+        """Sum of the squared lengths of vectors (K, D)."""
+        if self.form in ("scalar", "diagonal"):
+            return float(np.sum(np.square(offsets * self.factor)))
+        return float(np.sum(np.square(offsets @ self.factor[0].T)))
+
+
+EUCLIDEAN = Metric()
+
+
 @dataclass(frozen=True)
 class Centers(Components):
-    """``log p_k(z) = -1/2 |z - m_k|^2``, up to a constant that is the same for all.
+    """``log p_k(z) = -1/2 |F (z - m_k)|^2``, up to a constant that is the same for all; F is 1 by default.
 
     With hard assignment and equal weights, EM on these is Lloyd's algorithm, and the log-likelihood is minus
     half the inertia.
@@ -28,16 +53,18 @@ class Centers(Components):
     Parameters
     ----------
     means : ndarray of shape (K, D)
+    metric : Metric, optional
     """
 
     kind: ClassVar[Kind] = "mean"
 
     means: Float
+    metric: Metric = EUCLIDEAN
 
     @property
     def quadratics(self) -> Quadratics:
-        """The K quadratics, with one shared scalar factor."""
-        return Quadratics("scalar", np.zeros(len(self.means)), self.means, np.ones(1))
+        """The K quadratics, with one shared factor."""
+        return Quadratics(self.metric.form, np.zeros(len(self.means)), self.means, self.metric.factor)
 
     @property
     def joint(self) -> Joint:
@@ -45,7 +72,7 @@ class Centers(Components):
         return Joint(self.quadratics, np.zeros(len(self.means)), hard=True)
 
     def squared_distances(self, table: Table) -> Float:
-        """``|z_i - m_k|^2``, (N, K), computed by the kernels that evaluate Gaussians."""
+        """``|F (z_i - m_k)|^2``, (N, K), computed by the kernels that evaluate Gaussians."""
         distances = table.log_joint(self.joint)
         distances *= -2.0
         return distances
@@ -76,8 +103,11 @@ class Centers(Components):
         """Means of the clusters; an empty cluster moves to a row that is far from its centre, as in scikit-learn."""
         moments = found.moments
         if moments.mass.min() > 0.0:
-            return Centers(moments.pivot + moments.first / moments.mass[:, None])
+            return self._moved(moments.pivot + moments.first / moments.mass[:, None])
         return self._with_empty_ones_moved(found)
+
+    def _moved(self, means: Float) -> Centers:
+        return Centers(means, self.metric)
 
     def _with_empty_ones_moved(self, found: Found) -> Centers:
         moments, mass, first = found.moments, found.moments.mass.copy(), found.moments.first.copy()
@@ -97,4 +127,4 @@ class Centers(Components):
         filled = mass > 0.0
         means = moments.pivot + first / np.where(filled, mass, 1.0)[:, None]
         means[~filled] = means[int(np.argmax(mass))]
-        return Centers(means)
+        return self._moved(means)

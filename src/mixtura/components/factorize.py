@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import cython_lapack, lapack
 
+from mixtura.errors import SingularError
 from mixtura.threads import blas, compiled_allowed, native, thread_limit
 
 Float = NDArray[np.float64]
 
 
-class IllDefinedCovarianceError(ValueError):
+class IllDefinedCovarianceError(SingularError):
     """A covariance is not positive definite."""
 
     def __init__(self) -> None:
@@ -40,6 +41,9 @@ def inverse_cholesky(covariance: Float) -> Float:
         raise IllDefinedCovarianceError
     return np.ascontiguousarray(inverse.T)
 
+
+# Eigenvalue of a correlation matrix, times the number of columns, below which it is rounding error.
+_SINGULAR = 1e-12
 
 # Number of columns up to which BLAS starts no threads of its own.
 _FEW = 16
@@ -79,16 +83,54 @@ def is_definite(matrix: Float) -> bool:
     return not failed
 
 
+def bounded_matrix(scaled: Float, spread: Float) -> tuple[Float, Float]:
+    """A covariance whose eigenvalues, in units of ``spread``, are at least 1, and U with U U' = its inverse.
+
+    U comes from the eigenvectors, not from the matrix, in which the least eigenvalue has lost digits to the largest.
+
+    Parameters
+    ----------
+    scaled : ndarray of shape (D, D)
+        The covariance without that bound, divided by ``spread`` in rows and columns.
+    spread : ndarray of shape (D,)
+    """
+    values, vectors = np.linalg.eigh(scaled)
+    values = np.maximum(values, 1.0)
+    root = spread[:, None] * vectors * np.sqrt(values)
+    upper, _ = linalg.rq(vectors / np.sqrt(values) / spread[:, None])
+    signs = np.where(np.diagonal(upper) < 0.0, -1.0, 1.0)
+    return root @ root.T, np.ascontiguousarray(upper * signs)
+
+
+def whitened_by(covariance: Float) -> Float:
+    """A (D, R) with A' C A = 1, for the R directions in which the covariance C (D, D) is not singular."""
+    spread = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+    varies = np.flatnonzero(spread > 0.0)
+    scale = spread[varies]
+    values, vectors = np.linalg.eigh(covariance[np.ix_(varies, varies)] / np.outer(scale, scale))
+    regular = values > _SINGULAR * len(varies)
+    whitening = np.zeros((len(covariance), int(regular.sum())))
+    whitening[varies] = vectors[:, regular] / np.sqrt(values[regular]) / scale[:, None]
+    return whitening
+
+
 def rounded_matrix(matrix: Float, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A positive definite matrix (D, D) in another type of number.
 
     Rounding by eps changes the correlations by up to eps, which can be more than their smallest eigenvalue. Then the
-    diagonal is multiplied by 1 + eps, 1 + 2 eps, 1 + 4 eps, ... until the rounded matrix is definite; a factor of
-    1 + D eps always suffices.
+    diagonal is multiplied by 1 + eps, 1 + 2 eps, 1 + 4 eps, ... until the rounded matrix is definite by a margin that
+    other programs' rounding does not exceed; a factor of 1 + D eps always suffices.
     """
     rounded, growth = matrix.astype(dtype), float(np.finfo(dtype).eps)
     i = np.arange(len(matrix))
-    while np.isfinite(rounded).all() and not is_definite(rounded) and growth < 1.0:
+    margin = 16.0 * len(matrix) * float(np.finfo(np.float64).eps)
+
+    def definite() -> bool:
+        exact = rounded.astype(np.float64)
+        exact[i, i] *= 1.0 - margin
+        return is_definite(exact)
+
+    while np.isfinite(rounded).all() and not definite() and growth < 1.0:
         rounded[i, i] = (matrix[i, i] * (1.0 + growth)).astype(dtype)
         growth *= 2.0
     return rounded

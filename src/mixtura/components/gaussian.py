@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,23 @@ from numpy.typing import NDArray
 
 from mixtura.components.base import Components
 from mixtura.components.covariances import Covariance
+from mixtura.components.estimation import Estimation
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
+
+# Share of the table's variance below which a variance is taken to have vanished.
+LEAST_SHARE = 1e-10
+
+# A component is spurious if it has fewer than so many rows for each dimension, and a variance below this share of
+# what is typical of the mixture's components.
+_FEW_ROWS = 2.0
+_NARROW = 1e-4
+
+# Share of the rows below which a component has none.
+_EMPTY = 1e-14
 
 
 @dataclass(frozen=True)
@@ -33,15 +45,18 @@ class Gaussians(Components):
         In the shape that the family keeps.
     precisions_cholesky : ndarray
         U_k, in the same shape.
-    reg_covar : float, default=0
-        The M-step adds this to the variances.
+    estimation : Estimation, optional
+        How the M-step estimates them; by default by maximum likelihood.
+    bounded : ndarray of bool of shape (K,), optional
+        Which of them the last M-step kept from being narrower.
     """
 
     covariance: Covariance
     means: Float
     covariances: Float
     precisions_cholesky: Float
-    reg_covar: float = 0.0
+    estimation: Estimation = field(default_factory=Estimation)
+    bounded: NDArray[np.bool_] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -51,7 +66,15 @@ class Gaussians(Components):
     @property
     def floor(self) -> float:
         """Digits of a variance below ``reg_covar`` do not matter, since that is added to it."""
-        return self.reg_covar
+        return self.estimation.floor
+
+    @property
+    def bound(self) -> float:
+        """The log-density of the prior, if there is one."""
+        prior = self.estimation.prior
+        if prior is None:
+            return 0.0
+        return prior.log_density(self.means, self.precisions_cholesky, self.covariance.storage)
 
     @property
     def quadratics(self) -> Quadratics:
@@ -66,24 +89,101 @@ class Gaussians(Components):
         )
 
     def maximize(self, found: Found) -> Gaussians:
-        """The M-step: maximum likelihood with ``reg_covar`` added to the variances."""
-        return Gaussians.from_moments(self.covariance, found.moments, self.reg_covar)
+        """The M-step: see :class:`mixtura.components.estimation.Estimation`."""
+        return Gaussians.from_moments(self.covariance, found.moments, self.estimation, self)
 
     @classmethod
-    def from_moments(cls, covariance: Covariance, moments: Moments, reg_covar: float) -> Gaussians:
-        """Maximum likelihood with ``reg_covar`` added to the variances."""
-        mass, storage = moments.kept_mass(), covariance.storage
-        covariances = storage.regularized(covariance.estimate(moments, mass), reg_covar)
-        return cls(covariance, moments.means(mass), covariances, storage.cholesky(covariances), reg_covar)
+    def from_moments(
+        cls,
+        covariance: Covariance,
+        moments: Moments,
+        estimation: Estimation | None = None,
+        before: Gaussians | None = None,
+    ) -> Gaussians:
+        """Gaussians estimated from moments; ``before`` has the values of parameters that are fixed."""
+        estimation = Estimation() if estimation is None else estimation
+        means, covariances, cholesky, bounded = estimation.estimate(covariance, moments, before)
+        return cls(covariance, means, covariances, cholesky, estimation, bounded)
+
+    @property
+    def coordinates(self) -> Float:
+        """Means, then factors of the precisions with the logarithms of their diagonals."""
+        factors = self.covariance.storage.coordinates(self.precisions_cholesky)
+        return np.concatenate([self.means.ravel(), factors])
+
+    @property
+    def scales(self) -> Float:
+        """Typical standard deviations of the columns for the means, and sizes of the factors."""
+        K, D = self.means.shape
+        storage = self.covariance.storage
+        variances = np.diagonal(storage.dense(self.covariances, K, D), axis1=1, axis2=2)
+        deviations = np.sqrt(variances.mean(axis=0))
+        return np.concatenate([np.tile(deviations, K), storage.scales(self.precisions_cholesky, deviations)])
+
+    def at(self, coordinates: Float) -> Gaussians:
+        """See :meth:`Components.at`: the bound and fixed parameters are kept."""
+        K, D = self.means.shape
+        storage = self.covariance.storage
+        means = coordinates[: K * D].reshape(K, D)
+        cholesky = storage.at(coordinates[K * D :], K, D)
+        covariances = storage.covariances_of(cholesky)
+        moved = replace(self, means=means, covariances=covariances, precisions_cholesky=cholesky)
+        means, covariances, cholesky = self.estimation.kept_within(moved, self, storage)
+        return replace(moved, means=means, covariances=covariances, precisions_cholesky=cholesky)
+
+    def spurious(self, moments: Moments) -> NDArray[np.bool_]:
+        """Which components are narrow beside the others and sit on a few rows, which alone made them so, (K,).
+
+        Their likelihood grows without bound as their variance vanishes, and says nothing about the data.
+
+        Parameters
+        ----------
+        moments : Moments
+            The moments from which the components were estimated.
+        """
+        K, D = self.means.shape
+        rows = moments.mass * (moments.n_samples / moments.mass.sum())
+        few = rows < _FEW_ROWS * (D + 1)
+        if K == 1 or self.covariance.storage.shared or not few.any():
+            return np.zeros(K, dtype=bool)
+        dense = self.covariance.storage.dense(self.covariances, K, D)
+        typical = np.einsum("k,kij->ij", moments.mass / moments.mass.sum(), dense)
+        narrowest = self.covariance.storage.narrowest(self.covariances, typical)
+        spurious: NDArray[np.bool_] = few & (narrowest < _NARROW)
+        return spurious
+
+    def singular(self, moments: Moments, scale: Float, reg_covar: float | Float) -> NDArray[np.bool_]:
+        """Which components would be singular if they were estimated with ``reg_covar``, (K,).
+
+        A direction in which the whole table, of covariance ``scale`` (D, D), has no spread does not count.
+        """
+        storage, mass = self.covariance.storage, moments.kept_mass()
+        empty = moments.mass <= _EMPTY * moments.mass.sum()
+        if storage.shared:
+            return np.asarray(empty)
+        covariances = storage.regularized(self.covariance.estimate(moments, mass), reg_covar)
+        return np.asarray(empty | (storage.narrowest(covariances, scale) < LEAST_SHARE))
+
+    def part(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> Gaussians:
+        """Some of the components, by a mask (K,), or all of them in another order."""
+        shared = self.covariance.storage.shared
+        return Gaussians(
+            self.covariance,
+            self.means[kept],
+            self.covariances if shared else self.covariances[kept],
+            self.precisions_cholesky if shared else self.precisions_cholesky[kept],
+            self.estimation.part(kept),
+            None if self.bounded is None else self.bounded[kept],
+        )
 
     @classmethod
     def from_precisions(
-        cls, covariance: Covariance, means: Float, precisions: Float, reg_covar: float = 0.0
+        cls, covariance: Covariance, means: Float, precisions: Float, estimation: Estimation | None = None
     ) -> Gaussians:
         """Components with the given means and precisions."""
-        storage = covariance.storage
+        storage, estimation = covariance.storage, Estimation() if estimation is None else estimation
         cholesky = storage.cholesky_of_precisions(precisions)
-        return cls(covariance, means, storage.covariances_of(cholesky), cholesky, reg_covar)
+        return cls(covariance, means, storage.covariances_of(cholesky), cholesky, estimation)
 
     def sample(self, counts: NDArray[Any], rng: np.random.RandomState) -> Float:
         """Draw counts[k] rows of each component, (sum counts, D), component by component."""

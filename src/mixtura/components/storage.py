@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from mixtura.components.factorize import (
     IllDefinedCovarianceError,
+    bounded_matrix,
     cholesky_of_precision,
     inverse_choleskys,
     is_definite,
     rounded_matrix,
     solve_right,
+    whitened_by,
 )
 from mixtura.quadratics import Form
 
 Float = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
 
 
 class Storage(ABC):
@@ -62,8 +65,41 @@ class Storage(ABC):
         """Shape of one component's covariance."""
 
     @abstractmethod
-    def regularized(self, covariances: Float, reg_covar: float) -> Float:
-        """Covariances with ``reg_covar`` added to the variances."""
+    def regularized(self, covariances: Float, reg_covar: float | Float) -> Float:
+        """Covariances with ``reg_covar``, one number or one for each column (D,), added to the variances."""
+
+    @abstractmethod
+    def bounded(self, covariances: Float, least: Float) -> tuple[Float, Float, Booleans]:
+        """The most likely covariances of which none is narrower than ``least`` in any direction.
+
+        Parameters
+        ----------
+        covariances : ndarray
+            The most likely ones without that bound.
+        least : ndarray of shape (D,)
+            Variances L: a covariance C is bounded if C - diag(L) has no negative eigenvalue.
+
+        Returns
+        -------
+        covariances, cholesky : ndarray
+        bounded : ndarray of bool
+            Which covariances have changed, with a first axis of 1 if all components share one.
+        """
+
+    @abstractmethod
+    def narrowest(self, covariances: Float, scale: Float) -> Float:
+        """The least variance of each covariance in any direction, relative to that of ``scale`` (D, D) there.
+
+        Directions in which ``scale`` has no variance do not count.
+        """
+
+    @abstractmethod
+    def prior_scale(self, scale: Float) -> Float:
+        """What a prior with scale matrix ``scale`` (D, D) adds to a component's scatter, (D, D)."""
+
+    @abstractmethod
+    def prior_rows(self, dof: float, dims: int) -> float:
+        """What a prior of so many degrees of freedom adds to the divisor of a component's scatter, its mean apart."""
 
     @abstractmethod
     def cholesky(self, covariances: Float) -> Float:
@@ -94,6 +130,18 @@ class Storage(ABC):
         """Give white noise (n, D) the covariance of component k: ``noise U_k^-1``."""
 
     @abstractmethod
+    def coordinates(self, cholesky: Float) -> Float:
+        """U as one vector, with the logarithms of what must be positive."""
+
+    @abstractmethod
+    def at(self, coordinates: Float, components: int, dims: int) -> Float:
+        """U from :meth:`coordinates`."""
+
+    @abstractmethod
+    def scales(self, cholesky: Float, deviations: Float) -> Float:
+        """Sizes of a large step of each coordinate, where the columns have these standard deviations (D,)."""
+
+    @abstractmethod
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         """The covariances as (K, D, D)."""
 
@@ -114,10 +162,37 @@ class Matrices(Storage):
     def _inner(self, dims: int) -> tuple[int, ...]:
         return dims, dims
 
-    def regularized(self, covariances: Float, reg_covar: float) -> Float:
+    def regularized(self, covariances: Float, reg_covar: float | Float) -> Float:
         i = np.arange(covariances.shape[-1])
         covariances[..., i, i] += reg_covar
         return covariances
+
+    def bounded(self, covariances: Float, least: Float) -> tuple[Float, Float, Booleans]:
+        """See :meth:`Storage.bounded`: eigenvalues in units of ``least`` that are below 1 become 1."""
+        stacked, spread = self.stacked(covariances), np.sqrt(least)
+        scaled = stacked / np.outer(spread, spread)
+        narrow = np.array([not is_definite(c - np.eye(len(least))) for c in scaled])
+        out = np.array(stacked)
+        cholesky = np.empty_like(out)
+        for k in np.flatnonzero(narrow):
+            out[k], cholesky[k] = bounded_matrix(scaled[k], spread)
+        if not narrow.all():
+            cholesky[~narrow] = inverse_choleskys(out[~narrow])
+        return np.asarray(self.kept(out)), np.asarray(self.kept(cholesky)), narrow
+
+    def narrowest(self, covariances: Float, scale: Float) -> Float:
+        """See :meth:`Storage.narrowest`: the least eigenvalue after whitening by ``scale``."""
+        whitening = whitened_by(scale)
+        if not whitening.shape[1]:
+            return np.full(len(self.stacked(covariances)), np.inf)
+        within = whitening.T @ self.stacked(covariances) @ whitening
+        return np.asarray(np.linalg.eigvalsh(within)[:, 0])
+
+    def prior_scale(self, scale: Float) -> Float:
+        return scale
+
+    def prior_rows(self, dof: float, dims: int) -> float:
+        return dof + dims + 1.0
 
     def cholesky(self, covariances: Float) -> Float:
         return np.asarray(self.kept(inverse_choleskys(self.stacked(covariances))))
@@ -142,6 +217,28 @@ class Matrices(Storage):
     def color(self, noise: Float, cholesky: Float, k: int) -> Float:
         return solve_right(noise, cholesky if self.shared else cholesky[k])
 
+    def coordinates(self, cholesky: Float) -> Float:
+        stacked = np.array(self.stacked(cholesky))
+        D = stacked.shape[-1]
+        i, j = np.triu_indices(D)
+        diagonal = np.arange(D)
+        stacked[:, diagonal, diagonal] = np.log(stacked[:, diagonal, diagonal])
+        return np.asarray(stacked[:, i, j].ravel())
+
+    def at(self, coordinates: Float, components: int, dims: int) -> Float:
+        n = 1 if self.shared else components
+        i, j = np.triu_indices(dims)
+        stacked = np.zeros((n, dims, dims))
+        stacked[:, i, j] = coordinates.reshape(n, -1)
+        diagonal = np.arange(dims)
+        stacked[:, diagonal, diagonal] = np.exp(stacked[:, diagonal, diagonal])
+        return np.asarray(self.kept(stacked))
+
+    def scales(self, cholesky: Float, deviations: Float) -> Float:
+        n, D = len(self.stacked(cholesky)), len(deviations)
+        i, j = np.triu_indices(D)
+        return np.asarray(np.tile(np.where(i == j, 1.0, 1.0 / deviations[i]), n))
+
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         return np.broadcast_to(covariances, (components, dims, dims))
 
@@ -159,8 +256,24 @@ class Matrices(Storage):
 class _Elementwise(Storage):
     """Covariances whose inverse is taken element by element."""
 
-    def regularized(self, covariances: Float, reg_covar: float) -> Float:
-        return np.asarray(covariances + reg_covar)
+    def regularized(self, covariances: Float, reg_covar: float | Float) -> Float:
+        return np.asarray(covariances + self._of_columns(np.asarray(reg_covar)))
+
+    @abstractmethod
+    def _of_columns(self, variances: Float) -> Float:
+        """Variances of the columns, (D,), or one for all, in the shape of one covariance."""
+
+    def bounded(self, covariances: Float, least: Float) -> tuple[Float, Float, Booleans]:
+        """See :meth:`Storage.bounded`: a smaller variance becomes the least one."""
+        bound = self._least_of_columns(least)
+        raised = np.maximum(covariances, bound)
+        changed = self.stacked(np.asarray(covariances < bound))
+        each = np.logical_or.reduce(changed.reshape(len(changed), -1), axis=1)
+        return np.asarray(raised), self.cholesky(raised), np.asarray(each)
+
+    @abstractmethod
+    def _least_of_columns(self, least: Float) -> Float:
+        """The bound of :meth:`bounded` in the shape of one covariance."""
 
     def cholesky(self, covariances: Float) -> Float:
         if not np.all(covariances > 0.0):
@@ -179,6 +292,15 @@ class _Elementwise(Storage):
 
     def covariances_of(self, cholesky: Float) -> Float:
         return np.asarray(1.0 / cholesky**2)
+
+    def coordinates(self, cholesky: Float) -> Float:
+        return np.log(np.asarray(cholesky)).ravel()
+
+    def at(self, coordinates: Float, components: int, dims: int) -> Float:
+        return np.exp(coordinates).reshape(self.shape(components, dims))
+
+    def scales(self, cholesky: Float, deviations: Float) -> Float:
+        return np.ones(np.size(cholesky))
 
     def factors(self, cholesky: Float) -> Float:
         return np.asarray(self.stacked(np.asarray(cholesky)))
@@ -199,6 +321,25 @@ class Diagonals(_Elementwise):
     def _inner(self, dims: int) -> tuple[int, ...]:
         return (dims,)
 
+    def _of_columns(self, variances: Float) -> Float:
+        return variances
+
+    def prior_scale(self, scale: Float) -> Float:
+        return np.diag(np.diagonal(scale))
+
+    def prior_rows(self, dof: float, dims: int) -> float:
+        return dof + 2.0
+
+    def _least_of_columns(self, least: Float) -> Float:
+        return least
+
+    def narrowest(self, covariances: Float, scale: Float) -> Float:
+        """See :meth:`Storage.narrowest`: of the columns."""
+        variances = np.diagonal(scale)
+        varies = variances > 0.0
+        shares = self.stacked(covariances)[:, varies] / variances[varies]
+        return np.asarray(shares.min(axis=1, initial=np.inf))
+
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
         return np.asarray(np.broadcast_to(np.log(self.stacked(cholesky)).sum(axis=1), components))
 
@@ -214,6 +355,25 @@ class Scalars(_Elementwise):
 
     def _inner(self, dims: int) -> tuple[int, ...]:
         return ()
+
+    def _of_columns(self, variances: Float) -> Float:
+        return np.asarray(variances.mean())
+
+    def prior_scale(self, scale: Float) -> Float:
+        # The trace of what is returned is the one variance's scale.
+        return np.asarray(np.eye(len(scale)) * (np.trace(scale) / len(scale) ** 2))
+
+    def prior_rows(self, dof: float, dims: int) -> float:
+        return (dof + 2.0) / dims
+
+    def _least_of_columns(self, least: Float) -> Float:
+        return np.asarray(least.max())
+
+    def narrowest(self, covariances: Float, scale: Float) -> Float:
+        """See :meth:`Storage.narrowest`: the one variance over the mean of the columns'."""
+        variance = float(np.diagonal(scale).mean())
+        stacked = self.stacked(np.asarray(covariances))
+        return np.asarray(stacked / variance if variance > 0.0 else np.full(len(stacked), np.inf))
 
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
         return np.asarray(np.broadcast_to(dims * np.log(self.stacked(np.asarray(cholesky))), components))

@@ -77,8 +77,9 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         n_init: int,
         one: One[M],
         attributes: Callable[[em.Fit[M]], dict[str, Any]],
-        score: Callable[[em.Fit[M]], float] | None = None,
+        score: Callable[[em.Fit[M]], Any] | None = None,
         reporter: Progress | None = None,
+        keep: bool = False,
     ) -> tuple[em.Fit[M], Tasks]:
         """The best of ``n_init`` runs, and the callbacks' tasks, which the caller closes once the attributes are set.
 
@@ -94,12 +95,14 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             The score by which runs are compared; by default the bound.
         reporter : Progress, optional
             By default the one that ``verbose`` asks for.
+        keep : bool, default=False
+            Whether a KeyboardInterrupt ends the search with the best run so far.
         """
         if reporter is None:
             reporter = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
         tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
         with allow(self.n_threads, table.backend.compiled):
-            best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score)
+            best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score, keep)
         return best, tasks
 
     def _adopt(self, attributes: dict[str, Any], X: Any, table: Table, tasks: Tasks) -> None:

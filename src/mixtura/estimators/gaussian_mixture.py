@@ -18,34 +18,54 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import em
+from mixtura.accelerated import ACCELERATED
 from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
-from mixtura.components.gaussian import Gaussians
+from mixtura.components.estimation import Estimation, Fixed
+from mixtura.components.gaussian import LEAST_SHARE, Gaussians
 from mixtura.estimators.base import LabellingEstimator
+from mixtura.estimators.gaussian_search import (
+    Dropping,
+    GaussianSearch,
+    Parameters,
+    apart,
+    degenerate,
+    kept,
+    spurious,
+)
+from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels, check_prior
 from mixtura.estimators.saved import arrays_of, restored
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.gates.constant import ConstantGate
-from mixtura.levels import climb, nested
 from mixtura.mixture import Mixture
+from mixtura.moments import Kind
 from mixtura.report import summary
-from mixtura.starts import INITIALIZERS
+from mixtura.starts import AUTO, INITIALIZERS
 from mixtura.table import Table
 from mixtura.threads import allow
 
 Float = NDArray[np.float64]
-Parameters = Mixture[ConstantGate, Gaussians | Beside[Gaussians]]
+# Share of a column's variance that reg_covar='auto' adds to it.
+_AUTO_REG = 1e-6
 
-# Least number of starts by k-means that race on samples of a large table.
-_SEARCHES = 3
-
-# Weight of the noise component at the start of a fit.
-_NOISE_SHARE = 0.05
-
+# Range of variances whose inverses and products can be represented.
+_LEAST, _MOST = 1e-290, 1e290
 
 # Largest error of the sum of log-likelihoods that counts as no difference.
 _NO_DIFFERENCE = 1e-3
+
+
+def _by_weight(weights: Float, means: Float) -> NDArray[np.intp]:
+    return np.lexsort((*means.T[::-1], -weights))
+
+
+def _by_mean(weights: Float, means: Float) -> NDArray[np.intp]:
+    return np.lexsort((-weights, *means.T[::-1]))
+
+
+ORDERS: dict[str, Callable[[Float, Float], NDArray[np.intp]]] = {"weight": _by_weight, "mean": _by_mean}
 
 
 class GaussianMixture(DensityMixin, LabellingEstimator):
@@ -65,17 +85,22 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         (:func:`mixtura.extension.register_covariance`) or as an object.
     tol : float, default=1e-3
         EM stops when the mean log-likelihood per unit of weight changes by less than this.
-    reg_covar : float, default=1e-6
-        Added to the variances, in squared units of X.
+    reg_covar : float or 'auto', default=1e-6
+        Added to the variances, in squared units of X. 'auto' adds a millionth of each column's variance to it, which
+        fits tables in any units; to spherical covariances the mean of these.
     max_iter : int, default=100
         Most EM iterations; 0 leaves the initialisation as the result.
     n_init : int, default=1
         Number of initialisations; the run with the largest final bound is kept. For a large table all of them run on
         samples only, and the best goes on.
-    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
-        How the first responsibilities are chosen. A large table (32,768 rows, 2048 for each component, and four for
-        each parameter, or more) is fitted to random samples of it first, each four times as large as the one before;
-        at least three starts by 'kmeans' run on the smallest sample, and the best goes on.
+    init_params : {'kmeans', 'auto', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
+        How the first responsibilities are chosen. 'auto' takes several unlike starts, by k-means on standardised and
+        whitened columns and along the direction of least kurtosis, runs EM for a few iterations from each, and goes on
+        from the best by likelihood: for clusters that are long, flat or correlated, or of unlike sizes. With more than
+        two components it then merges pairs and splits others for as long as the likelihood gains.
+        A large table (32,768 rows, 2048 for each component, and four for each parameter, or more) is fitted to random
+        samples of it first, each four times as large as the one before; at least three starts by 'kmeans' run on the
+        smallest sample, and the best goes on.
     weights_init : array-like of shape (K,), default=None
         First weights; None takes them from ``init_params``. The same holds for the next two parameters.
     means_init : array-like of shape (K, D), default=None
@@ -95,6 +120,27 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         One component beside the Gaussians, for rows that belong to none of them: the name of a user's own component
         (:func:`mixtura.extension.register_component`), or an instance of its class. Its rows get the label -1, and its
         probability is in the last column of :meth:`predict_proba`.
+    on_degenerate : {'raise', 'repair', 'drop'}, default='raise'
+        What happens when a covariance becomes singular. 'raise': ValueError, as in scikit-learn. 'repair': no variance
+        in any direction falls below ``reg_covar`` or 1e-10 of the table's, whichever is larger; ``reg_covar`` is then a
+        bound, and nothing is added, so that the likelihood rises. 'drop': components that would be singular all the
+        same are removed, and the fit goes on with fewer. With both a warning says what happened; see ``degenerate_``.
+    prior : 'default', dict or None, default=None
+        A conjugate prior of means and covariances, whose log-density, up to a constant, is part of the objective. A
+        dict may have 'mean' (D,), by default that of X; 'shrinkage', the number of rows that it counts as, 0.01; 'dof',
+        D + 2; and 'scale', a number, (D,) or (D, D), by default the covariance of X over K^(2/D), or for diagonal and
+        spherical covariances its mean diagonal over that, as Fraley and Raftery (2007) propose.
+    accelerate : {'squarem', 'anderson'} or None, default=None
+        Extrapolate from EM's steps: fewer iterations where clusters overlap and EM is slow. The likelihood never falls:
+        a step that would lower it is not taken, and costs one pass over the rows.
+    fixed : dict or None, default=None
+        Parameters that keep their initial values: masks under the keys 'weights' (K,), 'means' (K,) or (K, D), and
+        'covariances' (K,), or True for all. The values are those of ``weights_init``, ``means_init`` and
+        ``precisions_init``, where entries that are not fixed may be NaN: these start from ``init_params``.
+    order : {'weight', 'mean'} or None, default=None
+        Sort the fitted components: by falling weight, or by their means, first column first.
+    on_interrupt : {'raise', 'keep'}, default='raise'
+        'keep': Ctrl-C during a fit ends it with the best parameters so far and a ConvergenceWarning.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
         What does the arithmetic. 'auto' takes the first available backend that reads host memory, or 'cuda' if X is on
         a CUDA device. See :func:`mixtura.backends.available`.
@@ -129,6 +175,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         Mean log-likelihood per unit of weight at the best run's last E-step.
     lower_bounds_ : list of float
         The same at each of its iterations.
+    degenerate_ : ndarray of bool of shape (K,)
+        Which components were held by a bound or dropped (see ``on_degenerate``), or are spurious: narrow beside the
+        others and on a few rows, which alone made them so. Of several runs, one without any is kept if there is one.
     backend_ : str
         The backend that did the work.
     n_features_in_ : int
@@ -138,6 +187,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     References
     ----------
     Dempster, Laird, Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm.
+    Biernacki, Celeux, Govaert (2003), Choosing starting values for the EM algorithm, for 'auto'.
+    Fraley, Raftery (2007), Bayesian regularization for normal mixture estimation and model-based clustering.
+    Varadhan, Roland (2008), Simple and globally convergent methods for accelerating the convergence of any EM
+        algorithm.
 
     Examples
     --------
@@ -170,10 +223,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         "covariance_type": [StrOptions(COVARIANCES.keys()), Covariance],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "noise": [StrOptions(COMPONENTS.keys()), Component, None],
-        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left"), StrOptions({"auto"})],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions(set(INITIALIZERS))],
+        "init_params": [StrOptions({AUTO, *INITIALIZERS})],
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", Interval(Real, 0.0, None, closed="neither"), None],
@@ -181,6 +234,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "on_degenerate": [StrOptions({"raise", "repair", "drop"})],
+        "prior": [StrOptions({"default"}), Mapping, None],
+        "accelerate": [StrOptions(set(ACCELERATED)), None],
+        "fixed": [Mapping, None],
+        "order": [StrOptions(set(ORDERS)), None],
+        "on_interrupt": [StrOptions({"raise", "keep"})],
         "backend": [str],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "precision": [StrOptions(set(PRECISIONS))],
@@ -192,7 +251,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         *,
         covariance_type: str | Covariance = "full",
         tol: float = 1e-3,
-        reg_covar: float = 1e-6,
+        reg_covar: float | str = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
         init_params: str = "kmeans",
@@ -204,6 +263,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         verbose: int = 0,
         verbose_interval: int = 10,
         noise: str | Component | None = None,
+        on_degenerate: str = "raise",
+        prior: str | Mapping[str, Any] | None = None,
+        accelerate: str | None = None,
+        fixed: Mapping[str, Any] | None = None,
+        order: str | None = None,
+        on_interrupt: str = "raise",
         backend: str = "auto",
         n_threads: int | None = None,
         precision: Precision = "exact",
@@ -223,6 +288,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.noise = noise
+        self.on_degenerate = on_degenerate
+        self.prior = prior
+        self.accelerate = accelerate
+        self.fixed = fixed
+        self.order = order
+        self.on_interrupt = on_interrupt
         self.backend = backend
         self.n_threads = n_threads
         self.precision = precision
@@ -230,7 +301,13 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     # ------------------------------------------------------------------ fit
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> GaussianMixture:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+    ) -> GaussianMixture:
         """Estimate the parameters by EM.
 
         Parameters
@@ -242,6 +319,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         y : Ignored
         sample_weight : array-like of shape (N,), default=None
             A row of weight 2 counts as two rows, one of weight 0 as none.
+        labels : array-like of shape (N,) or (N, K), default=None
+            What is known of the rows: the component of each, from 0 to K - 1, with -1 or NaN where it is not known; or
+            whether each row may belong to each component.
 
         Returns
         -------
@@ -251,17 +331,21 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         ------
         ValueError
             X is not finite (the message says where), is not two-dimensional, or has fewer rows than components; weights
-            are negative or all zero; a covariance became singular.
+            are negative or all zero; a covariance became singular; labels, fixed parameters or a prior do not fit.
         ImportError
             The backend is not available; the message says why.
         """
-        self._fit(X, sample_weight)
+        self._fit(X, sample_weight, labels)
         return self
 
     @in_kind
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_predict(
-        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
     ) -> NDArray[np.int64]:
         """Fit, then label the same rows; equal to ``fit(X).predict(X)``.
 
@@ -270,69 +354,83 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         X : array-like of shape (N, D)
         y : Ignored
         sample_weight : array-like of shape (N,), default=None
+        labels : array-like of shape (N,) or (N, K), default=None
+            As in :meth:`fit`. The model does not remember them: its label for a row may differ.
 
         Returns
         -------
         labels : ndarray of shape (N,), int64
         """
-        return self._labels(self._fit(X, sample_weight))
+        return self._labels(self._fit(X, sample_weight, labels).unrestricted)
 
-    def _fit(self, X: Any, sample_weight: Any) -> Table:
+    def _fit(self, X: Any, sample_weight: Any, labels: Any) -> Table:
         """Fit, and return the rows as they were placed with the backend."""
         backend, given_rows = self._backend(X), X
         warm = self.warm_start and hasattr(self, "converged_")
         if warm:
             self._check_resumable(X)
         X = check_rows(self, X, reset=True, min_rows=2, backend=backend)
-        if X.shape[0] < self.n_components:
+        K, D = self.n_components, X.shape[1]
+        if X.shape[0] < K:
             raise ValueError(
                 "Expected n_samples >= n_components "
                 f"but got n_components = {self.n_components}, n_samples = {X.shape[0]}"
             )
         weights = check_weights(sample_weight, X)
-        check_fit(X, weights, self.n_components)
+        check_fit(X, weights, K)
         if weights is not None:
             # Only their ratios matter; with a mean of 1 they are large beside the mass that is added to empty
             # components.
             weights = weights / weights.max()
             weights *= np.count_nonzero(weights) / weights.sum()
-        given = self._check_given(X.shape[1])
+        given = self._check_given(D)
+        fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
+        check_fixed_values(given, fixed_weights, fixed, self._covariance.storage.shared)
+        membership = check_labels(labels, X.shape[0], K)
+        if membership is not None and self.order is not None:
+            raise ValueError("labels name the components, so they keep their order: set order=None")
 
-        n_init = 1 if warm else self.n_init
-        rng = check_random_state(self.random_state)
-        table = Table.of(backend, X, weights)
-
-        climbed = None
-        if not (warm or given) and self.max_iter > 0:
+        keep = self.on_interrupt == "keep"
+        table = Table.of(backend, X, weights, membership=membership)
+        with allow(self.n_threads, backend.compiled):
+            estimation, dropping = self._estimation(table, fixed)
+        search = GaussianSearch(
+            table,
+            K,
+            self._covariance,
+            estimation,
+            self._n_parameters_of_gaussians(K, D),
+            self.init_params,
+            given,
+            fixed_weights,
+            None if self.noise is None else self._noise(),
+            dropping,
+            1 if warm else self.n_init,
+            self.tol,
+            self.max_iter,
+            check_random_state(self.random_state),
+            em.run if self.accelerate is None else ACCELERATED[self.accelerate],
+            keep,
+        )
+        climbed = resumed = None
+        if warm:
+            resumed = (self._mixture(estimation), self.lower_bound_)
+        else:
             with allow(self.n_threads, backend.compiled):
-                climbed = self._climbed(table, rng)
-        if climbed is not None:
-            n_init = 1
+                climbed = search.best_start()
 
         def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Parameters]:
-            start = climbed
-            if start is None:
-                start = self._mixture() if warm else self._start(table, given, rng, table)
-            return em.run(
-                start,
-                table,
-                max_iter=self.max_iter,
-                stop=lambda step: abs(step.change) < self.tol,
-                report=report,
-                bound=self.lower_bound_ if warm else -math.inf,
-            )
+            return search.one(climbed, resumed, report)
 
         best, tasks = self._search(
-            table, n_init, one, lambda fit: self._attributes(fit, backend.name, X.dtype)
+            table,
+            1 if climbed is not None else search.n_init,
+            one,
+            lambda fit: self._attributes(fit, backend.name, X.dtype),
+            search.score,
+            keep=keep,
         )
-        if not best.converged and self.max_iter > 0:
-            warnings.warn(
-                "Best performing initialization did not converge. "
-                "Try different init parameters, or increase max_iter, "
-                "tol, or check for degenerate data.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        self._warn(best)
         self._n_rows, self._fitted_type = len(table), self._covariance.name
         if self.noise is None:  # nothing of it stays from an earlier fit
             self.__dict__.pop("noise_", None)
@@ -341,55 +439,76 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         self._adopt(self._attributes(best, backend.name, X.dtype), given_rows, table, tasks)
         return table
 
-    def _climbed(self, table: Table, rng: np.random.RandomState) -> Parameters | None:
-        """The best of the first parameters after EM on samples of a large table; None for other tables."""
-        K, D = self.n_components, table.dims
-        n_parameters = self._n_parameters_of_gaussians(K, D)
-        levels = nested(table, K, n_parameters, rng)
-        if len(levels) == 1:
-            return None
-        searches = _SEARCHES if self.init_params == "kmeans" else 1
-        return climb(
-            levels,
-            lambda level: self._start(level, {}, rng, table),
-            max(self.n_init, searches),
-            n_parameters=n_parameters,
-            tol=self.tol,
-            max_iter=self.max_iter,
+    def _estimation(self, table: Table, fixed: Fixed | None) -> tuple[Estimation, Dropping | None]:
+        """How the M-step estimates, and whether components are dropped."""
+        K, D, storage = self.n_components, table.dims, self._covariance.storage
+        raising = self.on_degenerate == "raise"
+        reg_covar: float | Float = 0.0
+        if raising and self.prior is None and not isinstance(self.reg_covar, str):
+            return Estimation(self.reg_covar, fixed=fixed), None
+        kind: Kind = "full" if storage.form == "triangle" and D > 1 else "diagonal"
+        moments = table.moments(kind)
+        mean, covariance = moments.means()[0], moments.covariances()[0]
+        covariance = np.diag(covariance) if covariance.ndim == 1 else covariance
+        variances = np.maximum(np.diagonal(covariance), 0.0)
+        # A constant column has no spread: its scale is the size of its number, or 1.
+        size = np.where(mean != 0.0, np.abs(mean), 1.0)
+        with np.errstate(over="ignore", under="ignore"):
+            scale = np.clip(np.where(variances > 0.0, variances, size**2), _LEAST, _MOST)
+        reg_covar = _AUTO_REG * scale if isinstance(self.reg_covar, str) else self.reg_covar
+        n = table.total_weight
+        prior = check_prior(
+            self.prior, K, D, mean, covariance * (n / max(n - 1.0, 1.0)), diagonal=storage.form != "triangle"
         )
+        if raising:
+            return Estimation(reg_covar, prior=prior, fixed=fixed), None
+        least = np.maximum(np.broadcast_to(reg_covar, D), np.maximum(LEAST_SHARE * scale, _LEAST))
+        dropping = Dropping(covariance, reg_covar) if self.on_degenerate == "drop" else None
+        return Estimation(0.0, least, prior, fixed), dropping
 
-    def _start(
-        self, table: Table, given: dict[str, Float], rng: np.random.RandomState, whole: Table
-    ) -> Parameters:
-        """First parameters from ``init_params`` on a table, replaced by those that the user gave.
-
-        Noise starts from the whole table, of which the other may be a sample: its box holds all rows.
-        """
-        covariance, reg_covar = self._covariance, self.reg_covar
-        if len(given) == 3:
-            initial = None
-        else:
-            initialize = INITIALIZERS[self.init_params]
-            moments = initialize(table, self.n_components, covariance.kind, reg_covar, rng)
-            if not moments.is_finite():
-                raise em.NotFiniteError
-            initial = Gaussians.from_moments(covariance, moments, reg_covar)
-            given = {"weights": ConstantGate.from_moments(moments).weights, "means": initial.means, **given}
-        if initial is None or "precisions" in given:
-            components = Gaussians.from_precisions(covariance, given["means"], given["precisions"], reg_covar)
-        else:
-            components = replace(initial, means=given["means"])
-        weights = given["weights"]
-        if self.noise is not None and initial is not None:
-            # Components that start from single rows are so narrow that noise would take all other rows from them: they
-            # have one iteration without it.
-            plain = Mixture(ConstantGate(weights=weights), components)
-            plain = plain.maximize(plain.expect(table))
-            weights, components = plain.gate.weights, plain.components
-        if self.noise is None:
-            return Mixture(ConstantGate(weights=weights), components)
-        weights = np.append(weights * (1.0 - _NOISE_SHARE), _NOISE_SHARE)
-        return Mixture(ConstantGate(weights=weights), Beside(components, self._noise().start(whole)))
+    def _warn(self, fit: em.Fit[Parameters]) -> None:
+        """Warn of a fit that was interrupted, has not converged, or has degenerate components."""
+        if fit.interrupted:
+            warnings.warn(
+                f"The fit was interrupted after {fit.n_iter} iterations: the best parameters so far are kept.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        elif not fit.converged and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. "
+                "Try different init parameters, or increase max_iter, "
+                "tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        left = np.flatnonzero(kept(fit.parameters, self.n_components))
+        dropped = self.n_components - len(left)
+        if dropped:
+            warnings.warn(
+                f"{dropped} of {self.n_components} components had become singular and were dropped: see degenerate_. "
+                "The table may hold fewer clusters, or many equal rows.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        bounded = apart(fit.parameters)[0].bounded
+        if bounded is not None and bounded.any():
+            warnings.warn(
+                f"Component {', '.join(map(str, left[bounded]))} would be narrower than the least variance allowed "
+                "(reg_covar, or 1e-10 of the table's), which is kept as a bound: see degenerate_. Columns may be "
+                "constant, copies of others, or rows equal.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        narrow = spurious(fit) if bounded is None else spurious(fit) & ~bounded
+        if narrow.any():
+            warnings.warn(
+                f"Component {', '.join(map(str, left[narrow]))} is spurious: it fits a few rows with a variance "
+                "near 0, which raises the likelihood and says nothing about the data: see degenerate_. Try n_init > 1, "
+                "fewer components, a larger reg_covar, or prior='default'.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
 
     @property
     def _covariance(self) -> Covariance:
@@ -458,6 +577,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                 dtype=[np.float64, np.float32],
                 ensure_2d=False,
                 allow_nd=name == "precisions",
+                ensure_all_finite=True if self.fixed is None else "allow-nan",
             )
             array = array.reshape(shape) if array.size == 1 and shape == () else array
             if array.shape != shape:
@@ -465,15 +585,20 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                     f"The parameter '{called}' should have the shape of {shape}, but got {array.shape}"
                 )
             given[name] = np.array(array, dtype=np.float64)
-            if name == "weights":
+            if name == "weights" and not np.isnan(array).any():
                 _check_proportions(array)
         if "precisions" in given:
-            covariance.storage.check_precisions(given["precisions"], covariance.name)
+            precisions = given["precisions"]
+            if not covariance.storage.shared:
+                precisions = precisions[~np.isnan(precisions.reshape(K, -1)).any(axis=1)]
+            covariance.storage.check_precisions(precisions, covariance.name)
         return given
 
     def _attributes(self, fit: em.Fit[Parameters], backend: str, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Fitted attributes, in the type of X."""
-        components, noise = _apart(fit.parameters)
+        bad = degenerate(fit, self.n_components)
+        fit, bad = self._ordered(fit, bad)
+        components, noise = apart(fit.parameters)
         weights = fit.parameters.gate.weights
         noise_attributes = {} if noise is None else {"noise_": noise, "noise_weight_": float(weights[-1])}
         weights = weights[: len(components.means)]
@@ -494,6 +619,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         return {
             **cast,
             **noise_attributes,
+            "degenerate_": bad,
             "converged_": fit.converged,
             "n_iter_": fit.n_iter,
             "lower_bound_": fit.bound,
@@ -501,15 +627,40 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             "backend_": backend,
         }
 
+    def _ordered(
+        self, fit: em.Fit[Parameters], bad: NDArray[np.bool_]
+    ) -> tuple[em.Fit[Parameters], NDArray[np.bool_]]:
+        """The fit with its components in the order that the user wants, and so are the marks of degenerate ones."""
+        if self.order is None:
+            return fit, bad
+        mixture = fit.parameters
+        gaussians, noise = apart(mixture)
+        K, left = len(gaussians.means), kept(mixture, self.n_components)
+        order = ORDERS[self.order](mixture.gate.weights[:K], gaussians.means)
+        marks = np.append(bad[left][order], bad[~left])  # those that were dropped come last
+        extra = [] if noise is None else [K]
+        ordered = gaussians.part(order)
+        components = ordered if noise is None else Beside(ordered, noise)
+        gate = mixture.gate.part(np.append(order, extra).astype(np.intp))
+        return replace(fit, parameters=replace(mixture, gate=gate, components=components)), marks
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of :class:`Saved`, and the state of the noise."""
-        return super()._arrays() | (arrays_of(self.noise_, "noise") if self._has_noise else {})
+        noise = arrays_of(self.noise_, "noise") if self._has_noise else {}
+        degenerate = {"degenerate_": self.degenerate_} if hasattr(self, "degenerate_") else {}
+        return super()._arrays() | noise | degenerate
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
         """Set what was saved."""
         super()._restore(arrays, values)
+        if "degenerate_" in arrays:
+            self.degenerate_ = arrays["degenerate_"]
         if self.noise is not None:
             self.noise_ = restored(self._noise(), "noise", arrays)
+
+    def _may_have(self, components: int) -> bool:
+        """Whether a fit may have so many components in the end."""
+        return self.on_degenerate == "drop" and 1 <= components <= self.n_components
 
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""
@@ -518,7 +669,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         shape = self._covariance.storage.shape(K, D)
         for name, wanted in (
             ("weights_", (K,)),
-            ("means_", (self.n_components, self.n_features_in_)),
+            ("means_", (K if self._may_have(K) else self.n_components, self.n_features_in_)),
             ("covariances_", shape),
             ("precisions_", shape),
             ("precisions_cholesky_", shape),
@@ -539,13 +690,14 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     # -------------------------------------------------------------- predict
 
-    def _mixture(self) -> Parameters:
-        """The fitted attributes as parameters."""
+    def _mixture(self, estimation: Estimation | None = None) -> Parameters:
+        """The fitted attributes as parameters, with the estimation for an M-step that follows."""
         weights, means, covariances, cholesky = (
             self._host(name).astype(np.float64)
             for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
         )
-        gaussians = Gaussians(self._covariance, means, covariances, cholesky, self.reg_covar)
+        estimation = Estimation() if estimation is None else estimation
+        gaussians = Gaussians(self._covariance, means, covariances, cholesky, estimation)
         if not self._has_noise:
             return Mixture(ConstantGate(weights=weights), gaussians)
         weights = np.append(weights, self.noise_weight_)
@@ -657,7 +809,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         counts = rng.multinomial(n_samples, parameters.gate.weights / parameters.gate.weights.sum())
         convert = like(self.means_)
         labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        gaussians, noise = _apart(parameters)
+        gaussians, noise = apart(parameters)
         K = len(gaussians.means)
         X = gaussians.sample(counts[:K], rng)
         if noise is not None:
@@ -748,12 +900,6 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 def _spec_of(noise: Component) -> str:
     """A component's class and the user's parameters of it."""
     return f"{type(noise).__qualname__}({noise.parameters})"
-
-
-def _apart(mixture: Parameters) -> tuple[Gaussians, Component | None]:
-    """The Gaussians, and the component beside them or None."""
-    components = mixture.components
-    return (components.main, components.extra) if isinstance(components, Beside) else (components, None)
 
 
 def _check_proportions(weights: NDArray[np.floating]) -> None:

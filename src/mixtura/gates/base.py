@@ -90,6 +90,26 @@ class Gate(Part, ABC):
         linear experts); ``found.table.x``; and, if :attr:`needs_responsibilities`, ``found.resp`` (N, K).
         """
 
+    @property
+    def coordinates(self) -> Float:
+        """The gate's state as one vector, of which every value stands for a valid gate.
+
+        Raises
+        ------
+        NotImplementedError
+            The gate has no such vector.
+        """
+        raise NotImplementedError(f"the {self.name} gate cannot be accelerated")
+
+    @property
+    def scales(self) -> Float:
+        """Sizes of a large step of each coordinate."""
+        return np.ones_like(self.coordinates)
+
+    def at(self, coordinates: Float, table: Table) -> Self:
+        """The gate with another state, given as :attr:`coordinates`, for an E-step on a table."""
+        raise NotImplementedError(f"the {self.name} gate cannot be accelerated")
+
     @abstractmethod
     def log_probabilities(self, block: Table) -> Float:
         """Normalised log-probabilities of the components for new rows, (K,) or (n, K)."""

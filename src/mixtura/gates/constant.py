@@ -15,6 +15,8 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
+_TINY = float(np.finfo(np.float64).tiny)
+
 
 @dataclass(frozen=True, eq=False)
 class ConstantGate(Gate):
@@ -24,6 +26,8 @@ class ConstantGate(Gate):
     ----------
     weights : ndarray of shape (K,)
         Non-negative, summing to 1; None before a fit.
+    fixed : ndarray of bool of shape (K,), optional
+        Which weights keep their values; the others share what is left.
 
     Examples
     --------
@@ -35,6 +39,7 @@ class ConstantGate(Gate):
     name: ClassVar[str] = "constant"
 
     weights: Float = state()
+    fixed: NDArray[np.bool_] | None = state(saved=False)
 
     @property
     def log_shares(self) -> Float:
@@ -58,7 +63,36 @@ class ConstantGate(Gate):
 
     def maximize(self, found: Found) -> Self:
         """Each component's share of the mass."""
-        return replace(self, weights=self.from_moments(found.moments).weights)
+        shares = self.from_moments(found.moments).weights
+        if self.fixed is not None:
+            free = np.where(self.fixed, 0.0, shares)
+            shares = np.where(self.fixed, self.weights, free * self._left / max(float(free.sum()), _TINY))
+        return replace(self, weights=shares)
+
+    @property
+    def coordinates(self) -> Float:
+        """Log pi."""
+        return self.log_shares
+
+    def at(self, coordinates: Float, table: Table) -> Self:
+        """See :meth:`Gate.at`: any multiple of the weights will do, but fixed ones are kept."""
+        weights = np.exp(coordinates - coordinates.max())
+        weights /= weights.sum()
+        if self.fixed is not None:
+            free = np.where(self.fixed, 0.0, weights)
+            weights = np.where(self.fixed, self.weights, free * self._left / max(float(free.sum()), _TINY))
+        return replace(self, weights=weights)
+
+    @property
+    def _left(self) -> float:
+        """What the fixed weights leave for the others."""
+        return max(1.0 - float(self.weights[self.fixed].sum()), 0.0)
+
+    def part(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+        """The gate for some of the components, or for all in another order."""
+        weights = self.weights[kept]
+        fixed = None if self.fixed is None else self.fixed[kept]
+        return replace(self, weights=weights / weights.sum(), fixed=fixed)
 
     def log_probabilities(self, block: Table) -> Float:
         """Log pi, (K,)."""

@@ -111,7 +111,7 @@ class GaussianGate(Gate):
         diagonal = np.arange(len(self.scatter))
         second = moments.second.copy()
         second[:, diagonal * (diagonal + 3) // 2] += self.scatter
-        gaussians = Gaussians.from_moments(COVARIANCES["full"], replace(moments, second=second), 0.0)
+        gaussians = Gaussians.from_moments(COVARIANCES["full"], replace(moments, second=second))
         return replace(
             self,
             weights=ConstantGate.from_moments(moments).weights,

@@ -1,0 +1,269 @@
+"""From first parameters to the best fit of a Gaussian mixture: starts, samples, restarts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura import em
+from mixtura.components.beside import Beside, Component
+from mixtura.components.covariances import Covariance
+from mixtura.components.estimation import Estimation
+from mixtura.components.gaussian import Gaussians
+from mixtura.gates.constant import ConstantGate
+from mixtura.levels import climb, nested
+from mixtura.mixture import Mixture
+from mixtura.shrinking import Shrinking
+from mixtura.starts import AUTO, INITIALIZERS, candidates, labelled_means
+from mixtura.table import Table
+
+Float = NDArray[np.float64]
+Parameters = Mixture[ConstantGate, Gaussians | Beside]
+Run = Callable[..., em.Fit[Any]]
+
+# Least number of starts by k-means that race on samples of a large table.
+_SEARCHES = 3
+
+# Weight of the noise component at the start of a fit.
+_NOISE_SHARE = 0.05
+
+_TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """Components that become singular are to be dropped: see :class:`mixtura.shrinking.Shrinking`.
+
+    Parameters
+    ----------
+    scale : ndarray of shape (D, D)
+    reg_covar : float or ndarray of shape (D,)
+    """
+
+    scale: Float
+    reg_covar: float | Float
+
+
+@dataclass(frozen=True)
+class GaussianSearch:
+    """A search for the best Gaussian mixture for a table.
+
+    Parameters
+    ----------
+    table : Table
+    components : int
+        K.
+    family : Covariance
+    estimation : Estimation
+    n_parameters : int
+        P.
+    init_params : str
+    given : dict
+        Weights, means and precisions with which every run starts, as far as the user gave them.
+    fixed_weights : ndarray of bool of shape (K,), optional
+    noise : Component, optional
+        The component beside the Gaussians, not yet fitted.
+    dropping : Dropping, optional
+    n_init, tol, max_iter
+        As in :class:`mixtura.GaussianMixture`.
+    run : callable
+        :func:`mixtura.em.run`, or an accelerated version of it.
+    keep : bool
+        Whether a KeyboardInterrupt ends the search with the best parameters so far.
+    rng : RandomState
+    """
+
+    table: Table
+    components: int
+    family: Covariance
+    estimation: Estimation
+    n_parameters: int
+    init_params: str
+    given: dict[str, Float]
+    fixed_weights: NDArray[np.bool_] | None
+    noise: Component | None
+    dropping: Dropping | None
+    n_init: int
+    tol: float
+    max_iter: int
+    rng: np.random.RandomState
+    run: Run = field(default=em.run)
+    keep: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the user gave all parameters of the start."""
+        return len(self.given) == 3 and not any(np.isnan(value).any() for value in self.given.values())
+
+    # ------------------------------------------------------------------ starts
+
+    def _known(self, table: Table) -> Float | None:
+        """Means that labels or the user tell beforehand, (K, D), with NaN for others; None if there are none."""
+        means = labelled_means(table, self.components)
+        given = self.given.get("means")
+        if given is not None and np.isnan(given).any():
+            means = np.where(np.isnan(given), means, given)
+        return means if np.isfinite(means).any() else None
+
+    def starts(self, level: Table, n: int) -> list[Callable[[], Parameters]]:
+        """``n`` ways, or ``n`` times those that 'auto' knows, to start on a table."""
+        if self.init_params != AUTO or self.complete:
+            initialize = INITIALIZERS["kmeans" if self.init_params == AUTO else self.init_params]
+            return [partial(self._start, level, initialize)] * n
+        several = [c for _ in range(n) for c in candidates(level, self.components, self.rng)]
+        return [partial(self._start, level, initialize) for initialize in several]
+
+    def _start(self, table: Table, initialize: Any) -> Parameters:
+        """First parameters on a table, with those that the user gave in the place of others.
+
+        Noise starts from the whole table, of which the other may be a sample: its box holds all rows.
+        """
+        given, storage = self.given, self.family.storage
+        if self.complete:
+            components = Gaussians.from_precisions(
+                self.family, given["means"], given["precisions"], self.estimation
+            )
+            weights = given["weights"]
+        else:
+            moments = initialize(
+                table, self.components, self.family.kind, self.estimation.floor, self.rng, self._known(table)
+            )
+            if not moments.is_finite():
+                raise em.NotFiniteError
+            # Fixed parameters are put in below; before that there are no values for them.
+            components = Gaussians.from_moments(self.family, moments, replace(self.estimation, fixed=None))
+            weights = _filled(given.get("weights"), ConstantGate.from_moments(moments).weights)
+            if self.fixed_weights is not None:
+                free = ~self.fixed_weights
+                weights[free] *= max(1.0 - weights[~free].sum(), 0.0) / max(weights[free].sum(), _TINY)
+            components = replace(
+                components,
+                estimation=self.estimation,
+                means=_filled(given.get("means"), components.means),
+            )
+            if "precisions" in given:
+                precisions = _filled(given["precisions"], storage.precisions(components.precisions_cholesky))
+                components = Gaussians.from_precisions(
+                    self.family, components.means, precisions, self.estimation
+                )
+        gate = ConstantGate(weights=weights, fixed=self.fixed_weights)
+        if self.noise is not None and not self.complete:
+            # Components that start from single rows are so narrow that noise would take all other rows from them: they
+            # have one iteration without it.
+            plain = Mixture(gate, components)
+            plain = plain.maximize(plain.expect(table))
+            gate, components = plain.gate, plain.components
+        if self.noise is None:
+            return self._shrinking(Mixture(gate, components))
+        weights = np.append(gate.weights * (1.0 - _NOISE_SHARE), _NOISE_SHARE)
+        fixed = None if gate.fixed is None else np.append(gate.fixed, False)
+        gate = ConstantGate(weights=weights, fixed=fixed)
+        return self._shrinking(Mixture(gate, Beside(components, self.noise.start(self.table))))
+
+    def _shrinking(self, mixture: Parameters) -> Parameters:
+        """The mixture, which drops components if it is to."""
+        if self.dropping is None:
+            return mixture
+        kept = np.ones(self.components, dtype=bool)
+        dropping = self.dropping
+        return Shrinking(
+            mixture.gate, mixture.components, scale=dropping.scale, reg_covar=dropping.reg_covar, kept=kept
+        )
+
+    # ------------------------------------------------------------------ the search
+
+    def best_start(self) -> em.Fit[Parameters] | None:
+        """The best of several starts after runs on samples of the table; None where one start goes straight on."""
+        levels = nested(self.table, self.components, self.n_parameters, self.rng)
+        auto = self.init_params == AUTO
+        if self.complete or self.max_iter == 0:
+            return None
+        if not auto and (self.given or len(levels) == 1):
+            return None
+        n = self.n_init if auto else max(self.n_init, _SEARCHES if self.init_params == "kmeans" else 1)
+        return climb(
+            levels,
+            self.starts(levels[0], n),
+            self.run,
+            n_parameters=self.n_parameters,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            score=self.score,
+            keep=self.keep,
+        )
+
+    def one(
+        self,
+        climbed: em.Fit[Parameters] | None,
+        resumed: tuple[Parameters, float] | None,
+        report: Callable[[em.Step[Any]], bool],
+    ) -> em.Fit[Parameters]:
+        """One run on the whole table, from what :meth:`best_start` found or from earlier parameters and their bound.
+
+        Without either it begins at a new start.
+        """
+        bound = -math.inf
+        if climbed is not None and climbed.interrupted:
+            return climbed
+        if climbed is not None:
+            start = climbed.parameters
+        elif resumed is not None:
+            start, bound = self._shrinking(resumed[0]), resumed[1]
+        else:
+            start = self.starts(self.table, 1)[0]()
+        return self.run(
+            start,
+            self.table,
+            max_iter=self.max_iter,
+            stop=lambda step: abs(step.change) < self.tol,
+            report=report,
+            bound=bound,
+            keep=self.keep,
+        )
+
+    def score(self, fit: em.Fit[Parameters]) -> tuple[bool, float]:
+        """Runs compare by this: those in whose result no component is degenerate first, then by their bounds."""
+        return not degenerate(fit, self.components).any(), fit.bound
+
+
+def _filled(given: Float | None, found: Float) -> Float:
+    """The user's numbers, and what was found where they are NaN or there are none."""
+    return found if given is None else np.where(np.isnan(given), found, given)
+
+
+def apart(mixture: Parameters) -> tuple[Gaussians, Component | None]:
+    """The Gaussians, and the component beside them or None."""
+    components = mixture.components
+    return (components.main, components.extra) if isinstance(components, Beside) else (components, None)
+
+
+def kept(mixture: Parameters, components: int) -> NDArray[np.bool_]:
+    """Which of the components at the start are left, (K,)."""
+    return mixture.kept if isinstance(mixture, Shrinking) else np.ones(components, dtype=bool)
+
+
+def spurious(fit: em.Fit[Parameters]) -> NDArray[np.bool_]:
+    """Which of the fitted components are spurious: see :meth:`Gaussians.spurious`."""
+    gaussians, _ = apart(fit.parameters)
+    K = len(gaussians.means)
+    if fit.found is None or len(fit.found.moments.mass) != len(fit.parameters.gate.weights):
+        return np.zeros(K, dtype=bool)  # no iteration, or components were dropped in the last one
+    return gaussians.spurious(fit.found.moments.part(slice(0, K)))
+
+
+def degenerate(fit: em.Fit[Parameters], components: int) -> NDArray[np.bool_]:
+    """Which of the components at the start were dropped, are held by a bound, or are spurious, (K,)."""
+    gaussians, _ = apart(fit.parameters)
+    left = kept(fit.parameters, components)
+    bad = spurious(fit)
+    if gaussians.bounded is not None:
+        bad |= gaussians.bounded
+    out = ~left
+    out[np.flatnonzero(left)] = bad
+    return out
