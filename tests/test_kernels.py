@@ -305,20 +305,7 @@ def test_nearest_centre_where_single_precision_sees_nothing(scale, rng):
     np.testing.assert_array_equal(km.labels_, labels)
 
 
-def test_chains_seed_as_well_as_looking_at_every_row(rng, monkeypatch):
-    """AFK-MC² costs little in the inertia that k-means ends with."""
-    centers = rng.normal(size=(40, 4)) * 12
-    X = centers[rng.integers(0, 40, 6000)] + rng.normal(size=(6000, 4))
-    inertia = {}
-    for work in (1 << 40, 0):
-        monkeypatch.setattr("mixtura.seeding._GREEDY_WORK", work)
-        inertia[work] = np.median([KMeans(40, random_state=s).fit(X).inertia_ for s in range(7)])
-    assert inertia[0] < 1.35 * inertia[1 << 40]
-    first = KMeans(40, random_state=3).fit(X).cluster_centers_
-    np.testing.assert_array_equal(KMeans(40, random_state=3).fit(X).cluster_centers_, first)
-
-
-def test_chains_when_rows_are_equal(monkeypatch):
+def test_batches_when_rows_are_equal(monkeypatch):
     monkeypatch.setattr("mixtura.seeding._GREEDY_WORK", 0)
     with pytest.warns(UserWarning, match="distinct"):
         km = KMeans(3, random_state=0).fit(np.ones((10, 2)))

@@ -88,7 +88,7 @@ class Skipping:
 
 
 class Seeds:
-    """First centres, by looking at every row and by Markov chains."""
+    """First centres, by looking at every row, and in batches with swaps."""
 
     params = [16, 1000]
     param_names = ("clusters",)

@@ -33,6 +33,9 @@ _TINY = float(np.finfo(np.float64).tiny)
 # Squared distance of a mean from the pivot, in spreads, above which the correlations are needed to bound rounding.
 _FAR = 100.0
 
+# Magnification of rounding errors above which a closer bound is worth its eigenvectors.
+_SUSPECT = 1e7
+
 # Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
 _MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
 
@@ -362,16 +365,46 @@ class Moments:
             sums = np.where(np.isfinite(factor), ratio.sum(axis=1), 0.0)
             far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
             if len(far):
-                factor[far] = np.maximum(factor[far], sums[far] * self._collinearity(far, floor))
+                of_matrices = sums[far] * self._collinearity(far, floor)
+                suspect = (of_matrices > _SUSPECT) & np.isfinite(of_matrices)
+                if suspect.any():
+                    of_matrices[suspect] = self._along_eigenvectors(far[suspect], ratio[far[suspect]], floor)
+                factor[far] = np.maximum(factor[far], of_matrices)
         return factor
 
-    def _collinearity(self, selected: NDArray[np.intp], floor: float) -> Float:
-        """About one over the smallest eigenvalue of the correlations of each of the selected components."""
+    def _scatters(self, selected: NDArray[np.intp], floor: float) -> Float:
+        """Covariances of the selected components, with ``floor`` added to the variances."""
         dims = self.first.shape[1]
         covariances = self.layout.scatters(self.second, self.first, self.mass, selected, dims)
         i = np.arange(dims)
         covariances[:, i, i] += floor
-        return np.broadcast_to([inverse_norm(c) for c in covariances], len(selected))
+        return covariances
+
+    def _along_eigenvectors(self, selected: NDArray[np.intp], ratio: Float, floor: float) -> Float:
+        """A closer bound than that of :meth:`_collinearity`, from all eigenvalues and eigenvectors.
+
+        Along an eigenvector v of the correlations, of eigenvalue e, rounding errors add up to at most
+        ``(sum_j |v_j| |m_j| / s_j)^2 / e``, for a mean m beside the pivot and standard deviations s.
+
+        Parameters
+        ----------
+        selected : ndarray of int
+        ratio : ndarray of shape (n, D)
+            ``(m / s)^2`` of the selected components.
+        floor : float
+        """
+        covariances = self._scatters(selected, floor)
+        scale = np.sqrt(np.maximum(np.diagonal(covariances, axis1=1, axis2=2), _TINY))
+        values, vectors = np.linalg.eigh(covariances / scale[:, :, None] / scale[:, None, :])
+        size = np.einsum("kj,kje->ke", np.sqrt(ratio), np.abs(vectors)) ** 2
+        with np.errstate(over="ignore"):
+            bounds = size / np.maximum(values, _TINY)
+        return np.asarray(np.broadcast_to(bounds.max(axis=1), len(selected)))
+
+    def _collinearity(self, selected: NDArray[np.intp], floor: float) -> Float:
+        """About one over the smallest eigenvalue of the correlations of each of the selected components."""
+        norms = [inverse_norm(c) for c in self._scatters(selected, floor)]
+        return np.broadcast_to(norms, len(selected))
 
     def without_rounding(self) -> Moments:
         """These moments, with columns set to exactly 0 where their spread about the pivot is rounding error alone.

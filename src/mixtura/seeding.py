@@ -1,4 +1,4 @@
-"""Rows as first centres for k-means: greedy k-means++, and AFK-MC² for large tables and many clusters."""
+"""Rows as first centres for k-means: greedy k-means++, and draws in batches for large tables and many clusters."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ Distances = Callable[[Table, Float], Float]
 # Number of rows times clusters up to which k-means++ computes the distance of every row for every cluster.
 _GREEDY_WORK = 1 << 23
 
-# With Markov chains: number of candidate rows for each cluster, of all chains together, and number of clusters whose
-# candidates are drawn together.
-_CANDIDATES = 400
-_DRAWN_TOGETHER = 64
+# Number of batches in which rows are drawn where they are drawn in batches.
+_BATCHES = 16
 
 
 def seed(
@@ -33,17 +31,18 @@ def seed(
     rng: np.random.RandomState,
     metric: Metric = EUCLIDEAN,
     beside: Float | None = None,
+    greedy: bool | None = None,
 ) -> NDArray[np.intp]:
-    """Indices of K rows, (K,), by greedy k-means++ or, for large tables and many clusters, AFK-MC².
+    """Indices of K rows, (K,), by greedy k-means++ or, for large tables and many clusters, k-means++ in batches.
 
-    With ``beside`` (n, D), rows are chosen as if n centres stood there already.
+    With ``beside`` (n, D), rows are chosen as if n centres stood there already. ``greedy`` decides between the two.
 
     The draws go through the rows sorted by value, so the choice does not depend on the order of the table, nor on
     whether a row of weight 2 is written as two rows.
     """
     counted = table.counted
     if counted is not None:  # squared distances of rows of weight 0 may overflow
-        return counted[seed(table.take(counted), n_clusters, rng, metric, beside)]
+        return counted[seed(table.take(counted), n_clusters, rng, metric, beside, greedy)]
     table = table.unrestricted
     order, weight = table.order(), table.weight
 
@@ -56,9 +55,16 @@ def seed(
         drawn = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")
         return np.asarray(order[np.minimum(drawn, np.searchsorted(cumulative, cumulative[-1]))])
 
-    if beside is None and len(table) * n_clusters > _GREEDY_WORK:
-        return _chains(table, weight, n_clusters, draw, rng, squared_distances)
+    if greedy is None:
+        greedy = is_small(table, n_clusters)
+    if beside is None and not greedy:
+        return _batches(table, weight, n_clusters, draw, rng, metric)
     return _greedy(table, weight, n_clusters, draw, rng, squared_distances, beside)
+
+
+def is_small(table: Table, n_clusters: int) -> bool:
+    """Whether a table and the number of clusters are small enough for greedy k-means++."""
+    return len(table) * n_clusters <= _GREEDY_WORK
 
 
 def _greedy(
@@ -94,49 +100,27 @@ def _greedy(
     return chosen
 
 
-def _chains(
+def _batches(
     table: Table,
     weight: Float,
     n_clusters: int,
     draw: Draw,
     rng: np.random.RandomState,
-    squared_distances: Distances,
+    metric: Metric,
 ) -> NDArray[np.intp]:
-    """k-means++ by Markov chains, AFK-MC² (Bachem, Lucic, Hassani and Krause 2016, algorithm 1), made greedy.
+    """As k-means++ draws them, but many at a time (as in Bahmani et al. 2012, Scalable k-means++).
 
-    Candidates are drawn half by squared distance to the first row and half uniformly. They are divided among 2 + log K
-    Metropolis chains, each of which ends in approximately a draw of k-means++. Of these ends the one that leaves the
-    smallest sum is kept. The sum is estimated from all candidates, weighted by the inverse of their probability to be
-    drawn. Costs N distances, then K² / 2 times the number of candidates.
+    Rows of a batch are drawn with the same probabilities, so that two may come from one cluster; swaps of centres mend
+    that: see :mod:`mixtura.swaps`. Batches grow from 1 row to a share of K. Costs N K distances in few passes.
     """
-    trials = 2 + int(np.log(n_clusters))
-    length = -(-_CANDIDATES // trials)
-    chosen = np.empty(n_clusters, dtype=np.intp)
-    chosen[0] = draw(weight, rng.uniform(size=1))[0]
-    distances = squared_distances(table, table.points(chosen[:1]))[:, 0]
-    total = float(weight @ distances)
-    proposal = np.full(len(table), 0.5 / weight.sum())  # per unit of weight
-    if total > 0.0:
-        proposal += 0.5 / total * distances
-    for k in range(1, n_clusters):
-        if k % _DRAWN_TOGETHER == 1:
-            batch = draw(weight * proposal, rng.uniform(size=_DRAWN_TOGETHER * trials * length))
-            batch = batch.reshape(_DRAWN_TOGETHER, trials * length)
-        candidates = batch[(k - 1) % _DRAWN_TOGETHER]
-        candidate_table = table.take_few(candidates)
-        closest = squared_distances(candidate_table, table.points(chosen[:k])).min(axis=1)
-        probability = proposal[candidates]
-        ends = _chain_ends((closest / probability).reshape(trials, length), rng)
-        after = squared_distances(candidate_table, table.points(candidates[ends]))
-        np.minimum(after, closest[:, None], out=after)
-        chosen[k] = candidates[ends[np.argmin((1.0 / probability) @ after)]]
+    batch = -(-n_clusters // _BATCHES)
+    chosen = draw(weight, rng.uniform(size=1))
+    closest = -2.0 * table.assign(Centers(table.points(chosen), metric).joint)[1]
+    while len(chosen) < n_clusters:
+        size = min(batch, n_clusters - len(chosen), len(chosen))
+        mass = weight * closest
+        # If all distances are 0 there are fewer distinct rows than clusters, and any row will do.
+        drawn = draw(mass if mass.sum() > 0.0 else weight, rng.uniform(size=size))
+        chosen = np.append(chosen, drawn)
+        np.minimum(closest, -2.0 * table.assign(Centers(table.points(drawn), metric).joint)[1], out=closest)
     return chosen
-
-
-def _chain_ends(odds: Float, rng: np.random.RandomState) -> NDArray[np.intp]:
-    """Where Metropolis chains end, as flat indices; ``odds`` (chains, steps) is target over proposal at each step."""
-    at = np.zeros(len(odds), dtype=np.intp)
-    chains = np.arange(len(odds))
-    for step, uniform in enumerate(rng.uniform(size=odds.T.shape)):
-        at = np.where(odds[:, step] > odds[chains, at] * uniform, step, at)
-    return np.asarray(chains * odds.shape[1] + at)

@@ -12,9 +12,10 @@ from mixtura.backends.base import Float
 from mixtura.components.centers import EUCLIDEAN, Centers, Metric
 from mixtura.layouts import LAYOUTS
 from mixtura.lloyd import lloyd
-from mixtura.metrics import several
+from mixtura.metrics import several, standardizing
 from mixtura.moments import Kind, Moments
-from mixtura.seeding import seed
+from mixtura.seeding import is_small, seed
+from mixtura.swaps import improved
 from mixtura.table import Table
 
 
@@ -58,11 +59,16 @@ _QUICK = 1024  # number of statistics, of all components, below which an iterati
 _MAX_ITER = 300
 _MAX_ITER_OF_SAMPLE = 60
 _MAX_ITER_OF_QUICK_SAMPLE = 20
+_MAX_ITER_OF_FIRST = 2  # before swaps
 _TOL = 1e-4
 
 # Number of searches in a sample, of which the one with the least inertia is kept. Together they cost less than five EM
 # iterations on the table, and averaged over seeds they lead to a better likelihood than one search in the whole table.
 _SEARCHES = 3
+
+
+# Number of components from which on one start, with swaps of centres, does better than several without, and costs less.
+_MANY_COMPONENTS = 16
 
 
 def _quick(table: Table, components: int, kind: Kind) -> bool:
@@ -89,10 +95,11 @@ def seed_rows(
     rng: np.random.RandomState,
     metric: Metric = EUCLIDEAN,
     known: Float | None = None,
+    greedy: bool | None = None,
 ) -> Float:
     """K rows of the table, (K, D), that k-means++ chose beside the means that are known."""
     if known is None:
-        return table.points(seed(table, components, rng, metric))
+        return table.points(seed(table, components, rng, metric, greedy=greedy))
     means = known.copy()
     missing = np.isnan(means).any(axis=1)
     if missing.any():
@@ -124,6 +131,30 @@ def _assigned(table: Table, centers: Centers, kind: Kind, floor: float) -> Momen
     return table.expect(centers.joint, kind, floor)
 
 
+def first_centers(
+    table: Table,
+    components: int,
+    rng: np.random.RandomState,
+    metric: Metric = EUCLIDEAN,
+    known: Float | None = None,
+    swap: bool | None = None,
+) -> Centers:
+    """Centres by k-means++ or, with ``swap``, by k-means++ in batches and swaps, which many clusters and rows need."""
+    if swap is None:
+        swap = not is_small(table, components)
+    centers = Centers(seed_rows(table, components, rng, metric, known, greedy=not swap), metric)
+    if not swap or table.membership is not None or known is not None:
+        return centers
+    tol = _TOL * _variance(table, metric)
+    fit = lloyd(table, centers.means, max_iter=_MAX_ITER_OF_FIRST, tol=tol, metric=metric)
+    return improved(table, fit.parameters.components, tol)
+
+
+def _variance(table: Table, metric: Metric) -> float:
+    """Scale of the tolerance of k-means."""
+    return column_variance(table) if metric is EUCLIDEAN else 1.0
+
+
 def kmeans_under(metric: Metric) -> Initializer:
     """As :func:`kmeans`, with distances of another metric and one quick search."""
 
@@ -136,9 +167,8 @@ def kmeans_under(metric: Metric) -> Initializer:
         known: Float | None = None,
     ) -> Moments:
         subset = sample(table, components, rng, "mean")
-        start = seed_rows(subset, components, rng, metric, known)
-        # In the units of such a metric the columns have about unit variance.
-        fit = lloyd(subset, start, max_iter=_MAX_ITER_OF_QUICK_SAMPLE, tol=_TOL, metric=metric)
+        start = first_centers(subset, components, rng, metric, known, swap=components >= _MANY_COMPONENTS)
+        fit = lloyd(subset, start.means, max_iter=_MAX_ITER_OF_QUICK_SAMPLE, tol=_TOL, metric=metric)
         return _assigned(table, fit.parameters.components, kind, floor)
 
     return initialize
@@ -162,11 +192,12 @@ def kmeans(
         searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE
     else:
         searches, max_iter = _SEARCHES, _MAX_ITER_OF_SAMPLE
+    swap = components >= _MANY_COMPONENTS
+    if swap:
+        searches = 1
     tol = _TOL * column_variance(subset)
-    runs = [
-        lloyd(subset, seed_rows(subset, components, rng, known=known), max_iter=max_iter, tol=tol)
-        for _ in range(searches)
-    ]
+    starts = [first_centers(subset, components, rng, known=known, swap=swap) for _ in range(searches)]
+    runs = [lloyd(subset, start.means, max_iter=max_iter, tol=tol) for start in starts]
     best = min((fit.parameters.components for fit in runs), key=lambda centers: centers.inertia(subset))
     return _assigned(table, best, kind, floor)
 
@@ -247,4 +278,6 @@ def candidates(table: Table, components: int, rng: np.random.RandomState) -> lis
     """Unlike ways to start: k-means from several seeds under several metrics."""
     if components == 1:
         return [kmeans]
+    if components >= _MANY_COMPONENTS:
+        return [kmeans_under(standardizing(table))]
     return [kmeans_under(metric) for metric in several(table, components, rng) for _ in range(_SEEDS)]

@@ -33,11 +33,20 @@ class Metric:
     form: Form = "scalar"
     factor: Float = field(default_factory=lambda: np.ones(1))
 
+    def applied(self, offsets: Float) -> Float:
+        """F times vectors (K, D): (K, R)."""
+        if self.form in ("scalar", "diagonal"):
+            return np.asarray(offsets * self.factor)
+        return np.asarray(offsets @ self.factor[0].T)
+
     def squared_length(self, offsets: Float) -> float:
         """Sum of the squared lengths of vectors (K, D)."""
-        if self.form in ("scalar", "diagonal"):
-            return float(np.sum(np.square(offsets * self.factor)))
-        return float(np.sum(np.square(offsets @ self.factor[0].T)))
+        return float(np.sum(np.square(self.applied(offsets))))
+
+    def squared(self, dims: int) -> Float:
+        """F'F, (D, D)."""
+        factor = self.applied(np.eye(dims)).T
+        return np.asarray(factor.T @ factor)
 
 
 EUCLIDEAN = Metric()
