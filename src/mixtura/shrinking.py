@@ -21,8 +21,9 @@ class Shrinking(Mixture[Any, Any]):
 
     Parameters
     ----------
-    scale : ndarray of shape (D, D)
-        Covariance of the whole table, beside which a component is singular or not.
+    scale : ndarray
+        Covariance of the whole table, in the shape in which one component keeps its own. Beside it a component is
+        singular or not.
     reg_covar : float or ndarray of shape (D,)
         What is added to the variances before that is decided.
     kept : ndarray of bool

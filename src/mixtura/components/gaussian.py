@@ -146,23 +146,23 @@ class Gaussians(Components):
         few = rows < _FEW_ROWS * (D + 1)
         if K == 1 or self.covariance.storage.shared or not few.any():
             return np.zeros(K, dtype=bool)
-        dense = self.covariance.storage.dense(self.covariances, K, D)
-        typical = np.einsum("k,kij->ij", moments.mass / moments.mass.sum(), dense)
-        narrowest = self.covariance.storage.narrowest(self.covariances, typical)
-        spurious: NDArray[np.bool_] = few & (narrowest < _NARROW)
+        typical = np.tensordot(moments.mass / moments.mass.sum(), self.covariances, axes=1)
+        narrowest = self.covariance.storage.narrowest(self.covariances[few], typical, _NARROW)
+        spurious = np.zeros(K, dtype=bool)
+        spurious[few] = narrowest < _NARROW
         return spurious
 
     def singular(self, moments: Moments, scale: Float, reg_covar: float | Float) -> NDArray[np.bool_]:
         """Which components would be singular if they were estimated with ``reg_covar``, (K,).
 
-        A direction in which the whole table, of covariance ``scale`` (D, D), has no spread does not count.
+        A direction in which the whole table, of covariance ``scale``, has no spread does not count.
         """
         storage, mass = self.covariance.storage, moments.kept_mass()
         empty = moments.mass <= _EMPTY * moments.mass.sum()
         if storage.shared:
             return np.asarray(empty)
         covariances = storage.regularized(self.covariance.estimate(moments, mass), reg_covar)
-        return np.asarray(empty | (storage.narrowest(covariances, scale) < LEAST_SHARE))
+        return np.asarray(empty | (storage.narrowest(covariances, scale, LEAST_SHARE) < LEAST_SHARE))
 
     def part(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> Gaussians:
         """Some of the components, by a mask (K,), or all of them in another order."""

@@ -87,11 +87,22 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def narrowest(self, covariances: Float, scale: Float) -> Float:
-        """The least variance of each covariance in any direction, relative to that of ``scale`` (D, D) there.
+    def narrowest(self, covariances: Float, scale: Float, below: float) -> Float:
+        """The least variance of each covariance in any direction, relative to that of ``scale`` there.
 
-        Directions in which ``scale`` has no variance do not count.
+        Parameters
+        ----------
+        covariances : ndarray
+            As they are kept.
+        scale : ndarray
+            One covariance, in the shape of one that is kept. Directions in which it has no variance do not count.
+        below : float
+            Values above this need not be exact.
         """
+
+    @abstractmethod
+    def of_matrix(self, covariance: Float) -> Float:
+        """A covariance matrix (D, D) in the shape of one that is kept, without its other entries."""
 
     @abstractmethod
     def prior_scale(self, scale: Float) -> Float:
@@ -180,13 +191,23 @@ class Matrices(Storage):
             cholesky[~narrow] = inverse_choleskys(out[~narrow])
         return np.asarray(self.kept(out)), np.asarray(self.kept(cholesky)), narrow
 
-    def narrowest(self, covariances: Float, scale: Float) -> Float:
-        """See :meth:`Storage.narrowest`: the least eigenvalue after whitening by ``scale``."""
-        whitening = whitened_by(scale)
-        if not whitening.shape[1]:
-            return np.full(len(self.stacked(covariances)), np.inf)
-        within = whitening.T @ self.stacked(covariances) @ whitening
-        return np.asarray(np.linalg.eigvalsh(within)[:, 0])
+    def narrowest(self, covariances: Float, scale: Float, below: float) -> Float:
+        """See :meth:`Storage.narrowest`: the least eigenvalue after whitening by ``scale``.
+
+        It is above ``below`` if the covariance less ``below`` times the scale is definite, which is quicker to find.
+        """
+        stacked = self.stacked(covariances)
+        out = np.full(len(stacked), np.inf)
+        suspects = [k for k, c in enumerate(stacked) if not is_definite(c - below * scale)]
+        if suspects:
+            whitening = whitened_by(scale)
+            if whitening.shape[1]:
+                within = whitening.T @ stacked[suspects] @ whitening
+                out[suspects] = np.linalg.eigvalsh(within)[:, 0]
+        return out
+
+    def of_matrix(self, covariance: Float) -> Float:
+        return covariance
 
     def prior_scale(self, scale: Float) -> Float:
         return scale
@@ -333,11 +354,13 @@ class Diagonals(_Elementwise):
     def _least_of_columns(self, least: Float) -> Float:
         return least
 
-    def narrowest(self, covariances: Float, scale: Float) -> Float:
+    def of_matrix(self, covariance: Float) -> Float:
+        return np.array(np.diagonal(covariance))
+
+    def narrowest(self, covariances: Float, scale: Float, below: float) -> Float:
         """See :meth:`Storage.narrowest`: of the columns."""
-        variances = np.diagonal(scale)
-        varies = variances > 0.0
-        shares = self.stacked(covariances)[:, varies] / variances[varies]
+        varies = scale > 0.0
+        shares = self.stacked(covariances)[:, varies] / scale[varies]
         return np.asarray(shares.min(axis=1, initial=np.inf))
 
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
@@ -369,9 +392,12 @@ class Scalars(_Elementwise):
     def _least_of_columns(self, least: Float) -> Float:
         return np.asarray(least.max())
 
-    def narrowest(self, covariances: Float, scale: Float) -> Float:
-        """See :meth:`Storage.narrowest`: the one variance over the mean of the columns'."""
-        variance = float(np.diagonal(scale).mean())
+    def of_matrix(self, covariance: Float) -> Float:
+        return np.asarray(np.trace(covariance) / len(covariance))
+
+    def narrowest(self, covariances: Float, scale: Float, below: float) -> Float:
+        """See :meth:`Storage.narrowest`: the one variance over the other."""
+        variance = float(scale)
         stacked = self.stacked(np.asarray(covariances))
         return np.asarray(stacked / variance if variance > 0.0 else np.full(len(stacked), np.inf))
 

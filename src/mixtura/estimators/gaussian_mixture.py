@@ -27,13 +27,12 @@ from mixtura.components.estimation import Estimation, Fixed
 from mixtura.components.gaussian import LEAST_SHARE, Gaussians
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.gaussian_search import (
+    Degenerate,
     Dropping,
     GaussianSearch,
     Parameters,
     apart,
-    degenerate,
     kept,
-    spurious,
 )
 from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels, check_prior
 from mixtura.estimators.saved import arrays_of, restored
@@ -430,13 +429,14 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             search.score,
             keep=keep,
         )
-        self._warn(best)
+        bad = Degenerate.of(best, K)
+        self._warn(best, bad)
         self._n_rows, self._fitted_type = len(table), self._covariance.name
         if self.noise is None:  # nothing of it stays from an earlier fit
             self.__dict__.pop("noise_", None)
             self.__dict__.pop("noise_weight_", None)
         self.__dict__.pop("_sampler", None)
-        self._adopt(self._attributes(best, backend.name, X.dtype), given_rows, table, tasks)
+        self._adopt(self._attributes(best, backend.name, X.dtype, bad), given_rows, table, tasks)
         return table
 
     def _estimation(self, table: Table, fixed: Fixed | None) -> tuple[Estimation, Dropping | None]:
@@ -463,10 +463,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         if raising:
             return Estimation(reg_covar, prior=prior, fixed=fixed), None
         least = np.maximum(np.broadcast_to(reg_covar, D), np.maximum(LEAST_SHARE * scale, _LEAST))
-        dropping = Dropping(covariance, reg_covar) if self.on_degenerate == "drop" else None
+        dropping = (
+            Dropping(storage.of_matrix(covariance), reg_covar) if self.on_degenerate == "drop" else None
+        )
         return Estimation(0.0, least, prior, fixed), dropping
 
-    def _warn(self, fit: em.Fit[Parameters]) -> None:
+    def _warn(self, fit: em.Fit[Parameters], bad: Degenerate) -> None:
         """Warn of a fit that was interrupted, has not converged, or has degenerate components."""
         if fit.interrupted:
             warnings.warn(
@@ -482,30 +484,26 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        left = np.flatnonzero(kept(fit.parameters, self.n_components))
-        dropped = self.n_components - len(left)
-        if dropped:
+        if bad.dropped.any():
             warnings.warn(
-                f"{dropped} of {self.n_components} components had become singular and were dropped: see degenerate_. "
-                "The table may hold fewer clusters, or many equal rows.",
+                f"{bad.dropped.sum()} of {self.n_components} components had become singular and were dropped: see "
+                "degenerate_. The table may hold fewer clusters, or many equal rows.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        bounded = apart(fit.parameters)[0].bounded
-        if bounded is not None and bounded.any():
+        if bad.bounded.any():
             warnings.warn(
-                f"Component {', '.join(map(str, left[bounded]))} would be narrower than the least variance allowed "
+                f"Component {_numbers(bad.bounded)} would be narrower than the least variance allowed "
                 "(reg_covar, or 1e-10 of the table's), which is kept as a bound: see degenerate_. Columns may be "
                 "constant, copies of others, or rows equal.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        narrow = spurious(fit) if bounded is None else spurious(fit) & ~bounded
-        if narrow.any():
+        if bad.spurious.any():
             warnings.warn(
-                f"Component {', '.join(map(str, left[narrow]))} is spurious: it fits a few rows with a variance "
-                "near 0, which raises the likelihood and says nothing about the data: see degenerate_. Try n_init > 1, "
-                "fewer components, a larger reg_covar, or prior='default'.",
+                f"Component {_numbers(bad.spurious)} is spurious: it fits a few rows with a variance near 0, which "
+                "raises the likelihood and says nothing about the data: see degenerate_. Try n_init > 1, fewer "
+                "components, a larger reg_covar, or prior='default'.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
@@ -594,10 +592,17 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             covariance.storage.check_precisions(precisions, covariance.name)
         return given
 
-    def _attributes(self, fit: em.Fit[Parameters], backend: str, dtype: np.dtype[Any]) -> dict[str, Any]:
+    def _attributes(
+        self,
+        fit: em.Fit[Parameters],
+        backend: str,
+        dtype: np.dtype[Any],
+        degenerate: Degenerate | None = None,
+    ) -> dict[str, Any]:
         """Fitted attributes, in the type of X."""
-        bad = degenerate(fit, self.n_components)
-        fit, bad = self._ordered(fit, bad)
+        if degenerate is None:
+            degenerate = Degenerate.of(fit, self.n_components)
+        fit, bad = self._ordered(fit, degenerate.any)
         components, noise = apart(fit.parameters)
         weights = fit.parameters.gate.weights
         noise_attributes = {} if noise is None else {"noise_": noise, "noise_weight_": float(weights[-1])}
@@ -900,6 +905,11 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 def _spec_of(noise: Component) -> str:
     """A component's class and the user's parameters of it."""
     return f"{type(noise).__qualname__}({noise.parameters})"
+
+
+def _numbers(marked: NDArray[np.bool_]) -> str:
+    """The numbers of the marked components."""
+    return ", ".join(map(str, np.flatnonzero(marked)))
 
 
 def _check_proportions(weights: NDArray[np.floating]) -> None:

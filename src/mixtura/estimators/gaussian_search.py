@@ -42,7 +42,8 @@ class Dropping:
 
     Parameters
     ----------
-    scale : ndarray of shape (D, D)
+    scale : ndarray
+        Covariance of the whole table, in the shape in which one component keeps its own.
     reg_covar : float or ndarray of shape (D,)
     """
 
@@ -229,7 +230,7 @@ class GaussianSearch:
 
     def score(self, fit: em.Fit[Parameters]) -> tuple[bool, float]:
         """Runs compare by this: those in whose result no component is degenerate first, then by their bounds."""
-        return not degenerate(fit, self.components).any(), fit.bound
+        return not Degenerate.of(fit, self.components).any.any(), fit.bound
 
 
 def _filled(given: Float | None, found: Float) -> Float:
@@ -257,13 +258,32 @@ def spurious(fit: em.Fit[Parameters]) -> NDArray[np.bool_]:
     return gaussians.spurious(fit.found.moments.part(slice(0, K)))
 
 
-def degenerate(fit: em.Fit[Parameters], components: int) -> NDArray[np.bool_]:
-    """Which of the components at the start were dropped, are held by a bound, or are spurious, (K,)."""
-    gaussians, _ = apart(fit.parameters)
-    left = kept(fit.parameters, components)
-    bad = spurious(fit)
-    if gaussians.bounded is not None:
-        bad |= gaussians.bounded
-    out = ~left
-    out[np.flatnonzero(left)] = bad
-    return out
+@dataclass(frozen=True)
+class Degenerate:
+    """What is wrong with a fit's components, each (K,): counted as at the start.
+
+    Parameters
+    ----------
+    dropped, bounded, spurious : ndarray of bool
+        Those that were dropped, are kept from being narrower by a bound, or are spurious and not bounded.
+    """
+
+    dropped: NDArray[np.bool_]
+    bounded: NDArray[np.bool_]
+    spurious: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, fit: em.Fit[Parameters], components: int) -> Degenerate:
+        """Look at a fit that began with K components."""
+        gaussians, _ = apart(fit.parameters)
+        left = kept(fit.parameters, components)
+        bounded, bad = np.zeros(components, dtype=bool), np.zeros(components, dtype=bool)
+        if gaussians.bounded is not None:
+            bounded[left] = gaussians.bounded
+        bad[left] = spurious(fit)
+        return cls(~left, bounded, bad & ~bounded)
+
+    @property
+    def any(self) -> NDArray[np.bool_]:
+        """Components with any of the three, (K,)."""
+        return np.asarray(self.dropped | self.bounded | self.spurious)
