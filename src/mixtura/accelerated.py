@@ -173,11 +173,12 @@ def run(
         step: em.Step[M] = em.Step(len(bounds) + 1, at, maximized, bound, bound - previous, found)
         bounds.append(bound)
         ended = report(step) if report is not None else False
-        converged = stop(step)
+        # A jump may gain little where EM's own step would gain more: only EM's own step tells that it has converged.
+        stopped = stop(step)
         safe = maximized
-        if converged or ended:
-            return em.Fit(safe, bound, bounds, converged, found)
-        at = _suggested(ahead, step, scales, table)
+        if ended or (stopped and not jumped):
+            return em.Fit(safe, bound, bounds, stopped and not jumped, found)
+        at = safe if stopped else _suggested(ahead, step, scales, table)
     return em.Fit(safe, bound if bounds else -math.inf, bounds, False, found)
 
 

@@ -18,6 +18,9 @@ Float = NDArray[np.float64]
 # Number of rows in the sample for k-means; a table up to twice as long is taken whole.
 _SAMPLE_ROWS = 1 << 14
 _MAX_ITER = 50
+
+# Number of rows through which a random regression goes, for each of its coefficients.
+_ROWS_PER_COLUMN = 2
 _TOL = 1e-4
 
 
@@ -76,6 +79,74 @@ def random(
     return resp
 
 
+def nearly_equal(components: int, share: float, rng: np.random.RandomState) -> Responsibilities:
+    """Responsibilities of about 1 / K, of which ``share`` is random: all experts begin as nearly one regression."""
+    base_seed = int(rng.randint(1 << 31))
+
+    def resp(block: Table) -> Float:
+        block_rng = np.random.RandomState((base_seed + block.start) % (1 << 32))
+        drawn = block_rng.standard_exponential(size=(len(block), components))
+        drawn /= drawn.sum(axis=1, keepdims=True)
+        return np.asarray((1.0 - share) / components + share * drawn)
+
+    return resp
+
+
+def residual_bands(
+    table: Table, components: int, center: Float, spread: Float, rng: np.random.RandomState
+) -> Responsibilities:
+    """Each row is assigned by the residual of one regression of the first target on x: bands of equal numbers of rows.
+
+    This tells regressions apart that are parallel, or that differ most where x is large.
+    """
+    slopes, level, anchor = _regression(table)
+    rows = np.arange(len(table)) if table.counted is None else table.counted
+    rows = rows if len(rows) <= _SAMPLE_ROWS else rows[rng.randint(len(rows), size=_SAMPLE_ROWS)]
+    z, d = table.points(rows), table.covariates
+    residuals = z[:, d] - level - (z[:, :d] - anchor) @ slopes
+    edges = np.quantile(residuals, np.arange(1, components) / components)
+
+    def resp(block: Table) -> Float:
+        assert block.y is not None
+        residual = block.y[:, 0] - level - (block.x - anchor) @ slopes
+        return _one_hot(np.searchsorted(edges, residual), components)
+
+    return resp
+
+
+def _regression(table: Table) -> tuple[Float, float, Float]:
+    """Least squares of the first target on x: slopes (D,), and the level at the anchor (D,)."""
+    moments, d = table.moments("full"), table.covariates
+    mean, C = moments.means()[0], moments.covariances()[0]
+    scale = np.sqrt(np.maximum(np.diagonal(C)[:d], np.finfo(np.float64).tiny))
+    slopes = np.linalg.lstsq(C[:d, :d] / np.outer(scale, scale), C[:d, d] / scale, rcond=1e-10)[0] / scale
+    return slopes, float(mean[d]), mean[:d]
+
+
+def through_rows(
+    table: Table, components: int, center: Float, spread: Float, rng: np.random.RandomState
+) -> Responsibilities:
+    """Each row is assigned to the nearest of K regressions, each through few rows drawn at random."""
+    d, M = table.covariates, table.targets
+    counted = np.arange(len(table)) if table.counted is None else table.counted
+    slopes, level = np.zeros((components, d, M)), np.zeros((components, M))
+    scale = np.where(spread > 0.0, spread, 1.0)
+    for k in range(components):
+        rows = counted[rng.randint(len(counted), size=min(_ROWS_PER_COLUMN * (d + 1), len(counted)))]
+        z = (table.points(rows) - center) / scale
+        solved = np.linalg.lstsq(np.column_stack([z[:, :d], np.ones(len(z))]), z[:, d:], rcond=1e-10)[0]
+        slopes[k], level[k] = solved[:d], solved[d]
+
+    def resp(block: Table) -> Float:
+        assert block.y is not None
+        x = (block.x - center[:d]) / scale[:d]
+        y = (block.y - center[d:]) / scale[d:]
+        away = [np.sum((y - x @ slopes[k] - level[k]) ** 2, axis=1) for k in range(components)]
+        return _one_hot(np.argmin(away, axis=0), components)
+
+    return resp
+
+
 def given_labels(labels: ArrayLike, components: int, table: Table) -> Responsibilities:
     """Each row is assigned to the expert that its label, from 0 to K - 1, names.
 
@@ -105,3 +176,6 @@ RESPONSIBILITIES: dict[str, Callable[[Table, int, Float, Float, np.random.Random
     "kmeans": kmeans,
     "random": random,
 }
+
+# Unlike starts, which 'auto' tries: each is a way to make first responsibilities.
+CANDIDATES = (kmeans, kmeans, residual_bands, *[through_rows] * 6, random)

@@ -34,6 +34,11 @@ _NEAR_FLOOR = 1e6
 
 _TINY = float(np.finfo(np.float64).tiny)
 
+# An expert is spurious if it has fewer than so many rows for each coefficient, and a noise variance below this share of
+# the experts' average, or at its floor.
+_FEW_ROWS = 2.0
+_NARROW = 1e-4
+
 # Share of the total mass up to which an expert counts as having no rows.
 _EMPTY = 1e-12
 
@@ -294,10 +299,81 @@ class LinearExperts(Components):
                 out[:, k, m] += np.einsum("nd,nd->n", away @ self.posterior[k, m], away)
         return out
 
+    def spurious(self, moments: Moments) -> NDArray[np.bool_]:
+        """Which experts have hardly any noise beside the others and few rows, which alone made it so, (K,).
+
+        Parameters
+        ----------
+        moments : Moments
+            The moments from which the experts were estimated.
+        """
+        K, _, D = self.slopes.shape
+        mass = moments.mass
+        if self.shared_noise or K == 1:
+            return np.zeros(K, dtype=bool)
+        rows = mass * (moments.n_samples / mass.sum())
+        typical = mass @ self.noise / mass.sum()
+        narrow = np.any(self.noise < np.maximum(_NARROW * typical, 4.0 * self.noise_floor), axis=1)
+        few = (rows < _FEW_ROWS * (D + 1 + int(self.intercept))) & ~self.empty
+        exact = np.all(self.noise <= 4.0 * self.noise_floor)  # noiseless targets: every expert is as narrow
+        return np.asarray(few & narrow & ~exact)
+
+    @property
+    def coordinates(self) -> Float:
+        """Anchors, levels, slopes, logarithms of the noise, and roots of the posteriors of experts with a prior."""
+        noise = self.noise[:1] if self.shared_noise else self.noise
+        parts = [self.slopes, np.log(noise), self._roots()[self.priors.present]]
+        if self.intercept:
+            parts += [self.anchor, self.level]
+        return np.concatenate([part.ravel() for part in parts])
+
+    @property
+    def scales(self) -> Float:
+        """Differences between the experts, or sizes where these do not differ."""
+        noise = self.noise[:1] if self.shared_noise else self.noise
+        parts = [_sizes(self.slopes), np.ones_like(noise), _sizes(self._roots()[self.priors.present])]
+        if self.intercept:
+            parts += [_sizes(self.anchor), _sizes(self.level)]
+        return np.concatenate([part.ravel() for part in parts])
+
+    def at(self, coordinates: Float) -> LinearExperts:
+        """See :meth:`Components.at`; the noise is not below its floor."""
+        K, M, D = self.slopes.shape
+        left, present = coordinates, self.priors.present
+
+        def taken(*shape: int) -> Float:
+            nonlocal left
+            size = int(np.prod(shape))
+            part, left = left[:size].reshape(shape), left[size:]
+            return part
+
+        slopes = taken(K, M, D)
+        noise = np.broadcast_to(np.exp(taken(1 if self.shared_noise else K, M)), (K, M))
+        roots, posterior = np.array(self._roots()), self.posterior.copy()
+        roots[present] = taken(int(present.sum()), M, D, D)
+        posterior[present] = roots[present] @ np.swapaxes(roots[present], -1, -2)
+        moved = replace(
+            self,
+            slopes=slopes,
+            noise=np.maximum(noise, self.noise_floor),
+            roots=roots,
+            posterior=posterior,
+        )
+        return replace(moved, anchor=taken(K, D), level=taken(K, M)) if self.intercept else moved
+
     def n_parameters(self) -> int:
         """Number of slopes, intercepts and noise variances."""
         K, M, D = self.slopes.shape
         return int(K * M * (D + int(self.intercept)) + (M if self.shared_noise else K * M))
+
+
+def _sizes(values: Float) -> Float:
+    """Sizes of a large step of values that experts have along the first axis; 1 for those that are all 0."""
+    if not len(values):
+        return values
+    differences = np.abs(values - values.mean(axis=0)).max(axis=0)
+    size = np.where(differences > 0.0, differences, np.abs(values).max(axis=0))
+    return np.array(np.broadcast_to(np.where(size > 0.0, size, 1.0), values.shape))
 
 
 def _of_residuals(found: Found, baseline: Baseline) -> Moments:

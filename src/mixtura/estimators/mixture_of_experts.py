@@ -18,9 +18,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import em
+from mixtura.accelerated import ACCELERATED
 from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
+from mixtura.estimators.expert_search import ExpertSearch, noise_floor, spurious
 from mixtura.estimators.fitted_experts import Experts, FittedExperts
 from mixtura.estimators.validation import (
     check_fit,
@@ -34,27 +36,14 @@ from mixtura.estimators.validation import (
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
 from mixtura.mixture import Mixture
-from mixtura.moments import Moments
 from mixtura.predictive import Predictive
 from mixtura.report import summary
+from mixtura.starts import AUTO
 from mixtura.starts_of_experts import RESPONSIBILITIES, given_labels
-from mixtura.table import Responsibilities, Table
+from mixtura.table import Table
+from mixtura.threads import allow
 
 Float = NDArray[np.float64]
-
-# Least standard deviation of the noise, as a share of the target's: the rounding error of an evaluated regression,
-# times a factor that makes its effect on the objective negligible. Without this floor a regression that fits its rows
-# exactly would have an infinite likelihood.
-_NOISE_FLOOR = 2.0**20 * float(np.finfo(np.float64).eps)
-
-# Change of the objective that rounding alone may cause if rows are float32.
-_SINGLE_TOL = 1e-6
-
-# Fall of the objective, relative to its size, that rounding in sums over the rows may cause.
-_ROUNDING = 1e-10
-
-# Number of iterations without a better objective after which stochastic EM has converged.
-_PATIENCE = 50
 
 
 class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
@@ -95,9 +84,11 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     n_init : int, default=1
         Number of initialisations; the run with the largest objective is kept. Mixtures of regressions have many
         local maxima, so 5 or more are advisable if a fit takes little time.
-    init : {'kmeans', 'random'} or array-like of int of shape (N,), default='kmeans'
-        First responsibilities. 'kmeans': clusters of the standardised rows [x, y]. 'random': drawn from a flat
-        Dirichlet distribution. An array holds labels from 0 to K - 1. With ``n_init`` > 1 and 'kmeans', every second
+    init : {'kmeans', 'auto', 'random'} or array-like of int of shape (N,), default='kmeans'
+        First responsibilities. 'kmeans': clusters of the standardised rows [x, y]. 'auto': several unlike starts (these
+        clusters, bands of the residuals of one regression, regressions through a few rows, random numbers) have a few
+        iterations each, and the best goes on; on samples of a large table first. 'random': drawn from a flat Dirichlet
+        distribution. An array holds labels from 0 to K - 1. With ``n_init`` > 1 and 'kmeans', every second
         run starts from 'random'.
     random_state : int, RandomState instance or None, default=None
     warm_start : bool, default=False
@@ -105,6 +96,11 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     verbose : int, default=0
         1: a progress bar if the ``rich`` package is installed, lines otherwise. 2: lines with times.
     verbose_interval : int, default=10
+    accelerate : {'squarem', 'anderson'} or None, default=None
+        Extrapolate from EM's steps, as in :class:`GaussianMixture`: with the gates 'constant', 'dirichlet', 'softmax'
+        and 'gaussian', and without priors that are learnt.
+    on_interrupt : {'raise', 'keep'}, default='raise'
+        'keep': Ctrl-C during a fit ends it with the best parameters so far and a ConvergenceWarning.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
         Most threads to use; the result does not depend on it.
@@ -136,6 +132,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         The objective per unit of weight at the last E-step.
     lower_bounds_ : list of float
         The same at each iteration; with 'em' it does not fall.
+    degenerate_ : ndarray of bool of shape (K,)
+        Which experts are spurious: they fit a few rows with hardly any noise beside the others, which raises the
+        likelihood without bound. Of several runs, one without any is kept if there is one.
     backend_ : str
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (D,)
@@ -172,11 +171,13 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         "tol": [Interval(Real, 0.0, None, closed="left"), None],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions(set(RESPONSIBILITIES)), "array-like"],
+        "init": [StrOptions({AUTO, *RESPONSIBILITIES}), "array-like"],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "accelerate": [StrOptions(set(ACCELERATED)), None],
+        "on_interrupt": [StrOptions({"raise", "keep"})],
         "backend": [str],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "precision": [StrOptions(set(PRECISIONS))],
@@ -201,6 +202,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 10,
+        accelerate: str | None = None,
+        on_interrupt: str = "raise",
         backend: str = "auto",
         n_threads: int | None = None,
         precision: Precision = "exact",
@@ -221,6 +224,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
+        self.accelerate = accelerate
+        self.on_interrupt = on_interrupt
         self.backend = backend
         self.n_threads = n_threads
         self.precision = precision
@@ -252,9 +257,10 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         ImportError
             The backend, or torch for a neural gate or a link function, is not available; the message says why.
         """
-        backend, given_rows = self._backend(X), X
+        backend, given_rows, keep = self._backend(X), X, self.on_interrupt == "keep"
         X, y = check_targets(self, X, y)
         weights = check_weights(sample_weight, X)
+        self._check_accelerate()
         specs = self._specs()
         K, (N, D), M = len(specs), X.shape, y.shape[1]
         if max(K, 2) > N:
@@ -267,12 +273,11 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights, y)
         center, spread = table.column_spread()
-        counted = y if weights is None else y[weights > 0.0]
         initial_experts = LinearExperts.start(
             priors,
             self.fit_intercept,
             self.noise == "shared",
-            _noise_floor(counted, spread[D:]),
+            noise_floor(table, spread[D:]),
             spread[D:] ** 2,
         )
 
@@ -284,23 +289,42 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             )
         n_init = 1 if warm else self.n_init
 
-        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Experts]:
-            nonlocal initial_experts
+        if not isinstance(self.init, str):
+            given_labels(unmasked(to_host(self.init), "init"), K, table)  # to refuse them before any work
+        search = ExpertSearch(
+            table,
+            self._gate(),
+            initial_experts,
+            (center, spread),
+            self.init if isinstance(self.init, str) else unmasked(to_host(self.init), "init"),
+            n_init,
+            self.tol,
+            self.max_iter,
+            self.algorithm == "stochastic",
+            em.run if self.accelerate is None else ACCELERATED[self.accelerate],
+            keep,
+            rng,
+        )
+        climbed = resumed = None
+        with allow(self.n_threads, backend.compiled):
             if warm:
-                return self._run(table, self._resumed(initial_experts, table, rng), rng, report)
-            start = Mixture(self._gate().start(K, table, rng), initial_experts)
-            found = start.begun(table, self._first_responsibilities(table, K, (center, spread), run, rng), K)
-            if run == 0:  # the same floor for all runs, so that their objectives can be compared
-                floor = _noise_floor(counted, _spread_within(found.moments)[D:])
-                initial_experts = replace(initial_experts, noise_floor=floor)
-                start = replace(start, components=initial_experts)
-            return self._run(table, start.maximize(found), rng, report)
+                resumed = self._resumed(initial_experts, table, rng)
+            else:
+                climbed = search.best_start()
 
-        best, tasks = self._search(table, n_init, one, self._attributes)
-        self._warn(best)
+        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Experts]:
+            return search.one(run, climbed, resumed, report)
+
+        best, tasks = self._search(
+            table, 1 if climbed is not None else n_init, one, self._attributes, search.score, keep=keep
+        )
+        if isinstance(self.init, str) and not warm:
+            with allow(self.n_threads, backend.compiled):
+                best = search.not_below_one_regression(best)
         self._type, self._n_rows = str(np.result_type(X, y)), N
         if best.found is None:  # max_iter is 0
             best = replace(best, found=best.parameters.expect(table))
+        self._warn(best)
         attributes = self._attributes(best)
         attributes["weights_"] = self._in_type_of(given_rows, attributes["weights_"])
         self._adopt({**attributes, "backend_": backend.name}, given_rows, table, tasks)
@@ -316,7 +340,26 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             "n_iter_": fit.n_iter,
             "lower_bound_": fit.bound,
             "lower_bounds_": fit.bounds,
+            "degenerate_": spurious(fit),
         }
+
+    def _check_accelerate(self) -> None:
+        """Raise ValueError if the parts of the model have no coordinates in which to extrapolate."""
+        if self.accelerate is None:
+            return
+        gate = self._gate()
+        reasons = {
+            "algorithm='stochastic', whose steps are random": self.algorithm == "stochastic",
+            f"the {gate.name} gate": type(gate).coordinates is Gate.coordinates,
+            "priors whose means or covariances are learnt": self.empirical_bayes
+            or self.prior_link is not None
+            or any(spec.learnt for spec in self._specs()),
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ValueError(
+                    f"accelerate={self.accelerate!r} does not go with {reason}: set accelerate=None"
+                )
 
     def _resumed(self, initial: LinearExperts, table: Table, rng: np.random.RandomState) -> Experts:
         """The last fit's parameters, as far as they still apply under the estimator's present parameters."""
@@ -341,68 +384,26 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             experts = replace(experts, priors=priors)
         return Mixture(gate, experts)
 
-    def _first_responsibilities(
-        self,
-        table: Table,
-        K: int,
-        spread: tuple[Float, Float],
-        run: int,
-        rng: np.random.RandomState,
-    ) -> Responsibilities:
-        if not isinstance(self.init, str):
-            return given_labels(unmasked(to_host(self.init), "init"), K, table)
-        init = "random" if self.init == "kmeans" and run % 2 else self.init
-        return RESPONSIBILITIES[init](table, K, *spread, rng)
-
-    def _run(
-        self,
-        table: Table,
-        start: Experts,
-        rng: np.random.RandomState,
-        notify: Callable[[em.Step[Any]], bool],
-    ) -> em.Fit[Experts]:
-        """Run EM until it converges; with stochastic EM, return the best parameters it has seen.
-
-        If a step lowers the objective by more than the rounding error of the sums, the noise is so small that rounding
-        dominates. The run then ends, and returns the parameters before that step.
-        """
-        stochastic = self.algorithm == "stochastic"
-        tol = self.tol
-        if tol is None:
-            tol = max(start.gate.tol, _SINGLE_TOL if table.single else 0.0)
-        best: list[em.Step[Experts]] = []
-
-        def report(step: em.Step[Experts]) -> bool:
-            interrupted = notify(step)
-            if not best or step.bound > best[0].bound + (tol if stochastic else 0.0):
-                best[:] = [step]
-            return interrupted
-
-        def stop(step: em.Step[Experts]) -> bool:
-            if stochastic:
-                return step.n_iter - best[0].n_iter >= _PATIENCE
-            return abs(step.change) < tol or step.change < -_ROUNDING * (1.0 + abs(step.bound))
-
-        fit = em.run(
-            start,
-            table,
-            max_iter=self.max_iter,
-            stop=stop,
-            report=report,
-            rng=rng if stochastic else None,
-        )
-        if stochastic and best:
-            return em.Fit(best[0].before, best[0].bound, fit.bounds, fit.converged, best[0].found)
-        if best and best[0].bound > fit.bound + _ROUNDING * (1.0 + abs(fit.bound)):
-            bounds = fit.bounds[: best[0].n_iter]
-            return em.Fit(best[0].before, best[0].bound, bounds, fit.converged, best[0].found)
-        return fit
-
     def _warn(self, fit: em.Fit[Experts]) -> None:
         experts = fit.parameters.components
-        if not fit.converged and self.max_iter > 0:
+        narrow = spurious(fit)
+        if fit.interrupted:
+            warnings.warn(
+                f"The fit was interrupted after {fit.n_iter} iterations: the best parameters so far are kept.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        elif not fit.converged and self.max_iter > 0:
             warnings.warn(
                 f"The objective still changed after {self.max_iter} iterations: increase max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        if narrow.any():
+            names = ", ".join(str(k) for k in np.flatnonzero(narrow))
+            warnings.warn(
+                f"Expert {names} is spurious: it fits a few rows with hardly any noise, which raises the likelihood "
+                "and says nothing about the data: see degenerate_. Try n_init > 1, fewer experts, or noise='shared'.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -669,22 +670,3 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 for what, array in (("coef", experts.slopes), ("se", spread))
             },
         )
-
-
-def _noise_floor(y: NDArray[np.floating], spread: Float) -> Float:
-    """Least noise variance (M,) of targets (n, M) whose standard deviation within an expert is about ``spread`` (M,).
-
-    It is negligible for data with any real noise: it is the rounding error of y in its floating-point type, at the
-    largest |y|, or that of sums over numbers of size ``spread``, whichever is larger. Both scale with the units of y as
-    the noise does. For targets that are all 0 the scale is taken as 1.
-    """
-    largest = np.abs(y).max(axis=0).astype(np.float64)
-    rounding = float(np.finfo(y.dtype).eps) / math.sqrt(12.0) * np.where(largest > 0.0, largest, 1.0)
-    return np.maximum(np.maximum(rounding, _NOISE_FLOOR * spread) ** 2, np.finfo(np.float64).tiny)
-
-
-def _spread_within(moments: Moments) -> Float:
-    """Standard deviation of the columns within an expert's rows, pooled over the experts, (D + M,)."""
-    mass = np.maximum(moments.mass, np.finfo(np.float64).tiny)
-    variances = np.diagonal(moments.covariances(mass), axis1=1, axis2=2)
-    return np.sqrt(np.maximum(mass @ variances / mass.sum(), 0.0))

@@ -91,6 +91,15 @@ class DirichletGate(Gate):
         mass = found.moments.mass
         return replace(self, posterior=self._prior(len(mass)) + mass)
 
+    @property
+    def coordinates(self) -> Float:
+        """Log m."""
+        return np.log(self.posterior)
+
+    def at(self, coordinates: Float, table: Table) -> Self:
+        """See :meth:`Gate.at`."""
+        return replace(self, posterior=np.exp(coordinates))
+
     def log_probabilities(self, block: Table) -> Float:
         """Log of the posterior mean, (K,)."""
         return np.asarray(np.log(self.posterior / self.posterior.sum()))

@@ -120,6 +120,28 @@ class GaussianGate(Gate):
             precisions_cholesky=gaussians.precisions_cholesky,
         )
 
+    @property
+    def coordinates(self) -> Float:
+        """Logarithms of the weights, then the Gaussians' coordinates."""
+        return np.concatenate([ConstantGate(weights=self.weights).log_shares, self.gaussians.coordinates])
+
+    @property
+    def scales(self) -> Float:
+        """See :attr:`Gate.scales`."""
+        return np.concatenate([np.ones(len(self.weights)), self.gaussians.scales])
+
+    def at(self, coordinates: Float, table: Table) -> Self:
+        """See :meth:`Gate.at`."""
+        K = len(self.weights)
+        gaussians = self.gaussians.at(coordinates[K:])
+        return replace(
+            self,
+            weights=ConstantGate(weights=self.weights).at(coordinates[:K], table).weights,
+            means=gaussians.means,
+            covariances=gaussians.covariances,
+            precisions_cholesky=gaussians.precisions_cholesky,
+        )
+
     def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
         return log_normalized(self.log_weights(block))

@@ -190,6 +190,17 @@ class SoftmaxGate(Gate):
             q += (along - float(np.sum(change * q) / np.sum(step * change))) * step
         return q
 
+    @property
+    def coordinates(self) -> Float:
+        """``[b | v]``."""
+        return np.column_stack([self.level, self.slope]).ravel()
+
+    def at(self, coordinates: Float, table: Table) -> Self:
+        """See :meth:`Gate.at`; the partition function there takes a pass over x."""
+        both = coordinates.reshape(len(self.level), -1)
+        moved = replace(self, level=both[:, 0].copy(), slope=both[:, 1:].copy())
+        return replace(moved, partition=moved._partition(table))
+
     def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
         return log_normalized(self.log_weights(block))
