@@ -18,8 +18,9 @@ from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
 
-# Share of the table's variance below which a variance is taken to have vanished.
-LEAST_SHARE = 1e-10
+# Share of the table's variance below which a variance is taken to have vanished: a hundred times the rounding error of
+# the table's own covariance. It is no larger so that clusters that are narrow beside the table keep their variance.
+LEAST_SHARE = 1e-14
 
 # A component is spurious if it has fewer than so many rows for each dimension, and a variance below this share of
 # what is typical of the mixture's components.

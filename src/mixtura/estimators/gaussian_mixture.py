@@ -121,7 +121,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         probability is in the last column of :meth:`predict_proba`.
     on_degenerate : {'raise', 'repair', 'drop'}, default='raise'
         What happens when a covariance becomes singular. 'raise': ValueError, as in scikit-learn. 'repair': no variance
-        in any direction falls below ``reg_covar`` or 1e-10 of the table's, whichever is larger; ``reg_covar`` is then a
+        in any direction falls below ``reg_covar`` or 1e-14 of the table's, whichever is larger; ``reg_covar`` is then a
         bound, and nothing is added, so that the likelihood rises. 'drop': components that would be singular all the
         same are removed, and the fit goes on with fewer. With both a warning says what happened; see ``degenerate_``.
     prior : 'default', dict or None, default=None
@@ -494,16 +494,16 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         if bad.bounded.any():
             warnings.warn(
                 f"Component {_numbers(bad.bounded)} would be narrower than the least variance allowed "
-                "(reg_covar, or 1e-10 of the table's), which is kept as a bound: see degenerate_. Columns may be "
+                "(reg_covar, or 1e-14 of the table's), which is kept as a bound: see degenerate_. Columns may be "
                 "constant, copies of others, or rows equal.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        if bad.spurious.any():
+        if (bad.spurious & ~bad.bounded).any():
             warnings.warn(
-                f"Component {_numbers(bad.spurious)} is spurious: it fits a few rows with a variance near 0, which "
-                "raises the likelihood and says nothing about the data: see degenerate_. Try n_init > 1, fewer "
-                "components, a larger reg_covar, or prior='default'.",
+                f"Component {_numbers(bad.spurious & ~bad.bounded)} is spurious: it fits a few rows with a variance "
+                "near 0, which raises the likelihood and says nothing about the data: see degenerate_. Try n_init > 1, "
+                "fewer components, a larger reg_covar, or prior='default'.",
                 ConvergenceWarning,
                 stacklevel=5,
             )

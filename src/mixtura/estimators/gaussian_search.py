@@ -229,8 +229,12 @@ class GaussianSearch:
         )
 
     def score(self, fit: em.Fit[Parameters]) -> tuple[bool, float]:
-        """Runs compare by this: those in whose result no component is degenerate first, then by their bounds."""
-        return not Degenerate.of(fit, self.components).any.any(), fit.bound
+        """Runs compare by this: those without spurious or dropped components first, then by their bounds.
+
+        A bounded component with many rows is no reason to prefer another run: such rows may well be equal.
+        """
+        bad = Degenerate.of(fit, self.components)
+        return not (bad.spurious.any() or bad.dropped.any()), fit.bound
 
 
 def _filled(given: Float | None, found: Float) -> Float:
@@ -265,7 +269,7 @@ class Degenerate:
     Parameters
     ----------
     dropped, bounded, spurious : ndarray of bool
-        Those that were dropped, are kept from being narrower by a bound, or are spurious and not bounded.
+        Those that were dropped, are kept from being narrower by a bound, or are spurious.
     """
 
     dropped: NDArray[np.bool_]
@@ -281,7 +285,7 @@ class Degenerate:
         if gaussians.bounded is not None:
             bounded[left] = gaussians.bounded
         bad[left] = spurious(fit)
-        return cls(~left, bounded, bad & ~bounded)
+        return cls(~left, bounded, bad)
 
     @property
     def any(self) -> NDArray[np.bool_]:
