@@ -13,9 +13,9 @@ from mixtura.moments import Kind, Moments
 
 Float = NDArray[np.float64]
 
-# Relative rounding error of a variance about the common pivot above which it is recomputed: for sums in float64, where
-# half of the digits are lost; for sums in float32, where most of them are.
-_LOST, _LOST_IN_SINGLE = 2e-8, 1e-3
+# Largest relative rounding error of a variance about the common pivot, by a bound that holds for the worst signs of the
+# errors, above which it is recomputed: for sums in float64, and for sums in float32.
+_LOST, _LOST_IN_SINGLE = 2e-7, 1e-3
 _EPS = float(np.finfo(np.float64).eps)
 
 # Mass below which a component is taken to have a single row. Without regularisation its variance is left as it

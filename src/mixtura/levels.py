@@ -21,7 +21,7 @@ M = TypeVar("M", bound=em.Model)
 # Rows of the smallest level, at least so many for each component, and one for each parameter; how many times as many
 # the next one has; and how many times as many rows a table has at least, for a level to be worth its while.
 _ROWS = 1 << 13
-_ROWS_PER_COMPONENT = 512
+_ROWS_PER_COMPONENT = 128
 _GROWTH = 4
 _WORTH = 4
 

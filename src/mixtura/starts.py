@@ -67,6 +67,9 @@ _TOL = 1e-4
 _SEARCHES = 3
 
 
+# Rows with a known component, for each dimension, from which a component can be estimated.
+_LABELLED_ROWS = 2
+
 # Number of components from which on one start, with swaps of centres, does better than several without, and costs less.
 _MANY_COMPONENTS = 16
 
@@ -118,6 +121,21 @@ def labelled_means(table: Table, components: int) -> Float:
             rows = np.flatnonzero(labels == k)
             means[k] = np.average(table.points(rows), axis=0, weights=table.weight[rows])
     return means
+
+
+def labelled_moments(table: Table, components: int, kind: Kind) -> Moments | None:
+    """Moments of the rows whose component is known; None unless these are enough for every component."""
+    if table.membership is None:
+        return None
+    labels = np.where(table.weight > 0.0, table.membership.labels, -1)
+    counts = np.bincount(labels[labels >= 0], minlength=components)
+    if counts.min() < _LABELLED_ROWS * (table.dims + 1):
+        return None
+
+    def resp(block: Table) -> Float:
+        return np.asarray(labels[block.cut, None] == np.arange(components), dtype=np.float64)
+
+    return table.accumulate(resp, components, kind)
 
 
 def column_variance(table: Table) -> float:

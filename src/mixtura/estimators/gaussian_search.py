@@ -20,7 +20,7 @@ from mixtura.gates.constant import ConstantGate
 from mixtura.levels import climb, nested
 from mixtura.mixture import Mixture
 from mixtura.shrinking import Shrinking
-from mixtura.starts import AUTO, INITIALIZERS, candidates, labelled_means
+from mixtura.starts import AUTO, INITIALIZERS, candidates, labelled_means, labelled_moments
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -132,9 +132,16 @@ class GaussianSearch:
             )
             weights = given["weights"]
         else:
-            moments = initialize(
-                table, self.components, self.family.kind, self.estimation.floor, self.rng, self._known(table)
-            )
+            moments = labelled_moments(table, self.components, self.family.kind)
+            if moments is None:
+                moments = initialize(
+                    table,
+                    self.components,
+                    self.family.kind,
+                    self.estimation.floor,
+                    self.rng,
+                    self._known(table),
+                )
             if not moments.is_finite():
                 raise em.NotFiniteError
             # Fixed parameters are put in below; before that there are no values for them.
