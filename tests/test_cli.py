@@ -78,13 +78,54 @@ def test_seed_and_types(capsys):
         assert outs[0]["means"] == outs[1]["means"]
 
 
+def test_what_is_known_and_how_a_fit_ends(tmp_path, capsys, rng):
+    """Labels with gaps, a constant column that is repaired, sorted components, a prior, acceleration."""
+    y = np.repeat([0, 1], 100)
+    X = np.column_stack([rng.normal(size=(200, 2)) + 4.0 * y[:, None], np.ones(200)])
+    cells = np.where(rng.uniform(size=200) < 0.3, (1 - y).astype(str), "")
+    cells[0] = "-1"
+    with open("known.csv", "w") as file:
+        file.write(
+            "a,b,c,who\n" + "".join(f"{a!r},{b!r},{c!r},{w}\n" for (a, b, c), w in zip(X.tolist(), cells, strict=True))
+        )
+    more = ["--labels", "who", "--on-degenerate", "repair", "--reg-covar", "auto", "--accelerate", "squarem"]
+    code, out, err = run(["fit", "known.csv", "-k", "2", "--json", *more], capsys)
+    assert code == 0
+    assert "narrower than the least variance" in err
+    got = json.loads(out)
+    assert got["columns"] == ["a", "b", "c"]
+    np.testing.assert_allclose(got["means"], [[4.0, 4.0, 1.0], [0.0, 0.0, 1.0]], atol=0.5)
+    more = [
+        "--order",
+        "mean",
+        "--prior",
+        "default",
+        "--columns",
+        "a,b",
+        "--keep-on-interrupt",
+        "--init",
+        "kmeans",
+    ]
+    code, out, _ = run(["fit", "known.csv", "-k", "2", "--json", *more], capsys)
+    assert code == 0
+    np.testing.assert_allclose(json.loads(out)["means"], [[0.0, 0.0], [4.0, 4.0]], atol=0.5)
+    code, _, err = run(["fit", "known.csv", "-k", "2", "--labels", "who", "--columns", "a,who"], capsys)
+    assert code == 2
+    assert "labels are nothing else" in err
+    code, _, err = run(["fit", "known.csv", "-k", "2", "--columns", "a,b", "--labels", "a"], capsys)
+    assert code == 2
+    code, _, err = run(["fit", "known.csv", "-k", "1", "--labels", "who"], capsys)
+    assert code != 0
+    assert "labels must be whole numbers from 0 to 0" in err
+
+
 def test_columns_and_weights(tmp_path, capsys, rng):
     X, w = rng.normal(size=(300, 3)), rng.integers(0, 3, 300)
     np.savetxt("t.csv", np.column_stack([X, w]), delimiter=",", header="a,b,c,w", comments="", fmt="%.17g")
     code, out, _ = run(["fit", "t.csv", "-k", "2", "--columns", "c,a", "--weights", "w", "--json"], capsys)
     assert code == 0
     got = json.loads(out)
-    want = GaussianMixture(2, random_state=0).fit(X[:, [2, 0]], sample_weight=w)
+    want = GaussianMixture(2, init_params="auto", random_state=0).fit(X[:, [2, 0]], sample_weight=w)
     np.testing.assert_allclose(got["means"], want.means_, rtol=1e-10)
     assert got["columns"] == ["c", "a"]
     code, out, _ = run(["fit", "t.csv", "-k", "2", "--weights", "w", "--json"], capsys)
@@ -104,7 +145,7 @@ def test_every_kind_of_file(kind, capsys, rng):
         "npy": lambda: np.save("t.npy", X),
     }[kind]()
     assert run(["fit", f"t.{kind}", "-k", "2", "-o", "m.safetensors", "--plot", "m.svg"], capsys)[0] == 0
-    want = GaussianMixture(2, random_state=0).fit(X)
+    want = GaussianMixture(2, init_params="auto", random_state=0).fit(X)
     gm = load("m.safetensors")
     np.testing.assert_allclose(gm.means_, want.means_, rtol=1e-12)
     assert run(["predict", "m.safetensors", f"t.{kind}", "-o", f"out.{kind}", "--proba"], capsys)[0] == 0

@@ -96,14 +96,17 @@ def _read(
     columns: Sequence[str] | None,
     beside: Sequence[str] = (),
     may_be_empty: bool = False,
+    optional: Sequence[str] = (),
 ) -> tuple[Columns, NDArray[np.bool_]]:
-    """The table, in which all values are finite, and which of the file's rows it holds."""
+    """The table, whose values are finite but for those of optional columns, and which of the file's rows it holds."""
     from mixtura.data import read_table
     from mixtura.estimators.validation import check_finite
 
     table = read_table(options.data, columns, beside, layout=_layout(options), numeric=options.numeric)
     for note in table.notes:
         _note(note)
+    unknown = {name: table.extra[name] for name in optional}
+    table = replace(table, extra={n: c for n, c in table.extra.items() if n not in unknown})
     kept = table.complete()
     if options.drop_missing:
         if not kept.any() and not may_be_empty:
@@ -112,6 +115,7 @@ def _read(
             _note(f"{options.data}: left out {np.sum(~kept)} of {len(kept)} rows, which have missing values")
         extra = {name: column[kept] for name, column in table.extra.items()}
         table = replace(table, X=table.X[kept], extra=extra)
+        unknown = {name: column[kept] for name, column in unknown.items()}
     try:
         check_finite(table.X, table.names)
         for name, column in table.extra.items():
@@ -123,6 +127,7 @@ def _read(
             else " --drop-missing leaves out the rows with missing values."
         )
         raise UsageError(f"{error}{hint}") from error
+    table = replace(table, extra={**table.extra, **unknown})
     return table, kept if options.drop_missing else np.ones(len(table.X), dtype=bool)
 
 
@@ -162,12 +167,17 @@ def _check_outputs(options: argparse.Namespace) -> None:
             raise ImportError("--plot needs matplotlib: pip install 'mixtura[plot]'") from error
 
 
-def _fit_data(options: argparse.Namespace, targets: Sequence[str] = ()) -> tuple[Columns, Any]:
+def _fit_data(
+    options: argparse.Namespace, targets: Sequence[str] = (), labels: str | None = None
+) -> tuple[Columns, Any]:
     """The table, which also holds targets and weights as extra columns, and the checked weights."""
     from mixtura.estimators.validation import check_weights
 
-    beside = [*targets, *([] if options.weights is None else [options.weights])]
-    table, _ = _read(options, _columns(options), beside)
+    optional = [] if labels is None else [labels]
+    beside = [*targets, *([] if options.weights is None else [options.weights]), *optional]
+    if labels is not None and labels in (options.weights, *(_columns(options) or ())):
+        raise UsageError(f"column {labels!r} is asked for twice: labels are nothing else")
+    table, _ = _read(options, _columns(options), beside, optional=optional)
     weights = None if options.weights is None else check_weights(table.extra[options.weights], table.X)
     return table, weights
 
@@ -176,6 +186,8 @@ def _fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "max_iter": options.max_iter,
         "n_init": options.n_init,
+        "accelerate": options.accelerate,
+        "on_interrupt": "keep" if options.keep_on_interrupt else "raise",
         "random_state": options.seed,
         "verbose": 0 if options.quiet or not sys.stderr.isatty() else 1,
         "backend": options.backend,
@@ -192,17 +204,22 @@ def _fit(options: argparse.Namespace) -> None:
     if options.noise is not None and options.noise not in COMPONENTS:
         known = ", ".join(COMPONENTS) or "none"
         raise UsageError(f"--noise {options.noise}: no such component. Files of --extend registered: {known}")
-    table, weights = _fit_data(options)
+    table, weights = _fit_data(options, labels=options.labels)
+    labels = None if options.labels is None else table.extra[options.labels]
     model = GaussianMixture(
         options.components,
         covariance_type=options.covariance,
         tol=options.tol,
         reg_covar=options.reg_covar,
+        init_params=options.init,
+        on_degenerate=options.on_degenerate,
+        prior=options.prior,
+        order=options.order,
         noise=options.noise,
         **_fit_settings(options),
     )
     began = time.perf_counter()
-    model.fit(table.X, sample_weight=weights)
+    model.fit(table.X, sample_weight=weights, labels=labels)
     _finish(options, model, table, time.perf_counter() - began, weights, _mixture_facts, table.X)
 
 
@@ -226,6 +243,7 @@ def _fit_experts(options: argparse.Namespace) -> None:
         noise=options.noise,
         fit_intercept=not options.no_intercept,
         tol=options.tol,
+        init=options.init,
         **_fit_settings(options),
     )
     y = y[:, 0] if len(targets) == 1 else y

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,8 +54,29 @@ def parser_of_commands() -> argparse.ArgumentParser:
         default=1e-3,
         help="EM stops when the objective per row changes by less (default: 1e-3)",
     )
-    fit.add_argument("--reg-covar", type=float, default=1e-6, help="added to variances (default: 1e-6)")
-    _fit_options(fit, n_init=1, max_iter=100)
+    fit.add_argument(
+        "--reg-covar",
+        type=_number_or("auto"),
+        default=1e-6,
+        metavar="V",
+        help="added to variances; 'auto' fits the table's units (default: 1e-6)",
+    )
+    fit.add_argument(
+        "--on-degenerate",
+        choices=["raise", "repair", "drop"],
+        default="raise",
+        help="what to do when a covariance becomes singular (default: raise, which ends the fit)",
+    )
+    fit.add_argument("--prior", choices=["default"], help="a weak conjugate prior of means and covariances")
+    fit.add_argument(
+        "--labels",
+        metavar="COLUMN",
+        help="column with the known components of rows, from 0; -1 or empty where it is not known",
+    )
+    fit.add_argument(
+        "--order", choices=["weight", "mean"], help="sort the components (default: as they were found)"
+    )
+    _fit_options(fit, inits=("auto", "kmeans", "k-means++", "random", "random_from_data"), max_iter=100)
 
     experts = commands.add_parser(
         "fit-experts", help="fit a mixture of regressions or of experts to a table", allow_abbrev=False
@@ -85,7 +106,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     experts.add_argument(
         "--tol", type=float, help="EM stops when the objective per row changes by less (default: the gate's)"
     )
-    _fit_options(experts, n_init=5, max_iter=1000)
+    _fit_options(experts, inits=("auto", "kmeans", "random"), max_iter=1000)
 
     predict = commands.add_parser("predict", help="label the rows of a table", allow_abbrev=False)
     predict.add_argument("model", metavar="MODEL", help="model file")
@@ -174,18 +195,38 @@ def _table_options(parser: argparse.ArgumentParser, default: str) -> None:
     add("--decimal", metavar="C", default=".", help="decimal point of a text file (default: .)")
 
 
-def _fit_options(parser: argparse.ArgumentParser, *, n_init: int, max_iter: int) -> None:
+def _number_or(word: str) -> Callable[[str], float | str]:
+    """A type of argument: a number, or one word."""
+
+    def parsed(text: str) -> float | str:
+        return text if text == word else float(text)
+
+    parsed.__name__ = f"number or {word!r}"
+    return parsed
+
+
+def _fit_options(parser: argparse.ArgumentParser, *, inits: Sequence[str], max_iter: int) -> None:
     """Add the options of all commands that fit."""
     add = parser.add_argument
     _table_options(parser, "all but targets, weights and row names")
     add("--weights", metavar="COLUMN", help="column that holds the rows' weights")
     add("--seed", type=int, default=0, help="seed of the initialisation (default: 0)")
     add(
-        "--n-init",
-        type=int,
-        default=n_init,
-        metavar="N",
-        help=f"initialisations; the best is kept (default: {n_init})",
+        "--init",
+        choices=list(inits),
+        default="auto",
+        help="how a fit starts (default: auto, the best of several unlike starts)",
+    )
+    add("--n-init", type=int, default=1, metavar="N", help="initialisations; the best is kept (default: 1)")
+    add(
+        "--accelerate",
+        choices=["squarem", "anderson"],
+        help="extrapolate from EM's steps: fewer iterations where clusters overlap (default: plain EM)",
+    )
+    add(
+        "--keep-on-interrupt",
+        action="store_true",
+        help="Ctrl-C ends the fit with the best parameters so far, which are written (default: it ends the command)",
     )
     add(
         "--max-iter",
