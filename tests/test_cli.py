@@ -86,7 +86,8 @@ def test_what_is_known_and_how_a_fit_ends(tmp_path, capsys, rng):
     cells[0] = "-1"
     with open("known.csv", "w") as file:
         file.write(
-            "a,b,c,who\n" + "".join(f"{a!r},{b!r},{c!r},{w}\n" for (a, b, c), w in zip(X.tolist(), cells, strict=True))
+            "a,b,c,who\n"
+            + "".join(f"{a!r},{b!r},{c!r},{w}\n" for (a, b, c), w in zip(X.tolist(), cells, strict=True))
         )
     more = ["--labels", "who", "--on-degenerate", "repair", "--reg-covar", "auto", "--accelerate", "squarem"]
     code, out, err = run(["fit", "known.csv", "-k", "2", "--json", *more], capsys)

@@ -260,7 +260,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         backend, given_rows, keep = self._backend(X), X, self.on_interrupt == "keep"
         X, y = check_targets(self, X, y)
         weights = check_weights(sample_weight, X)
-        self._check_accelerate()
         specs = self._specs()
         K, (N, D), M = len(specs), X.shape, y.shape[1]
         if max(K, 2) > N:
@@ -270,6 +269,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         check_fit(X, weights, K)
         check_fit(y, weights, K)
         priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
+        self._check_accelerate(priors)
         rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights, y)
         center, spread = table.column_spread()
@@ -343,7 +343,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             "degenerate_": spurious(fit),
         }
 
-    def _check_accelerate(self) -> None:
+    def _check_accelerate(self, priors: Priors) -> None:
         """Raise ValueError if the parts of the model have no coordinates in which to extrapolate."""
         if self.accelerate is None:
             return
@@ -351,9 +351,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         reasons = {
             "algorithm='stochastic', whose steps are random": self.algorithm == "stochastic",
             f"the {gate.name} gate": type(gate).coordinates is Gate.coordinates,
-            "priors whose means or covariances are learnt": self.empirical_bayes
-            or self.prior_link is not None
-            or any(spec.learnt for spec in self._specs()),
+            "priors whose means or covariances are learnt": any(priors.learnt) or priors.link is not None,
         }
         for reason, holds in reasons.items():
             if holds:
