@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,16 @@ def test_public_names_have_docstrings_with_examples():
         thing = getattr(mixtura, name)
         if callable(thing):
             assert ">>>" in thing.__doc__, name
+
+
+def test_the_page_on_fits_says_what_happens(capsys):
+    """Each line that prints has what it prints in a comment beside it."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "fits.md").read_text(), re.DOTALL)
+    code = "\n".join(blocks)
+    exec(compile(code, "fits.md", "exec"), {})
+    wanted = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert len(wanted) >= 6
+    assert capsys.readouterr().out.splitlines() == wanted
 
 
 def test_million_rows_example_runs_small():
