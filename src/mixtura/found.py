@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,7 +47,7 @@ class Found:
 
     def is_finite(self) -> bool:
         """Whether every sum is finite."""
-        return bool(np.isfinite(self.objective)) and self.moments.is_finite()
+        return math.isfinite(self.objective) and self.moments.is_finite()
 
     @cached_property
     def of_covariates(self) -> Moments:

@@ -25,6 +25,7 @@ def lloyd(
     tol: float,
     report: Callable[[em.Step[Clusters]], bool] | None = None,
     metric: Metric = EUCLIDEAN,
+    keep: bool = False,
 ) -> em.Fit[Clusters]:
     """EM with hard assignment, until the squared shifts of the centres sum to at most ``tol``.
 
@@ -41,6 +42,8 @@ def lloyd(
         See :func:`mixtura.em.run`.
     metric : Metric, optional
         The distance by which rows and shifts are measured.
+    keep : bool, default=False
+        See :func:`mixtura.em.run`.
 
     Returns
     -------
@@ -54,4 +57,4 @@ def lloyd(
 
     centers = Centers(np.asarray(start, dtype=np.float64), metric)
     clusters = Mixture(EqualGate(components=len(centers.means)), centers, hard=True)
-    return em.run(clusters, table, max_iter=max_iter, stop=stop, report=report)
+    return em.run(clusters, table, max_iter=max_iter, stop=stop, report=report, keep=keep)

@@ -36,6 +36,9 @@ _FAR = 100.0
 # Magnification of rounding errors above which a closer bound is worth its eigenvectors.
 _SUSPECT = 1e7
 
+# Magnification above which the closer bound would not be small either.
+_HOPELESS = 1e12
+
 # Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
 _MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
 
@@ -366,7 +369,7 @@ class Moments:
             far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
             if len(far):
                 of_matrices = sums[far] * self._collinearity(far, floor)
-                suspect = (of_matrices > _SUSPECT) & np.isfinite(of_matrices)
+                suspect = (of_matrices > _SUSPECT) & (of_matrices < _HOPELESS)
                 if suspect.any():
                     of_matrices[suspect] = self._along_eigenvectors(far[suspect], ratio[far[suspect]], floor)
                 factor[far] = np.maximum(factor[far], of_matrices)

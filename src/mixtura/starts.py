@@ -71,7 +71,9 @@ _SEARCHES = 3
 _LABELLED_ROWS = 2
 
 # Number of components from which on one start, with swaps of centres, does better than several without, and costs less.
+# With fewer rows for each component swaps cost more than they save.
 _MANY_COMPONENTS = 16
+_MANY_ROWS = 16
 
 
 def _quick(table: Table, components: int, kind: Kind) -> bool:
@@ -185,7 +187,8 @@ def kmeans_under(metric: Metric) -> Initializer:
         known: Float | None = None,
     ) -> Moments:
         subset = sample(table, components, rng, "mean")
-        start = first_centers(subset, components, rng, metric, known, swap=components >= _MANY_COMPONENTS)
+        swap = components >= _MANY_COMPONENTS and len(subset) >= _MANY_ROWS * components
+        start = first_centers(subset, components, rng, metric, known, swap=swap)
         fit = lloyd(subset, start.means, max_iter=_MAX_ITER_OF_QUICK_SAMPLE, tol=_TOL, metric=metric)
         return _assigned(table, fit.parameters.components, kind, floor)
 
@@ -210,7 +213,7 @@ def kmeans(
         searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE
     else:
         searches, max_iter = _SEARCHES, _MAX_ITER_OF_SAMPLE
-    swap = components >= _MANY_COMPONENTS
+    swap = components >= _MANY_COMPONENTS and len(subset) >= _MANY_ROWS * components
     if swap:
         searches = 1
     tol = _TOL * column_variance(subset)

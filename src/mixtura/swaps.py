@@ -136,9 +136,10 @@ def _largest(moments: Moments, metric: Metric) -> tuple[Float, Float]:
     u = covariances @ squared @ np.ones(D) + covariances[np.arange(K), :, widest]
     length = np.zeros(K)
     for _ in range(_POWER):
-        length = np.sqrt(np.maximum(np.einsum("kd,de,ke->k", u, squared, u), _TINY))
-        u = np.einsum("kde,ef,kf->kd", covariances, squared, u / length[:, None])
-    value = np.sqrt(np.maximum(np.einsum("kd,de,ke->k", u, squared, u), 0.0))
+        along = u @ squared
+        length = np.sqrt(np.maximum(np.sum(along * u, axis=1), _TINY))
+        u = np.matmul(covariances, (along / length[:, None])[:, :, None])[:, :, 0]
+    value = np.sqrt(np.maximum(np.sum((u @ squared) * u, axis=1), 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.where(value[:, None] > 0.0, u / np.sqrt(value)[:, None], 0.0)
     return value, deviation

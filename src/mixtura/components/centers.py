@@ -41,7 +41,8 @@ class Metric:
 
     def squared_length(self, offsets: Float) -> float:
         """Sum of the squared lengths of vectors (K, D)."""
-        return float(np.sum(np.square(self.applied(offsets))))
+        applied = (offsets if self is EUCLIDEAN else self.applied(offsets)).ravel()
+        return float(applied @ applied)
 
     def squared(self, dims: int) -> Float:
         """F'F, (D, D)."""

@@ -66,6 +66,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         Accepted for compatibility with scikit-learn; both run Lloyd's algorithm, since the result is the same.
     verbose_interval : int, default=1
         Number of iterations from one line to the next.
+    on_interrupt : {'raise', 'keep'}, default='raise'
+        'keep': Ctrl-C during a fit ends it with the best centres so far and a ConvergenceWarning.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
     n_threads : int, default=None
     precision : {'exact', 'fast'}, default='exact'
@@ -132,6 +134,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         "random_state": ["random_state"],
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "on_interrupt": [StrOptions({"raise", "keep"})],
         "backend": [str],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "precision": [StrOptions(set(PRECISIONS))],
@@ -150,6 +153,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         copy_x: bool = True,
         algorithm: str = "lloyd",
         verbose_interval: int = 1,
+        on_interrupt: str = "raise",
         backend: str = "auto",
         n_threads: int | None = None,
         precision: Precision = "exact",
@@ -164,6 +168,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         self.copy_x = copy_x
         self.algorithm = algorithm
         self.verbose_interval = verbose_interval
+        self.on_interrupt = on_interrupt
         self.backend = backend
         self.n_threads = n_threads
         self.precision = precision
@@ -210,9 +215,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         if not self.verbose or (self.verbose == 1 and sys.stderr.isatty()):
             reporter = None
 
+        keep, tol = self.on_interrupt == "keep", self.tol * variance
+
         def one(_: int, report: Callable[[em.Step[Clusters]], bool]) -> em.Fit[Clusters]:
             start = self._first_centers(table, X, given_rows, rng)
-            return lloyd(table, start, max_iter=self.max_iter, tol=self.tol * variance, report=report)
+            return lloyd(table, start, max_iter=self.max_iter, tol=tol, report=report, keep=keep)
 
         def attributes(fit: em.Fit[Clusters]) -> dict[str, Any]:
             return {
@@ -228,8 +235,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         # A fit's bound is for the centres before their last move. Runs are compared by the inertia of their final
         # centres.
         best, tasks = self._search(
-            table, n_init, one, attributes, lambda fit: -fit.parameters.components.inertia(table), reporter
+            table,
+            n_init,
+            one,
+            attributes,
+            lambda fit: -fit.parameters.components.inertia(table),
+            reporter,
+            keep,
         )
+        if best.interrupted:
+            warnings.warn(
+                f"The fit was interrupted after {best.n_iter} iterations: the best centres so far are kept.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         fitted = attributes(best)
         # Use the centres in the type of X, so that labels and inertia agree with later predictions.
         labels, distances = Centers(fitted["cluster_centers_"].astype(np.float64)).nearest(table)
@@ -389,6 +408,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 "rows x columns": f"{self.labels_.shape[0]} x {D}",
                 "inertia": f"{self.inertia_:.8g}",
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
+                "passes over the rows": f"{self.n_passes_:.4g}" if hasattr(self, "n_passes_") else "?",
                 "backend": self.backend_,
             },
             [str(name) for name in names],

@@ -654,6 +654,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 "objective per row": f"{self.lower_bound_:.8g}",
                 "parameters": str(self._n_parameters()),
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
+                "passes over the rows": f"{self.n_passes_:.4g}" if hasattr(self, "n_passes_") else "?",
                 "backend": self.backend_,
             },
             names,
