@@ -14,6 +14,8 @@ magnitudes: 50,000 x 15 curved and correlated, K = 80, full: seconds, bound on o
 separated: clusters far apart, where the start takes most of a fit, beside scikit-learn.
 wide: 30,000 x 3,000 float32, diag, and 20,000 x 784, full, beside scikit-learn.
 centres: KMeans, 200,000 x 8 float32, K = 5,000, ten iterations, beside scikit-learn.
+shares: of whole fits of the workloads W1 to W7, the share of the time that the first parameters take; and how long a
+fit takes with 'auto' beside one with 'kmeans', also at 1000 rows.
 races: a fit with n_init = 10 over one with n_init = 1, at 1,000,000 x 16, K = 16.
 grid: whole fits over many shapes, all covariance types and KMeans, beside scikit-learn.
 
@@ -26,6 +28,7 @@ import argparse
 import datetime
 import itertools
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -39,7 +42,9 @@ import threadpoolctl
 from sklearn.metrics import adjusted_rand_score
 
 from mixtura import GaussianMixture, KMeans
+from mixtura import starts as starts_of_mixtures
 from peers import machine
+from workloads import WORKLOADS, rows
 
 Problem = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 lines: list[str] = []
@@ -372,6 +377,38 @@ def centres(options: argparse.Namespace) -> None:
     )
 
 
+def shares(options: argparse.Namespace) -> None:
+    names = ("W1", "W2", "W3", "W4", "W5", "W6", "W7t", "W7s")
+    kmeans, spent = starts_of_mixtures.INITIALIZERS["kmeans"], [0.0]
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        taken, moments = seconds(lambda: kmeans(*args, **kwargs))
+        spent[0] += taken
+        return moments
+
+    options.folder.mkdir(parents=True, exist_ok=True)
+    tables = [(w.title, rows(w, options.folder), w) for w in (WORKLOADS[name] for name in names)]
+    small = np.random.RandomState(0).standard_normal((1000, 4)) + 4.0 * np.arange(1000)[:, None] // 334
+    for title, X, w in [*tables, ("1,000 x 4, K = 3, full", small, None)]:
+        how = {"n_components": w.components, "covariance_type": w.covariance} if w else {"n_components": 3}
+        found, ratios, totals = [], [], []
+        for seed in range(3):
+            spent[0] = 0.0
+            starts_of_mixtures.INITIALIZERS["kmeans"] = timed
+            total, _ = seconds(lambda s=seed, X=X, how=how: GaussianMixture(**how, random_state=s).fit(X))
+            starts_of_mixtures.INITIALIZERS["kmeans"] = kmeans
+            auto, _ = seconds(
+                lambda s=seed, X=X, how=how: GaussianMixture(**how, init_params="auto", random_state=s).fit(X)
+            )
+            found.append(spent[0] / total)
+            totals.append(total)
+            ratios.append(auto / total)
+        tell(
+            f"shares, {title}: first parameters {100 * statistics.median(found):.0f} % of "
+            f"{statistics.median(totals):.3g} s; 'auto' takes {statistics.median(ratios):.2f} times as long"
+        )
+
+
 def races(options: argparse.Namespace) -> None:
     rng = np.random.RandomState(0)
     X = 3.0 * rng.standard_normal((16, 16))[rng.randint(16, size=1_000_000)] + rng.standard_normal(
@@ -436,6 +473,7 @@ PARTS = {
         separated,
         wide,
         centres,
+        shares,
         races,
         grid,
     )
@@ -450,6 +488,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--work", type=float, default=2e9, help="largest N K D (D) of a shape in the grid")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mixtura-benchmarks")
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
