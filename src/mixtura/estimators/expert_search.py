@@ -93,7 +93,7 @@ class ExpertSearch:
     def start(self, table: Table, resp: Responsibilities) -> Experts:
         """Parameters after the M-step from first responsibilities on a table."""
         start = Mixture(self.gate.start(self.components, table, self.rng), self.experts)
-        found = start.begun(table, resp, self.components)
+        found = start.begun(table, _permitted(table, resp, self.components), self.components)
         if not self._has_floor:  # the same floor for all runs, so that their objectives can be compared
             floor = noise_floor(table, _spread_within(found.moments)[table.covariates :])
             self.experts = replace(self.experts, noise_floor=floor)
@@ -223,6 +223,24 @@ class ExpertSearch:
                 fit, parameters=best[0].before, bound=best[0].bound, bounds=bounds, found=best[0].found
             )
         return fit
+
+
+def _permitted(table: Table, resp: Responsibilities, components: int) -> Responsibilities:
+    """Responsibilities, of rows whose experts are known within what is known."""
+    known = table.membership
+    if known is None:
+        return resp
+
+    def permitted(block: Table) -> Float:
+        allowed = np.exp(known.log_weights(block.cut, components))
+        inside = resp(block) * allowed
+        total = inside.sum(axis=1, keepdims=True)
+        shares = np.where(
+            total > 0.0, inside, allowed
+        )  # none of the first guess is allowed: all that is, equally
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+    return permitted
 
 
 def spurious(fit: em.Fit[Experts]) -> NDArray[np.bool_]:

@@ -24,6 +24,7 @@ from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.estimators.expert_search import ExpertSearch, noise_floor, spurious
 from mixtura.estimators.fitted_experts import Experts, FittedExperts
+from mixtura.estimators.known import check_labels
 from mixtura.estimators.validation import (
     check_fit,
     check_rows,
@@ -233,7 +234,13 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     # ------------------------------------------------------------------ fit
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MixtureOfExperts:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+    ) -> MixtureOfExperts:
         """Estimate experts and gate by EM.
 
         Parameters
@@ -244,6 +251,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         sample_weight : array-like of shape (N,), default=None
             A row of weight 2 counts as two rows, one of weight 0 as none. A common factor of all weights
             matters only if there is a prior, whose strength corresponds to a number of rows.
+        labels : array-like of shape (N,) or (N, K), default=None
+            What is known of the rows: the expert of each, from 0 to K - 1, with -1 or NaN where it is not known; or
+            whether each row may belong to each expert. Unlike labels in ``init``, they hold throughout the fit.
 
         Returns
         -------
@@ -271,7 +281,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
         self._check_accelerate(priors)
         rng = check_random_state(self.random_state)
-        table = Table.of(backend, X, weights, y)
+        membership = check_labels(labels, N, K)
+        table = Table.of(backend, X, weights, y, membership)
         center, spread = table.column_spread()
         initial_experts = LinearExperts.start(
             priors,
@@ -318,7 +329,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         best, tasks = self._search(
             table, 1 if climbed is not None else n_init, one, self._attributes, search.score, keep=keep
         )
-        if isinstance(self.init, str) and not warm:
+        if isinstance(self.init, str) and not warm and membership is None:
             with allow(self.n_threads, backend.compiled):
                 best = search.not_below_one_regression(best)
         self._type, self._n_rows = str(np.result_type(X, y)), N

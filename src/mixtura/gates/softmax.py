@@ -141,7 +141,7 @@ class SoftmaxGate(Gate):
 
     def _partition(self, table: Table) -> _Partition:
         flat = Quadratics.flat(len(self.level), table.pivot)
-        moments = table.expect(self.joint(flat), "mean")
+        moments = table.unrestricted.expect(self.joint(flat), "mean")  # whatever is known of the rows
         return _Partition(moments.log_likelihood, self._of_u(moments.leading(table.covariates)))
 
     def _penalty(self) -> Float:
