@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from mixtura import GaussianMixture
+from mixtura import GaussianMixture, load, save
 from mixtura.components.covariances import COVARIANCES
 from mixtura.membership import Allowed, Labels
 
@@ -544,3 +544,40 @@ def test_an_interrupt_may_keep_the_best_so_far(overlapping, monkeypatch):
     with pytest.warns(ConvergenceWarning):
         four.fit(X)
     np.testing.assert_array_equal(gm.means_, four.means_)
+
+
+def test_models_with_all_of_it_are_saved(overlapping, tmp_path):
+    """Masks, priors and marks are in the file, and the loaded model may be fitted again."""
+    X, _ = overlapping
+    means = np.full((3, 2), np.nan)
+    means[1] = [0.0, 6.0]
+    gm = GaussianMixture(
+        3,
+        fixed={"means": np.array([False, True, False])},
+        means_init=means,
+        prior={"shrinkage": 0.1, "scale": np.eye(2)},
+        on_degenerate="drop",
+        reg_covar="auto",
+        accelerate="squarem",
+        order="weight",
+        on_interrupt="keep",
+        init_params="auto",
+        random_state=0,
+    ).fit(X)
+    save(gm, tmp_path / "gm.safetensors")
+    again = load(tmp_path / "gm.safetensors")
+    np.testing.assert_array_equal(again.degenerate_, gm.degenerate_)
+    np.testing.assert_array_equal(again.predict(X), gm.predict(X))
+    np.testing.assert_array_equal(again.fit(X).means_, gm.means_)
+
+
+def test_a_model_with_fewer_components_than_asked_for_is_saved(rng, tmp_path):
+    X = np.vstack([np.zeros((50, 2)), rng.standard_normal((50, 2)) + 20.0])
+    gm = GaussianMixture(3, reg_covar=0.0, on_degenerate="drop", random_state=0)
+    with pytest.warns(ConvergenceWarning, match="dropped"):
+        gm.fit(X)
+    save(gm, tmp_path / "gm.safetensors")
+    again = load(tmp_path / "gm.safetensors")
+    np.testing.assert_array_equal(again.means_, gm.means_)
+    assert len(again.means_) < 3
+    assert "3 components" not in again.summary()

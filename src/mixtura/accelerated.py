@@ -117,6 +117,8 @@ class Anderson(Extrapolation):
         F = np.diff(np.stack(self._residuals, axis=1), axis=1)
         # Products of long vectors by einsum: BLAS would wake its threads, which then spin beside the kernels.
         products = np.einsum("pi,pj->ij", F, F)
+        if not np.isfinite(products).all():  # a coordinate is the logarithm of 0
+            return None
         largest = float(np.linalg.eigvalsh(products)[-1])
         if not largest > 0.0:
             return None

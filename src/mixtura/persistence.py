@@ -11,6 +11,7 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
                 "random_state is a generator, which a model file does not hold: saved as None", stacklevel=2
             )
             value = None
-        if value is None or isinstance(value, _PLAIN) or _holds_objects(value):
+        if value is None or isinstance(value, (*_PLAIN, Mapping)) or _holds_objects(value):
             parameters[key] = _plain(value)
         elif callable(value) or type(value).__module__.startswith("mixtura"):
             warnings.warn(f"{key} is a function, which a model file does not hold: left out", stacklevel=2)
@@ -147,6 +148,8 @@ def _plain(value: Any) -> Any:
             "object": type(value).__name__,
             "parameters": {k: _plain(v) for k, v in parameters.items()},
         }
+    if isinstance(value, Mapping):
+        return {str(k): _plain(to_host(v)) for k, v in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
