@@ -65,7 +65,6 @@ def climb(
     tol: float,
     max_iter: int,
     score: Callable[[em.Fit[M]], Any],
-    improve: Callable[..., em.Fit[M]] | None = None,
     keep: bool = False,
 ) -> em.Fit[M] | None:
     """The best of several starts after all levels but the last, which is the whole table's.
@@ -88,8 +87,6 @@ def climb(
         Most iterations on a level.
     score : callable
         The score of a run.
-    improve : callable, optional
-        ``improve(fit, level, run)``: a better fit, after changes that EM does not make, on the smallest level.
     keep : bool, default=False
         Whether a KeyboardInterrupt ends the climb with the best run so far.
 
@@ -105,15 +102,10 @@ def climb(
             iterations = min(_SHORT * len(starts) // len(fits), max_iter)
             fits = _better(fits, levels[0], run, score, iterations, tol)
         best = fits[0] if fits else None
-        for number, level in enumerate(levels[:-1]):
+        for level in levels[:-1]:
             least = max(tol, _SHARE * n_parameters / len(level))
             fits = _better(fits, level, run, score, max_iter, least)
             best = fits[0] if fits else None
-            if number == 0 and improve is not None and best is not None:
-                best = improve(best, level, run)
-                fits[0] = best
-        if len(levels) == 1 and improve is not None and best is not None:
-            best = improve(best, levels[0], run)
     except KeyboardInterrupt:
         if not keep or best is None or not best.bounds:
             raise

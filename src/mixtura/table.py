@@ -267,7 +267,7 @@ class Table:
     def expect(self, joint: Joint, kind: Kind, floor: float = 0.0) -> Moments:
         """Moments of the rows, weighted with their responsibilities under ``joint``: one pass.
 
-        They have about 8 correct digits however far apart the components lie, which may take a second pass: see
+        They have about 7 correct digits however far apart the components lie, which may take a second pass: see
         :func:`mixtura.cancellation.refined`.
 
         Parameters

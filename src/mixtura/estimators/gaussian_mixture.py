@@ -95,9 +95,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     init_params : {'kmeans', 'auto', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How the first responsibilities are chosen. 'auto' takes several unlike starts, by k-means on standardised and
         whitened columns and along the direction of least kurtosis, runs EM for a few iterations from each, and goes on
-        from the best by likelihood: for clusters that are long, flat or correlated, or of unlike sizes. With more than
-        two components it then merges pairs and splits others for as long as the likelihood gains.
-        A large table (32,768 rows, 2048 for each component, and four for each parameter, or more) is fitted to random
+        from the best by likelihood: for clusters that are long, flat or correlated, or of unlike sizes. With 16
+        components or more, 'auto' and 'kmeans' take one k-means, whose centres are then swapped: two that share a
+        cluster are merged, and another that covers two is split, for as long as the sum of squares falls.
+        A large table (32,768 rows, 512 for each component, and four for each parameter, or more) is fitted to random
         samples of it first, each four times as large as the one before; at least three starts by 'kmeans' run on the
         smallest sample, and the best goes on.
     weights_init : array-like of shape (K,), default=None
