@@ -125,7 +125,7 @@ def test_the_direction_of_least_kurtosis_separates_two_flat_clusters(rng):
     X[:, 1] *= 40.0
     rotation = np.linalg.qr(rng.normal(size=(D, D)))[0]
     table = table_of(X @ rotation)
-    standard, whitened, projected = metrics.several(table, 2, np.random.RandomState(0))
+    standard, whitened, projected = metrics.several(table, np.random.RandomState(0))
     assert (standard.form, whitened.form, projected.form) == ("diagonal", "rectangle", "rectangle")
     along = (X @ rotation) @ projected.factor[0, 0]
     assert abs(np.corrcoef(along, np.repeat([0.0, 1.0], 450))[0, 1]) > 0.9
@@ -135,12 +135,12 @@ def test_the_direction_of_least_kurtosis_separates_two_flat_clusters(rng):
 
 def test_metrics_of_tables_with_little_in_them(rng):
     constant = table_of(np.ones((50, 3)))
-    assert [m.form for m in metrics.several(constant, 2, np.random.RandomState(0))] == ["scalar"]
+    assert [m.form for m in metrics.several(constant, np.random.RandomState(0))] == ["scalar"]
     one_column = table_of(rng.normal(size=(50, 1)))
-    assert [m.form for m in metrics.several(one_column, 2, np.random.RandomState(0))] == ["diagonal"]
+    assert [m.form for m in metrics.several(one_column, np.random.RandomState(0))] == ["diagonal"]
     x = rng.normal(size=(50, 1))
     copies = table_of(np.hstack([x, x, np.ones((50, 1))]))
-    assert metrics.several(copies, 2, np.random.RandomState(0))[1].factor.shape == (1, 1, 3)
+    assert metrics.several(copies, np.random.RandomState(0))[1].factor.shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])

@@ -187,7 +187,12 @@ def run(
         safe = maximized
         if ended or (stopped and not jumped):
             return em.Fit(safe, bound, bounds, stopped and not jumped, found)
-        at = safe if stopped else _suggested(ahead, step, scales, table)
+        try:
+            at = safe if stopped else _suggested(ahead, step, scales, table)
+        except KeyboardInterrupt:  # a gate may take a pass over the rows for its new place
+            if not keep:
+                raise
+            return em.Fit(safe, bound, bounds, False, found, interrupted=True)
     return em.Fit(safe, bound if bounds else -math.inf, bounds, False, found)
 
 

@@ -32,8 +32,8 @@ def standardizing(table: Table) -> Metric:
     return Metric("diagonal", scales[None]) if scales.any() else Metric()
 
 
-def several(table: Table, components: int, rng: np.random.RandomState) -> list[Metric]:
-    """The metrics under which starts for K components are looked for: the standardising one, and others that differ."""
+def several(table: Table, rng: np.random.RandomState) -> list[Metric]:
+    """The metrics under which starts are looked for: the standardising one and, where they differ, the others."""
     standard = standardizing(table)
     if table.dims == 1 or table.dims > _MANY_COLUMNS or standard.form == "scalar":
         return [standard]

@@ -66,7 +66,6 @@ _TOL = 1e-4
 # iterations on the table, and averaged over seeds they lead to a better likelihood than one search in the whole table.
 _SEARCHES = 3
 
-
 # Rows with a known component, for each dimension, from which a component can be estimated.
 _LABELLED_ROWS = 2
 
@@ -79,6 +78,11 @@ _MANY_ROWS = 16
 def _quick(table: Table, components: int, kind: Kind) -> bool:
     """Whether an EM iteration does little work per row."""
     return components * LAYOUTS[kind].size(table.dims) < _QUICK
+
+
+def _many(table: Table, components: int) -> bool:
+    """Whether there are so many components, and rows for them, that centres are to be swapped."""
+    return components >= _MANY_COMPONENTS and len(table) >= _MANY_ROWS * components
 
 
 def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:
@@ -162,8 +166,10 @@ def first_centers(
     """Centres by k-means++ or, with ``swap``, by k-means++ in batches and swaps, which many clusters and rows need."""
     if swap is None:
         swap = not is_small(table, components)
+    # A swap would take a centre away from the component that the rows are known to belong to.
+    swap = swap and table.membership is None and known is None
     centers = Centers(seed_rows(table, components, rng, metric, known, greedy=not swap), metric)
-    if not swap or table.membership is not None or known is not None:
+    if not swap:
         return centers
     tol = _TOL * _variance(table, metric)
     fit = lloyd(table, centers.means, max_iter=_MAX_ITER_OF_FIRST, tol=tol, metric=metric)
@@ -187,8 +193,7 @@ def kmeans_under(metric: Metric) -> Initializer:
         known: Float | None = None,
     ) -> Moments:
         subset = sample(table, components, rng, "mean")
-        swap = components >= _MANY_COMPONENTS and len(subset) >= _MANY_ROWS * components
-        start = first_centers(subset, components, rng, metric, known, swap=swap)
+        start = first_centers(subset, components, rng, metric, known, swap=_many(subset, components))
         fit = lloyd(subset, start.means, max_iter=_MAX_ITER_OF_QUICK_SAMPLE, tol=_TOL, metric=metric)
         return _assigned(table, fit.parameters.components, kind, floor)
 
@@ -213,7 +218,7 @@ def kmeans(
         searches, max_iter = 1, _MAX_ITER_OF_QUICK_SAMPLE
     else:
         searches, max_iter = _SEARCHES, _MAX_ITER_OF_SAMPLE
-    swap = components >= _MANY_COMPONENTS and len(subset) >= _MANY_ROWS * components
+    swap = _many(subset, components)
     if swap:
         searches = 1
     tol = _TOL * column_variance(subset)
@@ -301,4 +306,4 @@ def candidates(table: Table, components: int, rng: np.random.RandomState) -> lis
         return [kmeans]
     if components >= _MANY_COMPONENTS:
         return [kmeans_under(standardizing(table))]
-    return [kmeans_under(metric) for metric in several(table, components, rng) for _ in range(_SEEDS)]
+    return [kmeans_under(metric) for metric in several(table, rng) for _ in range(_SEEDS)]

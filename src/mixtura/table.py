@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura import backends
 from mixtura.backends.base import Backend, Rows
 from mixtura.cancellation import is_far, refined
 from mixtura.joint import Joint
@@ -198,22 +197,12 @@ class Table:
 
     def take(self, indices: NDArray[np.intp]) -> Table:
         """A table that holds a copy of the rows with these indices."""
-        return self._taken(indices, self.backend)
-
-    def take_few(self, indices: NDArray[np.intp]) -> Table:
-        """As :meth:`take`, for a few hundred rows: they go to the host, since a device would take longer to start."""
-        backend = self.backend
-        if backend.slow_to_start:
-            backend = backends.create("auto", backend.n_threads)
-        return self._taken(indices, backend)
-
-    def _taken(self, indices: NDArray[np.intp], backend: Backend) -> Table:
         weights = None if self.sample_weight is None else self.sample_weight[indices]
         x, y = self.x[indices], self.y
         y = None if y is None else y[indices]
         known = None if self.membership is None else self.membership.taken(indices + self.start)
-        rows = backend.place(x, y, weights)
-        return Table(backend, rows, self.pivot, x, y, tally=self.tally, sampled=True, membership=known)
+        rows = self.backend.place(x, y, weights)
+        return Table(self.backend, rows, self.pivot, x, y, tally=self.tally, sampled=True, membership=known)
 
     def standardized(self, center: Float, scale: Float, indices: NDArray[np.intp] | None) -> Table:
         """A table of ``(z - center) / scale``, for the rows with these indices or for all."""

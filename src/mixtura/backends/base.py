@@ -84,7 +84,6 @@ class Backend(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]  # a description in a few words
-    slow_to_start: ClassVar[bool] = False  # whether a few hundred rows are better left to another backend
     compiled: ClassVar[bool] = True  # whether the NumPy part of a fit may call the compiled library
     each_in_one_pass: ClassVar[bool] = False  # whether `expect_each` takes one pass for all components
     reads_devices: ClassVar[bool] = False  # whether `place` takes arrays on a CUDA device

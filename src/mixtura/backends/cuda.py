@@ -124,7 +124,6 @@ class CudaBackend(CompiledBackend):
     name = "cuda"
     summary = "CUDA kernels"
     reads_devices = True
-    slow_to_start = True  # a copy and a dozen launches take as long as thousands of rows
     _module_name: ClassVar[str] = "mixtura._cuda"
 
     def __init__(

@@ -163,7 +163,8 @@ class ExpertSearch:
     def not_below_one_regression(self, fit: em.Fit[Experts]) -> em.Fit[Experts]:
         """The fit, or a better one if a single regression, as all experts at once, has a larger objective.
 
-        From responsibilities that are nearly equal, the experts begin as nearly that regression, and EM only rises.
+        From responsibilities that are nearly equal, the experts begin as nearly that regression, and EM rises from
+        there. Should that end lower, the experts are that regression itself.
         """
         if self.components == 1 or fit.interrupted or self.max_iter == 0:
             return fit
@@ -173,7 +174,9 @@ class ExpertSearch:
             return fit
         start = self.start(self.table, nearly_equal(self.components, 0.1, self.rng))
         other = self._run(start, None)
-        return other if self.score(other) > self.score(fit) else fit
+        if other.bound < least:
+            other = self._run(one, None)
+        return max(fit, other, key=self.score)
 
     def score(self, fit: em.Fit[Experts]) -> tuple[bool, float]:
         """Runs compare by this: those without a spurious expert first, then by their objectives."""
@@ -235,9 +238,8 @@ def _permitted(table: Table, resp: Responsibilities, components: int) -> Respons
         allowed = np.exp(known.log_weights(block.cut, components))
         inside = resp(block) * allowed
         total = inside.sum(axis=1, keepdims=True)
-        shares = np.where(
-            total > 0.0, inside, allowed
-        )  # none of the first guess is allowed: all that is, equally
+        # Where nothing of the first guess is allowed, all that is allowed is as likely.
+        shares = np.where(total > 0.0, inside, allowed)
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
     return permitted

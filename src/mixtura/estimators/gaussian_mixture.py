@@ -444,7 +444,6 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         """How the M-step estimates, and whether components are dropped."""
         K, D, storage = self.n_components, table.dims, self._covariance.storage
         raising = self.on_degenerate == "raise"
-        reg_covar: float | Float = 0.0
         if raising and self.prior is None and not isinstance(self.reg_covar, str):
             return Estimation(self.reg_covar, fixed=fixed), None
         kind: Kind = "full" if storage.form == "triangle" and D > 1 else "diagonal"
@@ -456,7 +455,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         size = np.where(mean != 0.0, np.abs(mean), 1.0)
         with np.errstate(over="ignore", under="ignore"):
             scale = np.clip(np.where(variances > 0.0, variances, size**2), _LEAST, _MOST)
-        reg_covar = _AUTO_REG * scale if isinstance(self.reg_covar, str) else self.reg_covar
+        reg_covar: float | Float = _AUTO_REG * scale if isinstance(self.reg_covar, str) else self.reg_covar
         n = table.total_weight
         prior = check_prior(
             self.prior, K, D, mean, covariance * (n / max(n - 1.0, 1.0)), diagonal=storage.form != "triangle"
