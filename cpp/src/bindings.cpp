@@ -7,9 +7,11 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "mixtura/arguments.hpp"
 #include "mixtura/cholesky.hpp"
+#include "mixtura/derivatives.hpp"
 #include "mixtura/driver.hpp"
 #include "mixtura/pool.hpp"
 
@@ -184,6 +186,100 @@ std::optional<Doubles> inverse_cholesky(const Doubles& matrices, const py::capsu
   return good ? std::optional<Doubles>(out) : std::nullopt;
 }
 
+// A mixture as a function of its parameters, as a numpy array; keeps it alive.
+struct Parametric {
+  mixtura::Parametric shape;
+  Doubles theta;
+
+  Parametric(int64_t components, int64_t covariates, int64_t targets, bool intercept, bool softmax,
+             bool shared, const std::string& form, Doubles theta_)
+      : shape{
+            components, covariates, targets, intercept, softmax, shared, mixtura::arguments::factor_of(form)},
+        theta(std::move(theta_)) {
+    if (components < 1 || covariates < 0 || targets < 1 || shape.form == mixtura::Factor::rectangle)
+      throw std::invalid_argument("no such mixture");
+    checked(theta, {shape.size()}, "theta");
+  }
+
+  mixtura::DerivativePass pass(const Table& table) const {
+    mixtura::DerivativePass pass{};
+    pass.rows = table.view();
+    if (pass.rows.dims != shape.dims()) throw std::invalid_argument("rows have the wrong number of columns");
+    pass.shape = shape;
+    pass.theta = theta.data();
+    return pass;
+  }
+};
+
+// Densities (N,), and those of the responsibilities (N, K), scores (N, P), gradients (N, D) and Hessians
+// (N, D, D) that are wanted.
+py::tuple adjoint(const Table& rows, const Parametric& mixture, bool resp, bool scores, bool gradient,
+                  bool hessian, int threads) {
+  mixtura::DerivativePass pass = mixture.pass(rows);
+  const py::ssize_t N = pass.rows.count, P = mixture.shape.size(), D = mixture.shape.dims();
+  Doubles density(N);
+  pass.density = density.mutable_data();
+  py::object weights = py::none(), of_theta = py::none(), first = py::none(), second = py::none();
+  const auto wanted = [](py::object& answer, std::vector<py::ssize_t> shape) {
+    Doubles array(std::move(shape));
+    answer = array;
+    return array.mutable_data();
+  };
+  if (resp) pass.resp = wanted(weights, {N, mixture.shape.components});
+  if (scores) pass.scores = wanted(of_theta, {N, P});
+  if (gradient) pass.row_gradient = wanted(first, {N, D});
+  if (hessian) pass.row_hessian = wanted(second, {N, D, D});
+  {
+    py::gil_scoped_release release;
+    mixtura::run_adjoint(pass, threads, look_for_signals);
+  }
+  return py::make_tuple(density, weights, of_theta, first, second);
+}
+
+// Densities (N,) and their derivatives along a direction (P,), (N,).
+py::tuple tangent(const Table& rows, const Parametric& mixture, const Doubles& direction, int threads) {
+  mixtura::DerivativePass pass = mixture.pass(rows);
+  pass.direction = checked(direction, {mixture.shape.size()}, "direction");
+  Doubles density(pass.rows.count), along(pass.rows.count);
+  pass.density = density.mutable_data();
+  pass.tangent = along.mutable_data();
+  {
+    py::gil_scoped_release release;
+    mixtura::run_tangent(pass, threads, look_for_signals);
+  }
+  return py::make_tuple(density, along);
+}
+
+// By nested dual numbers: densities (N,), their gradients (N, D) and Hessians (N, D, D).
+py::tuple forward_rows(const Table& rows, const Parametric& mixture, int threads) {
+  mixtura::DerivativePass pass = mixture.pass(rows);
+  const py::ssize_t N = pass.rows.count, D = mixture.shape.dims();
+  Doubles density(N), gradient({N, D}), hessian({N, D, D});
+  pass.density = density.mutable_data();
+  pass.row_gradient = gradient.mutable_data();
+  pass.row_hessian = hessian.mutable_data();
+  {
+    py::gil_scoped_release release;
+    mixtura::run_forward_rows(pass, threads, look_for_signals);
+  }
+  return py::make_tuple(density, gradient, hessian);
+}
+
+// By nested dual numbers, weighted sums over the rows: value, gradient (P,), Hessian (P, P).
+py::tuple forward_sums(const Table& rows, const Parametric& mixture,
+                       const std::optional<Doubles>& sample_weight, int threads) {
+  mixtura::DerivativePass pass = mixture.pass(rows);
+  if (sample_weight) pass.weight = checked(*sample_weight, {pass.rows.count}, "sample_weight");
+  const py::ssize_t P = mixture.shape.size();
+  Doubles gradient(P), hessian({P, P});
+  double *first = gradient.mutable_data(), *second = hessian.mutable_data(), value = 0.0;
+  {
+    py::gil_scoped_release release;
+    mixtura::run_forward_sums(pass, threads, &value, first, second, look_for_signals);
+  }
+  return py::make_tuple(value, gradient, hessian);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
@@ -207,6 +303,16 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def("posterior", &posterior, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),
         py::arg("pivot"), py::arg("resp"), py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
+        py::arg("threads"));
+  py::class_<Parametric>(m, "Parametric")
+      .def(py::init<int64_t, int64_t, int64_t, bool, bool, bool, std::string, Doubles>(),
+           py::arg("components"), py::arg("covariates"), py::arg("targets"), py::arg("intercept"),
+           py::arg("softmax"), py::arg("shared"), py::arg("form"), py::arg("theta"));
+  m.def("adjoint", &adjoint, py::arg("rows"), py::arg("mixture"), py::arg("resp"), py::arg("scores"),
+        py::arg("gradient"), py::arg("hessian"), py::arg("threads"));
+  m.def("tangent", &tangent, py::arg("rows"), py::arg("mixture"), py::arg("direction"), py::arg("threads"));
+  m.def("forward_rows", &forward_rows, py::arg("rows"), py::arg("mixture"), py::arg("threads"));
+  m.def("forward_sums", &forward_sums, py::arg("rows"), py::arg("mixture"), py::arg("sample_weight"),
         py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);

@@ -15,7 +15,7 @@ Float = NDArray[np.float64]
 
 # Largest relative rounding error of a variance about the common pivot, by a bound that holds for the worst signs of the
 # errors, above which it is recomputed: for sums in float64, and for sums in float32.
-_LOST, _LOST_IN_SINGLE = 2e-7, 1e-3
+LOST, _LOST_IN_SINGLE = 2e-7, 1e-3
 _EPS = float(np.finfo(np.float64).eps)
 
 # Mass below which a component is taken to have a single row. Without regularisation its variance is left as it
@@ -24,7 +24,7 @@ _EPS = float(np.finfo(np.float64).eps)
 _SINGLE_ROW = 1.5
 
 
-def is_far(joint: Joint, pivot: Float, floor: float) -> bool:
+def is_far(joint: Joint, pivot: Float, floor: float, permitted: float = LOST) -> bool:
     """Whether a component that is about to be evaluated lies so far from the pivot that its variance would be lost.
 
     This is predicted from its present mean and spread: it is far if ``|F_k (m_k - p)|^2 eps`` exceeds the permitted
@@ -39,14 +39,16 @@ def is_far(joint: Joint, pivot: Float, floor: float) -> bool:
         spreads = away * (q.factors[:, None] if q.form == "scalar" else q.factors)
     else:
         spreads = np.matmul(q.factors, away[:, :, None])[:, :, 0]
-    lost = np.einsum("kr,kr->k", spreads, spreads) * _EPS > _LOST
-    return bool(np.any(lost & (np.einsum("kd,kd->k", away, away) * _EPS > _LOST * floor)))
+    lost = np.einsum("kr,kr->k", spreads, spreads) * _EPS > permitted
+    return bool(np.any(lost & (np.einsum("kd,kd->k", away, away) * _EPS > permitted * floor)))
 
 
 Each = Callable[[Float, NDArray[np.bool_], Kind], Moments]
 
 
-def refined(moments: Moments, each: Each, floor: float = 0.0, eps: float = _EPS) -> Moments:
+def refined(
+    moments: Moments, each: Each, floor: float = 0.0, eps: float = _EPS, permitted: float = LOST
+) -> Moments:
     """Moments in which those of far components are recomputed about the components' own means.
 
     However many components that is, ``each`` is called once. Where all rows of a component are equal, the result is a
@@ -62,10 +64,12 @@ def refined(moments: Moments, each: Each, floor: float = 0.0, eps: float = _EPS)
         Variance below which no digit matters.
     eps : float
         Unit of rounding in the moments.
+    permitted : float
+        Relative error of a variance that is permitted in sums in float64.
     """
     if moments.near_pivot(floor) or not moments.is_finite():
         return moments
-    far = moments.cancellation(floor) * eps > (_LOST_IN_SINGLE if eps > _EPS else _LOST)
+    far = moments.cancellation(floor) * eps > (_LOST_IN_SINGLE if eps > _EPS else permitted)
     layout = moments.layout
     if floor == 0.0 and layout.own:
         far &= moments.mass >= _SINGLE_ROW

@@ -12,6 +12,7 @@ from mixtura.components.base import Components
 from mixtura.found import Found
 from mixtura.gates.base import Gate
 from mixtura.joint import Joint
+from mixtura.parametric import ParametricMixture
 from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
@@ -70,6 +71,21 @@ class Mixture(Generic[G, C]):
     def maximize(self, found: Found) -> Self:
         """The M-step: new gate and components from the result of the E-step."""
         return replace(self, gate=self.gate.maximize(found), components=self.components.maximize(found))
+
+    def parametric(self) -> ParametricMixture:
+        """The mixture as a function of one vector of parameters.
+
+        Raises
+        ------
+        ValueError
+            Gate or components have no such form; the message says which.
+        """
+        return self.components.parametric(self.gate.log_odds)
+
+    def with_parametric(self, mixture: ParametricMixture) -> Self:
+        """The mixture with the parameters of a mixture that :meth:`parametric` gave the form of."""
+        gate = self.gate.with_log_odds(mixture.log_odds)
+        return replace(self, gate=gate, components=self.components.with_parametric(mixture))
 
     @property
     def coordinates(self) -> Float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows
-from mixtura.cancellation import is_far, refined
+from mixtura.cancellation import LOST, is_far, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
 from mixtura.membership import Membership
@@ -253,7 +253,7 @@ class Table:
             return joint
         return joint.restricted(lambda block: known.log_weights(block.cut, joint.components))
 
-    def expect(self, joint: Joint, kind: Kind, floor: float = 0.0) -> Moments:
+    def expect(self, joint: Joint, kind: Kind, floor: float = 0.0, permitted: float = LOST) -> Moments:
         """Moments of the rows, weighted with their responsibilities under ``joint``: one pass.
 
         They have about 7 correct digits however far apart the components lie, which may take a second pass: see
@@ -266,11 +266,13 @@ class Table:
             See :class:`mixtura.moments.Moments`.
         floor : float, default=0
             Variance below which no digit matters.
+        permitted : float
+            Relative rounding error of a variance that is permitted.
         """
         layout, joint = LAYOUTS[kind], self._permitted(joint)
         self.tally.rows += len(self)
         one_pass = layout.has_second and layout.own and self.backend.each_in_one_pass
-        if one_pass and is_far(joint, self.pivot, floor):
+        if one_pass and is_far(joint, self.pivot, floor, permitted):
             # About a common pivot the variances would lose digits, and a second pass would be needed.
             every = np.ones(joint.components, dtype=bool)
             means = joint.quadratics.means
@@ -291,7 +293,8 @@ class Table:
                 total += self.backend.expect_each(block.rows, joint.at(block), kind, pivots, wanted)
             return total
 
-        return refined(moments, each, floor, self.backend.rounding(self.rows, joint, self.pivot))
+        eps = self.backend.rounding(self.rows, joint, self.pivot)
+        return refined(moments, each, floor, eps, permitted)
 
     def moments(self, kind: Kind) -> Moments:
         """Moments of all rows, as of one component, accurate wherever the rows lie."""

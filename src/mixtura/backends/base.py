@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
+
+if TYPE_CHECKING:
+    from mixtura.backends.derivatives import Derivatives
 
 Float = NDArray[np.float64]
 Rows2D = NDArray[np.floating]
@@ -87,6 +91,7 @@ class Backend(ABC):
     compiled: ClassVar[bool] = True  # whether the NumPy part of a fit may call the compiled library
     each_in_one_pass: ClassVar[bool] = False  # whether `expect_each` takes one pass for all components
     reads_devices: ClassVar[bool] = False  # whether `place` takes arrays on a CUDA device
+    in_double: bool = False  # whether float32 rows are summed in float64 all the same
 
     @classmethod
     def description(cls) -> str:
@@ -98,6 +103,18 @@ class Backend(ABC):
             raise ValueError(f"unknown precision {precision!r}; known are 'exact' and 'fast'")
         self.n_threads = n_threads
         self.precision = precision
+
+    def doubled(self) -> Self:
+        """The same backend, which takes sums over float32 rows in float64 too, as derivatives need them."""
+        backend = copy(self)
+        backend.in_double = True
+        return backend
+
+    def derivatives(self) -> Derivatives:
+        """What evaluates derivatives of a mixture's log-density at rows: by default plain NumPy, on the host."""
+        from mixtura.backends.derivatives import Derivatives
+
+        return Derivatives()
 
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
         """Take a table of float32 or float64 numbers (N, D), once per fit, and its rows' weights (N,).

@@ -99,7 +99,7 @@ class CompiledBackend(Backend):
 
     def _single_enough(self, rows: Rows, joint: Joint, pivot: Float) -> bool:
         """Whether the rows are float32 and float32 arithmetic about the pivot is accurate enough for them."""
-        if not is_single(rows) or joint.hard:
+        if self.in_double or not is_single(rows) or joint.hard:
             return False
         return relative_width(rows, joint.quadratics, pivot) <= _SINGLE_WIDTH
 

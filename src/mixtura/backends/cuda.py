@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mixtura.backends.base import Float, Precision, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, is_single, readable, relative_width
+from mixtura.backends.derivatives import Derivatives
 from mixtura.backends.device_arrays import Description, is_device_array
 from mixtura.joint import Joint
 from mixtura.moments import Kind
@@ -215,9 +216,19 @@ class CudaBackend(CompiledBackend):
         q = quadratics
         return self._module.Quadratics(q.form, q.offsets, q.means, q.factors, q.linear)
 
+    def derivatives(self) -> Derivatives:
+        """See :meth:`mixtura.backends.base.Backend.derivatives`: on the processor, with the C++ kernels."""
+        from mixtura.backends.native_derivatives import NativeDerivatives
+
+        return NativeDerivatives(self.threads)
+
     def _single_enough(self, rows: Rows, joint: Joint, pivot: Float) -> bool:
         # Nearest centres are searched for in the rows' own type; near ties are decided by the kernel in float64.
-        return is_single(rows) if joint.hard else super()._single_enough(rows, joint, pivot)
+        return (
+            is_single(rows) and not self.in_double
+            if joint.hard
+            else super()._single_enough(rows, joint, pivot)
+        )
 
     def _fast_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
         # Linear terms are float32's products here too, and asked for beside this.

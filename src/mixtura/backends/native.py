@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from mixtura import _native
 from mixtura.backends.base import Float, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, readable
+from mixtura.backends.derivatives import Derivatives
+from mixtura.backends.native_derivatives import NativeDerivatives
 from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
@@ -32,6 +34,10 @@ class NativeBackend(CompiledBackend):
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
         """Take the table without a copy, row-major, column-major or strided; only misaligned data are copied."""
         return Rows(readable(X), None if y is None else readable(y), sample_weight)
+
+    def derivatives(self) -> Derivatives:
+        """See :meth:`mixtura.backends.base.Backend.derivatives`."""
+        return NativeDerivatives(self.threads)
 
     def log_joint(self, rows: Rows, joint: Joint) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mixtura.found import Found
 from mixtura.moments import Kind
+from mixtura.parametric import ParametricMixture
 from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
@@ -45,6 +46,20 @@ class Components(ABC):
     @abstractmethod
     def maximize(self, found: Found) -> Self:
         """The M-step: components whose objective, given the responsibilities, is not less than before."""
+
+    def parametric(self, log_odds: Float) -> ParametricMixture:
+        """The mixture of these components and a gate with these log-odds as a function of one vector of parameters.
+
+        Raises
+        ------
+        ValueError
+            These components have no such form.
+        """
+        raise ValueError(f"there are no derivatives for {type(self).__name__}")
+
+    def with_parametric(self, mixture: ParametricMixture) -> Self:
+        """Components with the parameters of a mixture that :meth:`parametric` gave the form of."""
+        raise ValueError(f"there are no derivatives for {type(self).__name__}")
 
     @property
     def coordinates(self) -> Float:

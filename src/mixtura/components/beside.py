@@ -14,6 +14,7 @@ from mixtura.components.gaussian import Gaussians
 from mixtura.found import Found
 from mixtura.layouts import LAYOUTS
 from mixtura.moments import Kind, Moments
+from mixtura.parametric import ParametricMixture
 from mixtura.parts import Part
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
@@ -70,6 +71,10 @@ class Beside(Components):
 
     main: Gaussians
     extra: Component
+
+    def parametric(self, log_odds: Float) -> ParametricMixture:
+        """Raise ValueError: what the component beside the others depends on is its own affair."""
+        raise ValueError("there are no derivatives for a mixture with noise: fit with noise=None")
 
     @property
     def kind(self) -> Kind:

@@ -14,6 +14,7 @@ from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import Estimation
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
+from mixtura.parametric import Form, ParametricMixture, packed_scales
 from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
@@ -105,6 +106,30 @@ class Gaussians(Components):
         estimation = Estimation() if estimation is None else estimation
         means, covariances, cholesky, bounded = estimation.estimate(covariance, moments, before)
         return cls(covariance, means, covariances, cholesky, estimation, bounded)
+
+    def parametric(self, log_odds: Float) -> ParametricMixture:
+        """See :meth:`Components.parametric`."""
+        (K, D), family, storage = self.means.shape, self.covariance, self.covariance.storage
+        roots = storage.roots(self.precisions_cholesky, D)
+        form: Form = "triangle" if storage.form == "rectangle" else storage.form
+        scales = packed_scales(form, roots)
+        if family.n_parameters(K, D) != scales.size:
+            raise ValueError(
+                f"there are no derivatives for covariances of type {family.name!r}, which constrain what is kept"
+            )
+        theta = np.concatenate([log_odds.ravel(), self.means.ravel(), scales.ravel()])
+        return ParametricMixture(K, 0, D, form, theta, shared=storage.shared)
+
+    def with_parametric(self, mixture: ParametricMixture) -> Gaussians:
+        """See :meth:`Components.with_parametric`."""
+        cholesky = self.covariance.storage.of_roots(mixture.choleskys)
+        covariances = self.covariance.storage.covariances_of(cholesky)
+        return replace(
+            self,
+            means=np.array(mixture.coefficients[:, :, 0]),
+            covariances=covariances,
+            precisions_cholesky=cholesky,
+        )
 
     @property
     def coordinates(self) -> Float:

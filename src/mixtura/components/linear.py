@@ -19,6 +19,7 @@ from mixtura.components.normal_equations import ROUNDING, least_squares, posteri
 from mixtura.components.priors import LinearExpert, Priors
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
+from mixtura.parametric import ParametricMixture
 from mixtura.quadratics import Quadratics
 
 __all__ = ["Baseline", "LinearExpert", "LinearExperts", "Priors", "least_squares"]
@@ -317,6 +318,38 @@ class LinearExperts(Components):
         few = (rows < _FEW_ROWS * (D + 1 + int(self.intercept))) & ~self.empty
         exact = np.all(self.noise <= 4.0 * self.noise_floor)  # noiseless targets: every expert is as narrow
         return np.asarray(few & narrow & ~exact)
+
+    def parametric(self, log_odds: Float) -> ParametricMixture:
+        """See :meth:`Components.parametric`."""
+        if self.priors.present.any():
+            raise ValueError(
+                "experts with a prior are known by a posterior of their slopes, not by parameters whose likelihood has "
+                "derivatives: fit without priors"
+            )
+        K, M, D = self.slopes.shape
+        parts = [self.intercepts[:, :, None], self.slopes] if self.intercept else [self.slopes]
+        noise = 0.5 * np.log(self.noise[:1] if self.shared_noise else self.noise)
+        coefficients = np.concatenate(parts, axis=2)
+        return ParametricMixture(
+            K,
+            D,
+            M,
+            "diagonal",
+            np.concatenate([part.ravel() for part in (log_odds, coefficients, noise)]),
+            intercept=self.intercept,
+            softmax=log_odds.shape[1] > 1,
+            shared=self.shared_noise,
+        )
+
+    def with_parametric(self, mixture: ParametricMixture) -> LinearExperts:
+        """See :meth:`Components.with_parametric`."""
+        C = mixture.coefficients
+        slopes = np.array(C[:, :, int(self.intercept) :])
+        level = np.array(self.level)
+        if self.intercept:
+            level = C[:, :, 0] + np.einsum("kmd,kd->km", slopes, self.anchor)
+        noise = np.array(np.broadcast_to(mixture.deviations**2, level.shape))
+        return replace(self, slopes=slopes, level=level, noise=noise)
 
     @property
     def coordinates(self) -> Float:

@@ -141,6 +141,14 @@ class Storage(ABC):
         """Give white noise (n, D) the covariance of component k: ``noise U_k^-1``."""
 
     @abstractmethod
+    def roots(self, cholesky: Float, dims: int) -> Float:
+        """Lower triangles L with L L' = covariance, (K, D, D), or (1, D, D) where one is shared."""
+
+    @abstractmethod
+    def of_roots(self, roots: Float) -> Float:
+        """U from :meth:`roots`."""
+
+    @abstractmethod
     def coordinates(self, cholesky: Float) -> Float:
         """U as one vector, with the logarithms of what must be positive."""
 
@@ -230,6 +238,12 @@ class Matrices(Storage):
 
     def factors(self, cholesky: Float) -> Float:
         return np.ascontiguousarray(np.swapaxes(self.stacked(cholesky), -1, -2))
+
+    def roots(self, cholesky: Float, dims: int) -> Float:
+        return np.tril(np.swapaxes(np.linalg.inv(self.stacked(cholesky)), -1, -2))
+
+    def of_roots(self, roots: Float) -> Float:
+        return np.asarray(self.kept(np.triu(np.swapaxes(np.linalg.inv(roots), -1, -2))))
 
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
         log_det = np.log(np.diagonal(self.stacked(cholesky), axis1=1, axis2=2)).sum(axis=1)
@@ -326,6 +340,10 @@ class _Elementwise(Storage):
     def factors(self, cholesky: Float) -> Float:
         return np.asarray(self.stacked(np.asarray(cholesky)))
 
+    def roots(self, cholesky: Float, dims: int) -> Float:
+        stacked = self.stacked(np.asarray(cholesky))
+        return np.asarray((1.0 / stacked).reshape(len(stacked), -1)[:, :, None] * np.eye(dims))
+
     def color(self, noise: Float, cholesky: Float, k: int) -> Float:
         return np.asarray(noise / (cholesky if self.shared else cholesky[k]))
 
@@ -356,6 +374,9 @@ class Diagonals(_Elementwise):
 
     def of_matrix(self, covariance: Float) -> Float:
         return np.array(np.diagonal(covariance))
+
+    def of_roots(self, roots: Float) -> Float:
+        return np.asarray(self.kept(1.0 / np.diagonal(roots, axis1=1, axis2=2)))
 
     def narrowest(self, covariances: Float, scale: Float, below: float) -> Float:
         """See :meth:`Storage.narrowest`: of the columns."""
@@ -394,6 +415,9 @@ class Scalars(_Elementwise):
 
     def of_matrix(self, covariance: Float) -> Float:
         return np.asarray(np.trace(covariance) / len(covariance))
+
+    def of_roots(self, roots: Float) -> Float:
+        return np.asarray(self.kept(1.0 / roots[:, 0, 0]))
 
     def narrowest(self, covariances: Float, scale: Float, below: float) -> Float:
         """See :meth:`Storage.narrowest`: the one variance over the other."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from mixtura.array_kinds import like, to_host
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
+from mixtura.errors import NotFiniteError
 from mixtura.estimators.base import MixtureEstimator
 from mixtura.estimators.saved import arrays_of, restored
+from mixtura.estimators.validation import check_rows, check_weights, largest_spread, unmasked
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
 from mixtura.mixture import Mixture
+from mixtura.parametric import ParametricMixture
+from mixtura.table import Table
 
 Float = NDArray[np.float64]
 Experts = Mixture[Gate, LinearExperts]
@@ -122,6 +129,45 @@ class FittedExperts(MixtureEstimator):
         other_library = isinstance(host, np.ndarray) and host is not X
         single = other_library and host.dtype == np.float32 and getattr(self, "_type", "float64") == "float32"
         return answer.astype(np.float32) if single else answer
+
+    # Derivatives: see mixtura.autodiff.
+
+    def _parametric(self) -> ParametricMixture:
+        check_is_fitted(self)
+        return self._parameters.parametric()
+
+    def _with_parametric(self, mixture: ParametricMixture) -> Self:
+        moved = copy(self)
+        moved._parameters = self._parameters.with_parametric(mixture)
+        moved.converged_, moved.n_iter_, moved.lower_bound_, moved.lower_bounds_ = False, 0, math.nan, []
+        return moved
+
+    def _parameter_names(self, mixture: ParametricMixture) -> list[str]:
+        columns = getattr(self, "feature_names_in_", [f"x{j}" for j in range(mixture.covariates)])
+        targets = ["y"] if mixture.targets == 1 else [f"y{m}" for m in range(mixture.targets)]
+        return mixture.names([str(column) for column in columns], targets)
+
+    def _rows_to_differentiate(self, X: Any, y: Any, sample_weight: Any) -> Table:
+        if y is None:
+            raise ValueError(
+                "the log-likelihood of a mixture of experts is that of y given X: pass y as well"
+            )
+        backend = self._backend(X)
+        X = check_rows(self, X, reset=False, backend=backend)
+        return Table.of(backend.doubled(), X, check_weights(sample_weight, X), self._check_y(y, len(X)))
+
+    def _check_y(self, y: Any, rows: int) -> Float:
+        """Targets as (N, M)."""
+        Y = np.asarray(unmasked(to_host(y), "y"), dtype=np.float64)
+        Y = Y[:, None] if Y.ndim == 1 else Y
+        M = self._parameters.components.slopes.shape[1]
+        if Y.shape != (rows, M):
+            raise ValueError(f"y has shape {np.shape(y)}, but X has {rows} rows and the model {M} target(s)")
+        if not np.isfinite(Y).all():
+            raise ValueError("Input y contains NaN or infinity")
+        if Y.size and np.abs(Y).max() > largest_spread(1):
+            raise NotFiniteError
+        return Y
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_parameters")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -40,6 +41,7 @@ from mixtura.estimators.validation import check_fit, check_rows, check_weights, 
 from mixtura.gates.constant import ConstantGate
 from mixtura.mixture import Mixture
 from mixtura.moments import Kind
+from mixtura.parametric import ParametricMixture
 from mixtura.report import summary
 from mixtura.starts import AUTO, INITIALIZERS
 from mixtura.table import Table
@@ -708,6 +710,40 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         weights = np.append(weights, self.noise_weight_)
         return Mixture(ConstantGate(weights=weights), Beside(gaussians, self.noise_))
 
+    # Derivatives: see mixtura.autodiff.
+
+    def _parametric(self) -> ParametricMixture:
+        check_is_fitted(self)
+        return self._mixture().parametric()
+
+    def _with_parametric(self, mixture: ParametricMixture) -> GaussianMixture:
+        moved, parameters = copy(self), self._mixture().with_parametric(mixture)
+        (gaussians, _), convert = apart(parameters), like(self.means_)
+        cholesky = gaussians.precisions_cholesky
+        moved.weights_ = convert(parameters.gate.weights)
+        moved.means_ = convert(gaussians.means)
+        moved.covariances_ = convert(gaussians.covariances)
+        moved.precisions_cholesky_ = convert(cholesky)
+        moved.precisions_ = convert(self._covariance.storage.precisions(cholesky))
+        moved.converged_, moved.n_iter_, moved.lower_bound_, moved.lower_bounds_ = False, 0, math.nan, []
+        moved.__dict__.pop("_sampler", None)
+        return moved
+
+    def _parameter_names(self, mixture: ParametricMixture) -> list[str]:
+        return mixture.names([], self._column_names())
+
+    def _rows_to_differentiate(self, X: Any, y: Any, sample_weight: Any) -> Table:
+        if y is not None:
+            raise ValueError("a Gaussian mixture has no targets: leave y out")
+        table = self._table(X, sample_weight)
+        return replace(table, backend=table.backend.doubled())
+
+    def _column_names(self) -> list[str]:
+        return [
+            str(name)
+            for name in getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
+        ]
+
     def _posterior(self, table: Table, resp: NDArray[np.floating] | None = None) -> Float:
         """Log-likelihood of each row, in float64 so that sums are accurate. Responsibilities are put into ``resp``."""
         density = table.posterior(self._mixture().joint, resp)
@@ -884,7 +920,6 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             axis1=1,
             axis2=2,
         )
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])
         return summary(
             f"Gaussian mixture, {K} component{'s' if K > 1 else ''}, {self._covariance.name} covariance",
             {
@@ -896,7 +931,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                 **({"weight of noise": f"{self.noise_weight_:.4g}"} if self._has_noise else {}),
                 "backend": self.backend_,
             },
-            [str(name) for name in names],
+            self._column_names(),
             {"weight": self._host("weights_")},
             {"mean": self._host("means_"), "sd": np.sqrt(variances)},
         )

@@ -30,7 +30,6 @@ from mixtura.estimators.validation import (
     check_rows,
     check_targets,
     check_weights,
-    largest_spread,
     unmasked,
     weighted_sum,
 )
@@ -457,18 +456,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         """The predictive distribution, and the checked rows."""
         table = self._table(X)
         return Predictive(self._parameters), table
-
-    def _check_y(self, y: ArrayLike, rows: int) -> Float:
-        Y = np.asarray(unmasked(to_host(y), "y"), dtype=np.float64)
-        Y = Y[:, None] if Y.ndim == 1 else Y
-        M = self._parameters.components.slopes.shape[1]
-        if Y.shape != (rows, M):
-            raise ValueError(f"y has shape {np.shape(y)}, but X has {rows} rows and the model {M} target(s)")
-        if not np.isfinite(Y).all():
-            raise ValueError("Input y contains NaN or infinity")
-        if Y.size and np.abs(Y).max() > largest_spread(1):
-            raise em.NotFiniteError
-        return Y
 
     @in_kind
     def predict(

@@ -110,6 +110,23 @@ class Gate(Part, ABC):
         """The gate with another state, given as :attr:`coordinates`, for an E-step on a table."""
         raise NotImplementedError(f"the {self.name} gate cannot be accelerated")
 
+    @property
+    def log_odds(self) -> Float:
+        """The gate as log-odds against the last component, linear in x: (K - 1, 1), or rows of [intercept, slopes].
+
+        Raises
+        ------
+        ValueError
+            The gate has no such form, or a weight is 0.
+        """
+        raise ValueError(
+            f"derivatives are for mixtures with a constant or a softmax gate, not for the {self.name} gate"
+        )
+
+    def with_log_odds(self, log_odds: Float) -> Self:
+        """The gate with other log-odds."""
+        raise ValueError(f"the {self.name} gate is not given by log-odds")
+
     @abstractmethod
     def log_probabilities(self, block: Table) -> Float:
         """Normalised log-probabilities of the components for new rows, (K,) or (n, K)."""

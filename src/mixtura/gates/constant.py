@@ -84,6 +84,22 @@ class ConstantGate(Gate):
         return replace(self, weights=weights)
 
     @property
+    def log_odds(self) -> Float:
+        """See :attr:`Gate.log_odds`."""
+        if not np.all(self.weights > 0.0):
+            raise ValueError(
+                f"the weight of component {int(np.argmin(self.weights))} is 0, on the boundary of its range, where the "
+                "log-likelihood has no derivative: fit with fewer components"
+            )
+        return np.asarray(np.log(self.weights[:-1, None] / self.weights[-1]))
+
+    def with_log_odds(self, log_odds: Float) -> Self:
+        """See :meth:`Gate.with_log_odds`."""
+        odds = np.append(log_odds[:, 0], 0.0)
+        weights = np.exp(odds - odds.max())
+        return replace(self, weights=weights / weights.sum())
+
+    @property
     def _left(self) -> float:
         """What the fixed weights leave for the others."""
         return max(1.0 - float(self.weights[self.fixed].sum()), 0.0)

@@ -201,6 +201,19 @@ class SoftmaxGate(Gate):
         moved = replace(self, level=both[:, 0].copy(), slope=both[:, 1:].copy())
         return replace(moved, partition=moved._partition(table))
 
+    @property
+    def log_odds(self) -> Float:
+        """See :attr:`Gate.log_odds`; for columns as they are, not standardised."""
+        slopes = self.slope / self.scale
+        both = np.column_stack([self.level - slopes @ self.center, slopes])
+        return np.asarray(both[:-1] - both[-1])
+
+    def with_log_odds(self, log_odds: Float) -> Self:
+        """See :meth:`Gate.with_log_odds`."""
+        both = np.vstack([log_odds, np.zeros((1, log_odds.shape[1]))])
+        level, slope = both[:, 0] + both[:, 1:] @ self.center, both[:, 1:] * self.scale
+        return replace(self, level=level - level.mean(), slope=slope - slope.mean(axis=0))
+
     def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
         return log_normalized(self.log_weights(block))

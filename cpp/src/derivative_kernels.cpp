@@ -1,0 +1,12 @@
+// The derivatives' kernels of one instruction set; the build compiles this file once for each, with
+// MIXTURA_ISA (the namespace), MIXTURA_VECTOR_BYTES and MIXTURA_REAL, which is double.
+#include "mixtura/parametric.hpp"
+
+namespace mixtura {
+namespace MIXTURA_ISA {
+
+extern const DerivativeKernels derivatives;
+constexpr DerivativeKernels derivatives = derivative_kernels();
+
+}  // namespace MIXTURA_ISA
+}  // namespace mixtura
