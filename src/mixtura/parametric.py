@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from mixtura.joint import Joint
 from mixtura.layouts import Kind
@@ -165,15 +165,22 @@ class ParametricMixture:
         L[:, np.arange(M), np.arange(M)] = self.deviations
         return L
 
-    @property
+    @cached_property
     def inverse_choleskys(self) -> Float:
-        """L^-1, (1, M, M) or (K, M, M)."""
-        if self.form != "triangle":
-            inverse = np.zeros((self.scale_count, self.targets, self.targets))
-            inverse[:, np.arange(self.targets), np.arange(self.targets)] = 1.0 / self.deviations
-            return inverse
-        eye = np.eye(self.targets)
-        return np.stack([solve_triangular(L, eye, lower=True) for L in self.choleskys])
+        """L^-1, (1, M, M) or (K, M, M), by forward substitution.
+
+        It is written in NumPy, because LAPACK's routine wakes the threads of BLAS, which then spin beside the kernels.
+        """
+        M = self.targets
+        inverse = np.zeros((self.scale_count, M, M))
+        reciprocals = 1.0 / self.deviations
+        inverse[:, np.arange(M), np.arange(M)] = reciprocals
+        if self.form == "triangle":
+            L = self.choleskys
+            for i in range(1, M):
+                products = np.einsum("kj,kjm->km", L[:, i, :i], inverse[:, :i, :i])
+                inverse[:, i, :i] = -reciprocals[:, i, None] * products
+        return inverse
 
     @property
     def log_weights(self) -> Float:

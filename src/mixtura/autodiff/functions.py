@@ -20,6 +20,7 @@ from mixtura.autodiff.own_functions import jacobian_of
 from mixtura.autodiff.parameters import Differentiable, Parameters
 from mixtura.backends.base import Rows
 from mixtura.backends.derivatives import Derivatives
+from mixtura.estimators.validation import check_finite
 from mixtura.parametric import ParametricMixture
 from mixtura.table import Table
 from mixtura.threads import allow
@@ -32,7 +33,7 @@ Model = Differentiable | Parameters
 MODES = ("reverse", "forward")
 
 # How many numbers of a block of scores (n, P) are held at a time.
-_HELD = 1 << 21
+_HELD = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,37 @@ class Prepared:
         for start in range(0, len(self.table), size):
             yield self.table.block(start, min(start + size, len(self.table)))
 
+    def checked(self, *answers: Any) -> None:
+        """Raise ValueError if an answer is not finite: rows that hold NaN are looked for only then."""
+        if all(np.isfinite(answer).all() for answer in answers):
+            return
+        counted = self.table.counted
+        check_finite(self.rows.X if counted is None else self.rows.X[counted])
+        raise ValueError(
+            "rows of X are so far from every component that their log-density cannot be represented: scale the input "
+            "data, or remove such rows"
+        )
+
+    def complete(self, mixture: ParametricMixture) -> CompleteData:
+        """The moments of a mixture, from one pass."""
+        complete = CompleteData.of(mixture, self.table)
+        self.checked(complete.log_likelihood, complete.mass)
+        return complete
+
     def value_and_grad(self) -> tuple[float, Float]:
         """Log-likelihood and its gradient (P,)."""
-        complete = CompleteData.of(self.mixture, self.table)
+        complete = self.complete(self.mixture)
         return complete.log_likelihood, complete.gradient(self.mixture)
 
     def hessian(self) -> Float:
         """Hessian of the log-likelihood, (P, P).
 
         With r the responsibilities and s_k the scores of the complete data, it is by Louis' identity the expected
-        Hessian of the complete data plus ``sum_i (sum_k r_k s_k s_k' - (sum_k r_k s_k)(sum_k r_k s_k)')``. Cost: N P^2 / 2
-        multiply-adds in BLAS, and K times as many for the parameters of one component.
+        Hessian of the complete data plus ``sum_i (sum_k r_k s_k s_k' - (sum_k r_k s_k)(sum_k r_k s_k)')``. Cost:
+        N P^2 / 2 multiply-adds in BLAS, and K times as many for the parameters of one component.
         """
         m = self.mixture.unshared()
-        H = CompleteData.of(m, self.table).hessian(m)
+        H = self.complete(m).hessian(m)
         # BLAS wants columns in order; the products are symmetric, so only one triangle is summed.
         spread = np.asfortranarray(np.zeros((m.size, m.size)))
         for block in self.blocks():
@@ -110,7 +128,8 @@ class Prepared:
         of_gate = m.gate_size
         gate = resp[:, :-1, None] * phi[:, None, :]
         scores[:, :of_gate] = gate.reshape(len(block), of_gate)
-        scores *= root[:, None]
+        if block.sample_weight is not None:
+            scores *= root[:, None]
         blas.dsyrk(1.0, scores.T, beta=1.0, c=spread, lower=1, overwrite_c=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             unweighted = np.where(resp > 0.0, 1.0 / np.sqrt(resp), 0.0)
@@ -122,7 +141,8 @@ class Prepared:
                 places.insert(0, np.arange(m.size)[m.of_gate(k)])
             each = np.hstack(own) * unweighted[:, k, None]
             at = np.concatenate(places)
-            H[np.ix_(at, at)] += each.T @ each
+            square = blas.dsyrk(1.0, each.T, lower=1)
+            H[np.ix_(at, at)] += np.tril(square) + np.tril(square, -1).T
         self._add_gate(m, block, phi, root, H)
 
     @staticmethod
@@ -225,7 +245,8 @@ def value_and_grad(
 
     References
     ----------
-    Fisher's identity: Dempster, Laird, Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm, (2.13).
+    Fisher's identity: Dempster, Laird, Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm,
+        equation (2.13).
 
     Examples
     --------
@@ -242,6 +263,7 @@ def value_and_grad(
     with _threads(at.table):
         if _check_mode(mode):
             value, gradient, _ = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)
+            at.checked(value, gradient)
             return value, gradient
         return at.value_and_grad()
 
@@ -287,7 +309,9 @@ def hessian(
     at = Prepared.of(model, X, y, sample_weight)
     with _threads(at.table):
         if _check_mode(mode):
-            return at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)[2]
+            second = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)[2]
+            at.checked(second)
+            return second
         return at.hessian()
 
 
@@ -326,7 +350,9 @@ def jvp(
     at = Prepared.of(model, X, y, None)
     vector = _vector(direction, at.mixture.size, "direction", "parameter")
     with _threads(at.table):
-        return at.derivatives.tangent(at.mixture, at.rows, vector)[1]
+        along = at.derivatives.tangent(at.mixture, at.rows, vector)[1]
+    at.checked(along)
+    return along
 
 
 def vjp(
@@ -415,6 +441,7 @@ def jacobian(
     with _threads(at.table):
         scores = at.derivatives.adjoints(at.mixture, at.rows, scores=True).scores
     assert scores is not None
+    at.checked(scores)
     return scores
 
 
@@ -453,6 +480,7 @@ def grad_x(
             found = at.derivatives.adjoints(at.mixture, at.rows, gradient=True).gradient
             assert found is not None
             gradient = found
+    at.checked(gradient)
     return gradient[:, : at.mixture.covariates or None]
 
 
@@ -490,5 +518,6 @@ def hessian_x(
             found = at.derivatives.adjoints(at.mixture, at.rows, hessian=True).hessian
             assert found is not None
             second = found
+    at.checked(second)
     Q = at.mixture.covariates or None
     return second[:, :Q, :Q]

@@ -39,9 +39,9 @@ class Parameters:
     - the weights as ``log(w_k / w_K)`` for k < K; with a softmax gate, the intercept and the slopes of the log-odds of
       component k against the last one;
     - the means row by row; for experts, each target's intercept and slopes;
-    - for each component the lower Cholesky factor of its covariance, packed row by row, with logarithms on the diagonal.
-      For diagonal covariances and for experts these are the logarithms of the standard deviations, for spherical ones
-      a single logarithm. Tied covariances have one such block for all components.
+    - for each component the lower Cholesky factor of its covariance, packed row by row, with logarithms on the
+      diagonal. For diagonal covariances and for experts these are the logarithms of the standard deviations, for
+      spherical ones a single logarithm. Tied covariances have one such block for all components.
 
     Use :meth:`of`; a ``Parameters`` stands wherever a model may stand in :mod:`mixtura.autodiff`.
 

@@ -735,7 +735,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _rows_to_differentiate(self, X: Any, y: Any, sample_weight: Any) -> Table:
         if y is not None:
             raise ValueError("a Gaussian mixture has no targets: leave y out")
-        table = self._table(X, sample_weight)
+        table = self._table(X, sample_weight, answers_checked=True)
         return replace(table, backend=table.backend.doubled())
 
     def _column_names(self) -> list[str]:
