@@ -280,6 +280,29 @@ py::tuple forward_sums(const Table& rows, const Parametric& mixture,
   return py::make_tuple(value, gradient, hessian);
 }
 
+// Means and deviations (N, R) of linear predictions with slopes (K, R, Q), levels and variances (K, R).
+py::tuple average(const Table& rows, const Doubles& resp, const Doubles& slopes, const Doubles& levels,
+                  const Doubles& variances, int threads) {
+  mixtura::AveragePass pass{};
+  pass.rows = rows.view();
+  if (slopes.ndim() != 3) throw std::invalid_argument("slopes must have three dimensions");
+  const py::ssize_t N = pass.rows.count, K = slopes.shape(0), R = slopes.shape(1);
+  pass.components = K;
+  pass.targets = R;
+  pass.resp = checked(resp, {N, K}, "resp");
+  pass.slopes = checked(slopes, {K, R, pass.rows.dims}, "slopes");
+  pass.levels = checked(levels, {K, R}, "levels");
+  pass.variances = checked(variances, {K, R}, "variances");
+  Doubles mean({N, R}), deviation({N, R});
+  pass.mean = mean.mutable_data();
+  pass.deviation = deviation.mutable_data();
+  {
+    py::gil_scoped_release release;
+    mixtura::run_average(pass, threads, look_for_signals);
+  }
+  return py::make_tuple(mean, deviation);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
@@ -314,6 +337,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def("forward_rows", &forward_rows, py::arg("rows"), py::arg("mixture"), py::arg("threads"));
   m.def("forward_sums", &forward_sums, py::arg("rows"), py::arg("mixture"), py::arg("sample_weight"),
         py::arg("threads"));
+  m.def("average", &average, py::arg("rows"), py::arg("resp"), py::arg("slopes"), py::arg("levels"),
+        py::arg("variances"), py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);
   m.def("set_instruction_set", &mixtura::set_instruction_set, py::arg("name"));

@@ -1,5 +1,6 @@
 // The derivatives' kernels of one instruction set; the build compiles this file once for each, with
 // MIXTURA_ISA (the namespace), MIXTURA_VECTOR_BYTES and MIXTURA_REAL, which is double.
+#include "mixtura/averages.hpp"
 #include "mixtura/parametric.hpp"
 
 namespace mixtura {
@@ -7,6 +8,8 @@ namespace MIXTURA_ISA {
 
 extern const DerivativeKernels derivatives;
 constexpr DerivativeKernels derivatives = derivative_kernels();
+extern const AverageKernels averages;
+constexpr AverageKernels averages = average_kernels();
 
 }  // namespace MIXTURA_ISA
 }  // namespace mixtura

@@ -16,6 +16,7 @@ namespace mixtura {
 #define MIXTURA_DECLARE(isa)                    \
   namespace isa##_double {                      \
     extern const DerivativeKernels derivatives; \
+    extern const AverageKernels averages;       \
   }
 MIXTURA_DECLARE(portable)
 #if defined(__x86_64__)
@@ -30,14 +31,19 @@ namespace {
 // Rows of a chunk: their bounds do not depend on the number of threads, and neither do sums over them.
 constexpr int64_t chunk = 512;
 
-const DerivativeKernels& kernels() {
+struct RowKernels {
+  const DerivativeKernels& derivatives;
+  const AverageKernels& averages;
+};
+
+RowKernels kernels() {
   const std::string set = instruction_set();
 #if defined(__x86_64__)
-  if (set == "x86-64-v4") return v4_double::derivatives;
-  if (set == "x86-64-v3") return v3_double::derivatives;
-  if (set == "x86-64-v2") return v2_double::derivatives;
+  if (set == "x86-64-v4") return {v4_double::derivatives, v4_double::averages};
+  if (set == "x86-64-v3") return {v3_double::derivatives, v3_double::averages};
+  if (set == "x86-64-v2") return {v2_double::derivatives, v2_double::averages};
 #endif
-  return portable_double::derivatives;
+  return {portable_double::derivatives, portable_double::averages};
 }
 
 struct Free {
@@ -75,8 +81,8 @@ void share_out(int64_t count, int threads, size_t bytes, const std::function<voi
   });
 }
 
-template <class Kernel>
-void run_chunks(const DerivativePass& pass, int threads, size_t bytes, const std::function<void()>& look,
+template <class Pass, class Kernel>
+void run_chunks(const Pass& pass, int threads, size_t bytes, const std::function<void()>& look,
                 Kernel kernel) {
   const int64_t rows = pass.rows.count;
   share_out((rows + chunk - 1) / chunk, threads, bytes, look, [&](int64_t c, char* memory) {
@@ -87,22 +93,27 @@ void run_chunks(const DerivativePass& pass, int threads, size_t bytes, const std
 }  // namespace
 
 void run_adjoint(const DerivativePass& pass, int threads, const std::function<void()>& look) {
-  run_chunks(pass, threads, kernels().adjoint_bytes(pass), look, kernels().adjoint);
+  run_chunks(pass, threads, kernels().derivatives.adjoint_bytes(pass), look, kernels().derivatives.adjoint);
 }
 
 void run_tangent(const DerivativePass& pass, int threads, const std::function<void()>& look) {
-  run_chunks(pass, threads, kernels().tangent_bytes(pass), look, kernels().tangent);
+  run_chunks(pass, threads, kernels().derivatives.tangent_bytes(pass), look, kernels().derivatives.tangent);
 }
 
 void run_forward_rows(const DerivativePass& pass, int threads, const std::function<void()>& look) {
-  run_chunks(pass, threads, kernels().forward_bytes(pass), look, kernels().forward_rows);
+  run_chunks(pass, threads, kernels().derivatives.forward_bytes(pass), look,
+             kernels().derivatives.forward_rows);
+}
+
+void run_average(const AveragePass& pass, int threads, const std::function<void()>& look) {
+  run_chunks(pass, threads, kernels().averages.bytes(pass), look, kernels().averages.run);
 }
 
 void run_forward_sums(const DerivativePass& pass, int threads, double* value, double* gradient,
                       double* hessian, const std::function<void()>& look) {
   const int64_t P = pass.shape.size(), rows = pass.rows.count;
   const int64_t groups = (P + directions - 1) / directions;
-  const DerivativeKernels& set = kernels();
+  const DerivativeKernels& set = kernels().derivatives;
   // Each pair of groups of parameters is one task, which adds up its rows in order.
   share_out(groups * (groups + 1) / 2, threads, set.forward_bytes(pass), look,
             [&](int64_t task, char* memory) {

@@ -69,6 +69,23 @@ struct DerivativeKernels {
                        void* memory);
 };
 
+// Mean and deviation of linear predictions of R targets, weighted with the rows' responsibilities.
+struct AveragePass {
+  Rows rows;                      // of Q columns
+  int64_t components, targets;    // K, R
+  const double* resp;             // (N, K)
+  const double *slopes, *levels;  // (K, R, Q), (K, R)
+  const double* variances;        // (K, R)
+  double *mean, *deviation;       // (N, R)
+};
+
+struct AverageKernels {
+  size_t (*bytes)(const AveragePass&);
+  void (*run)(const AveragePass&, int64_t begin, int64_t end, void* memory);
+};
+
+void run_average(const AveragePass& pass, int threads, const std::function<void()>& look = {});
+
 // Parameters whose derivatives are taken together in forward mode.
 constexpr int64_t directions = 4;
 constexpr int64_t forward_sums_size = 1 + 2 * directions + directions * directions;

@@ -2,8 +2,8 @@
 
 Fisher's identity: the gradient of the log-likelihood is the expected gradient of the complete-data log-likelihood,
 which for Gaussian components is a function of their moments. Louis' identity: its Hessian is the expected Hessian
-of the complete-data log-likelihood, again a function of the moments, plus the covariance of the complete-data scores over the
-components, summed over the rows.
+of the complete-data log-likelihood, again a function of the moments, plus the covariance of the complete-data scores
+over the components, summed over the rows.
 
 Shapes: K components, M targets, B coefficients of a target, S numbers of a scale, P parameters.
 """

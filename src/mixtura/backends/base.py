@@ -216,6 +216,30 @@ class Backend(ABC):
                 resp[cut] = block_resp
         return density
 
+    def average(
+        self, rows: Rows, resp: Float, slopes: Float, levels: Float, variances: Float
+    ) -> tuple[Float, Float]:
+        """Mean and standard deviation of a mixture of linear predictions, (N, R) each.
+
+        Parameters
+        ----------
+        rows : Rows
+            x, (N, Q).
+        resp : ndarray of shape (N, K)
+            Weights of the predictions ``slopes_k x + levels_k``.
+        slopes : ndarray of shape (K, R, Q)
+        levels, variances : ndarray of shape (K, R)
+        """
+        R = levels.shape[1]
+        mean, deviation = np.empty((len(rows), R)), np.empty((len(rows), R))
+        for start in range(0, len(rows), _BLOCK):
+            cut = slice(start, start + _BLOCK)
+            each = np.einsum("nq,krq->nkr", rows.X[cut].astype(np.float64), slopes) + levels
+            mean[cut] = np.einsum("nk,nkr->nr", resp[cut], each)
+            away = each - mean[cut][:, None]
+            deviation[cut] = np.sqrt(np.einsum("nk,nkr->nr", resp[cut], variances + away**2))
+        return mean, deviation
+
     def _joint_by_blocks(self, rows: Rows, joint: Joint) -> Iterator[tuple[slice, Float]]:
         """Yield slices of the rows and their joint log-densities (n, K)."""
         size = max((_BLOCK * 8) // joint.components, 1024)

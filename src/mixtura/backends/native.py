@@ -73,6 +73,12 @@ class NativeBackend(CompiledBackend):
         q = joint.quadratics
         return _native.posterior(_table(rows), _packed(q), joint.log_weights, q.center, resp, self.threads)
 
+    def average(
+        self, rows: Rows, resp: Float, slopes: Float, levels: Float, variances: Float
+    ) -> tuple[Float, Float]:
+        """See :meth:`mixtura.backends.base.Backend.average`."""
+        return _native.average(_table(rows), resp, slopes, levels, variances, self.threads)
+
     def _run_expect(
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
     ) -> tuple[Float, float]:
