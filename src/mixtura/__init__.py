@@ -44,18 +44,22 @@ __all__ = [
     "show_config",
 ]
 
-_LAZY = ("data", "mixturelib", "plotting")
+# Modules, and functions by their modules, that are imported when they are first used.
+_LAZY = ("autodiff", "data", "distributions", "mixturelib", "plotting")
+_LAZY_FUNCTIONS = {"standard_errors": "uncertainty"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the optional modules when they are first used."""
+    """Import modules and functions that not everyone needs when they are first used."""
     if name in _LAZY:
         return import_module(f"mixtura.{name}")
+    if name in _LAZY_FUNCTIONS:
+        return getattr(import_module(f"mixtura.{_LAZY_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'mixtura' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_FUNCTIONS})
 
 
 threads.register()

@@ -188,7 +188,8 @@ def _host_rows(table: Table) -> Rows:
     return Rows(np.asarray(table.x), None if table.y is None else np.asarray(table.y))
 
 
-def _threads(table: Table) -> Any:
+def threads_of(table: Table) -> Any:
+    """Hold BLAS to the threads that the model allows."""
     return allow(table.backend.n_threads, table.backend.compiled)
 
 
@@ -260,7 +261,7 @@ def value_and_grad(
     True
     """
     at = Prepared.of(model, X, y, sample_weight)
-    with _threads(at.table):
+    with threads_of(at.table):
         if _check_mode(mode):
             value, gradient, _ = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)
             at.checked(value, gradient)
@@ -307,7 +308,7 @@ def hessian(
     2.0
     """
     at = Prepared.of(model, X, y, sample_weight)
-    with _threads(at.table):
+    with threads_of(at.table):
         if _check_mode(mode):
             second = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)[2]
             at.checked(second)
@@ -349,7 +350,7 @@ def jvp(
     """
     at = Prepared.of(model, X, y, None)
     vector = _vector(direction, at.mixture.size, "direction", "parameter")
-    with _threads(at.table):
+    with threads_of(at.table):
         along = at.derivatives.tangent(at.mixture, at.rows, vector)[1]
     at.checked(along)
     return along
@@ -395,7 +396,7 @@ def vjp(
         part = np.maximum(sign * weights, 0.0)
         if part.any():
             at = Prepared.of(parameters, X, y, part)
-            with _threads(at.table):
+            with threads_of(at.table):
                 total += sign * at.value_and_grad()[1]
     return total
 
@@ -438,7 +439,7 @@ def jacobian(
     if callable(model):
         return jacobian_of(model, X)
     at = Prepared.of(model, X, y, None)
-    with _threads(at.table):
+    with threads_of(at.table):
         scores = at.derivatives.adjoints(at.mixture, at.rows, scores=True).scores
     assert scores is not None
     at.checked(scores)
@@ -473,7 +474,7 @@ def grad_x(
     [[-0.5, -3.0]]
     """
     at = Prepared.of(model, X, y, None)
-    with _threads(at.table):
+    with threads_of(at.table):
         if _check_mode(mode):
             gradient = at.derivatives.forward_rows(at.mixture, at.rows)[1]
         else:
@@ -511,7 +512,7 @@ def hessian_x(
     [[[-0.25]]]
     """
     at = Prepared.of(model, X, y, None)
-    with _threads(at.table):
+    with threads_of(at.table):
         if _check_mode(mode):
             second = at.derivatives.forward_rows(at.mixture, at.rows)[2]
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixtura import backends
+from mixtura import backends, natural
 from mixtura.array_kinds import to_host
 from mixtura.distributions import univariate
 from mixtura.distributions.estimates import Entropy, Estimate, entropy_bounds, mean_of
@@ -21,6 +21,7 @@ from mixtura.distributions.parameters import (
     check_weights,
     numbers,
 )
+from mixtura.natural import Field
 from mixtura.parametric import ParametricMixture, packed_scales
 from mixtura.table import Table
 
@@ -207,6 +208,9 @@ class Mixture:
 
     def _parameter_names(self, mixture: ParametricMixture) -> list[str]:
         return mixture.names([], [f"x{d}" for d in range(self.dims)])
+
+    def _natural(self, mixture: ParametricMixture) -> list[Field]:
+        return natural.fields(mixture, [], [f"x{d}" for d in range(self.dims)])
 
     def _rows_to_differentiate(self, X: Any, y: Any, sample_weight: Any) -> Table:
         if y is not None:

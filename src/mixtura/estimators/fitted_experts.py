@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from mixtura import natural
 from mixtura.array_kinds import like, to_host
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.errors import NotFiniteError
@@ -20,6 +21,7 @@ from mixtura.estimators.validation import check_rows, check_weights, largest_spr
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
 from mixtura.mixture import Mixture
+from mixtura.natural import Field
 from mixtura.parametric import ParametricMixture
 from mixtura.table import Table
 
@@ -142,10 +144,17 @@ class FittedExperts(MixtureEstimator):
         moved.converged_, moved.n_iter_, moved.lower_bound_, moved.lower_bounds_ = False, 0, math.nan, []
         return moved
 
-    def _parameter_names(self, mixture: ParametricMixture) -> list[str]:
+    def _names_of(self, mixture: ParametricMixture) -> tuple[list[str], list[str]]:
+        """Names of covariates and targets."""
         columns = getattr(self, "feature_names_in_", [f"x{j}" for j in range(mixture.covariates)])
         targets = ["y"] if mixture.targets == 1 else [f"y{m}" for m in range(mixture.targets)]
-        return mixture.names([str(column) for column in columns], targets)
+        return [str(column) for column in columns], targets
+
+    def _parameter_names(self, mixture: ParametricMixture) -> list[str]:
+        return mixture.names(*self._names_of(mixture))
+
+    def _natural(self, mixture: ParametricMixture) -> list[Field]:
+        return natural.fields(mixture, *self._names_of(mixture), squeezed=self._one_target)
 
     def _rows_to_differentiate(self, X: Any, y: Any, sample_weight: Any) -> Table:
         if y is None:

@@ -18,7 +18,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mixtura import em
+from mixtura import em, natural
 from mixtura.accelerated import ACCELERATED
 from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Precision
@@ -41,6 +41,7 @@ from mixtura.estimators.validation import check_fit, check_rows, check_weights, 
 from mixtura.gates.constant import ConstantGate
 from mixtura.mixture import Mixture
 from mixtura.moments import Kind
+from mixtura.natural import Field
 from mixtura.parametric import ParametricMixture
 from mixtura.report import summary
 from mixtura.starts import AUTO, INITIALIZERS
@@ -732,6 +733,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _parameter_names(self, mixture: ParametricMixture) -> list[str]:
         return mixture.names([], self._column_names())
 
+    def _natural(self, mixture: ParametricMixture) -> list[Field]:
+        return natural.fields(mixture, [], self._column_names())
+
     def _rows_to_differentiate(self, X: Any, y: Any, sample_weight: Any) -> Table:
         if y is not None:
             raise ValueError("a Gaussian mixture has no targets: leave y out")
@@ -906,13 +910,22 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         log_likelihood, _ = self._log_likelihood(X, sample_weight)
         return -2.0 * log_likelihood + 2.0 * self._n_parameters()
 
-    def summary(self) -> str:
+    def summary(self, X: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> str:
         """The fitted model in a few lines of text: how the fit went, then weights, means and spreads.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D), default=None
+            The rows that were fitted: the text then has a table of all parameters with standard errors, by
+            :func:`mixtura.standard_errors`.
+        sample_weight : array-like of shape (N,), default=None
 
         Returns
         -------
         text : str
         """
+        from mixtura.uncertainty import standard_errors
+
         check_is_fitted(self)
         K, D = self.means_.shape
         variances = np.diagonal(
@@ -920,7 +933,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             axis1=1,
             axis2=2,
         )
-        return summary(
+        text = summary(
             f"Gaussian mixture, {K} component{'s' if K > 1 else ''}, {self._covariance.name} covariance",
             {
                 "rows x columns": f"{self._n_rows} x {D}" if hasattr(self, "_n_rows") else f"? x {D}",
@@ -935,6 +948,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             {"weight": self._host("weights_")},
             {"mean": self._host("means_"), "sd": np.sqrt(variances)},
         )
+        return text if X is None else f"{text}\n\n{standard_errors(self, X, sample_weight=sample_weight)}"
 
 
 def _spec_of(noise: Component) -> str:

@@ -629,8 +629,21 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         log_likelihood, total = weighted_sum(self._log_densities(X, y), sample_weight)
         return -2.0 * log_likelihood + self._n_parameters() * math.log(total)
 
-    def summary(self) -> str:
+    def summary(
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> str:
         """The fitted model in a few lines of text: how the fit went, then weights, noise and coefficients.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D), default=None
+        y : array-like of shape (N,) or (N, M), default=None
+            The rows that were fitted: the text then has a table of all parameters with standard errors, by
+            :func:`mixtura.standard_errors`.
+        sample_weight : array-like of shape (N,), default=None
 
         Returns
         -------
@@ -645,7 +658,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             return what if M == 1 else f"{what}[{m}]"
 
         spread = np.sqrt(np.maximum(np.diagonal(experts.posterior, axis1=2, axis2=3), 0.0))
-        return summary(
+        text = summary(
             f"Mixture of {K} linear expert{'s' if K > 1 else ''}, {self._parameters.gate.name} gate",
             {
                 "rows x columns": f"{getattr(self, '_n_rows', '?')} x {D}" + (f" -> {M}" if M > 1 else ""),
@@ -667,3 +680,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 for what, array in (("coef", experts.slopes), ("se", spread))
             },
         )
+        if X is None:
+            return text
+        from mixtura.uncertainty import standard_errors
+
+        return f"{text}\n\n{standard_errors(self, X, sample_weight=sample_weight, y=y)}"
