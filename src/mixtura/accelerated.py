@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura import em
+from mixtura import em, newton
 
 Float = NDArray[np.float64]
 M = TypeVar("M", bound=Any)
@@ -231,4 +231,8 @@ def anderson(*args: Any, **kwargs: Any) -> em.Fit[Any]:
     return run(Anderson, *args, **kwargs)
 
 
-ACCELERATED: dict[str, Callable[..., em.Fit[Any]]] = {"squarem": squarem, "anderson": anderson}
+ACCELERATED: dict[str, Callable[..., em.Fit[Any]]] = {
+    "squarem": squarem,
+    "anderson": anderson,
+    "newton": newton.run,
+}

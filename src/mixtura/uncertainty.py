@@ -244,8 +244,8 @@ def standard_errors(
     P = parameters.mixture.size
     if P > _MOST_PARAMETERS:
         raise ValueError(
-            f"the model has {P} parameters, and their information matrix would take {8 * P * P / 2**30:.1f} GiB; the limit "
-            f"is {_MOST_PARAMETERS} parameters. Simpler covariances or fewer components have fewer."
+            f"the model has {P} parameters, and their information matrix would take {8 * P * P / 2**30:.1f} GiB; the "
+            f"limit is {_MOST_PARAMETERS} parameters. Simpler covariances or fewer components have fewer."
         )
     natural = model._natural(parameters.mixture)
     slopes = np.vstack([field.slopes for field in natural])
@@ -270,7 +270,9 @@ def _covariance(at: Prepared, method: str, names: list[str]) -> Float:
     """Covariance of theta, (P, P)."""
     if method == "opg":
         return _inverse(at.outer_products(), names)
-    inverse = _inverse(-at.hessian(), names)
+    second = at.expanded()[2]
+    at.checked(second)
+    inverse = _inverse(-second, names)
     return inverse if method == "observed" else inverse @ at.outer_products() @ inverse
 
 
@@ -293,8 +295,8 @@ def _inverse(information: Float, names: list[str]) -> Float:
             else "has negative eigenvalues, so that the fit is not at a maximum of the likelihood, or not one along"
         )
         raise ValueError(
-            f"the information matrix {reason} {', '.join(involved)}. Fit with fewer components or simpler covariances, or "
-            "with a smaller tol if the fit had not converged."
+            f"the information matrix {reason} {', '.join(involved)}. Fit with fewer components or simpler "
+            "covariances, or with a smaller tol if the fit had not converged."
         )
     whitened = vectors / np.sqrt(values)
     return np.asarray((whitened @ whitened.T) / np.outer(scale, scale))

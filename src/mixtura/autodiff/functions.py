@@ -7,21 +7,16 @@ adjoint kernels. Forward mode, by dual numbers, gives products with a direction,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import blas
 
 from mixtura.array_kinds import to_host
-from mixtura.autodiff.complete import CompleteData
 from mixtura.autodiff.own_functions import jacobian_of
 from mixtura.autodiff.parameters import Differentiable, Parameters
-from mixtura.backends.base import Rows
-from mixtura.backends.derivatives import Derivatives
 from mixtura.estimators.validation import check_finite
-from mixtura.parametric import ParametricMixture
+from mixtura.likelihood import Likelihood
 from mixtura.table import Table
 from mixtura.threads import allow
 
@@ -32,45 +27,15 @@ Model = Differentiable | Parameters
 
 MODES = ("reverse", "forward")
 
-# How many numbers of a block of scores (n, P) are held at a time.
-_HELD = 1 << 23
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """A mixture and the rows at which its derivatives are wanted.
-
-    Parameters
-    ----------
-    mixture : ParametricMixture
-    table : Table
-        Its sums are in float64.
-    """
-
-    mixture: ParametricMixture
-    table: Table
+class Prepared(Likelihood):
+    """The log-likelihood of a model at rows that were checked."""
 
     @classmethod
     def of(cls, model: Model, X: Any, y: Any, sample_weight: Any) -> Prepared:
         """Check and place the rows for a model."""
         parameters = Parameters.of(model)
         return cls(parameters.mixture, parameters.table(X, y, sample_weight))
-
-    @property
-    def derivatives(self) -> Derivatives:
-        """What evaluates derivatives at rows."""
-        return self.table.backend.derivatives()
-
-    @property
-    def rows(self) -> Rows:
-        """The rows, on the host."""
-        return _host_rows(self.table)
-
-    def blocks(self) -> Any:
-        """The table in blocks of rows whose scores can be held."""
-        size = max(_HELD // self.mixture.size, 256)
-        for start in range(0, len(self.table), size):
-            yield self.table.block(start, min(start + size, len(self.table)))
 
     def checked(self, *answers: Any) -> None:
         """Raise ValueError if an answer is not finite: rows that hold NaN are looked for only then."""
@@ -82,110 +47,6 @@ class Prepared:
             "rows of X are so far from every component that their log-density cannot be represented: scale the input "
             "data, or remove such rows"
         )
-
-    def complete(self, mixture: ParametricMixture) -> CompleteData:
-        """The moments of a mixture, from one pass."""
-        complete = CompleteData.of(mixture, self.table)
-        self.checked(complete.log_likelihood, complete.mass)
-        return complete
-
-    def value_and_grad(self) -> tuple[float, Float]:
-        """Log-likelihood and its gradient (P,)."""
-        complete = self.complete(self.mixture)
-        return complete.log_likelihood, complete.gradient(self.mixture)
-
-    def hessian(self) -> Float:
-        """Hessian of the log-likelihood, (P, P).
-
-        With r the responsibilities and s_k the scores of the complete data, it is by Louis' identity the expected
-        Hessian of the complete data plus ``sum_i (sum_k r_k s_k s_k' - (sum_k r_k s_k)(sum_k r_k s_k)')``. Cost:
-        N P^2 / 2 multiply-adds in BLAS, and K times as many for the parameters of one component.
-        """
-        m = self.mixture.unshared()
-        H = self.complete(m).hessian(m)
-        # BLAS wants columns in order; the products are symmetric, so only one triangle is summed.
-        spread = np.asfortranarray(np.zeros((m.size, m.size)))
-        for block in self.blocks():
-            self._add_spread(m, block, spread, H)
-        H -= np.tril(spread) + np.tril(spread, -1).T
-        return _gathered(H, self.mixture.sharing(), self.mixture.size)
-
-    def _add_spread(self, m: ParametricMixture, block: Table, spread: Float, H: Float) -> None:
-        """Add a block's covariances of scores over the components: the mean's square to ``spread``, the rest to H."""
-        found = self.derivatives.adjoints(m, _host_rows(block), resp=True, scores=True)
-        resp, scores = found.resp, found.scores
-        assert resp is not None
-        assert scores is not None
-        root = np.ones(len(block))
-        if block.sample_weight is not None:
-            root = np.sqrt(block.sample_weight)
-            weightless = block.sample_weight == 0.0  # whatever such a row holds
-            scores[weightless], resp[weightless] = 0.0, 0.0
-        phi = np.ones((len(block), 1))
-        if m.softmax:
-            phi = np.hstack([phi, np.asarray(block.x, dtype=np.float64)])
-            phi[root == 0.0] = 0.0
-        of_gate = m.gate_size
-        gate = resp[:, :-1, None] * phi[:, None, :]
-        scores[:, :of_gate] = gate.reshape(len(block), of_gate)
-        if block.sample_weight is not None:
-            scores *= root[:, None]
-        blas.dsyrk(1.0, scores.T, beta=1.0, c=spread, lower=1, overwrite_c=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            unweighted = np.where(resp > 0.0, 1.0 / np.sqrt(resp), 0.0)
-        for k in range(m.components):
-            own = [scores[:, m.of_coefficients(k)], scores[:, m.of_scale(k)]]
-            places = [np.arange(m.size)[m.of_coefficients(k)], np.arange(m.size)[m.of_scale(k)]]
-            if k < m.components - 1:
-                own.insert(0, scores[:, m.of_gate(k)])
-                places.insert(0, np.arange(m.size)[m.of_gate(k)])
-            each = np.hstack(own) * unweighted[:, k, None]
-            at = np.concatenate(places)
-            square = blas.dsyrk(1.0, each.T, lower=1)
-            H[np.ix_(at, at)] += np.tril(square) + np.tril(square, -1).T
-        self._add_gate(m, block, phi, root, H)
-
-    @staticmethod
-    def _add_gate(m: ParametricMixture, block: Table, phi: Float, root: Float, H: Float) -> None:
-        """Add the Hessian of the gate's log-probabilities: ``-(diag pi - pi pi') (x) phi phi'``."""
-        x = block.x
-        if m.softmax and not root.all():
-            x = np.where(root[:, None] > 0.0, x, 0.0)
-        pi = np.exp(m.log_gate(x))[:, :-1]
-        weighted = phi * root[:, None]
-        each = (pi[:, :, None] * weighted[:, None, :]).reshape(len(block), m.gate_size)
-        H[: m.gate_size, : m.gate_size] += each.T @ each
-        for k in range(m.components - 1):
-            H[m.of_gate(k), m.of_gate(k)] -= (weighted * pi[:, k, None]).T @ weighted
-
-    def outer_products(self) -> Float:
-        """Sum over the rows of the outer products of their scores, (P, P)."""
-        P = self.mixture.size
-        total = np.asfortranarray(np.zeros((P, P)))
-        for block in self.blocks():
-            scores = self.derivatives.adjoints(self.mixture, _host_rows(block), scores=True).scores
-            assert scores is not None
-            if block.sample_weight is not None:
-                scores[block.sample_weight == 0.0] = 0.0
-                scores *= np.sqrt(block.sample_weight)[:, None]
-            blas.dsyrk(1.0, scores.T, beta=1.0, c=total, lower=1, overwrite_c=1)
-        return np.asarray(np.tril(total) + np.tril(total, -1).T)
-
-
-def _gathered(H: Float, places: NDArray[np.intp], size: int) -> Float:
-    """The Hessian with respect to parameters of which several others are copies."""
-    if len(places) == size:
-        return H
-    rows = np.zeros((size, len(places)))
-    np.add.at(rows, places, H)
-    out = np.zeros((size, size))
-    np.add.at(out, places, rows.T)
-    return out
-
-
-def _host_rows(table: Table) -> Rows:
-    """The rows where derivatives at rows are evaluated: on the host."""
-    return Rows(np.asarray(table.x), None if table.y is None else np.asarray(table.y))
 
 
 def threads_of(table: Table) -> Any:
@@ -266,7 +127,9 @@ def value_and_grad(
             value, gradient, _ = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)
             at.checked(value, gradient)
             return value, gradient
-        return at.value_and_grad()
+        value, gradient = at.value_and_grad()
+    at.checked(value, gradient)
+    return value, gradient
 
 
 def hessian(
@@ -313,7 +176,9 @@ def hessian(
             second = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)[2]
             at.checked(second)
             return second
-        return at.hessian()
+        second = at.expanded()[2]
+    at.checked(second)
+    return second
 
 
 def jvp(
@@ -397,7 +262,9 @@ def vjp(
         if part.any():
             at = Prepared.of(parameters, X, y, part)
             with threads_of(at.table):
-                total += sign * at.value_and_grad()[1]
+                gradient = at.value_and_grad()[1]
+            at.checked(gradient)
+            total += sign * gradient
     return total
 
 

@@ -47,6 +47,11 @@ class Components(ABC):
     def maximize(self, found: Found) -> Self:
         """The M-step: components whose objective, given the responsibilities, is not less than before."""
 
+    @property
+    def within_bounds(self) -> bool:
+        """Whether the parameters respect the bounds that the M-step keeps."""
+        return True
+
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """The mixture of these components and a gate with these log-odds as a function of one vector of parameters.
 

@@ -107,6 +107,12 @@ class Gaussians(Components):
         means, covariances, cholesky, bounded = estimation.estimate(covariance, moments, before)
         return cls(covariance, means, covariances, cholesky, estimation, bounded)
 
+    @property
+    def within_bounds(self) -> bool:
+        """See :attr:`Components.within_bounds`: no covariance is narrower than the least one."""
+        least = self.estimation.least
+        return least is None or not self.covariance.storage.bounded(self.covariances, least)[2].any()
+
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """See :meth:`Components.parametric`."""
         (K, D), family, storage = self.means.shape, self.covariance, self.covariance.storage

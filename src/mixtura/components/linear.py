@@ -319,6 +319,11 @@ class LinearExperts(Components):
         exact = np.all(self.noise <= 4.0 * self.noise_floor)  # noiseless targets: every expert is as narrow
         return np.asarray(few & narrow & ~exact)
 
+    @property
+    def within_bounds(self) -> bool:
+        """See :attr:`Components.within_bounds`: no noise is below its floor."""
+        return bool(np.all(self.noise >= self.noise_floor))
+
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """See :meth:`Components.parametric`."""
         if self.priors.present.any():

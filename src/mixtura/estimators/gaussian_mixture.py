@@ -133,9 +133,11 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         dict may have 'mean' (D,), by default that of X; 'shrinkage', the number of rows that it counts as, 0.01; 'dof',
         D + 2; and 'scale', a number, (D,) or (D, D), by default the covariance of X over K^(2/D), or for diagonal and
         spherical covariances its mean diagonal over that, as Fraley and Raftery (2007) propose.
-    accelerate : {'squarem', 'anderson'} or None, default=None
-        Extrapolate from EM's steps: fewer iterations where clusters overlap and EM is slow. The likelihood never falls:
-        a step that would lower it is not taken, and costs one pass over the rows.
+    accelerate : {'squarem', 'anderson', 'newton'} or None, default=None
+        'squarem' and 'anderson' extrapolate from EM's steps: fewer iterations where clusters overlap and EM is slow.
+        'newton' goes on from where EM has converged to the maximum of the likelihood itself, by Newton's method with
+        exact derivatives; it ignores ``reg_covar`` there, and does nothing with more than 3,000 parameters. The
+        likelihood never falls: a step that would lower it is not taken, and costs one pass over the rows.
     fixed : dict or None, default=None
         Parameters that keep their initial values: masks under the keys 'weights' (K,), 'means' (K,) or (K, D), and
         'covariances' (K,), or True for all. The values are those of ``weights_init``, ``means_init`` and
@@ -393,6 +395,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         if membership is not None and self.order is not None:
             raise ValueError("labels name the components, so they keep their order: set order=None")
 
+        self._check_newton(membership is not None)
         keep = self.on_interrupt == "keep"
         table = Table.of(backend, X, weights, membership=membership)
         with allow(self.n_threads, backend.compiled):
@@ -470,6 +473,22 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             Dropping(storage.of_matrix(covariance), reg_covar) if self.on_degenerate == "drop" else None
         )
         return Estimation(0.0, least, prior, fixed), dropping
+
+    def _check_newton(self, labelled: bool) -> None:
+        """Raise ValueError if Newton's method has no derivatives of the objective."""
+        if self.accelerate != "newton":
+            return
+        reasons = {
+            "a prior": self.prior is not None,
+            "fixed parameters": self.fixed is not None,
+            "noise": self.noise is not None,
+            "labels": labelled,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ValueError(
+                    f"accelerate='newton' does not go with {reason}: use 'squarem' or 'anderson'"
+                )
 
     def _warn(self, fit: em.Fit[Parameters], bad: Degenerate) -> None:
         """Warn of a fit that was interrupted, has not converged, or has degenerate components."""

@@ -96,9 +96,10 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     verbose : int, default=0
         1: a progress bar if the ``rich`` package is installed, lines otherwise. 2: lines with times.
     verbose_interval : int, default=10
-    accelerate : {'squarem', 'anderson'} or None, default=None
+    accelerate : {'squarem', 'anderson', 'newton'} or None, default=None
         Extrapolate from EM's steps, as in :class:`GaussianMixture`: with the gates 'constant', 'dirichlet', 'softmax'
-        and 'gaussian', and without priors that are learnt.
+        and 'gaussian', and without priors that are learnt. 'newton': from where EM has converged to the maximum of
+        the likelihood; with the gates 'constant' and 'softmax' and without priors.
     on_interrupt : {'raise', 'keep'}, default='raise'
         'keep': Ctrl-C during a fit ends it with the best parameters so far and a ConvergenceWarning.
     backend : {'auto', 'native', 'numba', 'reference', 'cuda'}, default='auto'
@@ -278,7 +279,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         check_fit(X, weights, K)
         check_fit(y, weights, K)
         priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
-        self._check_accelerate(priors)
+        self._check_accelerate(priors, labels is not None)
         rng = check_random_state(self.random_state)
         membership = check_labels(labels, N, K)
         table = Table.of(backend, X, weights, y, membership)
@@ -353,7 +354,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             "degenerate_": spurious(fit),
         }
 
-    def _check_accelerate(self, priors: Priors) -> None:
+    def _check_accelerate(self, priors: Priors, labelled: bool) -> None:
         """Raise ValueError if the parts of the model have no coordinates in which to extrapolate."""
         if self.accelerate is None:
             return
@@ -363,6 +364,12 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             f"the {gate.name} gate": type(gate).coordinates is Gate.coordinates,
             "priors whose means or covariances are learnt": any(priors.learnt) or priors.link is not None,
         }
+        if self.accelerate == "newton":
+            reasons |= {
+                f"the {gate.name} gate": type(gate).log_odds is Gate.log_odds,
+                "priors": bool(priors.present.any()),
+                "labels": labelled,
+            }
         for reason, holds in reasons.items():
             if holds:
                 raise ValueError(

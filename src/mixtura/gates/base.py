@@ -123,6 +123,12 @@ class Gate(Part, ABC):
             f"derivatives are for mixtures with a constant or a softmax gate, not for the {self.name} gate"
         )
 
+    @property
+    def penalty(self) -> tuple[float, Float, Float]:
+        """What the objective has beside the log-likelihood, with gradient and Hessian by the log-odds, row by row."""
+        size = self.log_odds.size
+        return 0.0, np.zeros(size), np.zeros((size, size))
+
     def with_log_odds(self, log_odds: Float) -> Self:
         """The gate with other log-odds."""
         raise ValueError(f"the {self.name} gate is not given by log-odds")

@@ -208,6 +208,17 @@ class SoftmaxGate(Gate):
         both = np.column_stack([self.level - slopes @ self.center, slopes])
         return np.asarray(both[:-1] - both[-1])
 
+    @property
+    def penalty(self) -> tuple[float, Float, Float]:
+        """See :attr:`Gate.penalty`: ``-lambda/2 |v|^2``, with slopes that sum to 0 over the components."""
+        K = len(self.slope)
+        centering = np.eye(K - 1) - 1.0 / K
+        weights = np.append(0.0, self.strength * self.scale**2)
+        hessian = -np.kron(centering, np.diag(weights))
+        odds = self.log_odds.ravel()
+        gradient = hessian @ odds
+        return 0.5 * float(odds @ gradient), np.asarray(gradient), np.asarray(hessian, dtype=np.float64)
+
     def with_log_odds(self, log_odds: Float) -> Self:
         """See :meth:`Gate.with_log_odds`."""
         both = np.vstack([log_odds, np.zeros((1, log_odds.shape[1]))])

@@ -1,0 +1,209 @@
+"""EM that ends with Newton's method: few passes from where EM is slow to the maximum itself.
+
+EM runs until it has converged by the user's rule. Then each step solves ``-H d = g`` with the exact gradient and
+Hessian of the objective in the parameters theta, of which every value stands for a valid mixture. A step is taken only
+if the objective does not fall, else a shorter one; if none is found, the fit is over. Near the maximum the error is
+squared in each step. Cost of a step: two passes over the rows, and N P^2 / 2 multiply-adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura import em
+from mixtura.likelihood import Likelihood
+from mixtura.mixture import Mixture
+from mixtura.table import Table
+
+Float = NDArray[np.float64]
+
+# Most Newton steps, and lengths of one that are tried.
+_STEPS, _TRIALS = 25, 5
+
+# Gradient per unit of weight, in units of each parameter's own curvature, at which the maximum is reached.
+_FLAT = 1e-11
+
+# Below this, a gradient that no longer falls is rounding error.
+_NEARLY_FLAT = 1e-8
+
+# Loss of the objective that is rounding error, as a share of it.
+_ROUNDING = 4e-15
+
+# Curvatures below this share of the largest are raised to it, so that steps along them stay short.
+_LEAST_CURVATURE = 1e-10
+
+# Longest step of a parameter, in units of a standard deviation or of a factor e.
+_LONGEST = 1.0
+
+# Parameters up to which Newton's method is used; more would take longer than EM.
+MOST_PARAMETERS = 3000
+
+
+def run(
+    start: Any,
+    table: Table,
+    *,
+    max_iter: int,
+    stop: Callable[[em.Step[Any]], bool],
+    report: Callable[[em.Step[Any]], bool] | None = None,
+    bound: float = -math.inf,
+    keep: bool = False,
+) -> em.Fit[Any]:
+    """As :func:`mixtura.em.run`, with Newton steps at the end; these count towards ``max_iter`` and are reported.
+
+    On a sample of a larger table, where the maximum is not wanted, it is EM alone.
+    """
+    fit: em.Fit[Any] = em.run(
+        start, table, max_iter=max_iter, stop=stop, report=report, bound=bound, keep=keep
+    )
+    if table.sampled or not fit.converged:
+        return fit
+    finish = _Finish(fit, table.unrestricted, max_iter, report)
+    try:
+        return finish.run()
+    except KeyboardInterrupt:
+        if not keep:
+            raise
+        return replace(finish.fit, interrupted=True)
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """The objective about a mixture: value, gradient (P,) and Hessian (P, P) at its theta (P,)."""
+
+    mixture: Mixture[Any, Any]
+    theta: Float
+    value: float
+    gradient: Float
+    hessian: Float
+
+    def is_finite(self) -> bool:
+        """Whether all numbers are finite."""
+        return math.isfinite(self.value) and bool(
+            np.isfinite(self.gradient).all() and np.isfinite(self.hessian).all()
+        )
+
+    @property
+    def scale(self) -> Float:
+        """Each parameter's own scale: the square root of the inverse of its curvature."""
+        curvature = np.abs(np.diagonal(self.hessian))
+        return np.asarray(1.0 / np.sqrt(np.maximum(curvature, np.finfo(np.float64).tiny)))
+
+
+class _Finish:
+    """The Newton steps after a run of EM.
+
+    Parameters
+    ----------
+    fit : Fit
+        EM's result.
+    table : Table
+    max_iter : int
+        Most iterations, EM's included.
+    report : callable, optional
+    """
+
+    def __init__(
+        self,
+        fit: em.Fit[Any],
+        table: Table,
+        max_iter: int,
+        report: Callable[[em.Step[Any]], bool] | None,
+    ) -> None:
+        self.fit, self.max_iter, self.report = fit, max_iter, report
+        self.table = replace(table, backend=table.backend.doubled())
+
+    def run(self) -> em.Fit[Any]:
+        """The fit after the last step."""
+        here = self._expanded(self.fit.parameters)
+        if here is None or len(here.theta) > MOST_PARAMETERS:
+            return self.fit
+        slope = math.inf
+        for _ in range(min(_STEPS, self.max_iter - self.fit.n_iter)):
+            scale, last = here.scale, slope
+            slope = np.abs(here.gradient * scale).max(initial=0.0) / math.sqrt(self.table.total_weight)
+            if not slope > _FLAT or (slope < _NEARLY_FLAT and slope > 0.5 * last):
+                break  # at the maximum, or as near to it as rounding lets one come
+            moved = self._moved(here, self._direction(here, scale))
+            if moved is None:
+                break
+            before, here = here, moved
+            if self._reported(before, here):
+                break
+        return self.fit
+
+    def _expanded(self, mixture: Mixture[Any, Any]) -> _Expansion | None:
+        """The objective about a mixture, if it has derivatives there."""
+        try:
+            at = mixture.parametric()
+            if at.size > MOST_PARAMETERS:
+                return None
+            value, gradient, hessian = Likelihood(at, self.table).expanded()
+        except (ValueError, np.linalg.LinAlgError):  # a weight of 0, a singular covariance
+            return None
+        penalty, slope, curvature = mixture.gate.penalty
+        n = len(slope)
+        gradient[:n] += slope
+        hessian[:n, :n] += curvature
+        found = _Expansion(mixture, at.theta, value + penalty, gradient, hessian)
+        return found if found.is_finite() else None
+
+    def _direction(self, here: _Expansion, scale: Float) -> Float:
+        """Uphill: Newton's direction where the objective is concave, its mirror image where it is not."""
+        scaled = -here.hessian * np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
+        least = _LEAST_CURVATURE * max(float(values[-1]), np.finfo(np.float64).tiny)
+        step = vectors @ ((vectors.T @ (here.gradient * scale)) / np.maximum(np.abs(values), least))
+        return np.asarray(step * scale)
+
+    def _moved(self, here: _Expansion, direction: Float) -> _Expansion | None:
+        """Where the longest step leads whose objective is not below the one here; None if there is none."""
+        longest = np.abs(direction / self._sizes(here.mixture)).max(initial=0.0)
+        step = min(1.0, _LONGEST / longest) if longest > 0.0 else 1.0
+        allowed = here.value - _ROUNDING * abs(here.value)
+        form = here.mixture.parametric()
+        for _ in range(_TRIALS):
+            with np.errstate(all="ignore"):
+                try:
+                    mixture = here.mixture.with_parametric(form.at(here.theta + step * direction))
+                    inside = mixture.components.within_bounds
+                except (em.SingularError, np.linalg.LinAlgError):
+                    inside = False
+                moved = self._expanded(mixture) if inside else None
+            if moved is not None and moved.value >= allowed:
+                return moved
+            step *= 0.25
+        return None
+
+    def _sizes(self, mixture: Mixture[Any, Any]) -> Float:
+        """Sizes of a large step of each parameter: the standard deviation of what it adds to, or 1."""
+        m = mixture.parametric()
+        sizes = np.ones(m.size)
+        roots = np.broadcast_to(m.choleskys, (m.components, m.targets, m.targets))
+        deviations = np.sqrt(np.sum(roots**2, axis=2))
+        if not m.covariates:
+            sizes[m.gate_size : m.gate_size + m.coefficient_size] = deviations.ravel()
+        else:
+            coefficients = np.abs(m.coefficients) + deviations[:, :, None]
+            sizes[m.gate_size : m.gate_size + m.coefficient_size] = coefficients.ravel()
+        if m.form == "triangle":
+            i, j = np.tril_indices(m.targets)
+            for k in range(m.scale_count):
+                sizes[m.of_scale(k)] = np.where(i == j, 1.0, deviations[k, i])
+        return sizes
+
+    def _reported(self, before: _Expansion, after: _Expansion) -> bool:
+        """Make the step the fit's last iteration; whether the user wants the fit to end."""
+        bound, last = after.value / self.table.total_weight, self.fit.bound
+        bounds = [*self.fit.bounds, bound]
+        self.fit = replace(self.fit, parameters=after.mixture, bound=bound, bounds=bounds)
+        if self.report is None:
+            return False
+        step = em.Step(len(bounds), before.mixture, after.mixture, bound, bound - last, self.fit.found)
+        return self.report(step)
