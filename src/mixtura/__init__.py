@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 # Modules, and functions by their modules, that are imported when they are first used.
-_LAZY = ("autodiff", "data", "distributions", "mixturelib", "plotting")
+_LAZY = ("autodiff", "data", "distributions", "mixturelib", "plotting", "torch")
 _LAZY_FUNCTIONS = {"standard_errors": "uncertainty"}
 
 
