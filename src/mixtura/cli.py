@@ -157,7 +157,9 @@ def _check_output(path: str | None, *endings: str, beside: Sequence[str | None] 
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Check, before any work, that model and picture can be written."""
+    """Check, before any work, that model and picture can be written; a picture without a name gets one."""
+    if options.plot == "":
+        options.plot = f"{Path(options.data).stem}.png"
     _check_output(options.output, beside=[options.data, options.plot])
     _check_output(options.plot, ".png", ".pdf", ".svg", beside=[options.data])
     if options.plot:
@@ -198,6 +200,7 @@ def _fit_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _fit(options: argparse.Namespace) -> None:
     from mixtura import GaussianMixture
+    from mixtura.choosing import MOST_COMPONENTS, by_bic
     from mixtura.components import COMPONENTS
 
     _check_outputs(options)
@@ -206,8 +209,7 @@ def _fit(options: argparse.Namespace) -> None:
         raise UsageError(f"--noise {options.noise}: no such component. Files of --extend registered: {known}")
     table, weights = _fit_data(options, labels=options.labels)
     labels = None if options.labels is None else table.extra[options.labels]
-    model = GaussianMixture(
-        options.components,
+    parameters = dict(
         covariance_type=options.covariance,
         tol=options.tol,
         reg_covar=options.reg_covar,
@@ -219,7 +221,15 @@ def _fit(options: argparse.Namespace) -> None:
         **_fit_settings(options),
     )
     began = time.perf_counter()
-    model.fit(table.X, sample_weight=weights, labels=labels)
+    if options.components == "bic":
+        if labels is not None:
+            raise UsageError("-k bic does not go with --labels, which name a number of components")
+        model, criteria = by_bic(table.X, range(1, MOST_COMPONENTS + 1), parameters, weights)
+        listed = ", ".join(f"{k}: {value:.6g}" for k, value in criteria.items())
+        _note(f"BIC by number of components: {listed}")
+    else:
+        model = GaussianMixture(options.components, **parameters)
+        model.fit(table.X, sample_weight=weights, labels=labels)
     _finish(options, model, table, time.perf_counter() - began, weights, _mixture_facts, table.X)
 
 

@@ -41,7 +41,14 @@ def parser_of_commands() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="fit a Gaussian mixture to a table", allow_abbrev=False)
     fit.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
-    fit.add_argument("-k", "--components", type=int, required=True, metavar="K", help="number of components")
+    fit.add_argument(
+        "-k",
+        "--components",
+        type=_integer_or("bic"),
+        required=True,
+        metavar="K",
+        help="number of components; 'bic' takes the best of 1 to 9 by that criterion",
+    )
     fit.add_argument("--covariance", choices=list(COVARIANCES), default="full", help="default: full")
     fit.add_argument(
         "--noise",
@@ -205,6 +212,16 @@ def _number_or(word: str) -> Callable[[str], float | str]:
     return parsed
 
 
+def _integer_or(word: str) -> Callable[[str], int | str]:
+    """A type of argument: an integer, or one word."""
+
+    def parsed(text: str) -> int | str:
+        return text if text == word else int(text)
+
+    parsed.__name__ = f"integer or {word!r}"
+    return parsed
+
+
 def _fit_options(parser: argparse.ArgumentParser, *, inits: Sequence[str], max_iter: int) -> None:
     """Add the options of all commands that fit."""
     add = parser.add_argument
@@ -220,8 +237,9 @@ def _fit_options(parser: argparse.ArgumentParser, *, inits: Sequence[str], max_i
     add("--n-init", type=int, default=1, metavar="N", help="initialisations; the best is kept (default: 1)")
     add(
         "--accelerate",
-        choices=["squarem", "anderson"],
-        help="extrapolate from EM's steps: fewer iterations where clusters overlap (default: plain EM)",
+        choices=["squarem", "anderson", "newton"],
+        help="extrapolate from EM's steps: fewer iterations where clusters overlap; newton: end at the maximum itself "
+        "(default: plain EM)",
     )
     add(
         "--keep-on-interrupt",
@@ -244,6 +262,12 @@ def _fit_options(parser: argparse.ArgumentParser, *, inits: Sequence[str], max_i
     )
     add("--threads", type=int, metavar="N", help="most threads (default: all processors)")
     add("-o", "--output", metavar="MODEL", help="model file to write (.safetensors)")
-    add("--plot", metavar="FILE", help="picture to write (.png, .pdf, .svg)")
+    add(
+        "--plot",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="picture to write (.png, .pdf, .svg; without a name, that of the table with .png)",
+    )
     add("--json", action="store_true", help="print the result as JSON")
     add("-q", "--quiet", action="store_true", help="no progress bar")

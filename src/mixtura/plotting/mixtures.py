@@ -1,4 +1,4 @@
-"""Pictures of fitted models: ellipses and density of a mixture, lines and gate of a mixture of experts."""
+"""Pictures of Gaussian mixtures: rows, ellipses and density."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
+from mixtura.natural import fields
+from mixtura.plotting.figures import MOST_POINTS, new_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mixtura.estimators import GaussianMixture, MixtureOfExperts
+    from mixtura.estimators import GaussianMixture
+    from mixtura.uncertainty import StandardErrors
 
-_MOST_POINTS = 20_000
 _MOST_COLUMNS = 5
 _SIGMAS = (1.0, 2.0)
+
+# Draws of the parameters from which bands are taken.
+_DRAWS = 400
 
 
 class MixtureDisplay:
@@ -43,6 +49,7 @@ class MixtureDisplay:
         *,
         ax: Axes | None = None,
         names: list[str] | None = None,
+        errors: StandardErrors | None = None,
         random_state: int = 0,
     ) -> MixtureDisplay:
         """Draw a fitted mixture.
@@ -57,6 +64,9 @@ class MixtureDisplay:
             Where to draw one or two columns; None makes a figure.
         names : list of str, default=None
             Names of the columns; None takes the estimator's.
+        errors : StandardErrors, default=None
+            If given, each ellipse at 1 standard deviation lies in a band that has it with 95% probability: what
+            :func:`mixtura.standard_errors` says of means and covariances.
         random_state : int, default=0
             Chooses the rows that are shown.
 
@@ -71,20 +81,16 @@ class MixtureDisplay:
         ValueError
             ``ax`` was given for more than two columns.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("pictures need matplotlib: pip install 'mixtura[plot]'") from error
         X = np.asarray(X, dtype=np.float64)
         D = X.shape[1]
         if names is None:
             names = [str(n) for n in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(D)])]
-        if len(X) > _MOST_POINTS:
-            X = X[np.random.default_rng(random_state).choice(len(X), _MOST_POINTS, replace=False)]
-        picture = _Picture(estimator, X, names)
+        if len(X) > MOST_POINTS:
+            X = X[np.random.default_rng(random_state).choice(len(X), MOST_POINTS, replace=False)]
+        picture = _Picture(estimator, X, names, errors)
         if D <= 2:
             if ax is None:
-                figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+                figure = new_figure(7.5, 5.5)
                 ax = figure.subplots()
             (picture.histogram if D == 1 else picture.pair)(ax, *range(D))
             ax.set_title(picture.title())
@@ -92,7 +98,7 @@ class MixtureDisplay:
         if ax is not None:
             raise ValueError(f"ax takes one picture, and {D} columns need a grid of them")
         shown = min(D, _MOST_COLUMNS)
-        figure = Figure(figsize=(2.4 * shown + 1, 2.4 * shown), layout="constrained")
+        figure = new_figure(2.4 * shown + 1, 2.4 * shown)
         grid = figure.subplots(shown, shown, sharex="col", squeeze=False)
         for i in range(shown):
             for j in range(shown):
@@ -116,10 +122,16 @@ class MixtureDisplay:
 class _Picture:
     """Draws the parts of a picture. A marginal of the mixture is the mixture of the components' marginals."""
 
-    def __init__(self, estimator: GaussianMixture, X: NDArray[np.float64], names: list[str]) -> None:
+    def __init__(
+        self,
+        estimator: GaussianMixture,
+        X: NDArray[np.float64],
+        names: list[str],
+        errors: StandardErrors | None = None,
+    ) -> None:
         import matplotlib as mpl
 
-        self.estimator, self.X, self.names = estimator, X, names
+        self.estimator, self.X, self.names, self.errors = estimator, X, names, errors
         self.weights = np.asarray(estimator.weights_, dtype=np.float64)
         self.means = np.asarray(estimator.means_, dtype=np.float64)
         K, D = self.means.shape
@@ -209,161 +221,66 @@ class _Picture:
                         ec=self.colors[k],
                     )
                 )
+            self._band(ax, k, i, j)
             ax.plot(*mean, marker="+", ms=9, mew=2, color="black")
         ax.set(xlim=(x0, x1), ylim=(y0, y1))
         ax.set_xlabel(self.names[i], parse_math=False)
         ax.set_ylabel(self.names[j], parse_math=False)
 
+    def _band(self, ax: Axes, k: int, i: int, j: int) -> None:
+        """Draw where the ellipse of component k at 1 standard deviation lies with 95% probability."""
+        if self.errors is None:
+            return
+        angles = np.linspace(0.0, 2.0 * np.pi, 181)
+        circle = np.stack([np.cos(angles), np.sin(angles)])
+        mean, at = self.means[k, [i, j]], np.ix_([i, j], [i, j])
+        outlines = np.array([m[k, [i, j], None] + _root(C[k][at]) @ circle for m, C in self._draws()])
+        # Each outline as its distance from the mean in fixed directions.
+        away = outlines - mean[:, None]
+        directions, distances = np.arctan2(away[:, 1], away[:, 0]), np.hypot(away[:, 0], away[:, 1])
+        grid = np.linspace(-np.pi, np.pi, 181)
+        radii = np.array(
+            [
+                np.interp(grid, *_by_first(d, r), period=2.0 * np.pi)
+                for d, r in zip(directions, distances, strict=True)
+            ]
+        )
+        low, high = np.quantile(radii, [0.025, 0.975], axis=0)
+        unit = np.stack([np.cos(grid), np.sin(grid)])
+        outer, inner = mean[:, None] + high * unit, mean[:, None] + low * unit
+        band = np.hstack([outer, inner[:, ::-1]])
+        ax.fill(*band, color=self.colors[k], alpha=0.25, lw=0)
+
+    def _draws(self) -> list[tuple[Any, Any]]:
+        """Means and covariances as the standard errors have them vary: (K, D) and (K, D, D)."""
+        from mixtura.autodiff import Parameters
+
+        assert self.errors is not None
+        if not hasattr(self, "_drawn"):
+            parameters = Parameters.of(self.estimator)
+            K, D = self.means.shape
+            thetas = np.random.default_rng(0).multivariate_normal(
+                parameters.theta, self.errors.theta_covariance, size=_DRAWS, method="eigh"
+            )
+            self._drawn = []
+            for theta in thetas:
+                mixture = parameters.mixture.at(theta)
+                found = {f.name: f.values[f.places] for f in fields(mixture, [], self.names)}
+                storage = self.estimator._covariance.storage
+                self._drawn.append((found["means"], storage.dense(found["covariances"], K, D)))
+        return self._drawn
+
     def _pair(self, i: int, j: int) -> Any:
         return self.covariances[:, [i, j]][:, :, [i, j]]
 
 
-class ExpertsDisplay:
-    """Rows coloured by their most likely expert, with the experts' lines and the gate.
-
-    With one column of x: y against x with the experts' lines and the prediction, and the gate's probabilities below.
-    With more columns: the rows in the first two columns over the gate's probabilities (the other columns at their
-    means), and y against its prediction. Use :meth:`from_estimator` to make one.
-
-    Attributes
-    ----------
-    figure_ : matplotlib Figure
-    axes_ : list of matplotlib Axes
-    """
-
-    def __init__(self, figure: Figure, axes: list[Axes]) -> None:
-        self.figure_, self.axes_ = figure, axes
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: MixtureOfExperts,
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        target: str = "y",
-        random_state: int = 0,
-    ) -> ExpertsDisplay:
-        """Draw a fitted mixture of experts.
-
-        Parameters
-        ----------
-        estimator : MixtureOfExperts
-            A fitted model.
-        X : array-like of shape (N, D)
-        y : array-like of shape (N,) or (N, M)
-            If there are several targets, the first is drawn.
-        target : str, default='y'
-            The name of the target.
-        random_state : int, default=0
-            Chooses the rows that are shown, if there are more than 20,000.
-
-        Returns
-        -------
-        ExpertsDisplay
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed.
-        """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("pictures need matplotlib: pip install 'mixtura[plot]'") from error
-        X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        D = X.shape[1]
-        names = [str(n) for n in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(D)])]
-        estimator = copy.copy(estimator)
-        estimator.__dict__.pop("feature_names_in_", None)
-        if len(X) > _MOST_POINTS:
-            shown = np.random.default_rng(random_state).choice(len(X), _MOST_POINTS, replace=False)
-            X, y = X[shown], y[shown]
-        experts = estimator.responsibilities(X, y).argmax(axis=1)
-        y = y.reshape(len(y), -1)[:, 0]
-        if D == 1:
-            figure = Figure(figsize=(7.5, 6.5), layout="constrained")
-            axes = list(figure.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
-            _lines(axes[0], axes[1], estimator, X, y, experts)
-            axes[0].set_ylabel(target)
-            axes[1].set_xlabel(names[0])
-        else:
-            figure = Figure(figsize=(10.5, 5.0), layout="constrained")
-            axes = list(figure.subplots(1, 2))
-            _regions(axes[0], estimator, X, experts)
-            axes[0].set_xlabel(names[0])
-            axes[0].set_ylabel(names[1])
-            _against(axes[1], _first_target(estimator.predict(X)), y, experts)
-            axes[1].set_xlabel(f"predicted {target}")
-            axes[1].set_ylabel(target)
-        K = len(estimator.weights_)
-        figure.suptitle(f"{K} linear expert{'s' if K > 1 else ''}, {estimator.gate_.name} gate")
-        return cls(figure, axes)
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A square root of a 2 x 2 covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _first_target(predicted: Any) -> NDArray[np.float64]:
-    return np.asarray(predicted).reshape(len(predicted), -1)[:, 0]
-
-
-def _color(k: int) -> str:
-    return f"C{k % 10}"
-
-
-def _points(ax: Axes, x: Any, y: Any, experts: NDArray[np.intp]) -> None:
-    """Rows, coloured by expert."""
-    for k in np.unique(experts):
-        rows = experts == k
-        ax.scatter(x[rows], y[rows], s=float(np.clip(4000.0 / len(x), 1.0, 16.0)), color=_color(int(k)), lw=0)
-
-
-def _lines(ax: Axes, below: Axes, estimator: Any, X: Any, y: Any, experts: NDArray[np.intp]) -> None:
-    """Draw y against one column with each expert's line, and below it the gate."""
-    grid = np.linspace(X[:, 0].min(), X[:, 0].max(), 400)[:, None]
-    each, gate = estimator.predict_expert(grid)[:, :, 0], estimator.predict_gate(grid)
-    _points(ax, X[:, 0], y, experts)
-    for k in range(each.shape[1]):
-        ax.plot(grid[:, 0], each[:, k], color=_color(k), label=f"expert {k}")
-        below.plot(grid[:, 0], gate[:, k], color=_color(k))
-    ax.plot(grid[:, 0], _first_target(estimator.predict(grid)), color="0.2", ls="--", label="mean")
-    ax.legend()
-    below.set_ylim(-0.02, 1.02)
-    below.set_ylabel("gate")
-
-
-def _regions(ax: Axes, estimator: Any, X: Any, experts: NDArray[np.intp]) -> None:
-    """Draw rows in the first two columns, over the experts' colours mixed by the gate's probabilities."""
-    from matplotlib.colors import to_rgb
-
-    low, high = X.min(axis=0), X.max(axis=0)
-    across, along = (np.linspace(low[j], high[j], 120) for j in (0, 1))
-    grid = np.tile(X.mean(axis=0), (120 * 120, 1))
-    grid[:, 0], grid[:, 1] = (g.ravel() for g in np.meshgrid(across, along))
-    gate = estimator.predict_gate(grid)
-    colors = np.array([to_rgb(_color(k)) for k in range(gate.shape[1])])
-    picture = 1.0 - 0.45 * (1.0 - gate @ colors)
-    ax.imshow(
-        picture.reshape(120, 120, 3), origin="lower", aspect="auto", extent=(low[0], high[0], low[1], high[1])
-    )
-    _points(ax, X[:, 0], X[:, 1], experts)
-    ax.set_title("rows over the gate")
-
-
-def _against(ax: Axes, predicted: Any, y: Any, experts: NDArray[np.intp]) -> None:
-    """Draw y against its prediction."""
-    _points(ax, predicted, y, experts)
-    ends = [min(predicted.min(), y.min()), max(predicted.max(), y.max())]
-    ax.plot(ends, ends, color="0.5", lw=1)
-
-
-def save_picture(estimator: Any, *data: ArrayLike, path: str) -> None:
-    """Draw a fitted model into a file (.png, .pdf, .svg).
-
-    Parameters
-    ----------
-    estimator : GaussianMixture or MixtureOfExperts
-    *data : array-like
-        X (N, D) and, of a mixture of experts, y.
-    path : str
-    """
-    display: Any = MixtureDisplay if len(data) == 1 else ExpertsDisplay
-    display.from_estimator(estimator, *data).figure_.savefig(path, dpi=150)
+def _by_first(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[Any, Any]:
+    """Both arrays in the order of the first."""
+    order = np.argsort(a)
+    return a[order], b[order]
