@@ -74,7 +74,7 @@ def check_covariances(covariances: ArrayLike, K: int, D: int, covariance_type: s
 
 def check_dims(dims: int | Iterable[int], D: int) -> NDArray[np.intp]:
     """Indices of columns, from 0 to D - 1, each once."""
-    given = [dims] if isinstance(dims, (int, np.integer)) else list(dims)
+    given = list(dims) if isinstance(dims, Iterable) else [dims]
     if not given or not all(isinstance(d, (int, np.integer)) and not isinstance(d, bool) for d in given):
         raise ValueError(f"dims must be one or several integers, got {dims!r}")
     bad = [int(d) for d in given if not -D <= d < D]

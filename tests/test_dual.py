@@ -1,0 +1,130 @@
+"""Dual numbers against derivatives by hand, and the functions made of them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mixtura.autodiff import Dual, derivative, jacobian, newton
+
+X = np.array([0.3, 0.7, 1.9])
+
+FUNCTIONS = [
+    (lambda x: x**3, lambda x: 3 * x**2, lambda x: 6 * x),
+    (lambda x: 2.0 - 3 * x + x * x * x / 4, lambda x: -3 + 0.75 * x**2, lambda x: 1.5 * x),
+    (lambda x: 1 / x, lambda x: -1 / x**2, lambda x: 2 / x**3),
+    (lambda x: (1.0 + x) / (2.0 - x), lambda x: 3 / (2 - x) ** 2, lambda x: 6 / (2 - x) ** 3),
+    (lambda x: x**-1.5, lambda x: -1.5 * x**-2.5, lambda x: 3.75 * x**-3.5),
+    (lambda x: 2.0**x, lambda x: math.log(2) * 2**x, lambda x: math.log(2) ** 2 * 2**x),
+    (lambda x: x**x, lambda x: x**x * (np.log(x) + 1), lambda x: x**x * ((np.log(x) + 1) ** 2 + 1 / x)),
+    (np.exp, np.exp, np.exp),
+    (np.log, lambda x: 1 / x, lambda x: -1 / x**2),
+    (np.sqrt, lambda x: 0.5 / np.sqrt(x), lambda x: -0.25 * x**-1.5),
+    (np.sin, np.cos, lambda x: -np.sin(x)),
+    (np.cos, lambda x: -np.sin(x), lambda x: -np.cos(x)),
+    (np.tan, lambda x: 1 / np.cos(x) ** 2, lambda x: 2 * np.tan(x) / np.cos(x) ** 2),
+    (np.tanh, lambda x: 1 / np.cosh(x) ** 2, lambda x: -2 * np.tanh(x) / np.cosh(x) ** 2),
+    (np.sinh, np.cosh, np.sinh),
+    (np.cosh, np.sinh, np.cosh),
+    (np.arctan, lambda x: 1 / (1 + x**2), lambda x: -2 * x / (1 + x**2) ** 2),
+    (np.expm1, np.exp, np.exp),
+    (np.log1p, lambda x: 1 / (1 + x), lambda x: -1 / (1 + x) ** 2),
+    (np.square, lambda x: 2 * x, lambda x: 2 + 0 * x),
+    (np.reciprocal, lambda x: -1 / x**2, lambda x: 2 / x**3),
+    (lambda x: abs(-x) + np.abs(x), lambda x: 2 + 0 * x, lambda x: 0 * x),
+    (lambda x: np.maximum(x, 0.5) * np.minimum(1.0, x), None, None),
+    (lambda x: -(+x), lambda x: -1 + 0 * x, lambda x: 0 * x),
+]
+
+
+@pytest.mark.parametrize(("f", "first", "second"), FUNCTIONS)
+def test_first_and_second_derivatives(f, first, second):
+    if first is None:  # x below 1/2: x / 2; between: x^2; above 1: x
+        first = lambda x: np.where(x < 0.5, 0.5, np.where(x < 1.0, 2 * x, 1.0))  # noqa: E731
+        second = lambda x: np.where(x < 0.5, 0.0, np.where(x < 1.0, 2.0, 0.0))  # noqa: E731
+    np.testing.assert_allclose(derivative(f, X), first(X), rtol=4e-15)
+    np.testing.assert_allclose(derivative(f, X, order=2), second(X), rtol=1e-13, atol=1e-15)
+    assert derivative(f, 0.7) == pytest.approx(float(first(np.float64(0.7))), rel=4e-15)
+    assert isinstance(derivative(f, 0.7), float)
+
+
+def test_third_derivative():
+    assert derivative(lambda x: x**5, 2.0, order=3) == pytest.approx(240.0)
+
+
+def test_arithmetic_with_arrays_numbers_and_lists():
+    x = Dual(np.arange(3.0), np.ones(3))
+    for product in (np.array([1.0, 2.0, 3.0]) * x, [1.0, 2.0, 3.0] * x, x * [1, 2, 3]):
+        np.testing.assert_array_equal(product.value, [0.0, 2.0, 6.0])
+        np.testing.assert_array_equal(product.tangent, [1.0, 2.0, 3.0])
+    total = np.float64(2.0) - x
+    np.testing.assert_array_equal(total.tangent, [-1.0, -1.0, -1.0])
+    M = np.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]])
+    np.testing.assert_array_equal((M @ x).tangent, [6.0, 1.0])
+    np.testing.assert_array_equal((x @ M.T).value, [8.0, 1.0])
+    assert (x @ x).tangent == 6.0
+    assert np.sum(x).tangent == 3.0
+    assert x.mean().tangent == 1.0
+    assert [float(part.value) for part in x] == [0.0, 1.0, 2.0]
+    assert (np.ones((2, 3)) + x).tangent.shape == (2, 3)
+    assert x.reshape(3, 1).T.shape == (1, 3)
+
+
+def test_comparisons_take_the_branch_of_the_value():
+    def f(x):
+        return x * x if x > 1.0 else 3.0 * x
+
+    assert derivative(f, 2.0) == 4.0
+    assert derivative(f, 0.5) == 3.0
+    x = Dual(np.array([1.0, 2.0]), 1.0)
+    assert (x >= 2.0).tolist() == [False, True]
+    assert (x == [1.0, 0.0]).tolist() == [True, False]
+    assert np.isfinite(x).all()
+
+
+def test_power_at_zero():
+    assert derivative(lambda x: x**2, 0.0) == 0.0
+    assert derivative(lambda x: x**1, 0.0) == 1.0
+    assert derivative(lambda x: x**0, 0.0) == 0.0
+
+
+def test_jacobian_of_a_function():
+    def f(x):
+        return [x[0] * x[1] + np.sin(x[0]), x[1] ** 2, 7.0]
+
+    want = [[3.0 + math.cos(2.0), 2.0], [0.0, 6.0], [0.0, 0.0]]
+    np.testing.assert_allclose(jacobian(f, [2.0, 3.0]), want)
+    A = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(jacobian(lambda x: A @ x, np.ones(3)), A)
+    np.testing.assert_allclose(jacobian(lambda x: np.exp(x).sum(), np.zeros(3)), np.ones(3))
+
+
+def test_newton():
+    assert newton(lambda x: np.cos(x) - x, 1.0) == pytest.approx(0.7390851332151607, rel=1e-15)
+    root = newton(lambda x: [x[0] ** 2 + x[1] ** 2 - 4.0, x[0] - x[1]], [1.0, 2.0])
+    np.testing.assert_allclose(root, [math.sqrt(2), math.sqrt(2)], rtol=1e-14)
+
+
+def test_bad_input():
+    with pytest.raises(ArithmeticError, match="singular"):
+        newton(lambda x: x * x + 1.0, 0.0)
+    with pytest.raises(ArithmeticError, match="no root after 50"):
+        newton(lambda x: x * x + 1.0, 0.3)
+    with pytest.raises(ValueError, match="returns 1"):
+        newton(lambda x: x[0], [1.0, 2.0])
+    with pytest.raises(TypeError, match=r"np\.floor has no derivative"):
+        np.floor(Dual(1.0, 1.0))
+    with pytest.raises(TypeError, match="instead of math's"):
+        math.exp(Dual(1.0, 1.0))
+    with pytest.raises(TypeError, match="real numbers"):
+        Dual("1")
+    with pytest.raises(TypeError, match="real numbers"):
+        Dual(1j)
+    with pytest.raises(ValueError, match="does not fit"):
+        Dual(1.0, [1.0, 2.0])
+    with pytest.raises(ValueError, match="order"):
+        derivative(np.exp, 1.0, order=0)
+    with pytest.raises(ValueError, match="n numbers"):
+        jacobian(lambda x: x, 1.0)
+    with pytest.raises(TypeError, match="no length"):
+        len(Dual(1.0))
