@@ -48,7 +48,7 @@ def assert_near(got, want, rtol):
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
 )  # torch's own use of it
-@pytest.mark.parametrize("seed", range(48))
+@pytest.mark.parametrize("seed", range(50))
 def test_forward_reverse_and_torch_agree(seed, require):
     require("native")
     torch = pytest.importorskip("torch")

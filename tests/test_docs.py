@@ -20,8 +20,10 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name, require):
-    if name.endswith(("_native", "backends.native", "backends.numba")):
+    if name.endswith(("_native", "backends.native", "backends.native_derivatives", "backends.numba")):
         require("numba" if name.endswith("numba") else "native")
+    if name == "mixtura.torch":
+        pytest.importorskip("torch")
     module = importlib.import_module(name)
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert result.failed == 0
@@ -34,11 +36,13 @@ def test_public_names_have_docstrings_with_examples():
             assert ">>>" in thing.__doc__, name
 
 
-def test_the_page_on_fits_says_what_happens(capsys):
+@pytest.mark.parametrize("page", ["derivatives", "distributions", "fits"])
+def test_pages_say_what_happens(page, capsys, monkeypatch):
     """Each line that prints has what it prints in a comment beside it."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "fits.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
     code = "\n".join(blocks)
-    exec(compile(code, "fits.md", "exec"), {})
+    exec(compile(code, f"{page}.md", "exec"), {})
     wanted = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
     assert len(wanted) >= 6
     assert capsys.readouterr().out.splitlines() == wanted

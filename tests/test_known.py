@@ -581,3 +581,29 @@ def test_a_model_with_fewer_components_than_asked_for_is_saved(rng, tmp_path):
     np.testing.assert_array_equal(again.means_, gm.means_)
     assert len(again.means_) < 3
     assert "3 components" not in again.summary()
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_fixed_parameters_are_not_counted(kind, blobs):
+    fit = GaussianMixture(3, covariance_type=kind, random_state=0).fit(blobs)
+    free, each = fit._n_parameters(), {"full": 6, "tied": 6, "diag": 3, "spherical": 1}[kind]
+    covariances = {"covariances": True if kind == "tied" else [True, False, False]}
+    for fixed, fewer in (
+        ({"weights": [True, False, False]}, 1),
+        ({"weights": True}, 2),
+        ({"means": [True, False, True]}, 6),
+        ({"means": np.eye(3)}, 3),
+        (covariances, each),
+        ({"weights": True, "means": True, **covariances}, 2 + 9 + each),
+    ):
+        held = GaussianMixture(
+            3,
+            covariance_type=kind,
+            fixed=fixed,
+            weights_init=fit.weights_,
+            means_init=fit.means_,
+            precisions_init=fit.precisions_,
+        ).fit(blobs)
+        assert held._n_parameters() == free - fewer
+        difference = held.bic(blobs) + 2.0 * held.score(blobs) * len(blobs)
+        assert difference == pytest.approx((free - fewer) * np.log(len(blobs)))

@@ -138,3 +138,26 @@ def time_import():
     import sys
 
     subprocess.run([sys.executable, "-c", "import mixtura"], check=True)
+
+
+class Derivatives:
+    """Gradient, Hessian and regression of a mixture of 16 Gaussians in 16 columns."""
+
+    def setup(self):
+        g = np.random.default_rng(0)
+        means = 2.0 * g.normal(size=(16, 16))
+        self.X = means[g.integers(0, 16, 100_000)] + g.normal(size=(100_000, 16))
+        self.gm = GaussianMixture(16, means_init=means, max_iter=1, random_state=0).fit(self.X)
+        self.mixture = Mixture.from_estimator(self.gm)
+
+    def time_value_and_grad(self):
+        autodiff.value_and_grad(self.gm, self.X)
+
+    def time_grad_x(self):
+        autodiff.grad_x(self.gm, self.X)
+
+    def time_hessian(self):
+        autodiff.hessian(self.gm, self.X[:5000])
+
+    def time_regress(self):
+        self.mixture.regress(range(8), self.X[:, :8])

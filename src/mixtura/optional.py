@@ -10,8 +10,13 @@ def import_torch(what: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
-            f"{what} needs PyTorch, which is not installed: pip install 'mixtura[gate]', or for a processor alone "
-            "pip install torch --index-url https://download.pytorch.org/whl/cpu"
-        ) from error
+        raise without_torch(what) from error
     return torch
+
+
+def without_torch(what: str) -> ImportError:
+    """The error where torch is missing."""
+    return ImportError(
+        f"{what} needs PyTorch, which is not installed: pip install 'mixtura[torch]', or for a processor alone "
+        "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+    )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from mixtura.optional import without_torch
+
 try:
     import torch
 except ImportError as error:
-    raise ImportError(f"torch cannot be imported ({error}); pip install 'mixtura[torch]'") from error
+    raise without_torch("mixtura.torch") from error
 
 import numpy as np
 from numpy.typing import NDArray

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixtura.optional import import_torch
+
 if TYPE_CHECKING:
     from mixtura.distributions.mixture import Mixture
 
@@ -15,10 +17,7 @@ Float = NDArray[np.float64]
 
 def torch_mixture(weights: Float, means: Float, choleskys: Float) -> Any:
     """A ``torch.distributions.MixtureSameFamily``, in float64."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(f"torch cannot be imported ({error}); pip install 'mixtura[torch]'") from error
+    torch = import_torch("to_torch")
     of = torch.distributions
     w, m, L = (torch.tensor(np.array(array), dtype=torch.float64) for array in (weights, means, choleskys))
     if means.shape[1] == 1:

@@ -35,7 +35,7 @@ from mixtura.estimators.gaussian_search import (
     apart,
     kept,
 )
-from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels, check_prior
+from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels, check_prior, n_fixed
 from mixtura.estimators.saved import arrays_of, restored
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
 from mixtura.gates.constant import ConstantGate
@@ -885,8 +885,11 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def _n_parameters(self) -> int:
         """Number of free parameters of the model."""
         K, D = self.means_.shape
-        of_gaussians = self._n_parameters_of_gaussians(K, D)
-        return of_gaussians + 1 + self.noise_.n_parameters(D) if self._has_noise else of_gaussians
+        free = self._n_parameters_of_gaussians(K, D)
+        if self.fixed is not None and self.n_components == K:  # others were dropped with their masks
+            weights, of_gaussians = check_fixed(self.fixed, K, D, self._covariance)
+            free -= n_fixed(weights, of_gaussians, self._covariance, K, D)
+        return free + 1 + self.noise_.n_parameters(D) if self._has_noise else free
 
     def _n_parameters_of_gaussians(self, K: int, D: int) -> int:
         """Those of weights, means and covariances."""

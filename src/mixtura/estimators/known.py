@@ -154,6 +154,20 @@ def check_fixed_values(
             )
 
 
+def n_fixed(
+    weights: Booleans | None, gaussians: Fixed | None, covariance: Covariance, components: int, dims: int
+) -> int:
+    """How many parameters keep their initial values, of those that would be free."""
+    held = 0
+    if weights is not None:
+        held += min(int(weights.sum()), components - 1)  # the last weight is what the others leave
+    if gaussians is not None:
+        shared = covariance.storage.shared
+        each = covariance.n_parameters(components, dims) // (1 if shared else components)
+        held += int(gaussians.means.sum()) + each * int(gaussians.covariances[: 1 if shared else None].sum())
+    return held
+
+
 def check_prior(
     prior: Any, components: int, dims: int, mean: Float, covariance: Float, diagonal: bool
 ) -> ConjugatePrior | None:
