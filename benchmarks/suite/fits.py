@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 
-from mixtura import GaussianMixture, KMeans
+from mixtura import GaussianMixture, KMeans, autodiff
+from mixtura.distributions import Mixture
 
 SHAPES = {
     "200k x 2, K=8": (200_000, 2, 8),
