@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.device_arrays import is_device_array
+from mixtura.streamed import Streamed
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -29,7 +30,7 @@ def to_host(array: Any) -> Any:
     TypeError
         A torch tensor that is sparse, or of a type that NumPy does not have.
     """
-    if isinstance(array, np.ndarray | type):
+    if isinstance(array, np.ndarray | type | Streamed):
         return array
     if is_device_array(array):
         if hasattr(array, "get"):  # CuPy

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mixtura import em
-from mixtura.table import Table
+from mixtura.table import MOST_SAMPLED, Table
 
 M = TypeVar("M", bound=em.Model)
 
@@ -42,9 +42,9 @@ def nested(table: Table, components: int, n_parameters: int, rng: np.random.Rand
     Rows are drawn with equal chances among those of positive weight, and keep their weights.
     """
     counted = table.counted
-    candidates, sizes = len(table) if counted is None else len(counted), []
+    candidates, sizes = len(table) if counted is None else len(counted), list[int]()
     size = max(_ROWS, _ROWS_PER_COMPONENT * components, n_parameters)
-    while _WORTH * size <= candidates:
+    while _WORTH * size <= candidates and (not sizes or size * table.dims <= MOST_SAMPLED):
         sizes.append(size)
         size *= _GROWTH
     if not sizes:
@@ -53,7 +53,11 @@ def nested(table: Table, components: int, n_parameters: int, rng: np.random.Rand
     drawn = np.unique(rng.randint(candidates, size=sizes[-1]))
     rng.shuffle(drawn)
     rows = drawn if counted is None else counted[drawn]
-    return [*(table.take(np.sort(rows[:n])) for n in sizes), table]
+    # The largest sample is read from the table, the others from it: a table may be slow to read.
+    largest = np.sort(rows[: sizes[-1]])
+    whole = table.take(largest)
+    smaller = (whole.take(np.searchsorted(largest, np.sort(rows[:n]))) for n in sizes[:-1])
+    return [*smaller, whole, table]
 
 
 def climb(

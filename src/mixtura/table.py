@@ -22,6 +22,9 @@ Real = NDArray[np.floating]
 # Number of rows whose mean is the pivot: enough for a point well inside the data.
 _PIVOT_ROWS = 1 << 12
 
+# Most numbers of a sample of rows that is taken for a fit.
+MOST_SAMPLED = 1 << 24
+
 # How many numbers about the rows (responsibilities, log-weights) are held at a time, where they must be held.
 _HELD = 1 << 20
 

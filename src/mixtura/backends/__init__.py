@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from mixtura.backends.base import Backend, Precision, Rows
 from mixtura.backends.device_arrays import is_device_array
+from mixtura.backends.streaming import StreamingBackend
+from mixtura.streamed import Streamed
 
 __all__ = ["Availability", "Backend", "Rows", "available", "create", "for_rows", "register"]
 
@@ -133,6 +135,8 @@ def for_rows(
     ValueError, ImportError
         See :func:`create`.
     """
+    if isinstance(X, Streamed):
+        return StreamingBackend(create(name, n_threads, precision))
     if not is_device_array(X):
         return create(name, n_threads, precision)
     backend = create("cuda" if name == "auto" else name, n_threads, precision)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
 from mixtura.array_kinds import to_host
 from mixtura.backends import Backend
 from mixtura.backends.device_arrays import is_device_array
 from mixtura.em import NotFiniteError
+from mixtura.streamed import Streamed
 
 Float = NDArray[np.float64]
 
@@ -44,6 +46,8 @@ def check_rows(
     TypeError
         X is a sparse matrix.
     """
+    if isinstance(X, Streamed):
+        return _check_streamed_rows(estimator, X, reset, min_rows)
     if backend is not None and is_device_array(X):
         return _check_device_rows(estimator, backend.place(X).X, reset, min_rows)
     X = validate_data(
@@ -59,15 +63,38 @@ def check_rows(
     return X
 
 
-def _check_device_rows(estimator: Any, X: Any, reset: bool, min_rows: int) -> Any:
-    """As :func:`check_rows`, for a table on a device, which is checked there."""
+def _check_streamed_rows(estimator: Any, X: Streamed, reset: bool, min_rows: int) -> Any:
+    """As :func:`check_rows`, for a table that is read block by block: one pass, unless it was looked at before."""
+    _check_counts(estimator, X.shape, min_rows)
+    if reset:
+        estimator.__dict__.pop("feature_names_in_", None)
+        if X.names is not None:
+            estimator.feature_names_in_ = np.array(X.names, dtype=object)
+    fitted = getattr(estimator, "feature_names_in_", None)
+    if not reset and X.names is not None and fitted is not None and list(fitted) != X.names:
+        raise ValueError(
+            f"The feature names should match those that were passed during fit: {', '.join(map(str, fitted))}; the "
+            f"source has {', '.join(X.names)}"
+        )
+    _check_n_features(estimator, X, reset=reset)
+    X.survey()
+    return X
+
+
+def _check_counts(estimator: Any, shape: tuple[int, ...], min_rows: int) -> None:
+    """Raise ValueError, in scikit-learn's words, if there are too few rows or no columns."""
     name = type(estimator).__name__
-    for count, least, unit in ((X.shape[0], min_rows, "sample"), (X.shape[1], 1, "feature")):
+    for count, least, unit in ((shape[0], min_rows, "sample"), (shape[1], 1, "feature")):
         if count < least:
             raise ValueError(
-                f"Found array with {count} {unit}(s) (shape={X.shape}) "
+                f"Found array with {count} {unit}(s) (shape={shape}) "
                 f"while a minimum of {least} is required by {name}."
             )
+
+
+def _check_device_rows(estimator: Any, X: Any, reset: bool, min_rows: int) -> Any:
+    """As :func:`check_rows`, for a table on a device, which is checked there."""
+    _check_counts(estimator, X.shape, min_rows)
     if reset and hasattr(estimator, "feature_names_in_"):
         del estimator.feature_names_in_
     _check_n_features(estimator, X, reset=reset)
@@ -80,6 +107,12 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
 
     Sets ``estimator._one_target`` to whether y has one dimension.
     """
+    if isinstance(X, Streamed):
+        X = check_rows(estimator, X, reset=True)
+        y = check_array(unmasked(to_host(y), "y"), dtype=None, ensure_2d=False, ensure_all_finite=False)
+        if y.ndim > 2 or len(y) != len(X):
+            raise ValueError(f"y has shape {y.shape}, and X has {len(X)} rows")
+        return X, _targets(estimator, y)
     X, y = validate_data(
         estimator,
         unmasked(to_host(X), "X"),
@@ -90,11 +123,16 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
         y_numeric=True,
     )
     check_finite(X, getattr(estimator, "feature_names_in_", None))
+    return X, _targets(estimator, y)
+
+
+def _targets(estimator: Any, y: NDArray[Any]) -> NDArray[np.floating]:
+    """Finite targets as (N, M), of float32 or float64."""
     if y.dtype not in (np.float32, np.float64):
         y = y.astype(np.float64)
     check_finite(y.reshape(len(y), -1), name="y")
     estimator._one_target = y.ndim == 1
-    return X, y.reshape(len(y), -1)
+    return y.reshape(len(y), -1)
 
 
 def unmasked(array: Any, name: str) -> Any:

@@ -1,0 +1,484 @@
+"""Where rows come from that need not fit in memory: arrays on disk, files, frames, sparse matrices, blocks."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.data.files import TableError
+from mixtura.streamed import BLOCK_BYTES, Streamed
+
+__all__ = ["Streamed", "as_source"]
+
+Real = NDArray[np.floating]
+
+
+def as_source(
+    data: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
+) -> Streamed:
+    """A table that is read block by block: what every estimator's ``fit``, ``predict`` and ``score`` take.
+
+    Parameters
+    ----------
+    data : object
+        One of: an array or memory map; the path of a .npy file; paths of Parquet or Arrow files, or patterns such as
+        ``"data/*.parquet"``; a ``pyarrow`` table or dataset; a pandas or polars frame; a SciPy sparse matrix; anything
+        with ``shape`` that gives rows by slices, such as zarr and h5py arrays; or an iterable of blocks (n, D) that can
+        be iterated again and again.
+    columns : sequence of str, default=None
+        Columns to use of a table with names; None takes all numeric ones.
+    block_bytes : int, default=16 MiB
+        Size of the blocks in which rows are read. It decides how much memory a fit needs, whatever the number of rows:
+        about four blocks and a sample.
+    cache_dir : path-like, default=None
+        Where files are decoded to, once, as plain numbers; None takes the system's place for temporary files. The cache
+        has no name there once it is written, so nothing is left over, whatever happens.
+    cache_bytes : int, default=None
+        Most bytes of the cache; None takes half of what is free there. Larger tables, and all with 0, are decoded again
+        in each pass.
+
+    Returns
+    -------
+    Streamed
+
+    Raises
+    ------
+    TypeError
+        The data are of an unknown kind.
+    ValueError
+        There are no rows or no numeric columns, or blocks differ in columns.
+    OSError
+        A file is not there or cannot be read, or the disk is full.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixtura import GaussianMixture
+    >>> from mixtura.data import as_source
+    >>> X = np.random.default_rng(0).normal(size=(5000, 3))
+    >>> source = as_source(X, block_bytes=1 << 14)
+    >>> source.shape
+    (5000, 3)
+    >>> streamed = GaussianMixture(2, random_state=0).fit(source)
+    >>> whole = GaussianMixture(2, random_state=0).fit(X)
+    >>> bool(np.isclose(streamed.lower_bound_, whole.lower_bound_, rtol=1e-12))
+    True
+    """
+    if isinstance(data, Streamed):
+        return data
+    make = _kind_of(data)
+    if make is None:
+        raise TypeError(
+            f"rows cannot be read from {type(data).__name__}: pass an array, a frame, paths of .npy, Parquet or Arrow "
+            "files, a sparse matrix, an object with shape and slices, or an iterable of blocks that is no iterator"
+        )
+    cache = _Cache(cache_dir, cache_bytes)
+    return make(data, list(columns) if columns is not None else None, block_bytes, cache)
+
+
+_Maker = Callable[[Any, list[str] | None, int, "_Cache"], Streamed]
+
+
+def _kind_of(data: Any) -> _Maker | None:
+    """What makes a source of such data."""
+    library = type(data).__module__.partition(".")[0]
+    if isinstance(data, (str, os.PathLike)) or (
+        isinstance(data, (list, tuple)) and data and all(isinstance(p, (str, os.PathLike)) for p in data)
+    ):
+        return _of_files
+    if library == "pyarrow":
+        return _of_arrow
+    if library in ("pandas", "polars"):
+        return _of_frame
+    if hasattr(data, "tocsr"):
+        return _of_sparse
+    if hasattr(data, "shape") and hasattr(data, "__getitem__"):
+        return _of_slices
+    if hasattr(data, "__iter__") and not hasattr(data, "__next__"):
+        return _of_blocks
+    return None
+
+
+def _type_of(*dtypes: Any) -> np.dtype[Any]:
+    """float32 if all are, else float64."""
+    return np.dtype(np.float32 if all(np.dtype(d) == np.float32 for d in dtypes) else np.float64)
+
+
+def _no_columns(columns: list[str] | None, what: str) -> None:
+    if columns is not None:
+        raise ValueError(f"columns were named, and {what} has no names")
+
+
+# ---------------------------------------------------------------------- slices: arrays, zarr, h5py, frames, sparse
+
+
+class Sliced(Streamed):
+    """Rows that can be read from anywhere.
+
+    Parameters
+    ----------
+    rows_of : callable
+        ``rows_of(start, stop)`` gives rows (n, D).
+    shape, dtype, names, block_bytes
+        See :class:`Streamed`.
+    pick : callable, optional
+        ``pick(indices)`` gives rows by sorted indices, where that is quicker than to read all.
+    owner : object, optional
+        Is kept as long as this table.
+    """
+
+    def __init__(
+        self,
+        rows_of: Callable[[int, int], Any],
+        shape: tuple[int, int],
+        dtype: Any,
+        names: list[str] | None = None,
+        block_bytes: int = BLOCK_BYTES,
+        pick: Callable[[NDArray[np.int64]], Any] | None = None,
+        owner: Any = None,
+    ) -> None:
+        super().__init__(*shape, dtype, names, block_bytes)
+        self._rows_of, self._pick, self._owner = rows_of, pick, owner
+        if not all(shape):
+            raise ValueError(
+                f"the source has {shape[0]} rows and {shape[1]} columns: there is nothing to fit"
+            )
+
+    def read(self, start: int) -> Iterator[Real]:
+        """See :meth:`Streamed.read`."""
+        size = self.block_rows
+        for at in range(start, len(self), size):
+            yield np.asarray(self._rows_of(at, min(at + size, len(self))))
+
+    def gather(self, indices: NDArray[np.int64]) -> Real:
+        """See :meth:`Streamed.gather`."""
+        if self._pick is None:
+            return super().gather(indices)
+        order = np.argsort(indices, kind="stable")
+        out = np.empty((len(indices), self.shape[1]), dtype=self.dtype)
+        out[order] = self._pick(indices[order])
+        return out
+
+
+def _of_slices(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+    _no_columns(columns, f"a {type(data).__name__}")
+    shape = tuple(data.shape)
+    if len(shape) != 2:
+        raise ValueError(f"rows must have two axes, (N, D); the source has shape {shape}")
+    dtype = np.dtype(data.dtype)
+    if dtype.kind not in "fiub":
+        raise ValueError(f"the source must hold real numbers, and holds {dtype}")
+    pick = (lambda indices: data[indices]) if isinstance(data, np.ndarray) else None
+    return Sliced(lambda a, b: data[a:b], shape, _type_of(dtype), None, block_bytes, pick, data)
+
+
+def _of_sparse(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+    """A sparse matrix, of which no more than a block becomes dense."""
+    _no_columns(columns, "a sparse matrix")
+    rows = data.tocsr()
+    return Sliced(
+        lambda a, b: rows[a:b].toarray(),
+        rows.shape,
+        _type_of(rows.dtype),
+        None,
+        block_bytes,
+        lambda indices: rows[indices].toarray(),
+        rows,
+    )
+
+
+def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+    """A pandas or polars frame, of which a block at a time becomes an array."""
+    types = dict(zip(map(str, data.columns), data.dtypes, strict=True))
+    numeric = [name for name, kind in types.items() if _is_numeric(kind)]
+    names = _chosen(columns, list(types), numeric, "the frame")
+    polars = type(data).__module__.partition(".")[0] == "polars"
+    part = data.select(names) if polars else data[[c for c in data.columns if str(c) in names]][names]
+    dtype = _type_of(*(np.float32 if str(types[name]).lower() == "float32" else np.float64 for name in names))
+
+    def rows_of(start: int, stop: int) -> Any:
+        if polars:
+            return part[start:stop].to_numpy()
+        return part.iloc[start:stop].to_numpy(dtype=dtype, na_value=np.nan)
+
+    return Sliced(rows_of, (len(data), len(names)), dtype, names, block_bytes, owner=data)
+
+
+def _is_numeric(kind: Any) -> bool:
+    text = str(kind).lower()
+    return text.startswith(("int", "uint", "float", "bool"))
+
+
+def _chosen(columns: list[str] | None, names: list[str], numeric: list[str], what: str) -> list[str]:
+    """The columns that were asked for, or all numeric ones."""
+    if columns is None:
+        if not numeric:
+            raise ValueError(f"{what} has no numeric column; its columns are {', '.join(names)}")
+        return numeric
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
+    text = [name for name in columns if name not in numeric]
+    if text:
+        raise ValueError(f"column {', '.join(text)} of {what} is not numeric")
+    return columns
+
+
+# ---------------------------------------------------------------------- blocks
+
+
+class Blocks(Streamed):
+    """Blocks that an iterable gives, each time that it is iterated.
+
+    Parameters
+    ----------
+    iterable : iterable of array-like of shape (n, D)
+    block_bytes : int
+    """
+
+    def __init__(self, iterable: Any, block_bytes: int = BLOCK_BYTES) -> None:
+        self._iterable = iterable
+        rows, columns, dtypes = 0, None, set()
+        for i, block in enumerate(iterable):
+            part = np.asarray(block)
+            if part.ndim != 2 or (columns is not None and part.shape[1] != columns):
+                raise ValueError(
+                    f"block {i} of the source has shape {part.shape}, not (n, {'D' if columns is None else columns})"
+                )
+            if part.dtype.kind not in "fiub":
+                raise ValueError(f"block {i} of the source must hold real numbers, and holds {part.dtype}")
+            columns, rows = part.shape[1], rows + len(part)
+            dtypes.add(part.dtype)
+        if not rows or not columns:
+            raise ValueError(
+                "the source gave no rows: it must be iterable again and again, not an exhausted iterator"
+            )
+        super().__init__(rows, columns, _type_of(*dtypes), None, block_bytes)
+
+    def read(self, start: int) -> Iterator[Real]:
+        """See :meth:`Streamed.read`."""
+        at = 0
+        for block in self._iterable:
+            part = np.asarray(block)
+            if at + len(part) > start:
+                yield part[max(start - at, 0) :]
+            at += len(part)
+
+
+def _of_blocks(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+    _no_columns(columns, "an iterable of blocks")
+    return Blocks(data, block_bytes)
+
+
+# ---------------------------------------------------------------------- files
+
+
+class _Cache:
+    """A place on disk for decoded tables.
+
+    Parameters
+    ----------
+    folder : path-like, optional
+    most : int, optional
+        Bytes; None for half of what is free.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, most: int | None) -> None:
+        self.folder = tempfile.gettempdir() if folder is None else os.fspath(folder)
+        if not os.path.isdir(self.folder):
+            raise FileNotFoundError(f"cache_dir: there is no folder {self.folder}")
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
+            raise ValueError(f"cache_bytes must be an integer that is not negative, got {most!r}")
+        self.most = most
+
+    def fits(self, size: int) -> bool:
+        """Whether a table of so many bytes may be written."""
+        if self.most is not None:
+            return size <= self.most
+        free = os.statvfs(self.folder) if hasattr(os, "statvfs") else None
+        return free is None or 2 * size <= free.f_bavail * free.f_frsize
+
+    def written(self, blocks: Iterator[Real], shape: tuple[int, int], dtype: Any) -> Real:
+        """The rows in a file without a name, as a memory map: it is gone when nobody reads it any more."""
+        with tempfile.TemporaryFile(dir=self.folder, prefix="mixtura-") as file:
+            rows = 0
+            for block in blocks:
+                np.ascontiguousarray(block, dtype=dtype).tofile(file)
+                rows += len(block)
+            file.flush()
+            if rows != shape[0]:
+                raise ValueError(f"the files held {rows} rows when they were read, and {shape[0]} before")
+            return np.memmap(file, dtype=dtype, mode="r", shape=shape)
+
+
+class Batches(Streamed):
+    """Record batches of an Arrow dataset, decoded in each pass.
+
+    Parameters
+    ----------
+    fragments : list of (str, int)
+        Names and numbers of rows of the files.
+    batches_of : callable
+        ``batches_of(i)`` gives the record batches of file number i.
+    names : list of str
+    dtype : dtype
+    block_bytes : int
+    """
+
+    def __init__(
+        self,
+        fragments: list[tuple[str, int]],
+        batches_of: Callable[[int], Iterator[Any]],
+        names: list[str],
+        dtype: Any,
+        block_bytes: int,
+    ) -> None:
+        self._fragments, self._batches_of = fragments, batches_of
+        self._starts = np.cumsum([0, *(n for _, n in fragments)])
+        super().__init__(int(self._starts[-1]), len(names), dtype, names, block_bytes)
+        if not len(self):
+            raise ValueError("the files hold no rows")
+
+    def where(self, start: int) -> str:
+        """See :meth:`Streamed.where`."""
+        i = int(np.searchsorted(self._starts, start, side="right")) - 1
+        i = min(max(i, 0), len(self._fragments) - 1)
+        name, _ = self._fragments[i]
+        return f"row {start - int(self._starts[i])} of {name}" if name else f"row {start}"
+
+    def read(self, start: int) -> Iterator[Real]:
+        """See :meth:`Streamed.read`."""
+        names = self.names or []
+        for i in range(len(self._fragments)):
+            at = int(self._starts[i])
+            if self._starts[i + 1] <= start:
+                continue
+            for batch in self._batches_of(i):
+                part = np.empty((batch.num_rows, len(names)), dtype=self.dtype)
+                for j, name in enumerate(names):
+                    part[:, j] = batch.column(name).to_numpy(zero_copy_only=False)
+                if at + len(part) > start:
+                    yield part[max(start - at, 0) :]
+                at += len(part)
+
+
+def _of_files(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+    patterns = [data] if isinstance(data, (str, os.PathLike)) else list(data)
+    paths: list[str] = []
+    for pattern in (os.fspath(p) for p in patterns):
+        found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
+        if not found:
+            raise FileNotFoundError(f"no file matches {pattern}")
+        paths += found
+    for path in paths:
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"there is no file {path}")
+    endings = {Path(path).suffix.lower() for path in paths}
+    if endings == {".npy"}:
+        if len(paths) > 1:
+            raise ValueError("several .npy files are no single table: pass one, or an iterable of blocks")
+        try:
+            array = np.load(paths[0], mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            raise TableError(f"{paths[0]}: {error}") from error
+        return _of_slices(array, columns, block_bytes, cache)
+    dataset = _dataset(paths, endings)
+    return _of_arrow(dataset, columns, block_bytes, cache)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.dataset
+    except ImportError as error:
+        raise ImportError("Parquet and Arrow tables need pyarrow: pip install 'mixtura[io]'") from error
+    return pyarrow
+
+
+def _dataset(paths: list[str], endings: set[str]) -> Any:
+    kinds = {".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "ipc", ".csv": "csv"}
+    formats = {kinds.get(ending) for ending in endings}
+    if len(formats) != 1 or None in formats:
+        raise ValueError(
+            f"files must all be .npy, .parquet, .arrow or .csv, and end in {', '.join(sorted(endings)) or 'nothing'}"
+        )
+    pyarrow = _pyarrow()
+    try:
+        return pyarrow.dataset.dataset(paths, format=formats.pop())
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise TableError(f"{paths[0]}: {' '.join(str(error).split())}") from error
+
+
+def _of_arrow(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+    pyarrow = _pyarrow()
+    schema = data.schema
+    numeric = [field.name for field in schema if _is_number(pyarrow, field.type)]
+    names = _chosen(columns, schema.names, numeric, "the table")
+    dtype = _type_of(
+        *(np.float32 if schema.field(name).type == pyarrow.float32() else np.float64 for name in names)
+    )
+    if isinstance(data, pyarrow.Table):
+        part = data.select(names)
+        return Batches([("", data.num_rows)], lambda _: iter(part.to_batches()), names, dtype, block_bytes)
+    if not isinstance(data, pyarrow.dataset.Dataset):
+        raise TypeError(
+            f"rows cannot be read from pyarrow's {type(data).__name__}: pass a Table or a Dataset"
+        )
+    fragments = list(data.get_fragments())
+    counted = []
+    for fragment in fragments:
+        name = getattr(fragment, "path", "")
+        _check_schema(pyarrow, fragment, names, schema, name)
+        counted.append((name, fragment.count_rows()))
+
+    def batches_of(i: int) -> Iterator[Any]:
+        size = max(block_bytes // (8 * len(names)), 1024)
+        try:
+            yield from fragments[i].to_batches(
+                columns=names, batch_size=size, batch_readahead=1, fragment_readahead=1, use_threads=False
+            )
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise TableError(f"{counted[i][0]}: {' '.join(str(error).split())}") from error
+
+    batches = Batches(counted, batches_of, names, dtype, block_bytes)
+    size = batches.shape[0] * batches.shape[1] * batches.dtype.itemsize
+    if not cache.fits(size):
+        return batches
+    batches.survey()  # NaN is reported with the name of its file
+    rows = cache.written(batches.read(0), batches.shape, batches.dtype)
+    decoded = Sliced(
+        lambda a, b: rows[a:b], batches.shape, batches.dtype, names, block_bytes, lambda i: rows[i], rows
+    )
+    decoded._found = batches._found
+    return decoded
+
+
+def _is_number(pyarrow: Any, kind: Any) -> bool:
+    types = pyarrow.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
+def _check_schema(pyarrow: Any, fragment: Any, names: list[str], schema: Any, path: str) -> None:
+    """Raise ValueError unless a file has the columns, of numbers, that the first one has."""
+    own = fragment.physical_schema
+    for name in names:
+        if name not in own.names:
+            raise ValueError(
+                f"{path} has no column {name!r}, which the first file has; it has {', '.join(own.names)}"
+            )
+        if not _is_number(pyarrow, own.field(name).type):
+            raise ValueError(
+                f"column {name!r} of {path} is {own.field(name).type}, and {schema.field(name).type} in the first file"
+            )
