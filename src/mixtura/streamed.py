@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import queue
 import threading
 from abc import ABC, abstractmethod
@@ -19,6 +20,17 @@ BLOCK_BYTES = 1 << 24
 
 # Blocks have a multiple of so many rows, and at least that many.
 _STEP = 1024
+
+
+def release(part: Any) -> None:
+    """Let go of the memory of a part of a memory map that was copied; its file keeps it."""
+    if not (isinstance(part, np.memmap) and getattr(part, "mode", None) in ("r", "r+")):
+        return  # what was written to a private map would be lost
+    base: Any = part
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 class Streamed(ABC):
@@ -135,6 +147,8 @@ class Streamed(ABC):
                 n = min(len(part) - used, len(block) - filled)
                 block[filled : filled + n] = part[used : used + n]
                 filled, used = filled + n, used + n
+                if used == len(part):
+                    release(part)
                 if filled == len(block):
                     yield at, block
                     at, filled = at + len(block), 0

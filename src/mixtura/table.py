@@ -15,6 +15,7 @@ from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
 from mixtura.membership import Membership
 from mixtura.moments import Kind, Moments
+from mixtura.streamed import Streamed
 
 Float = NDArray[np.float64]
 Real = NDArray[np.floating]
@@ -219,6 +220,45 @@ class Table:
         """Rows ``start`` to ``stop``, without a copy."""
         rows = self.rows.block(start, stop)
         return replace(self, rows=rows, start=self.start + start)
+
+    @property
+    def blocks_of_rows(self) -> Callable[[], Iterator[Table]] | None:
+        """The table in blocks that are in memory, where the whole of it is not; else None."""
+        X = self.all_x
+        if not isinstance(X, Streamed):
+            return None
+
+        def blocks() -> Iterator[Table]:
+            for start, part in X.blocks(self.start, self.start + len(self)):
+                weights = (
+                    None if self.sample_weight is None else self.sample_weight[start : start + len(part)]
+                )
+                y = None if self.all_y is None else self.all_y[start : start + len(part)]
+                known = None
+                if self.membership is not None:
+                    known = self.membership.taken(np.arange(start, start + len(part)))
+                yield Table(
+                    self.backend,
+                    self.backend.place(part, y, weights),
+                    self.pivot,
+                    part,
+                    y,
+                    tally=self.tally,
+                    membership=known,
+                )
+
+        return blocks
+
+    def joined(self, others: list[Table]) -> Table:
+        """The rows of this table and of others, in memory."""
+        parts = [self, *others]
+        x = np.concatenate([part.x for part in parts])
+        y = None if self.all_y is None else np.concatenate([part.y for part in parts if part.y is not None])
+        weights = None
+        if any(part.sample_weight is not None for part in parts):
+            weights = np.concatenate([part.weight for part in parts])
+        rows = self.backend.place(x, y, weights)
+        return Table(self.backend, rows, self.pivot, x, y, tally=self.tally)
 
     def blocks(self, held: int) -> Iterator[Table]:
         """The table in blocks, whose bounds depend on shapes alone.

@@ -180,7 +180,8 @@ def _of_slices(data: Any, columns: list[str] | None, block_bytes: int, cache: _C
     dtype = np.dtype(data.dtype)
     if dtype.kind not in "fiub":
         raise ValueError(f"the source must hold real numbers, and holds {dtype}")
-    pick = (lambda indices: data[indices]) if isinstance(data, np.ndarray) else None
+    in_memory = isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
+    pick = (lambda indices: data[indices]) if in_memory else None
     return Sliced(lambda a, b: data[a:b], shape, _type_of(dtype), None, block_bytes, pick, data)
 
 
@@ -285,6 +286,39 @@ def _of_blocks(data: Any, columns: list[str] | None, block_bytes: int, cache: _C
 # ---------------------------------------------------------------------- files
 
 
+class _FileRows:
+    """Rows of numbers in a file, read rather than mapped, so that what was read does not stay in this process.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the open file; it is closed with this object.
+    offset : int
+        Where the numbers begin.
+    shape : (int, int)
+    dtype : dtype
+    """
+
+    def __init__(self, descriptor: int, offset: int, shape: tuple[int, int], dtype: Any) -> None:
+        self._descriptor, self._offset, self._shape, self._dtype = descriptor, offset, shape, np.dtype(dtype)
+
+    def __call__(self, start: int, stop: int) -> Real:
+        """Rows ``start`` to ``stop``."""
+        row = self._shape[1] * self._dtype.itemsize
+        wanted, found = (stop - start) * row, bytearray()
+        while len(found) < wanted:
+            part = os.pread(self._descriptor, wanted - len(found), self._offset + start * row + len(found))
+            if not part:
+                raise OSError(f"the file ends within row {start + len(found) // row}: it has become shorter")
+            if len(part) == wanted:
+                return np.frombuffer(part, dtype=self._dtype).reshape(-1, self._shape[1])
+            found += part
+        return np.frombuffer(bytes(found), dtype=self._dtype).reshape(-1, self._shape[1])
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
 class _Cache:
     """A place on disk for decoded tables.
 
@@ -310,8 +344,8 @@ class _Cache:
         free = os.statvfs(self.folder) if hasattr(os, "statvfs") else None
         return free is None or 2 * size <= free.f_bavail * free.f_frsize
 
-    def written(self, blocks: Iterator[Real], shape: tuple[int, int], dtype: Any) -> Real:
-        """The rows in a file without a name, as a memory map: it is gone when nobody reads it any more."""
+    def written(self, blocks: Iterator[Real], shape: tuple[int, int], dtype: Any) -> _FileRows:
+        """The rows in a file without a name, which is gone when nobody reads it any more."""
         with tempfile.TemporaryFile(dir=self.folder, prefix="mixtura-") as file:
             rows = 0
             for block in blocks:
@@ -320,7 +354,7 @@ class _Cache:
             file.flush()
             if rows != shape[0]:
                 raise ValueError(f"the files held {rows} rows when they were read, and {shape[0]} before")
-            return np.memmap(file, dtype=dtype, mode="r", shape=shape)
+            return _FileRows(os.dup(file.fileno()), 0, shape, dtype)
 
 
 class Batches(Streamed):
@@ -393,6 +427,15 @@ def _of_files(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
             array = np.load(paths[0], mmap_mode="r", allow_pickle=False)
         except ValueError as error:
             raise TableError(f"{paths[0]}: {error}") from error
+        if (
+            array.ndim == 2
+            and array.dtype.kind == "f"
+            and array.flags.c_contiguous
+            and array.dtype.itemsize in (4, 8)
+        ):
+            _no_columns(columns, "a .npy file")
+            rows = _FileRows(os.open(paths[0], os.O_RDONLY), array.offset, array.shape, array.dtype)
+            return Sliced(rows, array.shape, _type_of(array.dtype), None, block_bytes)
         return _of_slices(array, columns, block_bytes, cache)
     dataset = _dataset(paths, endings)
     return _of_arrow(dataset, columns, block_bytes, cache)
@@ -458,9 +501,7 @@ def _of_arrow(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
         return batches
     batches.survey()  # NaN is reported with the name of its file
     rows = cache.written(batches.read(0), batches.shape, batches.dtype)
-    decoded = Sliced(
-        lambda a, b: rows[a:b], batches.shape, batches.dtype, names, block_bytes, lambda i: rows[i], rows
-    )
+    decoded = Sliced(rows, batches.shape, batches.dtype, names, block_bytes)
     decoded._found = batches._found
     return decoded
 

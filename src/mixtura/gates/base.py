@@ -35,6 +35,8 @@ class Gate(Part, ABC):
         Whether log-weights differ from row to row, (n, K), or are the same for all rows, (K,).
     needs_responsibilities : bool
         Whether :meth:`maximize` needs all responsibilities (N, K), because moments do not suffice.
+    moments_suffice : bool
+        Whether :meth:`maximize` looks at nothing but ``found.moments``, so that moments of other rows will do.
     tol : float
         Default tolerance: a fit has converged when the objective per unit of weight changes by less.
     """
@@ -42,6 +44,7 @@ class Gate(Part, ABC):
     tol: ClassVar[float] = 1e-9
     looks_at_rows: ClassVar[bool] = False
     needs_responsibilities: ClassVar[bool] = False
+    moments_suffice: ClassVar[bool] = True
 
     @abstractmethod
     def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:

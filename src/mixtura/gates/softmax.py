@@ -76,6 +76,7 @@ class SoftmaxGate(Gate):
 
     name: ClassVar[str] = "softmax"
     looks_at_rows: ClassVar[bool] = True
+    moments_suffice: ClassVar[bool] = False
 
     l2: float = 1e-9
     center: Float = state()

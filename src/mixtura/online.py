@@ -1,0 +1,194 @@
+"""Stepwise EM: the statistics of each block of rows are mixed into those of the blocks before, and parameters follow.
+
+With s the mean statistics of a block's rows under the present parameters, and S the running ones,
+``S <- (1 - g) S + g s`` with the step ``g = (t + 1)^-0.6`` at block t, and new parameters are the M-step of S (Cappé
+and Moulines 2009). The parameters wander as blocks come. The average of S over the blocks, in which block t has weight
+t^0.3, does not, and is nearly as good as a fit to all rows at once: its M-step is the estimate that is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mixtura import em
+from mixtura.found import Found
+from mixtura.joint import Joint
+from mixtura.mixture import Mixture
+from mixtura.moments import Moments
+from mixtura.table import Table
+
+# The exponents of the steps and of the averages' weights.
+DECAY, _FAVOUR_LATE = 0.6, 0.3
+
+# Passes of a whole fit, and rows of a block of a table in memory: a share of the table, within bounds.
+_PASSES = 2
+_BLOCKS, _LEAST_ROWS, _MOST_ROWS = 256, 1 << 10, 1 << 16
+
+# Blocks whose rows are shuffled together, so that the order of the rows matters little.
+_POOLED = 4
+
+
+@dataclass(frozen=True)
+class Online:
+    """A fit that goes on as rows come.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        The present parameters, under which the next block is looked at.
+    running, averaged : Moments
+        S and its average, per unit of weight.
+    steps : int
+        Blocks so far.
+    weight, rows : float and int
+        Their weight and number of rows.
+    share : float
+        Sum of the weights in the average.
+    bound : float
+        Objective per unit of weight of the last block, before its step.
+    """
+
+    mixture: Mixture[Any, Any]
+    running: Moments
+    averaged: Moments
+    steps: int
+    weight: float
+    rows: int
+    share: float
+    bound: float
+
+    @classmethod
+    def begin(cls, mixture: Mixture[Any, Any], table: Table) -> Online:
+        """Start with the statistics of a first block under given parameters.
+
+        Raises
+        ------
+        ValueError
+            The gate needs all responsibilities at once.
+        """
+        if mixture.gate.needs_responsibilities:
+            raise ValueError(
+                f"the {mixture.gate.name} gate needs the responsibilities of all rows at once: it cannot be fitted "
+                "block by block"
+            )
+        moments, found = _of_block(mixture, table)
+        total = table.total_weight
+        begun = cls(mixture, moments, moments, 1, total, len(table), 1.0, found.objective / total)
+        return replace(begun, mixture=begun._maximized(found, moments, 1.0))
+
+    def step(self, table: Table) -> Online:
+        """The state after one more block."""
+        moments, found = _of_block(self.mixture, table)
+        steps, weight, rows = self.steps + 1, self.weight + table.total_weight, self.rows + len(table)
+        g = (steps + 1.0) ** -DECAY
+        running = self.running * (1.0 - g) + moments * g
+        own = steps**_FAVOUR_LATE * table.total_weight * steps / weight
+        share = self.share + own
+        averaged = self.averaged * (1.0 - own / share) + running * (own / share)
+        bound = found.objective / table.total_weight
+        moved = Online(self.mixture, running, averaged, steps, weight, rows, share, bound)
+        return replace(moved, mixture=moved._maximized(found, running, g))
+
+    def _maximized(self, found: Found, moments: Moments, g: float) -> Mixture[Any, Any]:
+        """The M-step of statistics per unit of weight, as if they were those of all rows so far."""
+        gate, components = self.mixture.gate, self.mixture.components
+        whole = self._whole(found.table, moments, found.joint)
+        if gate.moments_suffice:
+            gate = gate.maximize(whole)
+        else:
+            # This gate's step depends on the rows themselves: it takes a part of the block's own step.
+            gate = gate.resume(found.moments.mass.size, found.table, np.random.RandomState(0))
+            before = gate.coordinates
+            gate = gate.at(before + g * (gate.maximize(found).coordinates - before), found.table)
+        return replace(self.mixture, gate=gate, components=components.maximize(whole))
+
+    def _whole(self, table: Table, moments: Moments, joint: Joint | None) -> Found:
+        whole = replace(moments * self.weight, n_samples=self.rows)
+        return Found(table, whole, self.bound * self.weight, joint)
+
+    def estimate(self, table: Table) -> tuple[Mixture[Any, Any], Found]:
+        """Parameters from the averaged statistics, and these; ``table`` is any block."""
+        found = self._whole(table, self.averaged, self.mixture.joint)
+        gate = self.mixture.gate
+        gate = gate.maximize(found) if gate.moments_suffice else gate
+        return replace(self.mixture, gate=gate, components=self.mixture.components.maximize(found)), found
+
+
+def _of_block(mixture: Mixture[Any, Any], table: Table) -> tuple[Moments, Found]:
+    """A block's statistics per unit of weight, and what its E-step found."""
+    found: Found = em.expected(mixture, table)
+    return found.moments * (1.0 / table.total_weight), found
+
+
+def run(
+    start: Any,
+    table: Table,
+    *,
+    max_iter: int,
+    stop: Callable[[em.Step[Any]], bool],
+    report: Callable[[em.Step[Any]], bool] | None = None,
+    bound: float = -math.inf,
+    keep: bool = False,
+) -> em.Fit[Any]:
+    """As :func:`mixtura.em.run`, by stepwise EM in two passes, or ``max_iter`` if that is less; for samples EM itself."""
+    if table.sampled or max_iter == 0:
+        return em.run(start, table, max_iter=max_iter, stop=stop, report=report, bound=bound, keep=keep)
+    state: Online | None = None
+    bounds: list[float] = []
+    fit: em.Fit[Any] = em.Fit(start)
+    rng = np.random.RandomState(0)
+    try:
+        for _ in range(min(_PASSES, max_iter)):
+            objective, weight = 0.0, 0.0
+            for block in shuffled(table, rng):
+                state = Online.begin(start, block) if state is None else state.step(block)
+                objective += state.bound * block.total_weight
+                weight += block.total_weight
+            assert state is not None
+            estimate, found = state.estimate(block)
+            bounds.append(objective / weight)
+            change = bounds[-1] - (bounds[-2] if len(bounds) > 1 else -math.inf)
+            fit = em.Fit(estimate, bounds[-1], list(bounds), True, found)
+            if report is not None and report(
+                em.Step(len(bounds), start, estimate, bounds[-1], change, found)
+            ):
+                break
+    except KeyboardInterrupt:
+        if not keep or not bounds:
+            raise
+        return replace(fit, interrupted=True)
+    return fit
+
+
+def shuffled(table: Table, rng: np.random.RandomState) -> Iterator[Table]:
+    """The rows in blocks, in random order: of rows in memory all, of others those that are read together."""
+    if table.blocks_of_rows is None:
+        size = int(np.clip(len(table) // _BLOCKS, _LEAST_ROWS, _MOST_ROWS))
+        order = rng.permutation(len(table)) if table.counted is None else rng.permutation(table.counted)
+        for start in range(0, len(order), size):
+            yield table.take(np.sort(order[start : start + size]))
+        return
+    pool: list[Table] = []
+    for block in table.blocks_of_rows():
+        pool.append(block)
+        if len(pool) == _POOLED:
+            yield from _mixed(pool, rng)
+            pool = []
+    yield from _mixed(pool, rng)
+
+
+def _mixed(pool: list[Table], rng: np.random.RandomState) -> Iterator[Table]:
+    """The rows of several blocks, in as many blocks, each with rows of all of them."""
+    if not pool:
+        return
+    whole = pool[0].joined(pool[1:])
+    order = rng.permutation(len(whole))
+    for part in np.array_split(order, len(pool)):
+        block = whole.take(np.sort(part))
+        if block.total_weight > 0.0:
+            yield block
