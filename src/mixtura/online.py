@@ -29,6 +29,9 @@ DECAY, _FAVOUR_LATE = 0.6, 0.3
 _PASSES = 2
 _BLOCKS, _LEAST_ROWS, _MOST_ROWS = 256, 1 << 10, 1 << 16
 
+# Iterations of EM on the first block.
+_FIRST_ITERATIONS = 20
+
 # Blocks whose rows are shuffled together, so that the order of the rows matters little.
 _POOLED = 4
 
@@ -63,8 +66,19 @@ class Online:
     bound: float
 
     @classmethod
-    def begin(cls, mixture: Mixture[Any, Any], table: Table) -> Online:
-        """Start with the statistics of a first block under given parameters.
+    def begin(
+        cls, mixture: Mixture[Any, Any], table: Table, steps: int = 1, rows: int | None = None
+    ) -> Online:
+        """Start with the statistics of first rows under given parameters.
+
+        Parameters
+        ----------
+        mixture : Mixture
+        table : Table
+        steps : int, default=1
+            For how many blocks these parameters stand.
+        rows : int, optional
+            To how many rows they were fitted, if not to these.
 
         Raises
         ------
@@ -76,9 +90,15 @@ class Online:
                 f"the {mixture.gate.name} gate needs the responsibilities of all rows at once: it cannot be fitted "
                 "block by block"
             )
+        if not mixture.gate.moments_suffice:
+            gate = mixture.gate.resume(len(mixture.joint.quadratics.means), table, np.random.RandomState(0))
+            mixture = replace(mixture, gate=gate)
         moments, found = _of_block(mixture, table)
         total = table.total_weight
-        begun = cls(mixture, moments, moments, 1, total, len(table), 1.0, found.objective / total)
+        times = 1.0 if rows is None else rows / len(table)
+        share = steps ** (1.0 + _FAVOUR_LATE) / (1.0 + _FAVOUR_LATE)  # about the sum of t^0.3
+        weight, count = total * times, len(table) if rows is None else rows
+        begun = cls(mixture, moments, moments, steps, weight, count, share, found.objective / total)
         return replace(begun, mixture=begun._maximized(found, moments, 1.0))
 
     def step(self, table: Table) -> Online:
@@ -135,7 +155,7 @@ def run(
     bound: float = -math.inf,
     keep: bool = False,
 ) -> em.Fit[Any]:
-    """As :func:`mixtura.em.run`, by stepwise EM in two passes, or ``max_iter`` if that is less; for samples EM itself."""
+    """As :func:`mixtura.em.run`, by stepwise EM in two passes, or one if ``max_iter`` is 1; on samples EM itself."""
     if table.sampled or max_iter == 0:
         return em.run(start, table, max_iter=max_iter, stop=stop, report=report, bound=bound, keep=keep)
     state: Online | None = None
@@ -146,7 +166,12 @@ def run(
         for _ in range(min(_PASSES, max_iter)):
             objective, weight = 0.0, 0.0
             for block in shuffled(table, rng):
-                state = Online.begin(start, block) if state is None else state.step(block)
+                if state is None:
+                    # The start may be a rough one, which few steps would not mend.
+                    first = em.run(start, block, max_iter=_FIRST_ITERATIONS, stop=stop).parameters
+                    state = Online.begin(first, block)
+                else:
+                    state = state.step(block)
                 objective += state.bound * block.total_weight
                 weight += block.total_weight
             assert state is not None
@@ -155,7 +180,7 @@ def run(
             change = bounds[-1] - (bounds[-2] if len(bounds) > 1 else -math.inf)
             fit = em.Fit(estimate, bounds[-1], list(bounds), True, found)
             if report is not None and report(
-                em.Step(len(bounds), start, estimate, bounds[-1], change, found)
+                em.Step(len(bounds), estimate, estimate, bounds[-1], change, found)
             ):
                 break
     except KeyboardInterrupt:
@@ -167,14 +192,15 @@ def run(
 
 def shuffled(table: Table, rng: np.random.RandomState) -> Iterator[Table]:
     """The rows in blocks, in random order: of rows in memory all, of others those that are read together."""
-    if table.blocks_of_rows is None:
+    blocks = table.shuffled_blocks
+    if blocks is None:
         size = int(np.clip(len(table) // _BLOCKS, _LEAST_ROWS, _MOST_ROWS))
         order = rng.permutation(len(table)) if table.counted is None else rng.permutation(table.counted)
         for start in range(0, len(order), size):
             yield table.take(np.sort(order[start : start + size]))
         return
     pool: list[Table] = []
-    for block in table.blocks_of_rows():
+    for block in blocks(rng):
         pool.append(block)
         if len(pool) == _POOLED:
             yield from _mixed(pool, rng)

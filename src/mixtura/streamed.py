@@ -24,12 +24,12 @@ _STEP = 1024
 
 def release(part: Any) -> None:
     """Let go of the memory of a part of a memory map that was copied; its file keeps it."""
-    if not (isinstance(part, np.memmap) and getattr(part, "mode", None) in ("r", "r+")):
-        return  # what was written to a private map would be lost
-    base: Any = part
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None)
-    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+    base, mode = part, None
+    while isinstance(base, np.ndarray):
+        mode = base.mode if isinstance(base, np.memmap) else mode
+        base = base.base
+    # What was written to a private map would be lost.
+    if isinstance(base, mmap.mmap) and mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
 
 
@@ -75,6 +75,11 @@ class Streamed(ABC):
         self._found: tuple[Float | None, Float] | None = None
 
     # ------------------------------------------------------------------ what kinds of sources differ in
+
+    def shuffled(self, rng: np.random.RandomState) -> Iterator[tuple[NDArray[np.int64], Real]]:
+        """All rows in blocks, with their indices: of random stripes, where rows can be read anywhere; else in order."""
+        for start, block in self.blocks():
+            yield np.arange(start, start + len(block)), block
 
     @abstractmethod
     def read(self, start: int) -> Iterator[Real]:

@@ -222,30 +222,19 @@ class Table:
         return replace(self, rows=rows, start=self.start + start)
 
     @property
-    def blocks_of_rows(self) -> Callable[[], Iterator[Table]] | None:
-        """The table in blocks that are in memory, where the whole of it is not; else None."""
+    def shuffled_blocks(self) -> Callable[[np.random.RandomState], Iterator[Table]] | None:
+        """The table in blocks that are in memory, in random order, where the whole of it is not; else None."""
         X = self.all_x
         if not isinstance(X, Streamed):
             return None
 
-        def blocks() -> Iterator[Table]:
-            for start, part in X.blocks(self.start, self.start + len(self)):
-                weights = (
-                    None if self.sample_weight is None else self.sample_weight[start : start + len(part)]
-                )
-                y = None if self.all_y is None else self.all_y[start : start + len(part)]
-                known = None
-                if self.membership is not None:
-                    known = self.membership.taken(np.arange(start, start + len(part)))
-                yield Table(
-                    self.backend,
-                    self.backend.place(part, y, weights),
-                    self.pivot,
-                    part,
-                    y,
-                    tally=self.tally,
-                    membership=known,
-                )
+        def blocks(rng: np.random.RandomState) -> Iterator[Table]:
+            for rows, part in X.shuffled(rng):
+                weights = None if self.sample_weight is None else self.sample_weight[rows]
+                y = None if self.all_y is None else self.all_y[rows]
+                known = None if self.membership is None else self.membership.taken(rows)
+                placed = self.backend.place(part, y, weights)
+                yield Table(self.backend, placed, self.pivot, part, y, tally=self.tally, membership=known)
 
         return blocks
 

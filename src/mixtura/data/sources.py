@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.data.files import TableError
-from mixtura.streamed import BLOCK_BYTES, Streamed
+from mixtura.streamed import BLOCK_BYTES, Streamed, release
 
 __all__ = ["Streamed", "as_source"]
 
 Real = NDArray[np.floating]
+
+# Stripes of rows, from anywhere in the table, of which a random block is made.
+_STRIPES = 32
 
 
 def as_source(
@@ -161,6 +164,19 @@ class Sliced(Streamed):
         size = self.block_rows
         for at in range(start, len(self), size):
             yield np.asarray(self._rows_of(at, min(at + size, len(self))))
+
+    def shuffled(self, rng: np.random.RandomState) -> Iterator[tuple[NDArray[np.int64], Real]]:
+        """See :meth:`Streamed.shuffled`."""
+        size = max(self.block_rows // _STRIPES, 1)
+        starts = rng.permutation(np.arange(0, len(self), size))
+        for first in range(0, len(starts), _STRIPES):
+            cuts = [(int(a), min(int(a) + size, len(self))) for a in starts[first : first + _STRIPES]]
+            parts = []
+            for a, b in cuts:
+                part = self._rows_of(a, b)
+                parts.append(np.array(part, dtype=self.dtype))
+                release(part)
+            yield np.concatenate([np.arange(a, b) for a, b in cuts]), np.concatenate(parts)
 
     def gather(self, indices: NDArray[np.int64]) -> Real:
         """See :meth:`Streamed.gather`."""
@@ -488,9 +504,20 @@ def _of_arrow(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
 
     def batches_of(i: int) -> Iterator[Any]:
         size = max(block_bytes // (8 * len(names)), 1024)
+        how: dict[str, Any] = {}
+        if isinstance(fragments[i], pyarrow.dataset.ParquetFileFragment):
+            # Without these Arrow reads whole files ahead.
+            how["fragment_scan_options"] = pyarrow.dataset.ParquetFragmentScanOptions(
+                pre_buffer=False, use_buffered_stream=True
+            )
         try:
             yield from fragments[i].to_batches(
-                columns=names, batch_size=size, batch_readahead=1, fragment_readahead=1, use_threads=False
+                columns=names,
+                batch_size=size,
+                batch_readahead=1,
+                fragment_readahead=1,
+                use_threads=False,
+                **how,
             )
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise TableError(f"{counted[i][0]}: {' '.join(str(error).split())}") from error

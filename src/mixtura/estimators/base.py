@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from copy import copy
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
-from mixtura.array_kinds import in_kind
+from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import Backend
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_finite, check_rows, check_weights
+from mixtura.mixture import Mixture
+from mixtura.online import Online
 from mixtura.progress import Progress, progress
 from mixtura.table import Table
 from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 M = TypeVar("M", bound=em.Model)
+
+# Rows, or numbers, up to which `partial_fit` fits all rows so far, in so many iterations each time.
+_EARLY_ROWS, _EARLY_NUMBERS = 1 << 13, 1 << 18
+_FIRST_ITERATIONS = 30
+
 One = Callable[[int, Callable[[em.Step[M]], bool]], em.Fit[M]]
+
+
+def _together(blocks: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
+    """X, y and weights of several blocks, one after the other."""
+    if len(blocks) == 1:
+        return blocks[0]
+    X = np.concatenate([np.asarray(to_host(x)) for x, _, _ in blocks])
+    targets, weights = None, None
+    if blocks[0][1] is not None:
+        targets = np.concatenate([np.asarray(to_host(y)) for _, y, _ in blocks])
+    if any(w is not None for _, _, w in blocks):
+        weights = np.concatenate(
+            [
+                np.ones(len(np.asarray(to_host(x)))) if w is None else np.asarray(to_host(w))
+                for x, _, w in blocks
+            ]
+        )
+    return X, targets, weights
 
 
 class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
@@ -105,9 +133,71 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score, keep)
         return best, tasks
 
+    def _stepped(
+        self, block: tuple[Any, Any, Any], fitted: bool, table_of: Callable[[Any, Any, Any], Table]
+    ) -> tuple[Online | None, Table]:
+        """The state of stepwise EM after one more block of rows, and the block.
+
+        As long as there are few rows, the estimator is fitted to all of them, and the state is None.
+
+        Parameters
+        ----------
+        block : tuple
+            X, y and sample_weight; y is None where there are no targets.
+        fitted : bool
+            Whether there are parameters already.
+        table_of : callable
+            Checks and places such a block.
+        """
+        state: Online | None = getattr(self, "_online", None)
+        early: list[tuple[Any, Any, Any]] | None = getattr(self, "_early", None)
+        if state is not None:
+            table = table_of(*block)
+            with allow(self.n_threads, table.backend.compiled):
+                state = state.step(table)
+        elif fitted and early is None:
+            table = table_of(*block)
+            rows = max(int(getattr(self, "_n_rows", len(table))), len(table))
+            with allow(self.n_threads, table.backend.compiled):
+                state = Online.begin(self._to_go_on(table), table, max(rows // len(table), 1), rows)
+        else:
+            early = [] if early is None else early
+            X, y, weight = _together([*early, block])
+            self._fit_early(X, y, weight, fitted)
+            early.append(block)
+            table = table_of(X, y, weight)
+            if len(table) >= _EARLY_ROWS or len(table) * table.dims >= _EARLY_NUMBERS:
+                with allow(self.n_threads, table.backend.compiled):
+                    state = Online.begin(self._to_go_on(table), table, len(early))
+            self._early, self._n_steps = early, len(early)
+        if state is not None:
+            self._online = state
+            self.__dict__.pop("_early", None)
+        return state, table
+
+    def _fit_early(self, X: Any, y: Any, sample_weight: Any, fitted: bool) -> None:
+        """Fit to the rows so far, from the parameters that there are."""
+        first = copy(self) if fitted else clone(self)
+        first.__dict__.pop("_early", None)
+        parameters = first.get_params(deep=False)
+        changed = {"max_iter": min(self.max_iter, _FIRST_ITERATIONS)}
+        if fitted and "warm_start" in parameters:
+            changed["warm_start"] = True
+        targets = {} if y is None else {"y": y}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            first.set_params(**changed).fit(X, sample_weight=sample_weight, **targets)
+        self.__dict__.update({name: v for name, v in vars(first).items() if name not in parameters})
+
+    def _to_go_on(self, table: Table) -> Mixture[Any, Any]:
+        """The fitted parameters, for an M-step that follows."""
+        raise NotImplementedError
+
     def _adopt(self, attributes: dict[str, Any], X: Any, table: Table, tasks: Tasks) -> None:
         """Set the fitted attributes, as arrays of the library of X, and tell callbacks that the fit is over."""
         self.n_passes_ = table.tally.rows / len(table)
+        self.__dict__.pop("_online", None)
+        self.__dict__.pop("_early", None)
         for name, value in attributes.items():
             setattr(self, name, value)
         self._match_kind_of(X)

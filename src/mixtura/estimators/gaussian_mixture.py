@@ -18,7 +18,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mixtura import em, natural
+from mixtura import em, natural, online
 from mixtura.accelerated import ACCELERATED
 from mixtura.array_kinds import in_kind, like, to_host
 from mixtura.backends.base import PRECISIONS, Precision
@@ -45,6 +45,7 @@ from mixtura.natural import Field
 from mixtura.parametric import ParametricMixture
 from mixtura.report import summary
 from mixtura.starts import AUTO, INITIALIZERS
+from mixtura.streamed import Streamed
 from mixtura.table import Table
 from mixtura.threads import allow
 
@@ -66,6 +67,9 @@ def _by_weight(weights: Float, means: Float) -> NDArray[np.intp]:
 def _by_mean(weights: Float, means: Float) -> NDArray[np.intp]:
     return np.lexsort((-weights, *means.T[::-1]))
 
+
+# What runs on the whole table.
+ALGORITHMS: dict[str, Callable[..., em.Fit[Any]]] = {"em": em.run, "stepwise": online.run}
 
 ORDERS: dict[str, Callable[[Float, Float], NDArray[np.intp]]] = {"weight": _by_weight, "mean": _by_mean}
 
@@ -138,6 +142,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         'newton' goes on from where EM has converged to the maximum of the likelihood itself, by Newton's method with
         exact derivatives; it ignores ``reg_covar`` there, and does nothing with more than 3,000 parameters. The
         likelihood never falls: a step that would lower it is not taken, and costs one pass over the rows.
+    algorithm : {'em', 'stepwise'}, default='em'
+        'stepwise': after the starts on samples, two passes over the rows in which the parameters follow every block
+        (Cappé and Moulines 2009), for tables of which every pass counts. See :meth:`partial_fit`.
     fixed : dict or None, default=None
         Parameters that keep their initial values: masks under the keys 'weights' (K,), 'means' (K,) or (K, D), and
         'covariances' (K,), or True for all. The values are those of ``weights_init``, ``means_init`` and
@@ -242,6 +249,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         "on_degenerate": [StrOptions({"raise", "repair", "drop"})],
         "prior": [StrOptions({"default"}), Mapping, None],
         "accelerate": [StrOptions(set(ACCELERATED)), None],
+        "algorithm": [StrOptions(set(ALGORITHMS))],
         "fixed": [Mapping, None],
         "order": [StrOptions(set(ORDERS)), None],
         "on_interrupt": [StrOptions({"raise", "keep"})],
@@ -271,6 +279,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         on_degenerate: str = "raise",
         prior: str | Mapping[str, Any] | None = None,
         accelerate: str | None = None,
+        algorithm: str = "em",
         fixed: Mapping[str, Any] | None = None,
         order: str | None = None,
         on_interrupt: str = "raise",
@@ -296,6 +305,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         self.on_degenerate = on_degenerate
         self.prior = prior
         self.accelerate = accelerate
+        self.algorithm = algorithm
         self.fixed = fixed
         self.order = order
         self.on_interrupt = on_interrupt
@@ -368,6 +378,79 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         """
         return self._labels(self._fit(X, sample_weight, labels).unrestricted)
 
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> GaussianMixture:
+        """Go on with a block of rows, by stepwise EM.
+
+        The first block is fitted by itself, unless the estimator is fitted already. Later ones change the parameters by
+        less and less. ``means_`` and the other attributes are those of the averaged statistics, which are nearly as
+        good as a fit to all rows at once if the blocks come in random order.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            A block; the first one should have at least a few hundred rows for each component. Of a streamed table
+            (:func:`mixtura.data.as_source`) all blocks are taken.
+        y : Ignored
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`fit`.
+
+        References
+        ----------
+        Cappé, Moulines (2009), On-line expectation-maximization algorithm for latent data models.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import GaussianMixture
+        >>> rng = np.random.default_rng(0)
+        >>> gm = GaussianMixture(2, random_state=0)
+        >>> for _ in range(50):
+        ...     _ = gm.partial_fit(rng.normal(size=(400, 1)) + 6.0 * rng.integers(0, 2, size=(400, 1)))
+        >>> np.sort(gm.means_[:, 0]).round(1)
+        array([0., 6.])
+        """
+        if isinstance(X, Streamed):
+            for start, block in X.blocks():
+                weights = (
+                    None if sample_weight is None else np.asarray(sample_weight)[start : start + len(block)]
+                )
+                self.partial_fit(block, None, weights)
+            return self
+        if self.noise is not None or self.on_degenerate == "drop":
+            raise ValueError("partial_fit does not go with noise or on_degenerate='drop'")
+        state, table = self._stepped((X, None, sample_weight), hasattr(self, "means_"), self._block)
+        if state is None:
+            self.n_iter_ = self._n_steps
+            return self
+        with allow(self.n_threads, table.backend.compiled):
+            estimate, found = state.estimate(table)
+        fit = em.Fit(estimate, state.bound, [state.bound], False, found)
+        attributes = self._attributes(fit, table.backend.name, table.x.dtype)
+        for name, value in (attributes | {"n_iter_": state.steps, "n_passes_": 1.0}).items():
+            setattr(self, name, value)
+        self._n_rows = state.rows
+        self.__dict__.pop("_sampler", None)
+        return self
+
+    def _block(self, X: Any, y: Any, sample_weight: Any) -> Table:
+        return self._table(X, sample_weight)
+
+    def _to_go_on(self, table: Table) -> Parameters:
+        K, D = self.means_.shape
+        _, fixed = check_fixed(self.fixed, K, D, self._covariance)
+        return self._mixture(self._estimation(table, fixed)[0])
+
     def _fit(self, X: Any, sample_weight: Any, labels: Any) -> Table:
         """Fit, and return the rows as they were placed with the backend."""
         backend, given_rows = self._backend(X), X
@@ -415,7 +498,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             self.tol,
             self.max_iter,
             check_random_state(self.random_state),
-            em.run if self.accelerate is None else ACCELERATED[self.accelerate],
+            ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate],
             keep,
         )
         climbed = resumed = None
@@ -475,7 +558,13 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         return Estimation(0.0, least, prior, fixed), dropping
 
     def _check_newton(self, labelled: bool) -> None:
-        """Raise ValueError if Newton's method has no derivatives of the objective."""
+        """Raise ValueError if Newton's method or stepwise EM cannot do what else is asked for."""
+        if self.algorithm == "stepwise":
+            for name in ("accelerate", "noise"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"algorithm='stepwise' does not go with {name}: set {name}=None")
+            if self.on_degenerate == "drop":
+                raise ValueError("algorithm='stepwise' does not go with on_degenerate='drop': use 'repair'")
         if self.accelerate != "newton":
             return
         reasons = {

@@ -22,10 +22,13 @@ from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.centers import Centers
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
+from mixtura.gates.equal import EqualGate
 from mixtura.lloyd import Clusters, lloyd
+from mixtura.mixture import Mixture
 from mixtura.progress import CenterLines, Progress
 from mixtura.report import summary
 from mixtura.starts import AUTO, column_variance, first_centers, random_rows, sample
+from mixtura.streamed import Streamed
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -263,6 +266,65 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         inertia = float(weighted_sum(distances, weights)[0])
         self._adopt({**fitted, "labels_": labels, "inertia_": inertia}, given_rows, table, tasks)
         return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
+        """Go on with a block of rows: each centre moves towards the rows that are nearest to it, by less and less.
+
+        The first block is fitted by itself, unless the estimator is fitted already.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            A block. Of a streamed table (:func:`mixtura.data.as_source`) all blocks are taken.
+        y : Ignored
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self
+            ``labels_`` and ``inertia_`` are those of the last block.
+
+        References
+        ----------
+        Sculley (2010), Web-scale k-means clustering. Cappé, Moulines (2009), On-line expectation-maximization algorithm
+        for latent data models.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import KMeans
+        >>> rng = np.random.default_rng(0)
+        >>> km = KMeans(2, random_state=0)
+        >>> for _ in range(20):
+        ...     _ = km.partial_fit(rng.normal(size=(300, 1)) + 9.0 * rng.integers(0, 2, size=(300, 1)))
+        >>> np.sort(km.cluster_centers_[:, 0]).round()
+        array([0., 9.])
+        """
+        if isinstance(X, Streamed):
+            for start, block in X.blocks():
+                weights = (
+                    None if sample_weight is None else np.asarray(sample_weight)[start : start + len(block)]
+                )
+                self.partial_fit(block, None, weights)
+            return self
+        state, table = self._stepped((X, None, sample_weight), hasattr(self, "cluster_centers_"), self._block)
+        if state is None:
+            self.n_iter_ = self._n_steps
+            return self
+        estimate, _ = state.estimate(table)
+        self.cluster_centers_ = estimate.components.means.astype(table.x.dtype)
+        self.labels_, distances = self._centers().nearest(table)
+        self.inertia_ = float(weighted_sum(distances, table.sample_weight)[0])
+        self.n_iter_, self.converged_ = state.steps, False
+        self.lower_bound_, self.lower_bounds_ = state.bound, [state.bound]
+        return self
+
+    def _block(self, X: Any, y: Any, sample_weight: Any) -> Table:
+        return self._table(X, sample_weight)
+
+    def _to_go_on(self, table: Table) -> Clusters:
+        return Mixture(EqualGate(components=self.n_clusters), self._centers(), hard=True)
 
     @in_kind
     def fit_predict(

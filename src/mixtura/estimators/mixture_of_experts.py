@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mixtura import em
+from mixtura import em, online
 from mixtura.accelerated import ACCELERATED
 from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import PRECISIONS, Precision
@@ -65,10 +65,12 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         :class:`GaussianGate` or :class:`NeuralGate`.
     prior_link : EqualMeans or LinkFunction, default=None
         Ties the means of the experts' priors to each other; these means are then learnt.
-    algorithm : {'em', 'stochastic'}, default='em'
+    algorithm : {'em', 'stochastic', 'stepwise'}, default='em'
         'em': each expert is fitted to all rows, weighted with their responsibilities. 'stochastic': at each iteration
         each row goes to one expert drawn from its responsibilities, which helps to leave poor local maxima; the best
         parameters seen are kept.
+        'stepwise': after the starts, two passes in which the parameters follow every block of rows: see
+        :meth:`partial_fit`.
     fit_intercept : bool, default=True
         Whether experts have an intercept; without it, their planes go through the origin.
     noise : {'shared', 'per-expert'}, default='shared'
@@ -165,7 +167,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         "experts": [LinearExpert, list, tuple, None],
         "gate": [StrOptions(GATES.keys()), Gate],
         "prior_link": [PriorLink, None],
-        "algorithm": [StrOptions({"em", "stochastic"})],
+        "algorithm": [StrOptions({"em", "stochastic", "stepwise"})],
         "fit_intercept": ["boolean"],
         "noise": [StrOptions({"shared", "per-expert"})],
         "empirical_bayes": ["boolean"],
@@ -312,7 +314,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             self.tol,
             self.max_iter,
             self.algorithm == "stochastic",
-            em.run if self.accelerate is None else ACCELERATED[self.accelerate],
+            self._algorithm(),
             keep,
             rng,
         )
@@ -341,6 +343,69 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         self._adopt({**attributes, "backend_": backend.name}, given_rows, table, tasks)
         return self
 
+    def _algorithm(self) -> Callable[..., em.Fit[Any]]:
+        """What runs on the whole table."""
+        if self.algorithm == "stepwise":
+            return online.run
+        return em.run if self.accelerate is None else ACCELERATED[self.accelerate]
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> MixtureOfExperts:
+        """Go on with a block of rows, by stepwise EM: see :meth:`mixtura.GaussianMixture.partial_fit`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            A block; the first one should have at least a few hundred rows for each expert.
+        y : array-like of shape (n,) or (n, M)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`fit`; or the gate needs the responsibilities of all rows at once, as 'sparse' and 'neural' do.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import MixtureOfExperts
+        >>> rng = np.random.default_rng(0)
+        >>> model = MixtureOfExperts(2, random_state=0)
+        >>> for _ in range(30):
+        ...     x = rng.normal(size=(300, 1))
+        ...     y = np.where(rng.uniform(size=300) < 0.5, 2.0 * x[:, 0], -x[:, 0] + 1.0) + 0.1 * rng.normal(size=300)
+        ...     _ = model.partial_fit(x, y)
+        >>> np.sort(model.coef_[:, 0]).round(1)
+        array([-1.,  2.])
+        """
+        if self._gate().needs_responsibilities:
+            raise ValueError(
+                f"the {self._gate().name} gate needs the responsibilities of all rows at once: it cannot be fitted "
+                "block by block"
+            )
+        block = (X, y, sample_weight)
+        state, table = self._stepped(block, hasattr(self, "_parameters"), self._rows_to_differentiate)
+        if state is None:
+            self.n_iter_ = self._n_steps
+            return self
+        with allow(self.n_threads, table.backend.compiled):
+            estimate, found = state.estimate(table)
+        fit = em.Fit(estimate, state.bound, [state.bound], False, found)
+        attributes = self._attributes(fit) | {"n_iter_": state.steps, "n_passes_": 1.0}
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        self._n_rows = state.rows
+        return self
+
+    def _to_go_on(self, table: Table) -> Experts:
+        return self._parameters
+
     def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:
         """Fitted attributes by name."""
         mixture, mass = fit.parameters, fit.found.moments.mass
@@ -361,6 +426,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         gate = self._gate()
         reasons = {
             "algorithm='stochastic', whose steps are random": self.algorithm == "stochastic",
+            "algorithm='stepwise'": self.algorithm == "stepwise",
             f"the {gate.name} gate": type(gate).coordinates is Gate.coordinates,
             "priors whose means or covariances are learnt": any(priors.learnt) or priors.link is not None,
         }
