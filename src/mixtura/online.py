@@ -96,7 +96,12 @@ class Online:
         moments, found = _of_block(mixture, table)
         total = table.total_weight
         times = 1.0 if rows is None else rows / len(table)
-        share = steps ** (1.0 + _FAVOUR_LATE) / (1.0 + _FAVOUR_LATE)  # about the sum of t^0.3
+        # The average's share of these rows: about the sum of t^0.3, or of one block where the table is only that.
+        share = (
+            steps ** (1.0 + _FAVOUR_LATE) / (1.0 + _FAVOUR_LATE)
+            if rows is None
+            else float(steps**_FAVOUR_LATE)
+        )
         weight, count = total * times, len(table) if rows is None else rows
         begun = cls(mixture, moments, moments, steps, weight, count, share, found.objective / total)
         return replace(begun, mixture=begun._maximized(found, moments, 1.0))

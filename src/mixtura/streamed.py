@@ -158,10 +158,15 @@ class Streamed(ABC):
                     yield at, block
                     at, filled = at + len(block), 0
                     block = np.empty((min(size, stop - at), self.shape[1]), dtype=self.dtype)
-            if at >= stop:
-                if used < len(part) and stop == len(self):
-                    raise ValueError(f"the source has more rows than the {len(self)} of its first pass")
+            if at >= stop and stop < len(self):
                 return
+            if used < len(part):
+                raise ValueError(
+                    f"the source has more rows than the {len(self)} of its first pass: it must give the same rows each "
+                    "time that it is read"
+                )
+        if at >= stop:
+            return
         raise ValueError(
             f"the source ended at row {at + filled}, and had {len(self)} rows on its first pass: it must give the same "
             "rows each time that it is read"

@@ -186,7 +186,7 @@ class Table:
 
         To sort ties by one column after the other could take as many sorts as there are columns.
         """
-        X = np.asarray(self.x)
+        X = np.asarray(self.x[:])
         first = X[:, 0]
         order = np.argsort(first, kind="stable")
         if len(X) > 1 and np.any(first[order[1:]] == first[order[:-1]]):
@@ -258,11 +258,26 @@ class Table:
             How many numbers the caller will hold for each row; 0 gives the whole table as one block.
         """
         size = max(_HELD // held // 1024, 1) * 1024 if held else len(self)
+        if held and isinstance(self.all_x, Streamed):
+            yield from self._read_blocks(self.all_x, size)
+            return
         if size >= len(self):
             yield self
             return
         for start in range(0, len(self), size):
             yield self.block(start, min(start + size, len(self)))
+
+    def _read_blocks(self, X: Streamed, size: int) -> Iterator[Table]:
+        """Blocks of at most ``size`` rows of a table that is read block by block."""
+        for first, whole in X.blocks(self.start, self.start + len(self)):
+            for at in range(0, len(whole), size):
+                part = whole[at : at + size]
+                start = first + at
+                cut = slice(start, start + len(part))
+                weights = None if self.rows.sample_weight is None else self.rows.sample_weight[cut]
+                y = None if self.all_y is None else self.all_y[cut]
+                rows = self.backend.place(part, y, weights)
+                yield replace(self, rows=rows, all_x=part, all_y=y, start=start)
 
     def gathered(self, held: int, answer: Callable[[Table], Float]) -> Float:
         """Answers about blocks of rows, each with a first axis of the rows, one after the other.

@@ -31,7 +31,7 @@ Float = NDArray[np.float64]
 M = TypeVar("M", bound=em.Model)
 
 # Rows, or numbers, up to which `partial_fit` fits all rows so far, in so many iterations each time.
-_EARLY_ROWS, _EARLY_NUMBERS = 1 << 13, 1 << 18
+_EARLY_ROWS, _EARLY_NUMBERS = 1 << 15, 1 << 19
 _FIRST_ITERATIONS = 30
 
 One = Callable[[int, Callable[[em.Step[M]], bool]], em.Fit[M]]
@@ -162,6 +162,8 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
                 state = Online.begin(self._to_go_on(table), table, max(rows // len(table), 1), rows)
         else:
             early = [] if early is None else early
+            if fitted:
+                table_of(*block)  # whatever is wrong with it is said before anything changes
             X, y, weight = _together([*early, block])
             self._fit_early(X, y, weight, fitted)
             early.append(block)

@@ -1,0 +1,144 @@
+"""Stepwise EM: near the fit to all rows, whatever the order of the blocks."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura.data import as_source
+
+
+def clusters(seed, rows=60_000):
+    rng = np.random.default_rng(seed)
+    K, D = 4, 5
+    means, spreads = 2.0 * rng.normal(size=(K, D)), 0.3 * rng.normal(size=(K, D, D)) + np.eye(D)
+    z = rng.integers(0, K, rows)
+    return means[z] + np.einsum("nij,nj->ni", spreads[z], rng.normal(size=(rows, D)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_passes_are_nearly_as_good_as_em(seed):
+    X = clusters(seed)
+    X = X[np.argsort(X[:, 0])]  # sorted rows are the hardest order
+    em = GaussianMixture(4, random_state=0, tol=1e-6, max_iter=500).fit(X)
+    for rows in (X, as_source(X, block_bytes=1 << 18)):
+        online = GaussianMixture(4, random_state=0, algorithm="stepwise").fit(rows)
+        assert online.score(X) == pytest.approx(em.score(X), rel=1e-3)
+        assert online.n_iter_ == 2
+        assert online.converged_
+
+
+def errors_of(estimate, truth):
+    found = np.array([estimate.weights_[0], *estimate.means_.ravel(), *estimate.covariances_.ravel()])
+    return (found - truth) ** 2
+
+
+def test_a_stream_of_blocks_is_nearly_as_good_as_maximum_likelihood():
+    """Mean squared errors over streams of 40,000 rows, beyond what `partial_fit` keeps, in blocks of 400."""
+    online, likelihood = np.zeros(5), np.zeros(5)
+    truth = np.array([0.3, -2.0, 2.0, 1.0, 1.0])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        z = rng.uniform(size=40_000) < 0.3
+        X = np.where(z, rng.normal(-2.0, 1.0, 40_000), rng.normal(2.0, 1.0, 40_000))[:, None]
+        start = {"means_init": [[-2.0], [2.0]], "random_state": 0}
+        gm = GaussianMixture(2, **start)
+        for block in np.split(X, 100):
+            gm.partial_fit(block)
+        online += errors_of(gm, truth)
+        likelihood += errors_of(GaussianMixture(2, tol=1e-9, max_iter=2000, **start).fit(X), truth)
+    assert np.mean(online / likelihood) < 1.25
+    assert gm.n_iter_ == 100
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_partial_fit_of_mixtures(kind, rng):
+    X = rng.permutation(clusters(1))
+    em = GaussianMixture(4, covariance_type=kind, random_state=0, tol=1e-6, max_iter=500).fit(X)
+    gm = GaussianMixture(4, covariance_type=kind, random_state=0)
+    for block in np.array_split(X, 60):
+        assert gm.partial_fit(block) is gm
+    assert gm.score(X) == pytest.approx(em.score(X), rel=1e-3)
+    weighted = GaussianMixture(4, covariance_type=kind, random_state=0)
+    for block in np.array_split(X, 60):
+        weighted.partial_fit(block, sample_weight=np.full(len(block), 3.0))
+    np.testing.assert_allclose(weighted.means_, gm.means_, rtol=1e-3, atol=1e-3)
+    streamed = GaussianMixture(4, covariance_type=kind, random_state=0).partial_fit(
+        as_source(X, block_bytes=1 << 16)
+    )
+    assert streamed.score(X) == pytest.approx(em.score(X), rel=1e-3)
+
+
+def test_few_rows_are_fitted_as_a_whole(rng):
+    X = rng.permutation(clusters(2, 3000))
+    gm = GaussianMixture(4, random_state=0, init_params="auto")
+    for block in np.array_split(X, 10):
+        gm.partial_fit(block)
+    whole = GaussianMixture(4, random_state=0, init_params="auto", tol=1e-6, max_iter=300).fit(X)
+    assert gm.score(X) > whole.score(X) - 0.05
+
+
+def test_it_goes_on_from_a_fit(rng):
+    X = rng.permutation(clusters(3))
+    gm = GaussianMixture(4, random_state=0).fit(X[:20_000])
+    before = gm.score(X)
+    for block in np.array_split(X[20_000:], 40):
+        gm.partial_fit(block)
+    assert gm.score(X) > before - 1e-3
+    again = pickle.loads(pickle.dumps(gm))
+    for estimator in (gm, again):
+        estimator.partial_fit(X[:500])
+    np.testing.assert_array_equal(gm.means_, again.means_)
+    gm.fit(X[:5000])
+    assert not hasattr(gm, "_online")
+
+
+def test_kmeans(rng):
+    X = rng.permutation(clusters(4))
+    whole, online = KMeans(4, random_state=0).fit(X), KMeans(4, random_state=0)
+    for block in np.array_split(X, 50):
+        online.partial_fit(block)
+    assert -online.score(X) < 1.01 * whole.inertia_
+    assert len(online.labels_) == len(block)
+    assert online.inertia_ == pytest.approx(-online.score(block))
+
+
+@pytest.mark.parametrize("gate", ["constant", "softmax", "gaussian", "dirichlet"])
+def test_experts(gate, rng):
+    X = rng.normal(size=(50_000, 2))
+    s = rng.uniform(size=len(X)) < 1 / (1 + np.exp(-2 * X[:, 0]))
+    y = np.where(s, X @ [1.0, 2.0] + 1.0, X @ [-2.0, 0.5] - 1.0) + 0.3 * rng.normal(size=len(X))
+    whole = MixtureOfExperts(2, gate=gate, random_state=0).fit(X, y)
+    online = MixtureOfExperts(2, gate=gate, random_state=0)
+    for a in range(0, len(X), 1000):
+        online.partial_fit(X[a : a + 1000], y[a : a + 1000])
+    stepwise = MixtureOfExperts(2, gate=gate, random_state=0, algorithm="stepwise").fit(X, y)
+    best = whole.score_samples(X, y).mean()
+    for estimator in (online, stepwise):
+        assert estimator.score_samples(X, y).mean() > best - 1e-3
+
+
+def test_bad_input(rng, blobs):
+    y = blobs @ [1.0, 2.0, 3.0] + rng.normal(size=len(blobs))
+    for gate in ("sparse", "neural"):
+        with pytest.raises(ValueError, match=f"the {gate} gate needs the responsibilities of all rows"):
+            MixtureOfExperts(2, gate=gate).partial_fit(blobs, y)
+    with pytest.raises(ValueError, match="n_samples = 2"):
+        GaussianMixture(3).partial_fit(blobs[:2])
+    gm = GaussianMixture(3, random_state=0).partial_fit(blobs)
+    before = gm.means_.copy()
+    with pytest.raises(ValueError, match="features"):
+        gm.partial_fit(blobs[:, :2])
+    bad = blobs.copy()
+    bad[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        gm.partial_fit(bad)
+    np.testing.assert_array_equal(gm.means_, before)
+    gm.partial_fit(blobs)  # and goes on
+    with pytest.raises(ValueError, match="stepwise' does not go with accelerate"):
+        GaussianMixture(3, algorithm="stepwise", accelerate="squarem").fit(blobs)
+    with pytest.raises(ValueError, match="drop"):
+        GaussianMixture(3, algorithm="stepwise", on_degenerate="drop").fit(blobs)
+    with pytest.raises(ValueError, match="partial_fit does not go with"):
+        GaussianMixture(3, on_degenerate="drop").partial_fit(blobs)

@@ -1,0 +1,334 @@
+"""Tables that are read block by block: every kind of source, equal to the same rows in memory."""
+
+import os
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura import autodiff as ad
+from mixtura.data import TableError, as_source
+from mixtura.streamed import Streamed, release
+
+SMALL = 1 << 15  # blocks of 2048 rows of four float32 columns
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(3)
+    means = 3.0 * rng.normal(size=(3, 4))
+    return (means[rng.integers(0, 3, 40_000)] + rng.normal(size=(40_000, 4))).astype(np.float32)
+
+
+class Again:
+    """Blocks of odd sizes, each time that it is iterated."""
+
+    def __init__(self, X, size=777):
+        self.X, self.size, self.times = X, size, 0
+
+    def __iter__(self):
+        self.times += 1
+        return (self.X[a : a + self.size] for a in range(0, len(self.X), self.size))
+
+
+class OnlySlices:
+    """Has a shape and slices, as zarr's and h5py's arrays do."""
+
+    def __init__(self, X):
+        self._X, self.shape, self.dtype = X, X.shape, X.dtype
+
+    def __getitem__(self, index):
+        assert isinstance(index, slice)
+        return self._X[index]
+
+
+@pytest.fixture(scope="module")
+def folder(rows, tmp_path_factory):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    path = tmp_path_factory.mktemp("tables")
+    np.save(path / "rows.npy", rows)
+    table = pyarrow.table({f"c{j}": rows[:, j] for j in range(4)} | {"name": ["a"] * len(rows)})
+    for i in range(4):
+        parquet.write_table(table.slice(10_000 * i, 10_000), path / f"part-{i}.parquet", row_group_size=3000)
+    feather.write_feather(table, path / "rows.arrow", compression="uncompressed")
+    return path
+
+
+def sources(rows, folder):
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    yield "array", as_source(rows, block_bytes=SMALL)
+    yield "memmap", as_source(np.load(folder / "rows.npy", mmap_mode="r"), block_bytes=SMALL)
+    yield "npy", as_source(folder / "rows.npy", block_bytes=SMALL)
+    yield "Parquet", as_source(str(folder / "part-*.parquet"), block_bytes=SMALL)
+    yield (
+        "Parquet without cache",
+        as_source([folder / f"part-{i}.parquet" for i in range(4)], block_bytes=SMALL, cache_bytes=0),
+    )
+    yield "Arrow file", as_source(folder / "rows.arrow", block_bytes=SMALL, cache_dir=folder)
+    table = pyarrow.table({f"c{j}": rows[:, j] for j in range(4)})
+    yield "Arrow table", as_source(table, block_bytes=SMALL)
+    yield (
+        "dataset",
+        as_source(
+            pyarrow.dataset.dataset(folder / "part-0.parquet"), block_bytes=SMALL, columns=["c1", "c0"]
+        ),
+    )
+    yield "pandas", as_source(pandas.DataFrame(rows, columns=list("wxyz")), block_bytes=SMALL)
+    yield "sparse", as_source(sparse.csr_matrix(rows), block_bytes=SMALL)
+    yield "slices", as_source(OnlySlices(rows), block_bytes=SMALL)
+    yield "blocks", as_source(Again(rows), block_bytes=SMALL)
+
+
+def test_every_kind_of_source_has_the_same_rows(rows, folder):
+    for name, source in sources(rows, folder):
+        want = rows[:10_000][:, [1, 0]] if name == "dataset" else rows
+        assert source.shape == want.shape, name
+        assert source.dtype == np.float32, name
+        assert len(list(source.blocks())) > 2
+        np.testing.assert_array_equal(source[:], want)
+        np.testing.assert_array_equal(source[100:9000], want[100:9000])
+        np.testing.assert_array_equal(source[[5, 9_999, 3, -1]], want[[5, 9_999, 3, -1]])
+        np.testing.assert_array_equal(source[7], want[7])
+        np.testing.assert_array_equal(source[::1000, 1], want[::1000, 1])
+        np.testing.assert_array_equal(source[np.arange(len(want)) < 3], want[:3])
+        seen, parts = zip(*source.shuffled(np.random.RandomState(0)), strict=True)
+        order = np.concatenate(seen)
+        np.testing.assert_array_equal(np.sort(order), np.arange(len(want)))
+        np.testing.assert_array_equal(np.concatenate(parts), want[order])
+    assert as_source(source) is source
+
+
+def test_fits_are_those_of_the_rows_in_memory(rows, folder):
+    whole = GaussianMixture(3, random_state=0).fit(rows)
+    for name, source in sources(rows, folder):
+        if name == "dataset":
+            continue
+        gm = GaussianMixture(3, random_state=0).fit(source)
+        assert gm.lower_bound_ == pytest.approx(whole.lower_bound_, rel=1e-9), name
+        assert gm.n_passes_ == whole.n_passes_
+        np.testing.assert_array_equal(gm.predict(source), whole.predict(rows))
+        assert gm.score(source) == pytest.approx(whole.score(rows), rel=1e-9)
+        np.testing.assert_allclose(gm.predict_proba(source), whole.predict_proba(rows), atol=1e-4)
+        if source.names is not None:
+            assert list(gm.feature_names_in_) == source.names
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_weights_and_types_of_covariance(kind, rows, rng):
+    w, source = rng.uniform(0.0, 2.0, len(rows)), as_source(rows.astype(np.float64), block_bytes=SMALL)
+    whole = GaussianMixture(3, covariance_type=kind, random_state=0).fit(
+        rows.astype(np.float64), sample_weight=w
+    )
+    streamed = GaussianMixture(3, covariance_type=kind, random_state=0).fit(source, sample_weight=w)
+    assert streamed.lower_bound_ == pytest.approx(whole.lower_bound_, rel=1e-12)
+    np.testing.assert_allclose(streamed.means_, whole.means_, rtol=1e-9)
+    assert streamed.score(source, sample_weight=w) == pytest.approx(
+        whole.score(rows, sample_weight=w), rel=1e-12
+    )
+
+
+def test_the_result_depends_on_no_number_of_threads(rows):
+    source = as_source(rows, block_bytes=SMALL)
+    one, two = (GaussianMixture(3, random_state=0, n_threads=n).fit(source) for n in (1, 2))
+    np.testing.assert_array_equal(one.means_, two.means_)
+
+
+def test_other_estimators(rows, rng):
+    rows = rows.astype(np.float64)
+    source, y = as_source(rows, block_bytes=SMALL), rows @ [1.0, 2.0, 0.0, -1.0] + rng.normal(size=len(rows))
+    whole, streamed = (KMeans(3, random_state=0).fit(X) for X in (rows, source))
+    assert streamed.inertia_ == pytest.approx(whole.inertia_, rel=1e-9)
+    np.testing.assert_array_equal(streamed.labels_, whole.labels_)
+    np.testing.assert_array_equal(streamed.predict(source), whole.labels_)
+    for gate in ("constant", "softmax", "gaussian", "dirichlet"):
+        whole, streamed = (
+            MixtureOfExperts(2, gate=gate, random_state=0, max_iter=5).fit(X, y) for X in (rows, source)
+        )
+        assert streamed.lower_bound_ == pytest.approx(whole.lower_bound_, rel=1e-9)
+        np.testing.assert_allclose(streamed.predict(source), whole.predict(rows), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(streamed.score_samples(source, y), whole.score_samples(rows, y), rtol=1e-6)
+
+
+def test_derivatives(rows):
+    gm = GaussianMixture(2, random_state=0, max_iter=3, tol=10.0).fit(rows[:5000])
+    value, gradient = ad.value_and_grad(gm, as_source(rows, block_bytes=SMALL))
+    want = ad.value_and_grad(gm, rows)
+    assert value == pytest.approx(want[0], rel=1e-12)
+    np.testing.assert_allclose(gradient, want[1], atol=1e-10 * np.abs(want[1]).max())
+
+
+def test_small_sources(rows):
+    few = as_source(rows[:50])
+    whole, streamed = (GaussianMixture(2, random_state=0).fit(X) for X in (rows[:50], few))
+    assert streamed.lower_bound_ == pytest.approx(whole.lower_bound_, rel=1e-9)
+
+
+def test_polars(rows):
+    polars = pytest.importorskip("polars")
+    source = as_source(polars.DataFrame(rows, schema=list("wxyz")), columns=["z", "w"], block_bytes=SMALL)
+    np.testing.assert_array_equal(source[:], rows[:, [3, 0]])
+
+
+def test_integers_and_mixed_types_become_float64(rows):
+    integers = as_source(np.arange(6000).reshape(2000, 3))
+    assert integers.dtype == np.float64
+    assert integers[1999, 2] == 5999.0
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"a": np.arange(5), "b": np.zeros(5, np.float32), "c": list("uvwxy"), "d": [True] * 5}
+    )
+    source = as_source(frame)
+    assert source.names == ["a", "b", "d"]
+    assert source.dtype == np.float64
+
+
+def test_caches_leave_nothing_behind(rows, folder, tmp_path):
+    source = as_source(str(folder / "part-*.parquet"), block_bytes=SMALL, cache_dir=tmp_path)
+    assert os.listdir(tmp_path) == []  # it has no name
+    np.testing.assert_array_equal(source[:], rows)
+    descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+    del source
+    if descriptors is not None:
+        assert len(os.listdir("/proc/self/fd")) == descriptors - 1
+
+
+def test_memory_maps_are_let_go(tmp_path):
+    X = np.zeros((1000, 4))
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    mapped[0] = 7.0
+    release(mapped[:10])
+    release(np.asarray(mapped[:10]))
+    assert mapped[0, 0] == 7.0  # what was written is in the file
+    private = np.load(tmp_path / "x.npy", mmap_mode="c")
+    private[1] = 5.0
+    release(private)
+    assert private[1, 0] == 5.0
+    release(X)
+
+
+def test_a_reader_stops_with_its_loop(rows):
+    source = as_source(rows, block_bytes=SMALL)
+    for _, block in source.blocks():
+        assert len(block) == 2048
+        break
+    import threading
+
+    assert not any(t.name == "mixtura-reader" for t in threading.enumerate())
+
+
+class Changing(Again):
+    """Has other rows on its second pass."""
+
+    def __init__(self, X, change):
+        super().__init__(X)
+        self.change = change
+
+    def __iter__(self):
+        blocks = super().__iter__()
+        return blocks if self.times == 1 else iter(self.change(blocks))
+
+
+def test_sources_that_change(rows):
+    def fewer(blocks):
+        return list(blocks)[:-3]
+
+    def more(blocks):
+        return [*blocks, rows[:5000]]
+
+    def wider(blocks):
+        return (np.hstack([b, b]) for b in blocks)
+
+    for change, message in (
+        (fewer, "ended at row .* had 40000 rows on its first pass"),
+        (more, "more rows than the 40000"),
+        (wider, r"shape \(777, 8\), and 4 columns"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GaussianMixture(2).fit(as_source(Changing(rows, change), block_bytes=SMALL))
+    generator = (rows[a : a + 100] for a in range(0, 1000, 100))
+    with pytest.raises(TypeError, match="no iterator"):
+        as_source(generator)
+
+
+def test_values_that_are_missing(rows, folder, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    bad = rows.copy()
+    bad[35_000, 2] = np.nan
+    with pytest.raises(ValueError, match="row 35000, column 2, holds nan"):
+        GaussianMixture(2).fit(as_source(bad, block_bytes=SMALL))
+    for i in range(4):
+        table = pyarrow.table({f"c{j}": bad[10_000 * i : 10_000 * (i + 1), j] for j in range(4)})
+        parquet.write_table(table, tmp_path / f"part-{i}.parquet")
+    for cache in (0, None):
+        with pytest.raises(ValueError, match=r"row 5000 of .*part-3.parquet, column 2 \('c2'\)"):
+            GaussianMixture(2).fit(as_source(str(tmp_path / "*.parquet"), cache_bytes=cache))
+
+
+def test_files_that_are_wrong(rows, folder, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        as_source(str(tmp_path / "*.parquet"))
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        as_source(tmp_path / "x.parquet")
+    with pytest.raises(FileNotFoundError, match="cache_dir"):
+        as_source(rows, cache_dir=tmp_path / "nowhere")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 this is no table PAR1")
+    with pytest.raises(TableError, match=r"broken\.parquet"):
+        as_source(tmp_path / "broken.parquet")
+    (tmp_path / "broken.npy").write_bytes(b"nonsense")
+    with pytest.raises(TableError, match=r"broken\.npy"):
+        as_source(tmp_path / "broken.npy")
+    (tmp_path / "x.txt").write_text("1 2")
+    with pytest.raises(ValueError, match=r"end in \.txt"):
+        as_source(tmp_path / "x.txt")
+    (tmp_path / "several").mkdir()
+    parquet.write_table(pyarrow.table({"a": [1.0], "b": [2.0]}), tmp_path / "several" / "0.parquet")
+    parquet.write_table(pyarrow.table({"a": [1.0], "c": [2.0]}), tmp_path / "several" / "1.parquet")
+    with pytest.raises(ValueError, match=r"1\.parquet has no column 'b'"):
+        as_source(str(tmp_path / "several" / "*.parquet"))
+    parquet.write_table(pyarrow.table({"a": [1.0], "b": ["x"]}), tmp_path / "several" / "1.parquet")
+    with pytest.raises(ValueError, match=r"column 'b' of .*1\.parquet is string"):
+        as_source(str(tmp_path / "several" / "*.parquet"))
+    with pytest.raises(ValueError, match="no column z"):
+        as_source(folder / "part-0.parquet", columns=["z"])
+    with pytest.raises(ValueError, match="column name of the table is not numeric"):
+        as_source(folder / "part-0.parquet", columns=["name"])
+
+
+def test_bad_input(rows):
+    for data, error, message in (
+        (3, TypeError, "cannot be read from int"),
+        (rows[0], ValueError, "two axes"),
+        (np.array([["a", "b"]]), ValueError, "real numbers"),
+        (rows[:0], ValueError, "nothing to fit"),
+        ([rows[:5], rows[:5, :2]], ValueError, r"block 1 of the source has shape \(5, 2\)"),
+        ([], ValueError, "gave no rows"),
+        ([np.array([["a"]])], ValueError, "block 0 of the source must hold real numbers"),
+    ):
+        with pytest.raises(error, match=message):
+            as_source(data)
+    with pytest.raises(ValueError, match="block_bytes"):
+        as_source(rows, block_bytes=0)
+    with pytest.raises(ValueError, match="cache_bytes"):
+        as_source(rows, cache_bytes=-1)
+    with pytest.raises(ValueError, match="has no names"):
+        as_source(rows, columns=["a"])
+    source = as_source(rows)
+    with pytest.raises(TypeError, match="never becomes one array"):
+        np.asarray(source)
+    gm = GaussianMixture(2, random_state=0).fit(rows[:1000])
+    with pytest.raises(ValueError, match="features"):
+        gm.predict(as_source(rows[:, :2]))
+    with pytest.raises(ValueError, match="n_samples"):
+        GaussianMixture(20).fit(as_source(rows[:10]))
+    with pytest.raises(ValueError, match="y has shape"):
+        MixtureOfExperts(2).fit(source, np.zeros(3))
+    assert isinstance(source, Streamed)
