@@ -33,6 +33,32 @@ def release(part: Any) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
+class _Buffers:
+    """Arrays for blocks: the same few in turn, or with ``count`` 0 a new one each time.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    dtype : dtype
+    count : int
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: Any, count: int) -> None:
+        self._shape, self._dtype, self._count = shape, dtype, count
+        self._arrays: list[Real] = []
+        self._turn = count - 1
+
+    def next(self, rows: int) -> Real:
+        """An array of so many rows."""
+        if not self._count:
+            return np.empty((rows, self._shape[1]), dtype=self._dtype)
+        if len(self._arrays) < self._count:  # the first block is the largest
+            self._arrays.append(np.empty((rows, self._shape[1]), dtype=self._dtype))
+            return self._arrays[-1]
+        self._turn = (self._turn + 1) % self._count
+        return self._arrays[self._turn][:rows]
+
+
 class Streamed(ABC):
     """A table of N rows and D columns that is read block by block, in order, as often as needed.
 
@@ -100,15 +126,31 @@ class Streamed(ABC):
         rows = self.block_bytes // (self.shape[1] * int(self.dtype.itemsize))
         return max(rows // _STEP * _STEP, _STEP)
 
-    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Real]]:
+    def fill(self, start: int, out: Real) -> bool:
+        """Read the rows from ``start`` on into an array, where that saves a copy; else return False."""
+        return False
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, reuse: bool = False
+    ) -> Iterator[tuple[int, Real]]:
         """Rows ``start`` to ``stop`` in blocks of :attr:`block_rows`, each with the index of its first row.
 
         A thread reads ahead by one block.
+
+        Parameters
+        ----------
+        start : int, default=0
+        stop : int, default=None
+            None for the end.
+        reuse : bool, default=False
+            Whether a block's memory may be used again once the next block is asked for.
         """
         stop = len(self) if stop is None else min(stop, len(self))
         if start >= stop:
             return
         ready: queue.Queue[tuple[int, Real] | BaseException | None] = queue.Queue(maxsize=1)
+        # One block is worked on, one is ready, one is being read.
+        buffers = _Buffers((self.block_rows, self.shape[1]), self.dtype, 3 if reuse else 0)
         over = threading.Event()
 
         def put(item: tuple[int, Real] | BaseException | None) -> bool:
@@ -122,7 +164,7 @@ class Streamed(ABC):
 
         def ahead() -> None:
             try:
-                for item in self._even(start, stop):
+                for item in self._even(start, stop, buffers):
                     if not put(item):
                         return
                 put(None)
@@ -140,10 +182,16 @@ class Streamed(ABC):
             over.set()
             reader.join()
 
-    def _even(self, start: int, stop: int) -> Iterator[tuple[int, Real]]:
+    def _even(self, start: int, stop: int, buffers: _Buffers) -> Iterator[tuple[int, Real]]:
         """Blocks of equal sizes, copied, so that nothing is read later."""
         size, at = self.block_rows, start
-        block = np.empty((min(size, stop - at), self.shape[1]), dtype=self.dtype)
+        block = buffers.next(min(size, stop - at))
+        while self.fill(at, block):
+            yield at, block
+            at += len(block)
+            if at >= stop:
+                return
+            block = buffers.next(min(size, stop - at))
         filled = 0
         for part in self.read(start):
             self._check(part, at + filled)
@@ -157,7 +205,7 @@ class Streamed(ABC):
                 if filled == len(block):
                     yield at, block
                     at, filled = at + len(block), 0
-                    block = np.empty((min(size, stop - at), self.shape[1]), dtype=self.dtype)
+                    block = buffers.next(min(size, stop - at))
             if at >= stop and stop < len(self):
                 return
             if used < len(part):
@@ -165,12 +213,11 @@ class Streamed(ABC):
                     f"the source has more rows than the {len(self)} of its first pass: it must give the same rows each "
                     "time that it is read"
                 )
-        if at >= stop:
-            return
-        raise ValueError(
-            f"the source ended at row {at + filled}, and had {len(self)} rows on its first pass: it must give the same "
-            "rows each time that it is read"
-        )
+        if at < stop:
+            raise ValueError(
+                f"the source ended at row {at + filled}, and had {len(self)} rows on its first pass: it must give the "
+                "same rows each time that it is read"
+            )
 
     def _check(self, part: Any, at: int) -> None:
         """Raise ValueError unless a part has the columns of the table."""
@@ -205,7 +252,7 @@ class Streamed(ABC):
         wanted, at = indices[order], 0
         if not len(wanted):
             return out
-        for start, block in self.blocks(0, int(wanted[-1]) + 1):
+        for start, block in self.blocks(0, int(wanted[-1]) + 1, reuse=True):
             end = int(np.searchsorted(wanted, start + len(block)))
             out[order[at:end]] = block[wanted[at:end] - start]
             at = end
@@ -229,7 +276,7 @@ class Streamed(ABC):
         D = self.shape[1]
         counts, low, high = np.zeros((2, D)), np.full(D, np.inf), np.full(D, -np.inf)
         total, n, pivot = np.zeros((2, D)), 0, None
-        for start, block in self.blocks():
+        for start, block in self.blocks(reuse=True):
             part = block
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = bool(np.isfinite(part.sum(dtype=np.float64)))

@@ -59,7 +59,7 @@ class StreamingBackend(Backend):
     def _blocks(self, rows: Rows) -> Iterator[tuple[int, int, Rows]]:
         """Blocks as the other backend places them, and where they begin and end."""
         X: Any = rows.X
-        for start, block in X.blocks():
+        for start, block in X.blocks(reuse=True):
             stop = start + len(block)
             y = None if rows.y is None else rows.y[start:stop]
             weights = None if rows.sample_weight is None else rows.sample_weight[start:stop]

@@ -165,6 +165,13 @@ class Sliced(Streamed):
         for at in range(start, len(self), size):
             yield np.asarray(self._rows_of(at, min(at + size, len(self))))
 
+    def fill(self, start: int, out: Real) -> bool:
+        """See :meth:`Streamed.fill`."""
+        if not isinstance(self._rows_of, _FileRows):
+            return False
+        self._rows_of.into(start, out)
+        return True
+
     def shuffled(self, rng: np.random.RandomState) -> Iterator[tuple[NDArray[np.int64], Real]]:
         """See :meth:`Streamed.shuffled`."""
         size = max(self.block_rows // _STRIPES, 1)
@@ -320,16 +327,19 @@ class _FileRows:
 
     def __call__(self, start: int, stop: int) -> Real:
         """Rows ``start`` to ``stop``."""
-        row = self._shape[1] * self._dtype.itemsize
-        wanted, found = (stop - start) * row, bytearray()
-        while len(found) < wanted:
-            part = os.pread(self._descriptor, wanted - len(found), self._offset + start * row + len(found))
-            if not part:
-                raise OSError(f"the file ends within row {start + len(found) // row}: it has become shorter")
-            if len(part) == wanted:
-                return np.frombuffer(part, dtype=self._dtype).reshape(-1, self._shape[1])
-            found += part
-        return np.frombuffer(bytes(found), dtype=self._dtype).reshape(-1, self._shape[1])
+        out = np.empty((stop - start, self._shape[1]), dtype=self._dtype)
+        self.into(start, out)
+        return out
+
+    def into(self, start: int, out: Real) -> None:
+        """Read the rows from ``start`` on into an array."""
+        row, filled = self._shape[1] * self._dtype.itemsize, 0
+        memory = out.view(np.uint8).reshape(-1).data
+        while filled < len(memory):
+            n = os.preadv(self._descriptor, [memory[filled:]], self._offset + start * row + filled)
+            if not n:
+                raise OSError(f"the file ends within row {start + filled // row}: it has become shorter")
+            filled += n
 
     def __del__(self) -> None:
         os.close(self._descriptor)
