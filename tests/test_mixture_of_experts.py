@@ -798,7 +798,7 @@ def test_torch_is_asked_for_by_name(monkeypatch, lines):
     import sys
 
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"mixtura\[gate\]"):
+    with pytest.raises(ImportError, match=r"mixtura\[torch\]"):
         MixtureOfExperts(gate="neural").fit(*lines)
 
 

@@ -122,8 +122,9 @@ def test_experts(gate, rng):
 def test_bad_input(rng, blobs):
     y = blobs @ [1.0, 2.0, 3.0] + rng.normal(size=len(blobs))
     for gate in ("sparse", "neural"):
+        assert not hasattr(MixtureOfExperts(2, gate=gate), "partial_fit")
         with pytest.raises(ValueError, match=f"the {gate} gate needs the responsibilities of all rows"):
-            MixtureOfExperts(2, gate=gate).partial_fit(blobs, y)
+            MixtureOfExperts(2, gate=gate, algorithm="stepwise", max_iter=2).fit(blobs, y)
     with pytest.raises(ValueError, match="n_samples = 2"):
         GaussianMixture(3).partial_fit(blobs[:2])
     gm = GaussianMixture(3, random_state=0).partial_fit(blobs)

@@ -118,6 +118,22 @@ class Fit(Generic[P]):
         return len(self.bounds)
 
 
+@dataclass(frozen=True)
+class State(Generic[P]):
+    """Where a run of EM is between two iterations, from which it goes on as if it had not stopped.
+
+    Attributes
+    ----------
+    parameters : parameters
+        Those of the next E-step.
+    bounds : list of float
+        One for each iteration so far.
+    """
+
+    parameters: P
+    bounds: list[float]
+
+
 class Listener(Protocol):
     """Is called when runs begin and end, and after each iteration."""
 
@@ -144,6 +160,8 @@ def run(
     bound: float = -math.inf,
     rng: Any = None,
     keep: bool = False,
+    state: State[M] | None = None,
+    save: Callable[[State[M]], None] | None = None,
 ) -> Fit[M]:
     """Iterate until ``stop`` or ``max_iter``.
 
@@ -163,13 +181,20 @@ def run(
     keep : bool, default=False
         Whether a KeyboardInterrupt ends the run with what its last whole iteration gave. Before the first one is
         over it is raised all the same.
+    state : State, optional
+        Where an earlier run from the same start was: this one goes on from there.
+    save : callable, optional
+        Is called with the state after each iteration that another one follows.
 
     Returns
     -------
     Fit
     """
     parameters, bounds, total, found = start, list[float](), table.total_weight, None
-    for n_iter in range(1, max_iter + 1):
+    if state is not None:
+        parameters, bounds = state.parameters, list(state.bounds)
+        bound = bounds[-1]
+    for n_iter in range(len(bounds) + 1, max_iter + 1):
         try:
             new_found = expected(parameters, table, rng)
             maximized = parameters.maximize(new_found)
@@ -185,6 +210,8 @@ def run(
         converged = stop(step)
         if converged or ended:
             return Fit(parameters, bound, bounds, converged, found)
+        if save is not None and n_iter < max_iter:
+            save(State(parameters, list(bounds)))
     return Fit(parameters, bound if bounds else -math.inf, bounds, False, found)
 
 

@@ -26,6 +26,7 @@ def lloyd(
     report: Callable[[em.Step[Clusters]], bool] | None = None,
     metric: Metric = EUCLIDEAN,
     keep: bool = False,
+    run: Callable[..., em.Fit[Clusters]] = em.run,
 ) -> em.Fit[Clusters]:
     """EM with hard assignment, until the squared shifts of the centres sum to at most ``tol``.
 
@@ -44,6 +45,8 @@ def lloyd(
         The distance by which rows and shifts are measured.
     keep : bool, default=False
         See :func:`mixtura.em.run`.
+    run : callable, optional
+        Runs EM.
 
     Returns
     -------
@@ -57,4 +60,4 @@ def lloyd(
 
     centers = Centers(np.asarray(start, dtype=np.float64), metric)
     clusters = Mixture(EqualGate(components=len(centers.means)), centers, hard=True)
-    return em.run(clusters, table, max_iter=max_iter, stop=stop, report=report, keep=keep)
+    return run(clusters, table, max_iter=max_iter, stop=stop, report=report, keep=keep)

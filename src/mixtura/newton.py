@@ -54,13 +54,14 @@ def run(
     report: Callable[[em.Step[Any]], bool] | None = None,
     bound: float = -math.inf,
     keep: bool = False,
+    **how: Any,
 ) -> em.Fit[Any]:
     """As :func:`mixtura.em.run`, with Newton steps at the end; these count towards ``max_iter`` and are reported.
 
     On a sample of a larger table, where the maximum is not wanted, it is EM alone.
     """
     fit: em.Fit[Any] = em.run(
-        start, table, max_iter=max_iter, stop=stop, report=report, bound=bound, keep=keep
+        start, table, max_iter=max_iter, stop=stop, report=report, bound=bound, keep=keep, **how
     )
     if table.sampled or not fit.converged:
         return fit

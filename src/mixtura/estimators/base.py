@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any, TypeVar
 
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
 from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import Backend
+from mixtura.checkpoints import Checkpoint, described
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
@@ -132,6 +135,41 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         with allow(self.n_threads, table.backend.compiled):
             best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score, keep)
         return best, tasks
+
+    @contextmanager
+    def _checkpointed(
+        self, path: Any, every: float, table: Table, run: Callable[..., em.Fit[Any]]
+    ) -> Iterator[tuple[Callable[..., em.Fit[Any]], np.random.RandomState]]:
+        """Runs of EM that a checkpoint records, if there is a path, and the random numbers of the fit."""
+        seed: Any = getattr(self, "random_state", None)
+        if path is None:
+            yield run, check_random_state(seed)
+            return
+        self._check_recordable(every, seed)
+        drawn = int(np.random.RandomState().randint(2**31)) if seed is None else int(seed)
+        with allow(self.n_threads, table.backend.compiled):
+            fit = described(self, table)
+        checkpoint = Checkpoint.open(path, fit, float(every), drawn)
+        try:
+            yield checkpoint.recorded(run), check_random_state(checkpoint.seed)
+        finally:
+            checkpoint.close()
+
+    def _check_recordable(self, every: Any, seed: Any) -> None:
+        """Raise ValueError unless a checkpoint can hold the fit's state."""
+        if isinstance(every, bool) or not isinstance(every, (int, float)) or not every >= 0.0:
+            raise ValueError(f"every must be a number of seconds that is not negative, got {every!r}")
+        if seed is not None and not isinstance(seed, (int, np.integer)):
+            raise ValueError("a fit with a checkpoint needs random_state to be an integer or None")
+        reasons = {
+            "warm_start=True": getattr(self, "warm_start", False),
+            "accelerate": getattr(self, "accelerate", None) in ("squarem", "anderson"),
+            f"algorithm={getattr(self, 'algorithm', None)!r}": getattr(self, "algorithm", "em")
+            not in ("em", "lloyd", "elkan"),
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ValueError(f"checkpoint does not go with {reason}, whose state it cannot hold")
 
     def _stepped(
         self, block: tuple[Any, Any, Any], fitted: bool, table_of: Callable[[Any, Any, Any], Table]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -27,6 +28,7 @@ from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.estimation import Estimation, Fixed
 from mixtura.components.gaussian import LEAST_SHARE, Gaussians
 from mixtura.estimators.base import LabellingEstimator
+from mixtura.estimators.callbacks import Tasks
 from mixtura.estimators.gaussian_search import (
     Degenerate,
     Dropping,
@@ -322,6 +324,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         y: object = None,
         sample_weight: ArrayLike | None = None,
         labels: ArrayLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = 60.0,
     ) -> GaussianMixture:
         """Estimate the parameters by EM.
 
@@ -337,6 +341,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         labels : array-like of shape (N,) or (N, K), default=None
             What is known of the rows: the component of each, from 0 to K - 1, with -1 or NaN where it is not known; or
             whether each row may belong to each component.
+        checkpoint : path-like, default=None
+            A file to which the fit writes what it has reached. If it exists, the fit goes on from there, to the same
+            bits as without an interruption; the file of another model or of other data is refused. It stays when the
+            fit is over.
+        every : float, default=60.0
+            Seconds from one writing to the next; 0 writes after every iteration.
 
         Returns
         -------
@@ -350,7 +360,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         ImportError
             The backend is not available; the message says why.
         """
-        self._fit(X, sample_weight, labels)
+        self._fit(X, sample_weight, labels, checkpoint, every)
         return self
 
     @in_kind
@@ -451,7 +461,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         _, fixed = check_fixed(self.fixed, K, D, self._covariance)
         return self._mixture(self._estimation(table, fixed)[0])
 
-    def _fit(self, X: Any, sample_weight: Any, labels: Any) -> Table:
+    def _fit(
+        self, X: Any, sample_weight: Any, labels: Any, checkpoint: Any = None, every: float = 60.0
+    ) -> Table:
         """Fit, and return the rows as they were placed with the backend."""
         backend, given_rows = self._backend(X), X
         warm = self.warm_start and hasattr(self, "converged_")
@@ -479,10 +491,35 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             raise ValueError("labels name the components, so they keep their order: set order=None")
 
         self._check_newton(membership is not None)
-        keep = self.on_interrupt == "keep"
         table = Table.of(backend, X, weights, membership=membership)
         with allow(self.n_threads, backend.compiled):
             estimation, dropping = self._estimation(table, fixed)
+        run = ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate]
+        with self._checkpointed(checkpoint, every, table, run) as (run, rng):
+            best, tasks = self._searched(table, estimation, dropping, given, fixed_weights, run, rng, warm)
+        bad = Degenerate.of(best, K)
+        self._warn(best, bad)
+        self._n_rows, self._fitted_type = len(table), self._covariance.name
+        if self.noise is None:  # nothing of it stays from an earlier fit
+            self.__dict__.pop("noise_", None)
+            self.__dict__.pop("noise_weight_", None)
+        self.__dict__.pop("_sampler", None)
+        self._adopt(self._attributes(best, backend.name, X.dtype, bad), given_rows, table, tasks)
+        return table
+
+    def _searched(
+        self,
+        table: Table,
+        estimation: Estimation,
+        dropping: Dropping | None,
+        given: dict[str, Float],
+        fixed_weights: NDArray[np.bool_] | None,
+        run: Callable[..., em.Fit[Any]],
+        rng: np.random.RandomState,
+        warm: bool,
+    ) -> tuple[em.Fit[Parameters], Tasks]:
+        """The best fit, from the last one's parameters or from the best start."""
+        K, D, backend, keep = self.n_components, table.dims, table.backend, self.on_interrupt == "keep"
         search = GaussianSearch(
             table,
             K,
@@ -497,8 +534,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             1 if warm else self.n_init,
             self.tol,
             self.max_iter,
-            check_random_state(self.random_state),
-            ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate],
+            rng,
+            run,
             keep,
         )
         climbed = resumed = None
@@ -511,23 +548,14 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Parameters]:
             return search.one(climbed, resumed, report)
 
-        best, tasks = self._search(
+        return self._search(
             table,
             1 if climbed is not None else search.n_init,
             one,
-            lambda fit: self._attributes(fit, backend.name, X.dtype),
+            lambda fit: self._attributes(fit, backend.name, table.x.dtype),
             search.score,
             keep=keep,
         )
-        bad = Degenerate.of(best, K)
-        self._warn(best, bad)
-        self._n_rows, self._fitted_type = len(table), self._covariance.name
-        if self.noise is None:  # nothing of it stays from an earlier fit
-            self.__dict__.pop("noise_", None)
-            self.__dict__.pop("noise_weight_", None)
-        self.__dict__.pop("_sampler", None)
-        self._adopt(self._attributes(best, backend.name, X.dtype, bad), given_rows, table, tasks)
-        return table
 
     def _estimation(self, table: Table, fixed: Fixed | None) -> tuple[Estimation, Dropping | None]:
         """How the M-step estimates, and whether components are dropped."""

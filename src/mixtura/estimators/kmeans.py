@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -177,7 +178,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         self.precision = precision
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = 60.0,
+    ) -> KMeans:
         """Find the centres.
 
         Parameters
@@ -185,6 +193,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         X : array-like of shape (N, D)
         y : Ignored
         sample_weight : array-like of shape (N,), default=None
+        checkpoint : path-like, default=None
+            A file to which the fit writes what it has reached: see :meth:`mixtura.GaussianMixture.fit`.
+        every : float, default=60.0
+            Seconds from one writing to the next.
 
         Returns
         -------
@@ -208,7 +220,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 RuntimeWarning,
                 stacklevel=3,
             )
-        rng = check_random_state(self.random_state)
         table = Table.of(backend, X, weights)
         n_init = self._runs()
         variance = column_variance(table)
@@ -219,10 +230,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             reporter = None
 
         keep, tol = self.on_interrupt == "keep", self.tol * variance
-
-        def one(_: int, report: Callable[[em.Step[Clusters]], bool]) -> em.Fit[Clusters]:
-            start = self._first_centers(table, X, given_rows, rng)
-            return lloyd(table, start, max_iter=self.max_iter, tol=tol, report=report, keep=keep)
 
         def attributes(fit: em.Fit[Clusters]) -> dict[str, Any]:
             return {
@@ -237,15 +244,21 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
 
         # A fit's bound is for the centres before their last move. Runs are compared by the inertia of their final
         # centres.
-        best, tasks = self._search(
-            table,
-            n_init,
-            one,
-            attributes,
-            lambda fit: -fit.parameters.components.inertia(table),
-            reporter,
-            keep,
-        )
+        with self._checkpointed(checkpoint, every, table, em.run) as (run, rng):
+
+            def one(_: int, report: Callable[[em.Step[Clusters]], bool]) -> em.Fit[Clusters]:
+                start = self._first_centers(table, X, given_rows, rng)
+                return lloyd(table, start, max_iter=self.max_iter, tol=tol, report=report, keep=keep, run=run)
+
+            best, tasks = self._search(
+                table,
+                n_init,
+                one,
+                attributes,
+                lambda fit: -fit.parameters.components.inertia(table),
+                reporter,
+                keep,
+            )
         if best.interrupted:
             warnings.warn(
                 f"The fit was interrupted after {best.n_iter} iterations: the best centres so far are kept.",
@@ -298,8 +311,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         >>> km = KMeans(2, random_state=0)
         >>> for _ in range(20):
         ...     _ = km.partial_fit(rng.normal(size=(300, 1)) + 9.0 * rng.integers(0, 2, size=(300, 1)))
-        >>> np.sort(km.cluster_centers_[:, 0]).round()
-        array([0., 9.])
+        >>> np.sort(km.cluster_centers_[:, 0]).round().astype(int).tolist()
+        [0, 9]
         """
         if isinstance(X, Streamed):
             for start, block in X.blocks():

@@ -15,6 +15,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import em, online
@@ -44,6 +45,16 @@ from mixtura.table import Table
 from mixtura.threads import allow
 
 Float = NDArray[np.float64]
+
+
+def _goes_block_by_block(estimator: MixtureOfExperts) -> bool:
+    """Whether there is a `partial_fit`; otherwise AttributeError that says why."""
+    gate = estimator._gate()
+    if gate.needs_responsibilities:
+        raise AttributeError(
+            f"the {gate.name} gate needs the responsibilities of all rows at once: it cannot be fitted block by block"
+        )
+    return True
 
 
 class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
@@ -349,6 +360,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             return online.run
         return em.run if self.accelerate is None else ACCELERATED[self.accelerate]
 
+    @available_if(_goes_block_by_block)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -369,7 +381,10 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         Raises
         ------
         ValueError
-            As for :meth:`fit`; or the gate needs the responsibilities of all rows at once, as 'sparse' and 'neural' do.
+            As for :meth:`fit`.
+        AttributeError
+            The gate needs the responsibilities of all rows at once, as 'sparse' and 'neural' do: then there is no such
+            method.
 
         Examples
         --------
@@ -384,11 +399,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         >>> np.sort(model.coef_[:, 0]).round(1)
         array([-1.,  2.])
         """
-        if self._gate().needs_responsibilities:
-            raise ValueError(
-                f"the {self._gate().name} gate needs the responsibilities of all rows at once: it cannot be fitted "
-                "block by block"
-            )
         block = (X, y, sample_weight)
         state, table = self._stepped(block, hasattr(self, "_parameters"), self._rows_to_differentiate)
         if state is None:

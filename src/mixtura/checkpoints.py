@@ -1,0 +1,281 @@
+"""Fits that outlive their process: what they have reached is in a file, from which another process goes on.
+
+A fit is deterministic: from the same rows, parameters and seed it makes the same starts and the same runs of EM. A
+checkpoint holds the results of the runs that are over, and the state of the one that is not. A fit with a checkpoint
+makes its starts again, takes the runs' results from the file as long as it has them, and goes on from there, to the
+same bits as a fit that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mixtura import em
+from mixtura.components.beside import COMPONENTS
+from mixtura.components.covariances import COVARIANCES
+from mixtura.files import write_whole
+from mixtura.found import Found
+from mixtura.gates import GATES
+from mixtura.moments import Moments
+from mixtura.table import Table
+
+# First bytes of a checkpoint; the number is its format's.
+_HEAD = b"mixtura checkpoint 1\n"
+
+# Modules whose classes and functions a checkpoint may name, and the few of NumPy's that make arrays.
+_OURS = "mixtura."
+_NUMPY = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.numeric", "_frombuffer"),
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used: it is damaged, in use, or of another fit."""
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """The result of a run of EM, without its table."""
+
+    parameters: Any
+    bound: float
+    bounds: list[float]
+    converged: bool
+    moments: Moments | None
+    objective: float
+    looked_at: int
+
+    @classmethod
+    def of(cls, fit: em.Fit[Any], table: Table) -> _Finished:
+        found = fit.found
+        return cls(
+            fit.parameters,
+            fit.bound,
+            fit.bounds,
+            fit.converged,
+            None if found is None else found.moments,
+            -np.inf if found is None else found.objective,
+            table.tally.rows,
+        )
+
+    def on(self, table: Table) -> em.Fit[Any]:
+        """The fit, as if it had just run on the table."""
+        table.tally.rows = self.looked_at
+        found = None if self.moments is None else Found(table, self.moments, self.objective)
+        return em.Fit(self.parameters, self.bound, list(self.bounds), self.converged, found)
+
+
+@dataclass
+class Checkpoint:
+    """A file with what a fit has reached.
+
+    Parameters
+    ----------
+    path : str
+    fit : dict
+        What the fit is: parameters of the estimator, and a description of the rows. A file of another fit is refused.
+    every : float
+        Seconds from one writing of the file to the next.
+    seed : int
+        The seed that the fit uses.
+    """
+
+    path: str
+    fit: dict[str, Any]
+    every: float
+    seed: int
+    finished: list[_Finished] = field(default_factory=list)
+    current: tuple[em.State[Any], int] | None = None
+    calls: int = 0
+    written: float = 0.0
+    _lock: Any = None
+
+    @classmethod
+    def open(cls, path: Any, fit: dict[str, Any], every: float, seed: int) -> Checkpoint:
+        """Take hold of a checkpoint, which need not exist yet.
+
+        Raises
+        ------
+        CheckpointError
+            The file is damaged or of another fit, or another process uses it.
+        OSError
+            The folder is not there, or cannot be written to.
+        """
+        path = os.path.realpath(os.fspath(path))
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"checkpoint: there is no folder {folder}")
+        checkpoint = cls(path, fit, every, seed, written=time.monotonic())
+        checkpoint._take_lock()
+        try:
+            for name in os.listdir(folder):  # what a process that died was writing
+                if name.startswith(f".{os.path.basename(path)}.") and name.endswith(".partial"):
+                    os.unlink(os.path.join(folder, name))
+            if os.path.exists(path):
+                checkpoint._read()
+            else:
+                checkpoint.write()  # what cannot be written is found out before any work
+        except BaseException:
+            checkpoint.close()
+            raise
+        return checkpoint
+
+    # ------------------------------------------------------------------ the file
+
+    def _take_lock(self) -> None:
+        """Raise CheckpointError if another fit uses the file; the system drops the lock if this process dies."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        self._lock = open(f"{self.path}.lock", "w")  # noqa: SIM115 - held until the fit is over
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise CheckpointError(
+                f"{self.path} is the checkpoint of a fit that is running: give each fit a checkpoint of its own"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._lock is not None:
+            if os.path.exists(f"{self.path}.lock"):
+                os.unlink(f"{self.path}.lock")
+            self._lock.close()
+            self._lock = None
+
+    def _read(self) -> None:
+        with open(self.path, "rb") as file:
+            content = file.read()
+        if not content.startswith(_HEAD):
+            raise CheckpointError(
+                f"{self.path} is no checkpoint of this version of mixtura: remove it to start anew"
+            )
+        digest, body = content[len(_HEAD) : len(_HEAD) + 32], content[len(_HEAD) + 32 :]
+        if hashlib.sha256(body).digest() != digest:
+            raise CheckpointError(f"{self.path} is damaged: remove it to start anew")
+        try:
+            held = _Reader(io.BytesIO(body)).load()
+        except (pickle.UnpicklingError, AttributeError, ImportError, TypeError, EOFError) as error:
+            raise CheckpointError(f"{self.path} cannot be read: {error}") from error
+        for name, value in self.fit.items():
+            if held["fit"].get(name) != value:
+                raise CheckpointError(
+                    f"{self.path} is of another fit: its {name} is {held['fit'].get(name)!r}, and here it is "
+                    f"{value!r}. Give this fit a checkpoint of its own, or remove the file."
+                )
+        self.seed, self.finished, self.current = held["seed"], held["finished"], held["current"]
+
+    def write(self) -> None:
+        """Replace the file by one with the present state; a crash leaves the old one or the new one."""
+        held = {"fit": self.fit, "seed": self.seed, "finished": self.finished, "current": self.current}
+        body = pickle.dumps(held, protocol=5)
+        content = _HEAD + hashlib.sha256(body).digest() + body
+
+        def written(name: str) -> None:
+            with open(name, "wb") as file:
+                file.write(content)
+
+        write_whole(self.path, written, durable=True)
+        self.written = time.monotonic()
+
+    # ------------------------------------------------------------------ runs
+
+    def recorded(self, run: Callable[..., em.Fit[Any]]) -> Callable[..., em.Fit[Any]]:
+        """The same runs of EM, of which those that the file knows are not made again."""
+
+        def recorded(start: Any, table: Table, **how: Any) -> em.Fit[Any]:
+            number, self.calls = self.calls, self.calls + 1
+            if number < len(self.finished):
+                return self.finished[number].on(table)
+            state = None
+            if self.current is not None:
+                state, table.tally.rows = self.current
+            self.current = None
+
+            def save(reached: em.State[Any]) -> None:
+                self.current = reached, table.tally.rows
+                if time.monotonic() - self.written >= self.every:
+                    self.write()
+
+            fit = run(start, table, **how, state=state, save=save)
+            self.current = None
+            if not fit.interrupted:
+                self.finished.append(_Finished.of(fit, table))
+                if time.monotonic() - self.written >= self.every or not table.sampled:
+                    self.write()
+            return fit
+
+        return recorded
+
+
+class _Reader(pickle.Unpickler):
+    """Reads nothing but arrays, numbers and this package's own values."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The classes that a checkpoint may name."""
+        registered = (*map(type, COVARIANCES.values()), *COMPONENTS.values(), *GATES.values())
+        for known in registered:  # a user's own parts
+            if (known.__module__, known.__qualname__) == (module, name):
+                return known
+        if (module.startswith(_OURS) and "." not in name) or (module, name) in _NUMPY:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint of ours does")
+
+
+def described(estimator: Any, table: Table, y: Any = None) -> dict[str, Any]:
+    """What a fit is: the parameters that its result depends on, and facts of its rows."""
+    left_out = {"verbose", "verbose_interval", "n_threads", "on_interrupt"}
+    parameters = {
+        name: _told(value) for name, value in estimator.get_params(deep=False).items() if name not in left_out
+    }
+    return {
+        "class": type(estimator).__name__,
+        **parameters,
+        "backend": table.backend.name,
+        "number of rows": len(table),
+        "number of columns": table.dims,
+        "data (a sample of the rows, and their weights)": _digest(table),
+    }
+
+
+def _told(value: Any) -> Any:
+    """A parameter as text that says whether it is the same."""
+    return (
+        hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        if isinstance(value, np.ndarray)
+        else repr(value)
+    )
+
+
+def _digest(table: Table) -> str:
+    """A number that is another one for other rows: of a sample of them, of their moments, and of their weights."""
+    step, looked_at = max(len(table) // 1000, 1), table.tally.rows
+    rows = np.unique(np.append(np.arange(0, len(table), step), len(table) - 1))
+    moments = table.moments("mean")
+    table.tally.rows = looked_at  # the fit itself has not begun
+    digest = hashlib.sha256(np.ascontiguousarray(table.points(rows)).tobytes())
+    digest.update(moments.first.tobytes())
+    if table.sample_weight is not None:
+        digest.update(np.ascontiguousarray(table.sample_weight).tobytes())
+    if table.membership is not None:
+        digest.update(np.ascontiguousarray(table.membership.labels).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,218 @@
+"""Checkpoints: fits go on to the same bits, wherever they were killed, and wrong files are refused."""
+
+import os
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mixtura import GaussianMixture, KMeans, em
+from mixtura.checkpoints import _HEAD, CheckpointError
+from mixtura.data import as_source
+
+FIT = """
+import sys, warnings, hashlib
+warnings.simplefilter("ignore")
+import numpy as np
+from mixtura import GaussianMixture
+rng = np.random.default_rng(0)
+means = 1.2 * rng.normal(size=(8, 6))
+X = means[rng.integers(0, 8, 60000)] + rng.normal(size=(60000, 6))
+gm = GaussianMixture(8, random_state=3, n_init=3, tol=1e-5, max_iter=200)
+gm.fit(X, checkpoint=sys.argv[1] if len(sys.argv) > 1 else None, every=0.0)
+found = gm.means_.tobytes() + gm.covariances_.tobytes() + gm.weights_.tobytes()
+print(hashlib.sha256(found).hexdigest(), gm.n_iter_, gm.n_passes_, gm.lower_bounds_)
+"""
+
+
+def outcome(*arguments, after=None):
+    """What the fit prints; None if it was killed before it was over."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", FIT, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        out, error = process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return None
+    assert process.returncode == 0, error
+    return out
+
+
+def test_killed_fits_go_on_to_the_same_bits(tmp_path):
+    whole, kills = outcome(), 0
+    assert outcome(tmp_path / "whole") == whole
+    generator = random.Random(0)
+    for trial in range(4):
+        found = None
+        for _ in range(30):
+            found = outcome(tmp_path / f"{trial}", after=generator.uniform(0.5, 1.2))
+            if found is not None:
+                break
+            kills += 1
+        assert (found or outcome(tmp_path / f"{trial}")) == whole
+    assert not [name for name in os.listdir(tmp_path) if "partial" in name]
+
+
+class DiedError(Exception):
+    pass
+
+
+def interrupted(monkeypatch, iterations, hard=False):
+    """EM, or k-means, that dies after so many iterations in all."""
+    left, maximized = [iterations], em.expected
+
+    def expected(*arguments):
+        left[0] -= arguments[0].hard == hard
+        if left[0] < 0:
+            raise DiedError
+        return maximized(*arguments)
+
+    monkeypatch.setattr(em, "expected", expected)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("source", [False, True])
+def test_wherever_it_dies(source, tmp_path, monkeypatch):
+    """A few starts on samples, then the whole table: killed in every part of it."""
+    rng = np.random.default_rng(1)
+    means = 2.0 * rng.normal(size=(3, 3))
+    X = means[rng.integers(0, 3, 40_000)] + rng.normal(size=(40_000, 3))
+    rows = as_source(X, block_bytes=1 << 16) if source else X
+    make = {"n_components": 3, "random_state": 0, "n_init": 4, "tol": 1e-7, "max_iter": 60}
+    whole = GaussianMixture(**make).fit(rows)
+    deaths = 0
+    for iterations in (1, 2, 9, 17, 30, 45, 70, 100, 140):
+        path = tmp_path / f"{iterations}"
+        with monkeypatch.context() as patch:
+            interrupted(patch, iterations)
+            try:
+                GaussianMixture(**make).fit(rows, checkpoint=path, every=0.0)
+            except DiedError:
+                deaths += 1
+        again = GaussianMixture(**make).fit(rows, checkpoint=path, every=0.0)
+        for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+        assert again.lower_bounds_ == whole.lower_bounds_
+        assert again.n_passes_ == whole.n_passes_
+    assert deaths >= 6
+
+
+def test_a_finished_fit_is_not_made_again(blobs, tmp_path, monkeypatch):
+    first = GaussianMixture(3, random_state=0).fit(blobs, checkpoint=tmp_path / "c")
+    with monkeypatch.context() as patch:
+        interrupted(patch, 0)
+        again = GaussianMixture(3, random_state=0).fit(blobs, checkpoint=tmp_path / "c")
+    np.testing.assert_array_equal(again.means_, first.means_)
+
+
+def test_a_seed_that_nobody_chose_is_kept(blobs, tmp_path):
+    one, two = (
+        GaussianMixture(3, init_params="random").fit(blobs, checkpoint=tmp_path / "c") for _ in range(2)
+    )
+    np.testing.assert_array_equal(one.means_, two.means_)
+
+
+def test_kmeans(blobs, tmp_path, monkeypatch):
+    make = {"n_clusters": 5, "init": "random", "n_init": 6, "random_state": 0}
+    whole = KMeans(**make).fit(blobs)
+    for iterations in (3, 11, 20):
+        with monkeypatch.context() as patch:
+            interrupted(patch, iterations, hard=True)
+            with pytest.raises(DiedError):
+                KMeans(**make).fit(blobs, checkpoint=tmp_path / f"{iterations}", every=0.0)
+        again = KMeans(**make).fit(blobs, checkpoint=tmp_path / f"{iterations}")
+        np.testing.assert_array_equal(again.cluster_centers_, whole.cluster_centers_)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_newton_and_repair(blobs, tmp_path):
+    for how in (
+        {"accelerate": "newton"},
+        {"on_degenerate": "drop"},
+        {"prior": "default"},
+        {"covariance_type": "tied"},
+    ):
+        path = tmp_path / next(iter(how))
+        one, two = (GaussianMixture(3, random_state=0, **how).fit(blobs, checkpoint=path) for _ in range(2))
+        np.testing.assert_array_equal(one.means_, two.means_)
+
+
+def test_other_fits_are_refused(blobs, tmp_path):
+    path = tmp_path / "c"
+    gm = GaussianMixture(3, random_state=0).fit(blobs, checkpoint=path)
+    before = path.read_bytes()
+    for estimator, rows, message in (
+        (GaussianMixture(4, random_state=0), blobs, "n_components is '3', and here it is '4'"),
+        (GaussianMixture(3, random_state=1), blobs, "random_state"),
+        (GaussianMixture(3, random_state=0, tol=1e-4), blobs, "tol"),
+        (GaussianMixture(3, random_state=0), blobs[:-1], "number of rows is 600, and here it is 599"),
+        (GaussianMixture(3, random_state=0), blobs + 1e-9, "data"),
+        (GaussianMixture(3, random_state=0, backend="reference"), blobs, "backend"),
+        (KMeans(3, random_state=0), blobs, "class"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            estimator.fit(rows, checkpoint=path)
+    with pytest.raises(CheckpointError, match="data"):
+        GaussianMixture(3, random_state=0).fit(blobs, sample_weight=np.ones(600), checkpoint=path)
+    assert path.read_bytes() == before
+    GaussianMixture(3, random_state=0, n_threads=1, verbose=0).fit(
+        blobs, checkpoint=path
+    )  # neither changes the result
+    assert gm.converged_
+
+
+def test_files_that_are_wrong(blobs, tmp_path):
+    path = tmp_path / "c"
+    GaussianMixture(3, random_state=0).fit(blobs, checkpoint=path)
+    content = path.read_bytes()
+    for broken in (content[:-5], content[:60], b"", b"something else", content[:100] + b"x" + content[101:]):
+        path.write_bytes(broken)
+        with pytest.raises(CheckpointError, match=r"damaged|no checkpoint"):
+            GaussianMixture(3, random_state=0).fit(blobs, checkpoint=path)
+        assert path.read_bytes() == broken  # whose it is, is the user's to say
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("true",)
+
+    import hashlib
+
+    body = pickle.dumps({"fit": Evil()})
+    path.write_bytes(_HEAD + hashlib.sha256(body).digest() + body)
+    with pytest.raises(CheckpointError, match="which no checkpoint of ours does"):
+        GaussianMixture(3, random_state=0).fit(blobs, checkpoint=path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        GaussianMixture(3).fit(blobs, checkpoint=tmp_path / "nowhere" / "c")
+
+
+def test_two_fits_with_one_checkpoint(blobs, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    with open(tmp_path / "c.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(CheckpointError, match="of a fit that is running"):
+            GaussianMixture(3, random_state=0).fit(blobs, checkpoint=tmp_path / "c")
+    GaussianMixture(3, random_state=0).fit(blobs, checkpoint=tmp_path / "c")
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_bad_input(blobs, tmp_path):
+    path = tmp_path / "c"
+    for how, message in (
+        ({"accelerate": "squarem"}, "does not go with accelerate"),
+        ({"algorithm": "stepwise"}, "does not go with algorithm='stepwise'"),
+        ({"warm_start": True}, "does not go with warm_start"),
+        ({"random_state": np.random.RandomState(0)}, "random_state to be an integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GaussianMixture(3, **how).fit(blobs, checkpoint=path)
+    with pytest.raises(ValueError, match="every"):
+        GaussianMixture(3).fit(blobs, checkpoint=path, every=-1.0)
+    assert os.listdir(tmp_path) == []
