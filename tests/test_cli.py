@@ -544,3 +544,78 @@ def test_other_layouts(capsys):
     assert "separator must be one character" in fails(
         ["fit", "t.txt", "-k", "1", "--separator", "ab"], capsys
     )
+
+
+def several_files(folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(9000, 2)) + 5.0 * rng.integers(0, 2, size=(9000, 1))
+    for i in range(3):
+        part = X[3000 * i : 3000 * (i + 1)]
+        parquet.write_table(
+            pyarrow.table({"a": part[:, 0], "b": part[:, 1], "name": ["x"] * 3000}),
+            folder / f"part-{i}.parquet",
+        )
+    return X
+
+
+def test_several_files_are_read_block_by_block(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    X = several_files(tmp_path)
+    code, out, err = run(
+        ["fit", "part-*.parquet", "-k", "2", "--init", "kmeans", "-o", "m", "--plot", "p.png", "--json"],
+        capsys,
+    )
+    assert code == 0
+    assert "9,000 rows are read block by block" in err
+    from mixtura import GaussianMixture
+
+    whole = GaussianMixture(2, random_state=0).fit(X)
+    assert json.loads(out)["log_likelihood_per_row"] == pytest.approx(whole.lower_bound_, rel=1e-9)
+    assert json.loads(out)["columns"] == ["a", "b"]
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    for name in ("labels.csv", "labels.parquet"):
+        assert run(["predict", "m", "part-*.parquet", "-o", name, "--proba"], capsys)[0] == 0
+    from pyarrow import csv, parquet
+
+    labels = parquet.read_table("labels.parquet")
+    assert labels.num_rows == 9000
+    assert csv.read_csv("labels.csv").column(0).to_pylist() == labels.column(0).to_pylist()
+    counts = np.bincount(labels.column(0).to_numpy())
+    assert sorted(counts) == sorted(np.bincount(whole.predict(X)))
+    assert (
+        run(["fit", "part-*.parquet", "-k", "2", "--columns", "b", "--algorithm", "stepwise", "-q"], capsys)[
+            0
+        ]
+        == 0
+    )
+    assert "cannot be used with several files" in fails(
+        ["fit", "part-*.parquet", "-k", "2", "--weights", "a"], capsys
+    )
+    assert "no file matches" in fails(["fit", "other-*.parquet", "-k", "2"], capsys)
+    assert "are written to .csv or .parquet" in fails(
+        ["predict", "m", "part-*.parquet", "-o", "x.npy"], capsys
+    )
+
+
+def test_checkpoints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    several_files(tmp_path)
+    fit = ["fit", "part-*.parquet", "-k", "2", "--checkpoint", "c", "--json"]
+    assert "there is no checkpoint c" in fails([*fit, "--resume"], capsys)
+    code, first, _ = run(fit, capsys)
+    assert code == 0
+    assert "--resume goes on from it" in fails(fit, capsys)
+    code, again, _ = run([*fit, "--resume"], capsys)
+    assert code == 0
+    for name in ("means", "covariances", "log_likelihood_per_row"):
+        assert json.loads(first)[name] == json.loads(again)[name]
+    code, _, err = run([*fit, "--resume", "--tol", "1e-5"], capsys)
+    assert code == 2
+    assert "of another fit" in err
+    assert "needs --checkpoint" in fails(["fit", "part-*.parquet", "-k", "2", "--resume"], capsys)
+    assert "does not go with --checkpoint" in fails(
+        ["fit", "part-0.parquet", "--numeric", "-k", "bic", "--checkpoint", "d"], capsys
+    )

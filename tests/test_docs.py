@@ -36,7 +36,7 @@ def test_public_names_have_docstrings_with_examples():
             assert ">>>" in thing.__doc__, name
 
 
-@pytest.mark.parametrize("page", ["derivatives", "distributions", "fits"])
+@pytest.mark.parametrize("page", ["derivatives", "distributions", "fits", "large"])
 def test_pages_say_what_happens(page, capsys, monkeypatch):
     """Each line that prints has what it prints in a comment beside it."""
     monkeypatch.chdir(ROOT)

@@ -6,6 +6,7 @@ Errors that the user can correct end with exit code 2 and one line on standard e
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import math
 import os
@@ -23,7 +24,11 @@ from numpy.typing import NDArray
 from mixtura.cli_arguments import UsageError, extended, fail, parser_of_commands
 
 if TYPE_CHECKING:
-    from mixtura.data import Columns, TextLayout
+    from mixtura.data import Columns, Streamed, TextLayout
+
+# Size of a file from which on it is read block by block, and rows of it that a picture shows.
+_STREAMED_BYTES = 1 << 30
+_SHOWN_ROWS = 20_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,6 +189,43 @@ def _fit_data(
     return table, weights
 
 
+def _source(options: argparse.Namespace, refused: Sequence[str]) -> Streamed | None:
+    """The table as one that is read block by block, if it is several files or a large one; else None."""
+    several = glob.has_magic(options.data)
+    large = (
+        options.data.lower().endswith((".parquet", ".npy", ".arrow"))
+        and os.path.isfile(options.data)
+        and os.path.getsize(options.data) >= _STREAMED_BYTES
+    )
+    asked = [f"--{name.replace('_', '-')}" for name in refused if getattr(options, name, None)]
+    if not several and (not large or asked):
+        return None
+    if asked:
+        raise UsageError(
+            f"{', '.join(asked)} cannot be used with several files, which are read block by block"
+        )
+    from mixtura.data import as_source
+
+    source = as_source(options.data, columns=_columns(options))
+    _note(f"{len(source):,} rows are read block by block")
+    return source
+
+
+def _check_resumed(options: argparse.Namespace) -> None:
+    """Check that a checkpoint is there if the fit is to go on from it, and only then."""
+    if options.checkpoint is None:
+        if options.resume:
+            raise UsageError("--resume needs --checkpoint FILE, from which the fit goes on")
+        return
+    if options.components == "bic":
+        raise UsageError("-k bic does not go with --checkpoint, which is of one fit")
+    exists = os.path.exists(options.checkpoint)
+    if options.resume and not exists:
+        raise UsageError(f"--resume: there is no checkpoint {options.checkpoint}")
+    if exists and not options.resume:
+        raise UsageError(f"{options.checkpoint} exists: --resume goes on from it; or remove it to start anew")
+
+
 def _fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "max_iter": options.max_iter,
@@ -207,7 +249,15 @@ def _fit(options: argparse.Namespace) -> None:
     if options.noise is not None and options.noise not in COMPONENTS:
         known = ", ".join(COMPONENTS) or "none"
         raise UsageError(f"--noise {options.noise}: no such component. Files of --extend registered: {known}")
-    table, weights = _fit_data(options, labels=options.labels)
+    _check_resumed(options)
+    source = _source(options, ("weights", "labels", "drop_missing"))
+    if source is not None:
+        from mixtura.data import Columns
+
+        names = source.names or [f"x{j}" for j in range(source.shape[1])]
+        table, weights = Columns(names, source, {}), None  # type: ignore[arg-type]
+    else:
+        table, weights = _fit_data(options, labels=options.labels)
     labels = None if options.labels is None else table.extra[options.labels]
     parameters = dict(
         covariance_type=options.covariance,
@@ -218,6 +268,7 @@ def _fit(options: argparse.Namespace) -> None:
         prior=options.prior,
         order=options.order,
         noise=options.noise,
+        algorithm=options.algorithm,
         **_fit_settings(options),
     )
     began = time.perf_counter()
@@ -229,7 +280,9 @@ def _fit(options: argparse.Namespace) -> None:
         _note(f"BIC by number of components: {listed}")
     else:
         model = GaussianMixture(options.components, **parameters)
-        model.fit(table.X, sample_weight=weights, labels=labels)
+        model.fit(
+            table.X, sample_weight=weights, labels=labels, checkpoint=options.checkpoint, every=options.every
+        )
     _finish(options, model, table, time.perf_counter() - began, weights, _mixture_facts, table.X)
 
 
@@ -306,7 +359,7 @@ def _finish(
     if options.plot:
         from mixtura.plotting import save_picture
 
-        save_picture(model, *data, path=options.plot)
+        save_picture(model, *(_shown(rows) for rows in data), path=options.plot)
     if options.json:
         print(json.dumps(result))
         return
@@ -315,6 +368,15 @@ def _finish(
     for path in (options.output, options.plot):
         if path:
             print(f"wrote {path}")
+
+
+def _shown(rows: Any) -> Any:
+    """Rows for a picture: of a table that is read block by block, a sample."""
+    from mixtura.data import Streamed
+
+    if isinstance(rows, Streamed):
+        return rows[np.linspace(0, len(rows) - 1, min(len(rows), _SHOWN_ROWS)).astype(np.int64)]
+    return rows
 
 
 def _finite(value: float) -> float | None:
@@ -361,12 +423,48 @@ def _predict(options: argparse.Namespace) -> None:
     if columns is None and hasattr(model, "feature_names_in_"):
         columns = [str(n) for n in model.feature_names_in_]
     model.__dict__.pop("feature_names_in_", None)  # the columns are chosen by name here
+    options.columns = options.columns if columns is None else ",".join(columns)
+    if glob.has_magic(options.data) and options.output.lower().endswith(".npy"):
+        raise UsageError(f"{options.output}: predictions of several files are written to .csv or .parquet")
+    source = None if options.output.lower().endswith(".npy") else _source(options, ("drop_missing",))
+    if source is not None:
+        _write_blocks(options.output, model, source, options.proba)
+        print(f"wrote {len(source)} rows to {options.output}")
+        return
     table, kept = _read(options, columns, may_be_empty=True)
     # If there are no rows, predict one row of zeros to get the names and types of the columns.
     X = table.X if kept.any() else np.zeros((1, len(table.names)))
     answers = {name: values[: kept.sum()] for name, values in model._answers(X, options.proba).items()}
     _write(options.output, list(answers), list(answers.values()), kept)
     print(f"wrote {len(kept)} rows to {options.output}")
+
+
+def _write_blocks(path: str, model: Any, source: Streamed, proba: bool) -> None:
+    """Write the answers about a table that is read block by block, as they come."""
+    from mixtura.files import write_whole
+
+    try:
+        import pyarrow
+        from pyarrow import csv, parquet
+    except ImportError as error:
+        raise ImportError(f"writing {path} needs pyarrow: pip install 'mixtura[io]'") from error
+
+    def write(name: str) -> None:
+        writer: Any = None
+        for _, block in source.blocks():
+            answers = pyarrow.table(
+                {key: pyarrow.array(v) for key, v in model._answers(block, proba).items()}
+            )
+            if writer is None and path.lower().endswith(".csv"):
+                writer = csv.CSVWriter(
+                    name, answers.schema, write_options=csv.WriteOptions(quoting_style="none")
+                )
+            elif writer is None:
+                writer = parquet.ParquetWriter(name, answers.schema)
+            writer.write_table(answers)
+        writer.close()
+
+    write_whole(path, write)
 
 
 def _write(path: str, names: list[str], values: list[Any], kept: NDArray[np.bool_]) -> None:

@@ -40,7 +40,11 @@ def parser_of_commands() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     fit = commands.add_parser("fit", help="fit a Gaussian mixture to a table", allow_abbrev=False)
-    fit.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
+    fit.add_argument(
+        "data",
+        metavar="DATA",
+        help="table: .csv, .parquet or .npy; several Parquet files by a pattern in quotes, 'data/*.parquet'",
+    )
     fit.add_argument(
         "-k",
         "--components",
@@ -82,6 +86,21 @@ def parser_of_commands() -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--order", choices=["weight", "mean"], help="sort the components (default: as they were found)"
+    )
+    fit.add_argument(
+        "--algorithm",
+        choices=["em", "stepwise"],
+        default="em",
+        help="stepwise: two passes over the rows, for tables of which every pass counts (default: em)",
+    )
+    fit.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="write what the fit has reached to this file, to go on from it later",
+    )
+    fit.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    fit.add_argument(
+        "--every", type=float, default=60.0, metavar="S", help="seconds between checkpoints (default: 60)"
     )
     _fit_options(fit, inits=("auto", "kmeans", "k-means++", "random", "random_from_data"), max_iter=100)
 
