@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -13,6 +14,7 @@
 #include "mixtura/cholesky.hpp"
 #include "mixtura/derivatives.hpp"
 #include "mixtura/driver.hpp"
+#include "mixtura/many.hpp"
 #include "mixtura/pool.hpp"
 
 namespace py = pybind11;
@@ -303,6 +305,52 @@ py::tuple average(const Table& rows, const Doubles& resp, const Doubles& slopes,
   return py::make_tuple(mean, deviation);
 }
 
+// One mixture for each group of rows, which are in the groups' order: weights (G, K), means (G, K, D),
+// covariances (G, K, S), bounds, iterations and outcomes (G,).
+py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
+                   int64_t components, const std::string& form, double tol, double reg_covar,
+                   int64_t max_iter, uint64_t seed,
+                   const std::optional<py::array_t<int32_t, py::array::c_style>>& labels, int threads) {
+  mixtura::Many many{};
+  many.rows = rows.view();
+  if (offsets.ndim() != 1 || offsets.shape(0) < 1 || components < 1 || many.rows.right.dims)
+    throw std::invalid_argument("no such groups");
+  many.offsets = offsets.data();
+  many.groups = offsets.shape(0) - 1;
+  for (py::ssize_t g = 0; g < many.groups; ++g)
+    if (many.offsets[g] > many.offsets[g + 1]) throw std::invalid_argument("offsets must not fall");
+  if (many.offsets[0] != 0 || many.offsets[many.groups] != many.rows.count)
+    throw std::invalid_argument("offsets must go from 0 to the number of rows");
+  many.components = components;
+  many.form = mixtura::arguments::factor_of(form);
+  many.tol = tol;
+  many.reg_covar = reg_covar;
+  many.max_iter = max_iter;
+  many.seed = seed;
+  if (labels) {
+    if (labels->ndim() != 1 || labels->shape(0) != many.rows.count)
+      throw std::invalid_argument("labels have the wrong shape");
+    many.labels = labels->data();
+  }
+  const py::ssize_t G = many.groups, K = components, D = many.rows.dims, S = many.covariance_size();
+  Doubles weights({G, K}), means({G, K, D}), covariances({G, K, S}), bound(G);
+  py::array_t<int32_t> iterations(G), outcome(G);
+  const double nothing = std::numeric_limits<double>::quiet_NaN();
+  for (auto* array : {&weights, &means, &covariances})
+    std::fill_n(array->mutable_data(), array->size(), nothing);
+  many.weights = weights.mutable_data();
+  many.means = means.mutable_data();
+  many.covariances = covariances.mutable_data();
+  many.bound = bound.mutable_data();
+  many.iterations = iterations.mutable_data();
+  many.outcome = outcome.mutable_data();
+  {
+    py::gil_scoped_release release;
+    mixtura::fit_many(many, threads, look_for_signals);
+  }
+  return py::make_tuple(weights, means, covariances, bound, iterations, outcome);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
@@ -339,6 +387,9 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("threads"));
   m.def("average", &average, py::arg("rows"), py::arg("resp"), py::arg("slopes"), py::arg("levels"),
         py::arg("variances"), py::arg("threads"));
+  m.def("fit_many", &fit_many, py::arg("rows"), py::arg("offsets"), py::arg("components"), py::arg("form"),
+        py::arg("tol"), py::arg("reg_covar"), py::arg("max_iter"), py::arg("seed"), py::arg("labels"),
+        py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);
   m.def("set_instruction_set", &mixtura::set_instruction_set, py::arg("name"));

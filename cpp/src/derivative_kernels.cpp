@@ -2,6 +2,7 @@
 // MIXTURA_ISA (the namespace), MIXTURA_VECTOR_BYTES and MIXTURA_REAL, which is double.
 #include "mixtura/averages.hpp"
 #include "mixtura/parametric.hpp"
+#include "mixtura/small_em.hpp"
 
 namespace mixtura {
 namespace MIXTURA_ISA {
@@ -10,6 +11,8 @@ extern const DerivativeKernels derivatives;
 constexpr DerivativeKernels derivatives = derivative_kernels();
 extern const AverageKernels averages;
 constexpr AverageKernels averages = average_kernels();
+extern const ManyKernels many;
+constexpr ManyKernels many = many_kernels();
 
 }  // namespace MIXTURA_ISA
 }  // namespace mixtura

@@ -1,15 +1,11 @@
 #include "mixtura/derivatives.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <memory>
-#include <new>
 #include <string>
-#include <vector>
 
 #include "mixtura/driver.hpp"
-#include "mixtura/pool.hpp"
+#include "mixtura/many.hpp"
+#include "mixtura/share.hpp"
 
 namespace mixtura {
 
@@ -17,6 +13,7 @@ namespace mixtura {
   namespace isa##_double {                      \
     extern const DerivativeKernels derivatives; \
     extern const AverageKernels averages;       \
+    extern const ManyKernels many;              \
   }
 MIXTURA_DECLARE(portable)
 #if defined(__x86_64__)
@@ -34,51 +31,17 @@ constexpr int64_t chunk = 512;
 struct RowKernels {
   const DerivativeKernels& derivatives;
   const AverageKernels& averages;
+  const ManyKernels& many;
 };
 
 RowKernels kernels() {
   const std::string set = instruction_set();
 #if defined(__x86_64__)
-  if (set == "x86-64-v4") return {v4_double::derivatives, v4_double::averages};
-  if (set == "x86-64-v3") return {v3_double::derivatives, v3_double::averages};
-  if (set == "x86-64-v2") return {v2_double::derivatives, v2_double::averages};
+  if (set == "x86-64-v4") return {v4_double::derivatives, v4_double::averages, v4_double::many};
+  if (set == "x86-64-v3") return {v3_double::derivatives, v3_double::averages, v3_double::many};
+  if (set == "x86-64-v2") return {v2_double::derivatives, v2_double::averages, v2_double::many};
 #endif
-  return {portable_double::derivatives, portable_double::averages};
-}
-
-struct Free {
-  void operator()(char* p) const { ::operator delete[](p, std::align_val_t{64}); }
-};
-using Memory = std::unique_ptr<char[], Free>;
-
-Memory memory_of(size_t bytes) {
-  return Memory(static_cast<char*>(::operator new[](std::max<size_t>(bytes, 64), std::align_val_t{64})));
-}
-
-// Calls task(i, memory) for i < count, on at most `threads` threads, each with a memory of its own. The
-// calling thread looks for signals about every twentieth of a second.
-template <class Task>
-void share_out(int64_t count, int threads, size_t bytes, const std::function<void()>& look, Task task) {
-  const int limit = std::min(threads > 0 ? threads : thread_limit(), 1024);
-  std::atomic<int64_t> next{0};
-  using Clock = std::chrono::steady_clock;
-  constexpr auto patience = std::chrono::milliseconds(50);
-  parallel(static_cast<int>(std::max<int64_t>(std::min<int64_t>(limit, count), 1)), [&](int worker) {
-    try {
-      auto looked = Clock::now();
-      const Memory memory = memory_of(bytes);
-      for (int64_t i; (i = next++) < count;) {
-        task(i, memory.get());
-        if (worker == 0 && look && Clock::now() - looked > patience) {
-          look();
-          looked = Clock::now();
-        }
-      }
-    } catch (...) {
-      next = count;
-      throw;
-    }
-  });
+  return {portable_double::derivatives, portable_double::averages, portable_double::many};
 }
 
 template <class Pass, class Kernel>
@@ -107,6 +70,12 @@ void run_forward_rows(const DerivativePass& pass, int threads, const std::functi
 
 void run_average(const AveragePass& pass, int threads, const std::function<void()>& look) {
   run_chunks(pass, threads, kernels().averages.bytes(pass), look, kernels().averages.run);
+}
+
+void fit_many(const Many& many, int threads, const std::function<void()>& look) {
+  const ManyKernels& set = kernels().many;
+  share_out(many.groups, threads, set.bytes(many), look,
+            [&](int64_t group, char* memory) { set.fit(many, group, memory); });
 }
 
 void run_forward_sums(const DerivativePass& pass, int threads, double* value, double* gradient,

@@ -46,7 +46,12 @@ __all__ = [
 
 # Modules, and functions by their modules, that are imported when they are first used.
 _LAZY = ("autodiff", "data", "distributions", "mixturelib", "plotting", "torch")
-_LAZY_FUNCTIONS = {"fit_density": "density", "plot_density": "plotting", "standard_errors": "uncertainty"}
+_LAZY_FUNCTIONS = {
+    "fit_density": "density",
+    "fit_many": "many",
+    "plot_density": "plotting",
+    "standard_errors": "uncertainty",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -77,6 +77,18 @@ def forward_sums(
 def average(
     rows: Table, resp: _Float, slopes: _Float, levels: _Float, variances: _Float, threads: int
 ) -> tuple[_Float, _Float]: ...
+def fit_many(
+    rows: Table,
+    offsets: NDArray[np.int64],
+    components: int,
+    form: str,
+    tol: float,
+    reg_covar: float,
+    max_iter: int,
+    seed: int,
+    labels: NDArray[np.int32] | None,
+    threads: int,
+) -> tuple[_Float, _Float, _Float, _Float, NDArray[np.int32], NDArray[np.int32]]: ...
 def inverse_cholesky(matrices: _Float, potrf: object, trtri: object, threads: int) -> _Float | None: ...
 def instruction_sets() -> list[str]: ...
 def instruction_set() -> str: ...

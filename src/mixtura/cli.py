@@ -249,6 +249,9 @@ def _fit(options: argparse.Namespace) -> None:
     if options.noise is not None and options.noise not in COMPONENTS:
         known = ", ".join(COMPONENTS) or "none"
         raise UsageError(f"--noise {options.noise}: no such component. Files of --extend registered: {known}")
+    if options.by is not None:
+        _fit_groups(options)
+        return
     _check_resumed(options)
     source = _source(options, ("weights", "labels", "drop_missing"))
     if source is not None:
@@ -284,6 +287,73 @@ def _fit(options: argparse.Namespace) -> None:
             table.X, sample_weight=weights, labels=labels, checkpoint=options.checkpoint, every=options.every
         )
     _finish(options, model, table, time.perf_counter() - began, weights, _mixture_facts, table.X)
+
+
+def _fit_groups(options: argparse.Namespace) -> None:
+    """Fit a mixture to each group of rows."""
+    from mixtura import fit_many
+
+    refused = ("weights", "labels", "checkpoint", "prior", "noise", "plot")
+    asked = [f"--{name}" for name in refused if getattr(options, name)]
+    if asked or options.components == "bic":
+        raise UsageError(f"--by does not go with {', '.join(asked) or '-k bic'}")
+    named = _columns(options)
+    options.numeric = options.numeric or named is None  # the groups may be text
+    table, kept = _read(options, named)
+    groups = _group_column(options.data, options.by)[kept]
+    X, names = table.X, table.names
+    if named is None and options.by in names:  # a column of numbers, which is no feature
+        X = np.delete(X, names.index(options.by), axis=1)
+        names = [name for name in names if name != options.by]
+    began = time.perf_counter()
+    many = fit_many(
+        X,
+        groups,
+        options.components,
+        covariance_type=options.covariance,
+        tol=options.tol,
+        reg_covar=1e-6 if options.reg_covar == "auto" else options.reg_covar,
+        max_iter=options.max_iter,
+        random_state=options.seed,
+        n_threads=options.threads,
+    )
+    many = replace(many, columns=names)
+    seconds = time.perf_counter() - began
+    if options.output:
+        many.save(options.output)
+    failed = int(np.sum(~many.fitted))
+    if options.json:
+        print(json.dumps({"groups": len(many), "failed": failed, "rows": len(X), "seconds": seconds}))
+        return
+    print(f"{len(many)} groups, {failed} failed, {len(X)} rows in {seconds:.3g} s")
+    for group, reason in zip(many.groups[~many.fitted][:10], many.reason[~many.fitted], strict=False):
+        print(f"  {group}: {reason}")
+    if options.output:
+        print(f"wrote {options.output}")
+
+
+def _group_column(path: str, name: str) -> NDArray[Any]:
+    """A column of numbers or of text."""
+    try:
+        import pyarrow
+        from pyarrow import csv, parquet
+    except ImportError as error:
+        raise ImportError("--by needs pyarrow: pip install 'mixtura[io]'") from error
+    try:
+        if path.lower().endswith(".parquet"):
+            column = parquet.read_table(path, columns=[name]).column(name)
+        else:
+            column = csv.read_csv(path, convert_options=csv.ConvertOptions(include_columns=[name])).column(
+                name
+            )
+    except (pyarrow.ArrowInvalid, KeyError) as error:
+        raise UsageError(f"--by {name}: {path} has no such column, or cannot be read ({error})") from error
+    if column.null_count:
+        raise UsageError(
+            f"--by {name}: the column has {column.null_count} missing values; every row needs a group"
+        )
+    values: NDArray[Any] = column.to_numpy()
+    return values.astype(str) if values.dtype == object else values
 
 
 def _fit_experts(options: argparse.Namespace) -> None:

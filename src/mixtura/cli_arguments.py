@@ -87,6 +87,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     fit.add_argument(
         "--order", choices=["weight", "mean"], help="sort the components (default: as they were found)"
     )
+    fit.add_argument("--by", metavar="COLUMN", help="fit a mixture of its own to each group of rows")
     fit.add_argument(
         "--algorithm",
         choices=["em", "stepwise"],

@@ -1,0 +1,186 @@
+"""Many mixtures: each equal to the fit of its group alone, whatever happens to the others."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mixtura
+from mixtura import GaussianMixture
+from mixtura.cli import main
+from mixtura.many import ManyMixtures
+
+
+@pytest.fixture
+def groups(rng, require):
+    require("native")
+    G, n = 12, 300
+    means = 4.0 * rng.normal(size=(G, 3, 4))
+    z = rng.integers(0, 3, (G, n))
+    X = (means[np.arange(G)[:, None], z] + rng.normal(size=(G, n, 4))).reshape(-1, 4)
+    return X, np.repeat(np.arange(G), n), z.ravel()
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_each_group_is_the_fit_of_its_rows(kind, groups):
+    X, g, z = groups
+    many = mixtura.fit_many(X, g, 3, covariance_type=kind, labels=z, tol=1e-9, max_iter=2000)
+    assert set(many.status) == {"converged"}
+    for group in many:
+        own, labels = X[g == group], z[g == group]
+        means = np.stack([own[labels == k].mean(axis=0) for k in range(3)])
+        variances = np.stack([own[labels == k].var(axis=0) for k in range(3)]) + 1e-6
+        matrices = np.stack([np.cov(own[labels == k].T, bias=True) for k in range(3)]) + 1e-6 * np.eye(4)
+        precisions = {
+            "full": np.linalg.inv(matrices),
+            "diag": 1.0 / variances,
+            "spherical": 1.0 / variances.mean(axis=1),
+        }[kind]
+        alone = GaussianMixture(
+            3,
+            covariance_type=kind,
+            weights_init=np.bincount(labels) / len(labels),
+            means_init=means,
+            precisions_init=precisions,
+            tol=1e-9,
+            max_iter=2000,
+        ).fit(own)
+        one = many[group]
+        assert one.lower_bound_ == pytest.approx(alone.lower_bound_, rel=1e-10)
+        np.testing.assert_allclose(one.means_, alone.means_, rtol=1e-7)
+        np.testing.assert_allclose(one.covariances_, alone.covariances_, rtol=1e-6, atol=1e-9)
+        np.testing.assert_array_equal(one.predict(own), alone.predict(own))
+        assert one.n_iter_ == alone.n_iter_
+
+
+def test_starts_find_the_clusters(groups):
+    X, g, _ = groups
+    many = mixtura.fit_many(X, g, 3)
+    worse = 0
+    for group in many:
+        whole = GaussianMixture(3, n_init=5, random_state=0).fit(X[g == group])
+        worse += many[group].score(X[g == group]) < whole.score(X[g == group]) - 0.01
+    assert worse <= 1
+
+
+def test_the_result_depends_on_no_order_and_no_threads(groups, rng):
+    X, g, _ = groups
+    first = mixtura.fit_many(X, g, 3, n_threads=1)
+    second = mixtura.fit_many(X, g, 3, n_threads=2)
+    np.testing.assert_array_equal(first.means, second.means)
+    # Rows of other groups in between: each group's rows come in the same order.
+    order = np.argsort(np.tile(np.arange(300), 12), kind="stable")
+    mixed = mixtura.fit_many(X[order], g[order], 3)
+    np.testing.assert_array_equal(first.means, mixed.means)
+    np.testing.assert_array_equal(first.groups, mixed.groups)
+    single = mixtura.fit_many(X.astype(np.float32), g, 3)
+    np.testing.assert_allclose(single.lower_bound, first.lower_bound, rtol=1e-4)
+
+
+def test_every_instruction_set(groups):
+    from mixtura import _native
+
+    X, g, z = groups
+    kept, want = _native.instruction_set(), mixtura.fit_many(X, g, 3, labels=z)
+    try:
+        for name in _native.instruction_sets():
+            _native.set_instruction_set(name)
+            got = mixtura.fit_many(X, g, 3, labels=z)
+            np.testing.assert_allclose(got.means, want.means, rtol=1e-9)
+            assert set(mixtura.fit_many(X, g, 3).status) == {"converged"}
+    finally:
+        _native.set_instruction_set(kept)
+
+
+def test_groups_that_fail_let_the_others_go_on(rng, require):
+    require("native")
+    good = rng.normal(size=(100, 2))
+    X = np.concatenate([good, good[:2], np.zeros((50, 2)), 1e200 * good, good])
+    g = np.repeat(["a", "few", "equal", "huge", "z"], [100, 2, 50, 100, 100])
+    many = mixtura.fit_many(X, g, 3, reg_covar=0.0, tol=1e-2)
+    assert dict(zip(many.groups, many.status == "failed", strict=True)) == {
+        "a": False, "equal": True, "few": True, "huge": True, "z": False,
+    }  # fmt: skip
+    reasons = dict(zip(many.groups, many.reason, strict=True))
+    assert "singular" in reasons["equal"]
+    assert "fewer rows" in reasons["few"]
+    assert reasons["huge"]
+    with pytest.raises(ValueError, match="'few' has no mixture: fewer rows"):
+        many["few"]
+    with pytest.raises(KeyError, match="no group 'x'"):
+        many["x"]
+    labels = many.predict(X, g)
+    assert np.all(labels[g == "few"] == -1)
+    np.testing.assert_array_equal(labels[g == "a"], many["a"].predict(good))
+    stopped = mixtura.fit_many(good, np.zeros(100, dtype=int), 3, max_iter=1, tol=0.0)
+    assert stopped.status[0] == "not converged"
+    assert "max_iter" in stopped.reason[0]
+    assert len(stopped) == 1
+    assert "1 failed" not in repr(stopped)
+
+
+def test_files_and_tables(groups, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    X, g, _ = groups
+    names = np.array([f"g{i}" for i in g])
+    many = mixtura.fit_many(X, names, 3)
+    many.save(tmp_path / "many.safetensors")
+    again = ManyMixtures.load(tmp_path / "many.safetensors")
+    np.testing.assert_array_equal(again.predict(X, names), many.predict(X, names))
+    assert list(again) == list(many)
+    assert again.columns == ["x0", "x1", "x2", "x3"]
+    table = many.table
+    assert isinstance(table, pyarrow.Table)
+    assert table.column_names == [
+        "group", "status", "reason", "n_rows", "n_iter", "converged", "lower_bound", "weights", "means", "covariances",
+    ]  # fmt: skip
+    np.testing.assert_allclose(table.column("means").to_pylist()[3], many.means[3].ravel())
+    mixtura.save(many["g3"], tmp_path / "one.safetensors")
+    assert mixtura.load(tmp_path / "one.safetensors").score(X) == many["g3"].score(X)
+    with pytest.raises(ValueError, match="does not hold many"):
+        ManyMixtures.load(tmp_path / "one.safetensors")
+    (tmp_path / "broken").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="cannot be read"):
+        ManyMixtures.load(tmp_path / "broken")
+
+
+def test_command_line(groups, tmp_path, monkeypatch, capsys):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import csv, parquet
+
+    monkeypatch.chdir(tmp_path)
+    X, g, _ = groups
+    columns = {f"c{j}": X[:, j] for j in range(4)}
+    parquet.write_table(pyarrow.table(columns | {"site": [f"s{i}" for i in g]}), "t.parquet")
+    csv.write_csv(pyarrow.table(columns | {"site": g}), "t.csv")
+    for name in ("t.parquet", "t.csv"):
+        assert main(["fit", name, "-k", "3", "--by", "site", "-o", "many", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["groups"] == 12
+        assert found["failed"] == 0
+        assert len(ManyMixtures.load("many")) == 12
+    assert main(["fit", "t.csv", "-k", "3", "--by", "site"]) == 0
+    assert "12 groups" in capsys.readouterr().out
+    assert main(["fit", "t.csv", "-k", "3", "--by", "nowhere"]) == 2
+    assert main(["fit", "t.csv", "-k", "bic", "--by", "site"]) == 2
+    assert main(["fit", "t.csv", "-k", "3", "--by", "site", "--covariance", "tied"]) == 2
+
+
+def test_bad_input(groups):
+    X, g, z = groups
+    for arguments, how, message in (
+        ((X, g[:-1], 2), {}, "groups has shape"),
+        ((X, np.where(g == 3, np.nan, g), 2), {}, "holds NaN in 300 rows"),
+        ((X, np.where(g == 3, None, g.astype(object)), 2), {}, "missing values"),
+        ((X, g, 0), {}, "n_components"),
+        ((X, g, 2), {"covariance_type": "tied"}, "covariance_type must be one of"),
+        ((X, g, 2), {"tol": -1.0}, "tol"),
+        ((X, g, 2), {"max_iter": 0}, "max_iter"),
+        ((X, g, 2), {"labels": z}, "integers from 0 to 1"),
+        ((X, g, 2), {"random_state": None}, "random_state"),
+        ((np.where(X > 5, np.nan, X), g, 2), {}, "NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mixtura.fit_many(*arguments, **how)
+    with pytest.raises(ValueError, match="groups has shape"):
+        mixtura.fit_many(X, g, 3).predict(X, g[:5])
