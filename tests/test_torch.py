@@ -11,6 +11,9 @@ from mixtura.torch import GaussianMixtureLayer, from_distribution, log_prob, to_
 
 of = torch.distributions
 
+# torch's own use of what it deprecates, at the first call of some functions.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
 
 def reference(x, weights, means, scale_tril):
     components = of.MultivariateNormal(means, scale_tril=scale_tril.tril(), validate_args=False)

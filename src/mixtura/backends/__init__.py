@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from mixtura.backends.base import Backend, Precision, Rows
 from mixtura.backends.device_arrays import is_device_array
+from mixtura.backends.remote import RemoteBackend
 from mixtura.backends.streaming import StreamingBackend
+from mixtura.distributed import Partitioned
 from mixtura.streamed import Streamed
 
 __all__ = ["Availability", "Backend", "Rows", "available", "create", "for_rows", "register"]
@@ -135,6 +137,8 @@ def for_rows(
     ValueError, ImportError
         See :func:`create`.
     """
+    if isinstance(X, Partitioned):
+        return RemoteBackend(create(name, n_threads, precision))
     if isinstance(X, Streamed):
         return StreamingBackend(create(name, n_threads, precision))
     if not is_device_array(X):

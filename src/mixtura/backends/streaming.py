@@ -39,7 +39,7 @@ class StreamingBackend(Backend):
 
     def doubled(self) -> StreamingBackend:
         """See :meth:`Backend.doubled`."""
-        return StreamingBackend(self.inner.doubled())
+        return type(self)(self.inner.doubled())
 
     def derivatives(self) -> Derivatives:
         """See :meth:`Backend.derivatives`."""
@@ -73,12 +73,17 @@ class StreamingBackend(Backend):
             return self.inner.expect(rows, joint, kind, pivot)
         layout = LAYOUTS[kind]
         summed = kind if layout.own else layout.kernel.name
-        total = Moments.zero(summed, joint.components, pivot)
-        for start, stop, block in self._blocks(rows):
-            total += self.inner.expect(block, joint.cut(start, stop), summed, pivot)
+        total = self._summed(rows, joint, summed, pivot)
         if layout.own:
             return total
         return replace(total, kind=kind, second=self._scatter(rows, pivot, layout.each.name))
+
+    def _summed(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
+        """Moments of a kind that kernels sum."""
+        total = Moments.zero(kind, joint.components, pivot)
+        for start, stop, block in self._blocks(rows):
+            total += self.inner.expect(block, joint.cut(start, stop), kind, pivot)
+        return total
 
     def _scatter(self, rows: Rows, pivot: Float, each: Kind) -> Float:
         """The second moment that all components share, once per table and pivot: one more pass."""

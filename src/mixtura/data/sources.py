@@ -6,6 +6,7 @@ import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.data.files import TableError
+from mixtura.distributed import dask_engine, from_dask, scattered
 from mixtura.streamed import BLOCK_BYTES, Streamed, release
 
 __all__ = ["Streamed", "as_source"]
@@ -30,6 +32,7 @@ def as_source(
     block_bytes: int = BLOCK_BYTES,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_bytes: int | None = None,
+    engine: Any = None,
 ) -> Streamed:
     """A table that is read block by block: what every estimator's ``fit``, ``predict`` and ``score`` take.
 
@@ -39,7 +42,7 @@ def as_source(
         One of: an array or memory map; the path of a .npy file; paths of Parquet or Arrow files, or patterns such as
         ``"data/*.parquet"``; a ``pyarrow`` table or dataset; a pandas or polars frame; a SciPy sparse matrix; anything
         with ``shape`` that gives rows by slices, such as zarr and h5py arrays; or an iterable of blocks (n, D) that can
-        be iterated again and again.
+        be iterated again and again; or a Dask array or data frame, whose partitions stay with their workers.
     columns : sequence of str, default=None
         Columns to use of a table with names; None takes all numeric ones.
     block_bytes : int, default=16 MiB
@@ -51,6 +54,9 @@ def as_source(
     cache_bytes : int, default=None
         Most bytes of the cache; None takes half of what is free there. Larger tables, and all with 0, are decoded again
         in each pass.
+    engine : 'dask' or distributed.Client, default=None
+        The client whose workers hold the partitions of a Dask collection, by default the one in use; an array or a list
+        of Parquet files becomes such partitions.
 
     Returns
     -------
@@ -81,6 +87,9 @@ def as_source(
     """
     if isinstance(data, Streamed):
         return data
+    library = type(data).__module__.partition(".")[0]
+    if engine is not None or library in ("dask", "dask_expr"):
+        return _with_workers(data, engine, list(columns) if columns is not None else None)
     make = _kind_of(data)
     if make is None:
         raise TypeError(
@@ -89,6 +98,23 @@ def as_source(
         )
     cache = _Cache(cache_dir, cache_bytes)
     return make(data, list(columns) if columns is not None else None, block_bytes, cache)
+
+
+def _with_workers(data: Any, engine: Any, columns: list[str] | None) -> Streamed:
+    """Rows in partitions with Dask's workers."""
+    found = dask_engine(engine).client if engine is not None and engine != "dask" else None
+    dask_engine(found)  # says what is missing
+    if isinstance(data, np.ndarray):
+        _no_columns(columns, "an array")
+        return scattered(data, found)
+    if isinstance(data, (str, os.PathLike, list, tuple)):
+        read_parquet = import_module("dask.dataframe").read_parquet
+        return from_dask(read_parquet(data), found, columns)
+    if type(data).__module__.partition(".")[0] not in ("dask", "dask_expr"):
+        raise TypeError(
+            f"engine='dask' takes a Dask array or data frame, an array, or Parquet files, not {type(data).__name__}"
+        )
+    return from_dask(data, found, columns)
 
 
 _Maker = Callable[[Any, list[str] | None, int, "_Cache"], Streamed]

@@ -1,0 +1,274 @@
+"""Rows that lie on several machines: they stay where they are, and sums of them come back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.streamed import BLOCK_BYTES, Streamed
+
+Real = NDArray[np.floating]
+Float = NDArray[np.float64]
+T = TypeVar("T")
+
+# Partitions up to which their results are added here; more are added where they are, in pairs.
+_FEW = 64
+
+
+class Engine(ABC):
+    """What calls a function where each partition lies.
+
+    This is the one place that knows how work is sent to other processes.
+    """
+
+    @abstractmethod
+    def map(
+        self, partitions: Sequence[Any], function: Callable[..., T], *parameters: Sequence[Any]
+    ) -> list[Any]:
+        """``function(partition, *parameters)`` for each partition, as results that are still far away."""
+
+    @abstractmethod
+    def gather(self, results: Sequence[Any]) -> list[Any]:
+        """The results, here."""
+
+    @abstractmethod
+    def add(self, first: Any, second: Any) -> Any:
+        """The sum of two results, where one of them is."""
+
+    def map_reduce(
+        self, partitions: Sequence[Any], function: Callable[..., T], *parameters: Sequence[Any]
+    ) -> T:
+        """The sum of ``function(partition, *parameters)`` over the partitions, in pairs, whose order is fixed.
+
+        Parameters
+        ----------
+        partitions : sequence
+        function : callable
+            Returns something with ``+``.
+        *parameters : sequence
+            Each has one value for each partition.
+        """
+        results = self.map(partitions, function, *parameters)
+        while len(results) > _FEW:
+            results = _in_pairs(results, self.add)
+        found = self.gather(results)
+        while len(found) > 1:
+            found = _in_pairs(found, lambda a, b: a + b)
+        total: T = found[0]
+        return total
+
+
+def _in_pairs(items: list[Any], add: Callable[[Any, Any], Any]) -> list[Any]:
+    sums = [add(a, b) for a, b in zip(items[::2], items[1::2], strict=False)]
+    return [*sums, items[-1]] if len(items) % 2 else sums
+
+
+class DaskEngine(Engine):
+    """Dask's workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def map(
+        self, partitions: Sequence[Any], function: Callable[..., T], *parameters: Sequence[Any]
+    ) -> list[Any]:
+        """See :meth:`Engine.map`."""
+        return list(self.client.map(function, partitions, *parameters, pure=False))
+
+    def gather(self, results: Sequence[Any]) -> list[Any]:
+        """See :meth:`Engine.gather`."""
+        return list(self.client.gather(list(results)))
+
+    def add(self, first: Any, second: Any) -> Any:
+        """See :meth:`Engine.add`."""
+        return self.client.submit(_added, first, second, pure=False)
+
+
+def _added(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def dask_engine(engine: Any) -> DaskEngine:
+    """Dask's engine for a client, or for the one that is in use.
+
+    Raises
+    ------
+    ImportError
+        Dask is not installed.
+    ValueError
+        There is no client.
+    """
+    try:
+        distributed = import_module("distributed")
+    except ImportError as error:
+        raise ImportError(f"distributed cannot be imported ({error}); pip install 'mixtura[dask]'") from error
+    if isinstance(engine, distributed.Client):
+        return DaskEngine(engine)
+    try:
+        return DaskEngine(distributed.get_client())
+    except ValueError as error:
+        raise ValueError(
+            "there is no Dask scheduler: make a distributed.Client first, or pass one as engine"
+        ) from error
+
+
+class Partitioned(Streamed):
+    """Rows in partitions that lie with an engine's workers.
+
+    Parameters
+    ----------
+    engine : Engine
+    parts : list
+        The partitions, arrays (n, D), as the engine holds them.
+    counts : list of int
+        Their numbers of rows.
+    columns : int
+    dtype : dtype
+    names : list of str, optional
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        parts: list[Any],
+        counts: Sequence[int],
+        columns: int,
+        dtype: Any,
+        names: list[str] | None = None,
+    ) -> None:
+        super().__init__(int(sum(counts)), columns, dtype, names, BLOCK_BYTES)
+        if not len(self):
+            raise ValueError("the partitions hold no rows")
+        self.engine, self.parts = engine, parts
+        self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @property
+    def cuts(self) -> list[slice]:
+        """Which rows each partition holds."""
+        return [slice(int(a), int(b)) for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
+
+    def cut(self, array: Any) -> list[Any]:
+        """A part of an array for each partition; None for each if there is no array."""
+        return [None if array is None else array[cut] for cut in self.cuts]
+
+    def read(self, start: int) -> Iterator[Real]:
+        """See :meth:`Streamed.read`: the partitions, one after the other, brought here."""
+        for part, cut in zip(self.parts, self.cuts, strict=True):
+            if cut.stop > start:
+                rows = self.engine.gather([part])[0]
+                yield rows[max(start - cut.start, 0) :]
+
+    def gather(self, indices: NDArray[np.int64]) -> Real:
+        """See :meth:`Streamed.gather`: only these rows are brought here."""
+        order = np.argsort(indices, kind="stable")
+        wanted = indices[order]
+        bounds = np.searchsorted(wanted, self.starts)
+        places = [wanted[a:b] - s for a, b, s in zip(bounds[:-1], bounds[1:], self.starts[:-1], strict=True)]
+        some = [i for i, place in enumerate(places) if len(place)]
+        found = self.engine.gather(
+            self.engine.map([self.parts[i] for i in some], _taken, [places[i] for i in some])
+        )
+        out = np.empty((len(indices), self.shape[1]), dtype=self.dtype)
+        out[order] = np.concatenate(found) if found else out[:0]
+        return out
+
+    def _surveyed(self, sample_weight: Float | None) -> Float:
+        weights = self.cut(sample_weight)
+        found = np.array(self.engine.gather(self.engine.map(self.parts, _survey, weights)))
+        if found[:, :, :2].any():
+            i = int(np.flatnonzero(found[:, :, :2].any(axis=(1, 2)))[0])
+            self._report(int(self.starts[i]), self.engine.gather([self.parts[i]])[0])
+        counts = np.array([len(range(*c.indices(len(self)))) for c in self.cuts], dtype=np.float64)[:, None]
+        some = np.isfinite(found[:, :, 2])  # a partition may have no row that counts
+        weight = np.where(some, counts, 0.0)
+        mean = np.average(np.where(some, found[:, :, 4], 0.0), axis=0, weights=weight)
+        square = np.average(
+            np.where(some, found[:, :, 5] ** 2 + (found[:, :, 4] - mean) ** 2, 0.0), axis=0, weights=weight
+        )
+        low, high = np.where(some, found[:, :, 2], np.inf), np.where(some, found[:, :, 3], -np.inf)
+        zeros = np.zeros(self.shape[1])
+        return np.column_stack([zeros, zeros, low.min(axis=0), high.max(axis=0), mean, np.sqrt(square)])
+
+    def where(self, start: int) -> str:
+        """See :meth:`Streamed.where`."""
+        i = min(max(int(np.searchsorted(self.starts, start, side="right")) - 1, 0), len(self.parts) - 1)
+        return f"row {start - int(self.starts[i])} of partition {i}"
+
+
+def _taken(rows: Real, places: NDArray[np.int64]) -> Real:
+    return np.asarray(rows[places])
+
+
+def _survey(rows: Real, sample_weight: Float | None) -> Float:
+    """What :meth:`Streamed.survey` says of one partition."""
+    from mixtura.data.sources import as_source
+
+    if not len(rows):
+        return np.column_stack([np.zeros((rows.shape[1], 2)), np.full((rows.shape[1], 4), np.nan)])
+    nan, inf = np.isnan(rows).sum(axis=0), np.isinf(rows).sum(axis=0)
+    if nan.any() or inf.any():
+        return np.column_stack([nan, inf, np.zeros((rows.shape[1], 4))])
+    found: Float = as_source(rows).survey(sample_weight)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def from_dask(data: Any, engine: Any, columns: list[str] | None) -> Partitioned:
+    """A Dask array or data frame, whose partitions become arrays where they are."""
+    delayed = import_module("dask").delayed
+    found = dask_engine(engine)
+    names = None
+    if hasattr(data, "partitions") and hasattr(data, "columns"):  # a data frame
+        chosen = columns or [
+            str(c) for c, t in zip(data.columns, data.dtypes, strict=True) if t.kind in "fiub"
+        ]
+        missing = [name for name in chosen if name not in list(map(str, data.columns))]
+        if missing or not chosen:
+            raise ValueError(f"the frame has no column {', '.join(missing) or 'of numbers'}")
+        names, parts = chosen, [delayed(_of_frame)(part, chosen) for part in data.to_delayed()]
+    else:
+        if data.ndim != 2:
+            raise ValueError(f"rows must have two axes, (N, D); the array has shape {data.shape}")
+        rows = data.rechunk({1: -1})
+        parts = [delayed(_of_array)(part) for part in rows.to_delayed().ravel()]
+    futures = found.client.compute(parts)
+    shapes = found.gather(found.map(futures, _shape))
+    widths = {shape[1] for shape, _ in shapes}
+    if len(widths) > 1:
+        raise ValueError(
+            f"partitions have {', '.join(map(str, sorted(widths)))} columns: they must all have the same"
+        )
+    single = all(dtype == "float32" for _, dtype in shapes)
+    dtype = np.dtype(np.float32 if single else np.float64)
+    if not single:
+        futures = found.map(futures, _of_array)
+    return Partitioned(found, futures, [shape[0] for shape, _ in shapes], widths.pop(), dtype, names)
+
+
+def _shape(rows: Real) -> tuple[tuple[int, ...], str]:
+    return rows.shape, str(rows.dtype)
+
+
+def _of_array(rows: Any) -> Real:
+    array = np.asarray(rows)
+    return np.ascontiguousarray(array if array.dtype == np.float32 else array.astype(np.float64))
+
+
+def _of_frame(frame: Any, columns: list[str]) -> Real:
+    return _of_array(frame[columns].to_numpy())
+
+
+def scattered(X: Real, engine: Any, partitions: int = 8) -> Partitioned:
+    """An array that is here, in partitions with the workers."""
+    from_array = import_module("dask.array").from_array
+    size = max(-(-len(X) // partitions), 1)
+    return from_dask(from_array(X, chunks=(size, X.shape[1])), engine, None)
