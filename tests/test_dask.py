@@ -1,5 +1,6 @@
 """Fits over rows that lie with Dask's workers: equal to local ones, also where a worker dies."""
 
+import json
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ distributed = pytest.importorskip("distributed")
 import dask.array  # noqa: E402
 
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts  # noqa: E402
+from mixtura.cli import main  # noqa: E402
 from mixtura.data import as_source  # noqa: E402
 from mixtura.distributed import Engine, _in_pairs  # noqa: E402
 
@@ -119,6 +121,29 @@ def test_a_worker_that_dies_changes_nothing(cluster, source):
     for name in ("weights_", "means_", "covariances_"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
     assert again.lower_bounds_ == whole.lower_bounds_
+
+
+def test_command_line(cluster, rows, tmp_path, monkeypatch, capsys):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    for i in range(2):
+        part = rows[25_000 * i : 25_000 * (i + 1)]
+        pandas.DataFrame(part, columns=list("abc")).to_parquet(f"part-{i}.parquet")
+    fit = ["fit", "part-*.parquet", "-k", "4", "--init", "kmeans", "--json", "--engine", "dask"]
+    assert main([*fit, "--scheduler", cluster.scheduler_address]) == 0
+    found = json.loads(capsys.readouterr().out)
+    here = GaussianMixture(4, random_state=0).fit(rows)
+    assert found["log_likelihood_per_row"] == pytest.approx(here.lower_bound_, rel=1e-9)
+    assert found["columns"] == ["a", "b", "c"]
+    assert main(fit) == 2
+    assert "needs --scheduler" in capsys.readouterr().err
+    monkeypatch.setattr(distributed, "Client", refused)
+    assert main([*fit, "--scheduler", "tcp://127.0.0.1:9"]) == 2
+    assert "no scheduler answers there" in capsys.readouterr().err
+
+
+def refused(address, timeout):
+    raise OSError("Timed out trying to connect")
 
 
 def test_what_is_wrong_is_said(client, rows):

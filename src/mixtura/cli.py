@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import importlib
 import json
 import math
 import os
@@ -198,7 +199,8 @@ def _source(options: argparse.Namespace, refused: Sequence[str]) -> Streamed | N
         and os.path.getsize(options.data) >= _STREAMED_BYTES
     )
     asked = [f"--{name.replace('_', '-')}" for name in refused if getattr(options, name, None)]
-    if not several and (not large or asked):
+    engine = getattr(options, "engine", None)
+    if not several and engine is None and (not large or asked):
         return None
     if asked:
         raise UsageError(
@@ -206,9 +208,24 @@ def _source(options: argparse.Namespace, refused: Sequence[str]) -> Streamed | N
         )
     from mixtura.data import as_source
 
-    source = as_source(options.data, columns=_columns(options))
+    client = None if engine is None else _client(options.scheduler)
+    source = as_source(options.data, columns=_columns(options), engine=client)
     _note(f"{len(source):,} rows are read block by block")
     return source
+
+
+def _client(address: str | None) -> Any:
+    """A client of Dask's scheduler."""
+    if address is None:
+        raise UsageError("--engine dask needs --scheduler ADDRESS, such as tcp://host:8786")
+    try:
+        client = importlib.import_module("distributed").Client
+    except ImportError as error:
+        raise ImportError("--engine dask needs distributed: pip install 'mixtura[dask]'") from error
+    try:
+        return client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--scheduler {address}: no scheduler answers there ({error})") from error
 
 
 def _check_resumed(options: argparse.Namespace) -> None:

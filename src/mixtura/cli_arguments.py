@@ -87,6 +87,12 @@ def parser_of_commands() -> argparse.ArgumentParser:
     fit.add_argument(
         "--order", choices=["weight", "mean"], help="sort the components (default: as they were found)"
     )
+    fit.add_argument(
+        "--engine",
+        choices=["dask"],
+        help="read Parquet files as partitions with Dask's workers, where they stay",
+    )
+    fit.add_argument("--scheduler", metavar="ADDRESS", help="Dask's scheduler, such as tcp://host:8786")
     fit.add_argument("--by", metavar="COLUMN", help="fit a mixture of its own to each group of rows")
     fit.add_argument(
         "--algorithm",
