@@ -98,6 +98,8 @@ def test_other_collections(client, rows, tmp_path):
             assert gm.lower_bound_ == pytest.approx(
                 GaussianMixture(4, random_state=0).fit(rows).lower_bound_, rel=1e-9
             )
+    unasked = GaussianMixture(4, random_state=0).fit(dask.array.from_array(rows, chunks=(9000, 3)))
+    assert unasked.lower_bound_ == pytest.approx(gm.lower_bound_, rel=1e-9)
     single = as_source(dask.array.from_array(rows.astype(np.float32), chunks=(9000, 3)))
     assert single.dtype == np.float32
 

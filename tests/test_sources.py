@@ -153,6 +153,42 @@ def test_other_estimators(rows, rng):
         np.testing.assert_allclose(streamed.score_samples(source, y), whole.score_samples(rows, y), rtol=1e-6)
 
 
+def test_neural_gates(rows):
+    pytest.importorskip("torch")
+    few = rows[:5000].astype(np.float64)
+    y = few @ [1.0, 2.0, 0.0, -1.0]
+    whole, streamed = (
+        MixtureOfExperts(2, gate="neural", random_state=0, max_iter=5, tol=10.0).fit(X, y)
+        for X in (few, as_source(few, block_bytes=SMALL))
+    )
+    np.testing.assert_allclose(streamed.predict(few), whole.predict(few), rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_not_in_memory_needs_no_words(rows, folder):
+    """Paths, and sparse rows in all of SciPy's formats."""
+    whole = GaussianMixture(3, random_state=0).fit(rows)
+    for path in (folder / "rows.npy", str(folder / "part-*.parquet")):
+        gm = GaussianMixture(3, random_state=0).fit(path)
+        assert gm.score(path) == pytest.approx(whole.score(rows), rel=1e-9)
+        np.testing.assert_array_equal(gm.predict(path), whole.predict(rows))
+    few = np.maximum(rows[:3000], 0.0).astype(np.float64)
+    y = 1.0 + few @ [1.0, 2.0, 0.0, -1.0]
+    kmeans = KMeans(3, random_state=0).fit(few)
+    experts = MixtureOfExperts(2, random_state=0).fit(few, y)
+    for form in ("csr", "csc", "coo", "lil"):
+        thin = sparse.csr_array(few).asformat(form)
+        found = KMeans(3, random_state=0).fit(thin)
+        np.testing.assert_array_equal(found.labels_, kmeans.labels_)
+        np.testing.assert_allclose(found.transform(thin), kmeans.transform(few), rtol=1e-9, atol=1e-9)
+        again = MixtureOfExperts(2, random_state=0).fit(thin, y)
+        np.testing.assert_allclose(again.predict(thin), experts.predict(few), rtol=1e-6)
+        again.partial_fit(thin, y).partial_fit(few, y)
+    with pytest.raises(TypeError, match=r"as_source\(X\)"):
+        GaussianMixture(2).fit(sparse.csr_array(few))
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        KMeans(2).fit(sparse.csr_array(few * 1j))
+
+
 def test_derivatives(rows):
     gm = GaussianMixture(2, random_state=0, max_iter=3, tol=10.0).fit(rows[:5000])
     value, gradient = ad.value_and_grad(gm, as_source(rows, block_bytes=SMALL))

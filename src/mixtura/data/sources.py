@@ -17,7 +17,7 @@ from mixtura.data.files import TableError
 from mixtura.distributed import dask_engine, from_dask, scattered
 from mixtura.streamed import BLOCK_BYTES, Streamed, release
 
-__all__ = ["Streamed", "as_source"]
+__all__ = ["Streamed", "as_source", "opened"]
 
 Real = NDArray[np.floating]
 
@@ -98,6 +98,27 @@ def as_source(
         )
     cache = _Cache(cache_dir, cache_bytes)
     return make(data, list(columns) if columns is not None else None, block_bytes, cache)
+
+
+# Libraries whose tables are not in memory, or not as rows of numbers.
+_READ_BY_BLOCKS = ("dask", "dask_expr", "h5py", "zarr")
+
+
+def opened(data: Any) -> Any:
+    """As :func:`as_source` for data that are not a table in memory, so that they are never read whole.
+
+    Such data are paths, sparse matrices, Dask collections, arrays of zarr and h5py, and datasets of ``pyarrow``. All
+    other objects are returned as they are: arrays, frames, nested lists, which scikit-learn's checks convert or refuse.
+    """
+    kind = type(data)
+    if (
+        isinstance(data, (str, os.PathLike))
+        or hasattr(data, "tocsr")
+        or kind.__module__.partition(".")[0] in _READ_BY_BLOCKS
+        or kind.__module__ == "pyarrow._dataset"
+    ):
+        return as_source(data)
+    return data
 
 
 def _with_workers(data: Any, engine: Any, columns: list[str] | None) -> Streamed:
@@ -223,20 +244,28 @@ class Sliced(Streamed):
 
 def _of_slices(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
     _no_columns(columns, f"a {type(data).__name__}")
-    shape = tuple(data.shape)
-    if len(shape) != 2:
-        raise ValueError(f"rows must have two axes, (N, D); the source has shape {shape}")
-    dtype = np.dtype(data.dtype)
-    if dtype.kind not in "fiub":
-        raise ValueError(f"the source must hold real numbers, and holds {dtype}")
+    shape, dtype = _check_array(data)
     in_memory = isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
     pick = (lambda indices: data[indices]) if in_memory else None
     return Sliced(lambda a, b: data[a:b], shape, _type_of(dtype), None, block_bytes, pick, data)
 
 
+def _check_array(data: Any) -> tuple[tuple[int, int], np.dtype[Any]]:
+    """Shape and type of an array of rows of real numbers."""
+    shape, dtype = tuple(data.shape), np.dtype(data.dtype)
+    if len(shape) != 2:
+        raise ValueError(f"rows must have two axes, (N, D); the source has shape {shape}")
+    if dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: the source must hold real numbers, and holds {dtype}")
+    if dtype.kind not in "fiub":
+        raise ValueError(f"the source must hold real numbers, and holds {dtype}")
+    return (shape[0], shape[1]), dtype
+
+
 def _of_sparse(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
     """A sparse matrix, of which no more than a block becomes dense."""
     _no_columns(columns, "a sparse matrix")
+    _check_array(data)
     rows = data.tocsr()
     return Sliced(
         lambda a, b: rows[a:b].toarray(),

@@ -20,6 +20,7 @@ from mixtura import backends, em
 from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import Backend
 from mixtura.checkpoints import Checkpoint, described
+from mixtura.data.sources import opened
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
@@ -27,6 +28,7 @@ from mixtura.estimators.validation import check_finite, check_rows, check_weight
 from mixtura.mixture import Mixture
 from mixtura.online import Online
 from mixtura.progress import Progress, progress
+from mixtura.streamed import Streamed
 from mixtura.table import Table
 from mixtura.threads import allow
 
@@ -72,9 +74,38 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
     n_threads: int | None
     precision: Any
 
-    def _backend(self, X: Any) -> Backend:
-        """The backend that the parameter ``backend`` names, if it can read X."""
-        return backends.for_rows(X, self.backend, self.n_threads, self.precision)
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _opened(self, X: Any) -> tuple[Backend, Any]:
+        """The backend that ``backend`` names, if it can read X, and X itself: as a source where it is not in memory."""
+        X = self._read(X)
+        return backends.for_rows(X, self.backend, self.n_threads, self.precision), X
+
+    def _read(self, X: Any) -> Any:
+        """X, as a source where it is not a table in memory."""
+        if hasattr(X, "tocsr") and not self.__sklearn_tags__().input_tags.sparse:
+            raise TypeError(
+                f"Sparse data was passed for X, which {type(self).__name__} takes as mixtura.data.as_source(X): blocks "
+                "of rows then become dense one after the other. Or pass X.toarray()."
+            )
+        return opened(X)
+
+    def _in_blocks(self, X: Any, y: Any, sample_weight: Any) -> Iterator[tuple[Any, Any, Any]] | None:
+        """X, y and weights in blocks, if X is a table that is read block by block."""
+        source = self._read(X)
+        if not isinstance(source, Streamed):
+            return None
+
+        def part(values: Any, start: int, stop: int) -> Any:
+            return None if values is None else np.asarray(to_host(values))[start:stop]
+
+        return (
+            (block, part(y, start, start + len(block)), part(sample_weight, start, start + len(block)))
+            for start, block in source.blocks()
+        )
 
     def _table(self, X: Any, sample_weight: Any = None, answers_checked: bool = False) -> Table:
         """Check and place rows for which a prediction is wanted.
@@ -83,7 +114,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         that by :meth:`_check_answers`, the rows need not be searched first, unless some may have weight 0.
         """
         check_is_fitted(self)
-        backend = self._backend(X)
+        backend, X = self._opened(X)
         finite = not (answers_checked and backend.compiled and sample_weight is None)
         X = check_rows(self, X, reset=False, backend=backend, finite=finite)
         return Table.of(backend, X, check_weights(sample_weight, X))

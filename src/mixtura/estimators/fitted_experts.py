@@ -161,7 +161,7 @@ class FittedExperts(MixtureEstimator):
             raise ValueError(
                 "the log-likelihood of a mixture of experts is that of y given X: pass y as well"
             )
-        backend = self._backend(X)
+        backend, X = self._opened(X)
         X = check_rows(self, X, reset=False, backend=backend)
         return Table.of(backend.doubled(), X, check_weights(sample_weight, X), self._check_y(y, len(X)))
 

@@ -47,7 +47,6 @@ from mixtura.natural import Field
 from mixtura.parametric import ParametricMixture
 from mixtura.report import summary
 from mixtura.starts import AUTO, INITIALIZERS
-from mixtura.streamed import Streamed
 from mixtura.table import Table
 from mixtura.threads import allow
 
@@ -317,6 +316,12 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     # ------------------------------------------------------------------ fit
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # As scikit-learn's own: its checks of sparse rows demand probabilities of four classes from `predict_proba`.
+        tags.input_tags.sparse = False
+        return tags
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -331,8 +336,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (N, D)
-            float32 and float64 are read as they are, in any memory order; other numbers become float64. An array
+        X : array-like of shape (N, D), source or path
+            float32 and float64 are read as they are, in any memory order; other numbers become float64. More rows than
+            memory holds are read block by block: see :func:`mixtura.data.as_source`. An array
             on a CUDA device (CuPy, torch, anything with DLPack or ``__cuda_array_interface__``) stays there, and the
             fitted arrays become of its kind.
         y : Ignored
@@ -430,12 +436,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         >>> np.sort(gm.means_[:, 0]).round(1)
         array([0., 6.])
         """
-        if isinstance(X, Streamed):
-            for start, block in X.blocks():
-                weights = (
-                    None if sample_weight is None else np.asarray(sample_weight)[start : start + len(block)]
-                )
-                self.partial_fit(block, None, weights)
+        if (blocks := self._in_blocks(X, None, sample_weight)) is not None:
+            for block in blocks:
+                self.partial_fit(*block)
             return self
         if self.noise is not None or self.on_degenerate == "drop":
             raise ValueError("partial_fit does not go with noise or on_degenerate='drop'")
@@ -465,7 +468,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         self, X: Any, sample_weight: Any, labels: Any, checkpoint: Any = None, every: float = 60.0
     ) -> Table:
         """Fit, and return the rows as they were placed with the backend."""
-        backend, given_rows = self._backend(X), X
+        given_rows = X
+        backend, X = self._opened(X)
         warm = self.warm_start and hasattr(self, "converged_")
         if warm:
             self._check_resumable(X)

@@ -29,7 +29,6 @@ from mixtura.mixture import Mixture
 from mixtura.progress import CenterLines, Progress
 from mixtura.report import summary
 from mixtura.starts import AUTO, column_variance, first_centers, random_rows, sample
-from mixtura.streamed import Streamed
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -190,7 +189,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
 
         Parameters
         ----------
-        X : array-like of shape (N, D)
+        X : array-like or sparse matrix of shape (N, D), source or path
+            More rows than memory holds are read block by block: see :func:`mixtura.data.as_source`.
         y : Ignored
         sample_weight : array-like of shape (N,), default=None
         checkpoint : path-like, default=None
@@ -208,7 +208,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             X is not finite (the message says where), is not two-dimensional, or has fewer rows than clusters; weights
             are negative or all zero; given centres have the wrong shape.
         """
-        backend, given_rows = self._backend(X), X
+        given_rows = X
+        backend, X = self._opened(X)
         X = check_rows(self, X, reset=True, backend=backend)
         if X.shape[0] < self.n_clusters:
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
@@ -314,12 +315,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         >>> np.sort(km.cluster_centers_[:, 0]).round().astype(int).tolist()
         [0, 9]
         """
-        if isinstance(X, Streamed):
-            for start, block in X.blocks():
-                weights = (
-                    None if sample_weight is None else np.asarray(sample_weight)[start : start + len(block)]
-                )
-                self.partial_fit(block, None, weights)
+        if (blocks := self._in_blocks(X, None, sample_weight)) is not None:
+            for block in blocks:
+                self.partial_fit(*block)
             return self
         state, table = self._stepped((X, None, sample_weight), hasattr(self, "cluster_centers_"), self._block)
         if state is None:

@@ -258,8 +258,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
         Parameters
         ----------
-        X : array-like of shape (N, D)
-            float32 and float64 are read as they are; other numbers become float64.
+        X : array-like or sparse matrix of shape (N, D), source or path
+            float32 and float64 are read as they are; other numbers become float64. More rows than memory holds are read
+            block by block: see :func:`mixtura.data.as_source`.
         y : array-like of shape (N,) or (N, M)
         sample_weight : array-like of shape (N,), default=None
             A row of weight 2 counts as two rows, one of weight 0 as none. A common factor of all weights
@@ -280,7 +281,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         ImportError
             The backend, or torch for a neural gate or a link function, is not available; the message says why.
         """
-        backend, given_rows, keep = self._backend(X), X, self.on_interrupt == "keep"
+        given_rows, keep = X, self.on_interrupt == "keep"
+        backend, X = self._opened(X)
         X, y = check_targets(self, X, y)
         weights = check_weights(sample_weight, X)
         specs = self._specs()
@@ -399,6 +401,10 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         >>> np.sort(model.coef_[:, 0]).round(1)
         array([-1.,  2.])
         """
+        if (blocks := self._in_blocks(X, y, sample_weight)) is not None:
+            for part in blocks:
+                self.partial_fit(*part)
+            return self
         block = (X, y, sample_weight)
         state, table = self._stepped(block, hasattr(self, "_parameters"), self._rows_to_differentiate)
         if state is None:
@@ -533,7 +539,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     def _table(self, X: Any, sample_weight: Any = None, answers_checked: bool = False) -> Table:
         """Check and place rows for a prediction, on the host, where the experts' predictions are computed."""
         check_is_fitted(self)
-        return Table.of(self._backend(X), check_rows(self, X, reset=False))
+        backend, X = self._opened(X)
+        return Table.of(backend, check_rows(self, X, reset=False))
 
     def _predictive(self, X: Any) -> tuple[Predictive, Table]:
         """The predictive distribution, and the checked rows."""

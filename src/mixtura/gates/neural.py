@@ -76,17 +76,17 @@ class NeuralGate(Gate):
             raise ValueError(f"hidden must be a sequence of positive numbers of units, got {self.hidden!r}")
         if not self.learning_rate > 0.0 or self.steps < 1 or self.batch_size < 1:
             raise ValueError("learning_rate, steps and batch_size must be positive")
-        X, weights = table.x, table.sample_weight
-        center = np.average(X, axis=0, weights=weights).astype(np.float64)
-        deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=weights))
-        sizes = [X.shape[1], *hidden, components]
+        dims = table.x.shape[1]
+        center, deviation = (column[:dims] for column in table.column_spread())
+        sizes = [dims, *hidden, components]
         layers: list[Float] = []
         for inputs, outputs in pairwise(sizes):
             layers.append(rng.normal(scale=np.sqrt(2.0 / inputs), size=(inputs, outputs)))
             layers.append(np.zeros(outputs))
         layers[-2] = np.zeros_like(layers[-2])  # at first all components are equally likely
         trainer = _Trainer(layers, self.learning_rate, self.device)
-        scale = np.where(deviation > 0.0, deviation, 1.0)
+        # What is left of a constant column is rounding.
+        scale = np.where(deviation > 16.0 * np.finfo(np.float64).eps * np.abs(center), deviation, 1.0)
         return replace(self, center=center, scale=scale, layers=layers, trainer=trainer)
 
     def log_weights(self, block: Table) -> Float:
