@@ -12,6 +12,7 @@ import pytest
 from mixtura import GaussianMixture, KMeans, em
 from mixtura.checkpoints import _HEAD, CheckpointError
 from mixtura.data import as_source
+from mixtura.estimators import gaussian_mixture
 
 FIT = """
 import sys, warnings, hashlib
@@ -103,6 +104,52 @@ def test_wherever_it_dies(source, tmp_path, monkeypatch):
         assert again.lower_bounds_ == whole.lower_bounds_
         assert again.n_passes_ == whole.n_passes_
     assert deaths >= 6
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_runs_that_become_singular_are_counted(tmp_path, monkeypatch):
+    """Of eight runs some end on a point that stands in the table eight times; whatever dies in between goes on."""
+    rng = np.random.default_rng(0)
+    X = np.vstack([rng.normal(size=(60, 2)), np.repeat([[1.7, 1.7]], 8, axis=0)])
+    make = {
+        "n_components": 5,
+        "reg_covar": 0.0,
+        "n_init": 8,
+        "random_state": 1,
+        "tol": 1e-9,
+        "max_iter": 1000,
+    }
+    failures, run = [], gaussian_mixture.ALGORITHMS["em"]
+
+    def counted(*arguments, **how):
+        try:
+            return run(*arguments, **how)
+        except em.SingularError:
+            failures.append(arguments)
+            raise
+
+    monkeypatch.setitem(gaussian_mixture.ALGORITHMS, "em", counted)
+    whole = GaussianMixture(**make).fit(X)
+    assert 0 < len(failures) < 8
+    deaths = 0
+    for iterations in (40, 100, 160, 220, 280, 340, 400, 500, 600):
+        path = tmp_path / f"{iterations}"
+        with monkeypatch.context() as patch:
+            interrupted(patch, iterations)
+            try:
+                GaussianMixture(**make).fit(X, checkpoint=path, every=0.0)
+            except DiedError:
+                deaths += 1
+        again = GaussianMixture(**make).fit(X, checkpoint=path, every=0.0)
+        np.testing.assert_array_equal(again.means_, whole.means_)
+        assert again.lower_bounds_ == whole.lower_bounds_
+        assert again.n_passes_ == whole.n_passes_
+    assert deaths >= 5
+    for _ in range(2):  # where all runs fail, they fail again
+        with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+            GaussianMixture(
+                6, reg_covar=0.0, init_params="random", n_init=3, tol=1e-9, max_iter=1000, random_state=0
+            ).fit(X, checkpoint=tmp_path / "all", every=0.0)
 
 
 def test_a_finished_fit_is_not_made_again(blobs, tmp_path, monkeypatch):

@@ -81,6 +81,24 @@ class _Finished:
         return em.Fit(self.parameters, self.bound, list(self.bounds), self.converged, found)
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """A run of EM that ended with an error, which will come again."""
+
+    kind: type[Exception]
+    arguments: tuple[Any, ...]
+    looked_at: int
+
+    @classmethod
+    def of(cls, error: Exception, table: Table) -> _Failed:
+        return cls(type(error), error.args, table.tally.rows)
+
+    def on(self, table: Table) -> em.Fit[Any]:
+        """Raise the error."""
+        table.tally.rows = self.looked_at
+        raise self.kind.__new__(self.kind, *self.arguments)
+
+
 @dataclass
 class Checkpoint:
     """A file with what a fit has reached.
@@ -100,7 +118,7 @@ class Checkpoint:
     fit: dict[str, Any]
     every: float
     seed: int
-    finished: list[_Finished] = field(default_factory=list)
+    finished: list[_Finished | _Failed] = field(default_factory=list)
     current: tuple[em.State[Any], int] | None = None
     calls: int = 0
     written: float = 0.0
@@ -216,12 +234,21 @@ class Checkpoint:
                 if time.monotonic() - self.written >= self.every:
                     self.write()
 
-            fit = run(start, table, **how, state=state, save=save)
-            self.current = None
-            if not fit.interrupted:
-                self.finished.append(_Finished.of(fit, table))
+            def over(outcome: _Finished | _Failed) -> None:
+                self.current = None
+                self.finished.append(outcome)
                 if time.monotonic() - self.written >= self.every or not table.sampled:
                     self.write()
+
+            try:
+                fit = run(start, table, **how, state=state, save=save)
+            except (em.SingularError, em.NotFiniteError) as error:
+                over(_Failed.of(error, table))
+                raise
+            if fit.interrupted:
+                self.current = None
+            else:
+                over(_Finished.of(fit, table))
             return fit
 
         return recorded
