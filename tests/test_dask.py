@@ -13,10 +13,10 @@ distributed = pytest.importorskip("distributed")
 
 import dask.array  # noqa: E402
 
-from mixtura import GaussianMixture, KMeans, MixtureOfExperts  # noqa: E402
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends  # noqa: E402
 from mixtura.cli import main  # noqa: E402
 from mixtura.data import as_source  # noqa: E402
-from mixtura.distributed import Engine, _in_pairs  # noqa: E402
+from mixtura.distributed import Engine, Partitioned, _in_pairs  # noqa: E402
 
 # Dask's own business: sockets that it closes late, and what its dependencies warn of.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -181,6 +181,21 @@ class Here(Engine):
 
     def add(self, first, second):
         return first + second
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_workers_use_the_precision_that_was_asked_for(precision, rows, monkeypatch):
+    made, create = [], backends.create
+
+    def recorded(*arguments):
+        made.append(create(*arguments))
+        return made[-1]
+
+    there = Partitioned(Here(), [rows[:25_000], rows[25_000:]], [25_000] * 2, 3, rows.dtype)
+    monkeypatch.setattr(backends, "create", recorded)
+    GaussianMixture(4, random_state=0, precision=precision).fit(there)
+    assert len(made) > 2
+    assert {backend.precision for backend in made} == {precision}
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 65, 200])

@@ -119,6 +119,17 @@ def test_experts(gate, rng):
         assert estimator.score_samples(X, y).mean() > best - 1e-3
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_labels_are_kept(streamed, rng):
+    """Labels that have nothing to do with the rows' groups: each component is the mean of its labelled rows."""
+    X = rng.normal(size=(20_000, 2)) + 8.0 * rng.integers(0, 2, size=(20_000, 1))
+    labels = np.where(X[:, 0] + 8.0 * rng.normal(size=20_000) > 4.0, 1, 0)
+    rows = as_source(X, block_bytes=1 << 15) if streamed else X
+    gm = GaussianMixture(2, random_state=0, algorithm="stepwise").fit(rows, labels=labels)
+    for k in range(2):
+        np.testing.assert_allclose(gm.means_[k], X[labels == k].mean(axis=0), atol=0.2)
+
+
 def test_bad_input(rng, blobs):
     y = blobs @ [1.0, 2.0, 3.0] + rng.normal(size=len(blobs))
     for gate in ("sparse", "neural"):

@@ -268,7 +268,7 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint of ours does")
 
 
-def described(estimator: Any, table: Table, y: Any = None) -> dict[str, Any]:
+def described(estimator: Any, table: Table) -> dict[str, Any]:
     """What a fit is: the parameters that its result depends on, and facts of its rows."""
     left_out = {"verbose", "verbose_interval", "n_threads", "on_interrupt"}
     parameters = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,6 +24,10 @@ class Membership(ABC):
     @abstractmethod
     def taken(self, indices: Indices) -> Self:
         """The same for the rows with these indices."""
+
+    @abstractmethod
+    def joined(self, others: Sequence[Self]) -> Self:
+        """The same for these rows and then those of others."""
 
     @abstractmethod
     def part(self, kept: NDArray[np.bool_]) -> Self:
@@ -58,6 +63,10 @@ class Labels(Membership):
     def taken(self, indices: Indices) -> Self:
         """See :meth:`Membership.taken`."""
         return type(self)(self.known[indices])
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        """See :meth:`Membership.joined`."""
+        return type(self)(np.concatenate([self.known, *(other.known for other in others)]))
 
     def part(self, kept: NDArray[np.bool_]) -> Self:
         """See :meth:`Membership.part`."""
@@ -96,6 +105,10 @@ class Allowed(Membership):
     def taken(self, indices: Indices) -> Self:
         """See :meth:`Membership.taken`."""
         return type(self)(self.allowed[indices])
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        """See :meth:`Membership.joined`."""
+        return type(self)(np.concatenate([self.allowed, *(other.allowed for other in others)]))
 
     def part(self, kept: NDArray[np.bool_]) -> Self:
         """See :meth:`Membership.part`."""

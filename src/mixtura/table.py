@@ -247,7 +247,10 @@ class Table:
         if any(part.sample_weight is not None for part in parts):
             weights = np.concatenate([part.weight for part in parts])
         rows = self.backend.place(x, y, weights)
-        return Table(self.backend, rows, self.pivot, x, y, tally=self.tally)
+        known = self.membership
+        if known is not None:
+            known = known.joined([part.membership for part in others if part.membership is not None])
+        return Table(self.backend, rows, self.pivot, x, y, tally=self.tally, membership=known)
 
     def blocks(self, held: int) -> Iterator[Table]:
         """The table in blocks, whose bounds depend on shapes alone.

@@ -34,7 +34,12 @@ class RemoteBackend(StreamingBackend):
         """The arguments of a call for each partition."""
         X: Any = rows.X
         n = len(X.parts)
-        how = {"name": self.inner.name, "n_threads": self.n_threads, "in_double": self.inner.in_double}
+        how = {
+            "name": self.inner.name,
+            "n_threads": self.n_threads,
+            "precision": self.precision,
+            "in_double": self.inner.in_double,
+        }
         joints = [joint.cut(cut.start, cut.stop) for cut in X.cuts]
         beside = [X.cut(rows.y), X.cut(rows.sample_weight), [rows.spread] * n, [how] * n, joints]
         return X.parts, function, *beside, *([value] * n for value in parameters)
@@ -90,7 +95,7 @@ def _placed(
     """A worker's backend, and its partition as that places it."""
     from mixtura import backends
 
-    backend = backends.create(how["name"], how["n_threads"])
+    backend = backends.create(how["name"], how["n_threads"], how["precision"])
     backend.in_double = how["in_double"]
     return backend, replace(backend.place(X, y, weight), spread=spread)
 
