@@ -9,7 +9,15 @@ import sys
 import numpy as np
 import pytest
 
-from mixtura import GaussianMixture, KMeans, em
+from mixtura import (
+    EqualMeans,
+    GaussianMixture,
+    KMeans,
+    LinearExpert,
+    LinkFunction,
+    MixtureOfExperts,
+    em,
+)
 from mixtura.checkpoints import _HEAD, CheckpointError
 from mixtura.data import as_source
 from mixtura.estimators import gaussian_mixture
@@ -180,6 +188,98 @@ def test_kmeans(blobs, tmp_path, monkeypatch):
         np.testing.assert_array_equal(again.cluster_centers_, whole.cluster_centers_)
 
 
+def died_and_gone_on(make, rows, path, monkeypatch, iterations):
+    """The fit that another one, which died after so many iterations, went on to; None if it did not die."""
+    with monkeypatch.context() as patch:
+        interrupted(patch, iterations)
+        try:
+            make().fit(*rows, checkpoint=path, every=0.0)
+            return None
+        except DiedError:
+            pass
+    return make().fit(*rows, checkpoint=path, every=0.0)
+
+
+EXPERTS = {
+    "constant": {"n_init": 3},
+    "softmax": {"gate": "softmax", "n_init": 2},
+    "gaussian": {"gate": "gaussian"},
+    "dirichlet": {"gate": "dirichlet"},
+    "sparse": {"gate": "sparse", "n_init": 2},
+    "neural": {"gate": "neural", "max_iter": 12},
+    "stochastic": {"algorithm": "stochastic", "n_init": 2},
+    "stepwise": {"algorithm": "stepwise"},
+    "auto": {"init": "auto"},
+    "softmax, auto": {"init": "auto", "gate": "softmax"},
+    "priors": {
+        "experts": LinearExpert(prior_covariance=np.full(2, 3.0)),
+        "empirical_bayes": True,
+        "prior_link": EqualMeans(0.1),
+    },
+    "squarem": {"accelerate": "squarem", "gate": "softmax"},
+    "anderson": {"accelerate": "anderson"},
+    "newton": {"accelerate": "newton"},
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", EXPERTS)
+def test_experts(name, tmp_path, monkeypatch):
+    """Wherever a mixture of experts dies, whatever its gate keeps, the next fit ends at the same bits."""
+    if name == "neural":
+        pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    n = 45_000 if "auto" in name else 5000
+    x = rng.normal(size=(n, 2))
+    slopes, which = (
+        np.array([[1.0, 0.5], [-1.0, 0.8]]),
+        (rng.uniform(size=n) < 1.0 / (1.0 + np.exp(-x[:, 0]))),
+    )
+    y = np.sum(slopes[which.astype(int)] * x, axis=1) + rng.normal(size=n)
+
+    def make():
+        return MixtureOfExperts(2, random_state=0, tol=1e-8, **{"max_iter": 60, **EXPERTS[name]})
+
+    whole, deaths = make().fit(x, y), 0
+    for iterations in (1, 4, 9, 17, 30, 63, 100):
+        again = died_and_gone_on(make, (x, y), tmp_path / f"{iterations}", monkeypatch, iterations)
+        if again is None:
+            continue
+        deaths += 1
+        for attribute in ("weights_", "coef_", "intercept_", "noise_variance_"):
+            np.testing.assert_array_equal(getattr(again, attribute), getattr(whole, attribute))
+        np.testing.assert_array_equal(again.predict(x[:100]), whole.predict(x[:100]))
+        assert again.lower_bounds_ == whole.lower_bounds_
+        assert again.n_passes_ == whole.n_passes_
+    assert deaths >= 3
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("source", [False, True])
+@pytest.mark.parametrize(
+    "how", [{"accelerate": "squarem"}, {"accelerate": "anderson"}, {"algorithm": "stepwise"}], ids=str
+)
+def test_other_runs(how, source, tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    means = 1.2 * rng.normal(size=(3, 3))
+    X = means[rng.integers(0, 3, 40_000)] + rng.normal(size=(40_000, 3))
+    rows = as_source(X, block_bytes=1 << 16) if source else X
+
+    def make():
+        return GaussianMixture(3, random_state=0, tol=1e-6, max_iter=60, **how)
+
+    whole, deaths = make().fit(rows), 0
+    for iterations in (1, 4, 9, 15, 22, 40, 70):
+        again = died_and_gone_on(make, (rows,), tmp_path / f"{iterations}", monkeypatch, iterations)
+        if again is None:
+            continue
+        deaths += 1
+        np.testing.assert_array_equal(again.means_, whole.means_)
+        assert again.lower_bounds_ == whole.lower_bounds_
+        assert again.n_passes_ == whole.n_passes_
+    assert deaths >= 4
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_newton_and_repair(blobs, tmp_path):
     for how in (
@@ -254,8 +354,6 @@ def test_two_fits_with_one_checkpoint(blobs, tmp_path):
 def test_bad_input(blobs, tmp_path):
     path = tmp_path / "c"
     for how, message in (
-        ({"accelerate": "squarem"}, "does not go with accelerate"),
-        ({"algorithm": "stepwise"}, "does not go with algorithm='stepwise'"),
         ({"warm_start": True}, "does not go with warm_start"),
         ({"random_state": np.random.RandomState(0)}, "random_state to be an integer"),
     ):
@@ -263,4 +361,7 @@ def test_bad_input(blobs, tmp_path):
             GaussianMixture(3, **how).fit(blobs, checkpoint=path)
     with pytest.raises(ValueError, match="every"):
         GaussianMixture(3).fit(blobs, checkpoint=path, every=-1.0)
+    linked = MixtureOfExperts(2, experts=LinearExpert(prior_covariance=1.0), prior_link=LinkFunction(np.sum))
+    with pytest.raises(ValueError, match="cannot hold functions"):
+        linked.fit(blobs[:, :1], blobs[:, 1], checkpoint=path)
     assert os.listdir(tmp_path) == []

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +142,30 @@ class Anderson(Extrapolation):
         self._points, self._residuals = self._points[-keep:], self._residuals[-keep:]
 
 
+@dataclass(frozen=True)
+class State(Generic[M]):
+    """Where a run is between two iterations, from which it goes on as if it had not stopped.
+
+    Attributes
+    ----------
+    at : Model
+        The parameters of the next E-step, which may be ahead of EM's own.
+    safe : Model
+        EM's own parameters; the same object where they are not behind.
+    bounds : list of float
+        One for each iteration so far.
+    ahead : Extrapolation
+    tried : int
+        Passes so far, jumps that were taken back included.
+    """
+
+    at: M
+    safe: M
+    bounds: list[float]
+    ahead: Extrapolation
+    tried: int
+
+
 def run(
     extrapolation: Callable[[], Extrapolation],
     start: M,
@@ -151,6 +176,8 @@ def run(
     report: Callable[[em.Step[M]], bool] | None = None,
     bound: float = -math.inf,
     keep: bool = False,
+    state: State[M] | None = None,
+    save: Callable[[State[M]], None] | None = None,
 ) -> em.Fit[M]:
     """As :func:`mixtura.em.run`, with extrapolation; jumps that are taken back count towards ``max_iter`` only.
 
@@ -158,12 +185,17 @@ def run(
     ----------
     extrapolation : callable
         Makes an :class:`Extrapolation`.
-    start, table, max_iter, stop, report, bound, keep
+    start, table, max_iter, stop, report, bound, keep, state, save
         As for :func:`mixtura.em.run`.
     """
-    ahead, scales = extrapolation(), start.scales
-    at, safe, bounds, total, found = start, start, list[float](), table.total_weight, None
-    for _ in range(max_iter):
+    scales, total, found = start.scales, table.total_weight, None
+    if state is None:
+        state = State(start, start, [], extrapolation(), 0)
+    at, safe, bounds, ahead = state.at, state.safe, list(state.bounds), state.ahead
+    bound = bounds[-1] if bounds else bound
+    for tried in range(state.tried, max_iter):
+        if save is not None and tried > state.tried:
+            save(State(at, safe, list(bounds), ahead, tried))
         jumped = at is not safe
         try:
             new = _tried(at, table) if jumped else em.expected(at, table)

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import pickle
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -286,11 +287,12 @@ def described(estimator: Any, table: Table) -> dict[str, Any]:
 
 def _told(value: Any) -> Any:
     """A parameter as text that says whether it is the same."""
-    return (
-        hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        if isinstance(value, np.ndarray)
-        else repr(value)
-    )
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    if callable(value) and hasattr(value, "__qualname__"):  # its repr has an address
+        return f"{value.__module__}.{value.__qualname__}"
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+        return repr(value)
 
 
 def _digest(table: Table) -> str:

@@ -128,10 +128,13 @@ class State(Generic[P]):
         Those of the next E-step.
     bounds : list of float
         One for each iteration so far.
+    random : tuple, optional
+        The state of the random numbers, where the run draws some.
     """
 
     parameters: P
     bounds: list[float]
+    random: Any = None
 
 
 class Listener(Protocol):
@@ -194,6 +197,8 @@ def run(
     if state is not None:
         parameters, bounds = state.parameters, list(state.bounds)
         bound = bounds[-1]
+        if rng is not None:
+            rng.set_state(state.random)
     for n_iter in range(len(bounds) + 1, max_iter + 1):
         try:
             new_found = expected(parameters, table, rng)
@@ -211,7 +216,7 @@ def run(
         if converged or ended:
             return Fit(parameters, bound, bounds, converged, found)
         if save is not None and n_iter < max_iter:
-            save(State(parameters, list(bounds)))
+            save(State(parameters, list(bounds), None if rng is None else rng.get_state()))
     return Fit(parameters, bound if bounds else -math.inf, bounds, False, found)
 
 

@@ -150,6 +150,31 @@ def _of_block(mixture: Mixture[Any, Any], table: Table) -> tuple[Moments, Found]
     return found.moments * (1.0 / table.total_weight), found
 
 
+@dataclass(frozen=True)
+class State:
+    """Where a run is between two blocks, from which it goes on as if it had not stopped.
+
+    Attributes
+    ----------
+    online : Online
+    bounds : list of float
+        One for each pass that is over.
+    random : tuple
+        The random numbers at the start of the present pass, which give its order of the rows.
+    blocks : int
+        Blocks of the present pass so far.
+    objective, weight : float
+        Sums over these blocks.
+    """
+
+    online: Online | None
+    bounds: list[float]
+    random: Any
+    blocks: int = 0
+    objective: float = 0.0
+    weight: float = 0.0
+
+
 def run(
     start: Any,
     table: Table,
@@ -159,40 +184,66 @@ def run(
     report: Callable[[em.Step[Any]], bool] | None = None,
     bound: float = -math.inf,
     keep: bool = False,
+    state: Any = None,
+    save: Callable[[Any], None] | None = None,
 ) -> em.Fit[Any]:
     """As :func:`mixtura.em.run`, by stepwise EM in two passes, or one if ``max_iter`` is 1; on samples EM itself."""
     if table.sampled or max_iter == 0:
-        return em.run(start, table, max_iter=max_iter, stop=stop, report=report, bound=bound, keep=keep)
-    state: Online | None = None
-    bounds: list[float] = []
-    fit: em.Fit[Any] = em.Fit(start)
+        return em.run(
+            start,
+            table,
+            max_iter=max_iter,
+            stop=stop,
+            report=report,
+            bound=bound,
+            keep=keep,
+            state=state,
+            save=save,
+        )
     rng = np.random.RandomState(0)
+    at = State(None, [], rng.get_state()) if state is None else state
+    fit: em.Fit[Any] = em.Fit(start)
     try:
-        for _ in range(min(_PASSES, max_iter)):
-            objective, weight = 0.0, 0.0
-            for block in shuffled(table, rng):
-                if state is None:
-                    # The start may be a rough one, which few steps would not mend.
-                    first = em.run(start, block, max_iter=_FIRST_ITERATIONS, stop=stop).parameters
-                    state = Online.begin(first, block)
-                else:
-                    state = state.step(block)
-                objective += state.bound * block.total_weight
-                weight += block.total_weight
-            assert state is not None
-            estimate, found = state.estimate(block)
-            bounds.append(objective / weight)
-            change = bounds[-1] - (bounds[-2] if len(bounds) > 1 else -math.inf)
-            fit = em.Fit(estimate, bounds[-1], list(bounds), True, found)
+        while len(at.bounds) < min(_PASSES, max_iter):
+            rng.set_state(at.random)
+            for number, block in enumerate(shuffled(table, rng)):
+                if number < at.blocks:
+                    continue  # an earlier process had come further
+                at = _after(at, start, block, stop)
+                if save is not None:
+                    save(at)
+            assert at.online is not None
+            estimate, found = at.online.estimate(block)
+            bounds = [*at.bounds, at.objective / at.weight]
+            change = bounds[-1] - (at.bounds[-1] if at.bounds else -math.inf)
+            fit = em.Fit(estimate, bounds[-1], bounds, True, found)
+            at = State(at.online, bounds, rng.get_state())
             if report is not None and report(
                 em.Step(len(bounds), estimate, estimate, bounds[-1], change, found)
             ):
                 break
     except KeyboardInterrupt:
-        if not keep or not bounds:
+        if not keep or not fit.bounds:
             raise
         return replace(fit, interrupted=True)
     return fit
+
+
+def _after(at: State, start: Any, block: Table, stop: Callable[[em.Step[Any]], bool]) -> State:
+    """The state after one more block."""
+    if at.online is None:
+        # The start may be a rough one, which few steps would not mend.
+        first = em.run(start, block, max_iter=_FIRST_ITERATIONS, stop=stop).parameters
+        online = Online.begin(first, block)
+    else:
+        online = at.online.step(block)
+    return replace(
+        at,
+        online=online,
+        blocks=at.blocks + 1,
+        objective=at.objective + online.bound * block.total_weight,
+        weight=at.weight + block.total_weight,
+    )
 
 
 def shuffled(table: Table, rng: np.random.RandomState) -> Iterator[Table]:

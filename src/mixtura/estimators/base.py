@@ -41,6 +41,9 @@ _FIRST_ITERATIONS = 30
 
 One = Callable[[int, Callable[[em.Step[M]], bool]], em.Fit[M]]
 
+# Takes runs of EM, and gives the same ones, which a checkpoint records.
+Recorded = Callable[[Callable[..., em.Fit[Any]]], Callable[..., em.Fit[Any]]]
+
 
 def _together(blocks: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
     """X, y and weights of several blocks, one after the other."""
@@ -169,12 +172,12 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
 
     @contextmanager
     def _checkpointed(
-        self, path: Any, every: float, table: Table, run: Callable[..., em.Fit[Any]]
-    ) -> Iterator[tuple[Callable[..., em.Fit[Any]], np.random.RandomState]]:
-        """Runs of EM that a checkpoint records, if there is a path, and the random numbers of the fit."""
+        self, path: Any, every: float, table: Table
+    ) -> Iterator[tuple[Recorded, np.random.RandomState]]:
+        """What makes a checkpoint record runs of EM, if there is a path, and the random numbers of the fit."""
         seed: Any = getattr(self, "random_state", None)
         if path is None:
-            yield run, check_random_state(seed)
+            yield lambda run: run, check_random_state(seed)
             return
         self._check_recordable(every, seed)
         drawn = int(np.random.RandomState().randint(2**31)) if seed is None else int(seed)
@@ -182,7 +185,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             fit = described(self, table)
         checkpoint = Checkpoint.open(path, fit, float(every), drawn)
         try:
-            yield checkpoint.recorded(run), check_random_state(checkpoint.seed)
+            yield checkpoint.recorded, check_random_state(checkpoint.seed)
         finally:
             checkpoint.close()
 
@@ -192,15 +195,8 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             raise ValueError(f"every must be a number of seconds that is not negative, got {every!r}")
         if seed is not None and not isinstance(seed, (int, np.integer)):
             raise ValueError("a fit with a checkpoint needs random_state to be an integer or None")
-        reasons = {
-            "warm_start=True": getattr(self, "warm_start", False),
-            "accelerate": getattr(self, "accelerate", None) in ("squarem", "anderson"),
-            f"algorithm={getattr(self, 'algorithm', None)!r}": getattr(self, "algorithm", "em")
-            not in ("em", "lloyd", "elkan"),
-        }
-        for reason, holds in reasons.items():
-            if holds:
-                raise ValueError(f"checkpoint does not go with {reason}, whose state it cannot hold")
+        if getattr(self, "warm_start", False):
+            raise ValueError("checkpoint does not go with warm_start=True, which goes on from an earlier fit")
 
     def _stepped(
         self, block: tuple[Any, Any, Any], fitted: bool, table_of: Callable[[Any, Any, Any], Table]

@@ -32,12 +32,6 @@ _NOISE_FLOOR = 2.0**20 * float(np.finfo(np.float64).eps)
 # Change of the objective that rounding alone may cause if rows are float32.
 _SINGLE_TOL = 1e-6
 
-# Fall of the objective, relative to its size, that rounding in sums over the rows may cause.
-_ROUNDING = 1e-10
-
-# Number of iterations without a better objective after which stochastic EM has converged.
-_PATIENCE = 50
-
 # Shortfall of the objective per unit of weight, beside that of one regression, that is more than rounding.
 _BELOW = 1e-9
 
@@ -60,8 +54,10 @@ class ExpertSearch:
     n_init, tol, max_iter
         As in :class:`mixtura.MixtureOfExperts`.
     stochastic : bool
+    run_on_sample : callable
+        :func:`mixtura.em.run`, which looks for the best start.
     run : callable
-        :func:`mixtura.em.run`, or an accelerated version of it.
+        :func:`mixtura.best_step.run`, which goes on from there.
     keep : bool
         Whether a KeyboardInterrupt ends the search with the best parameters so far.
     rng : RandomState
@@ -76,6 +72,7 @@ class ExpertSearch:
     tol: float | None
     max_iter: int
     stochastic: bool
+    run_on_sample: Callable[..., em.Fit[Experts]]
     run: Callable[..., em.Fit[Experts]]
     keep: bool
     rng: np.random.RandomState
@@ -135,7 +132,7 @@ class ExpertSearch:
 
     def _run_on_level(self, start: Experts, level: Table, **how: Any) -> em.Fit[Experts]:
         """Plain EM on a level, or on the whole table for a few iterations."""
-        return em.run(self._moved(start, level), level, **how)
+        return self.run_on_sample(self._moved(start, level), level, **how)
 
     def _moved(self, mixture: Experts, table: Table) -> Experts:
         """The mixture, whose gate may have come from another table."""
@@ -187,45 +184,19 @@ class ExpertSearch:
             return self.tol
         return max(gate.tol, _SINGLE_TOL if self.table.single else 0.0)
 
-    def _run(self, start: Experts, notify: Report | None) -> em.Fit[Experts]:
-        """Run EM until it converges; with stochastic EM, return the best parameters it has seen.
-
-        If a step lowers the objective by more than the rounding error of the sums, the noise is so small that rounding
-        dominates. The run then ends, and returns the parameters before that step.
-        """
-        stochastic, tol = self.stochastic, self._tol(start.gate)
-        best: list[em.Step[Experts]] = []
-
-        def report(step: em.Step[Experts]) -> bool:
-            ended = notify(step) if notify is not None else False
-            if not best or step.bound > best[0].bound + (tol if stochastic else 0.0):
-                best[:] = [step]
-            return ended
-
-        def stop(step: em.Step[Experts]) -> bool:
-            if stochastic:
-                return step.n_iter - best[0].n_iter >= _PATIENCE
-            return abs(step.change) < tol or step.change < -_ROUNDING * (1.0 + abs(step.bound))
-
-        drawn = {"rng": self.rng} if stochastic else {}
-        fit = self.run(
+    def _run(self, start: Experts, report: Report | None) -> em.Fit[Experts]:
+        """Run EM until it converges."""
+        # Each run draws from numbers of its own, so that it does not matter what the runs before it drew.
+        drawn = {"rng": np.random.RandomState(self.rng.randint(1 << 31))} if self.stochastic else {}
+        return self.run(
             start,
             self.table,
             max_iter=self.max_iter,
-            stop=stop,
+            tol=self._tol(start.gate),
             report=report,
             keep=self.keep,
             **drawn,
         )
-        bounds = fit.bounds
-        if stochastic and best:
-            return replace(fit, parameters=best[0].before, bound=best[0].bound, found=best[0].found)
-        if best and best[0].bound > fit.bound + _ROUNDING * (1.0 + abs(fit.bound)):
-            bounds = fit.bounds[: best[0].n_iter]
-            return replace(
-                fit, parameters=best[0].before, bound=best[0].bound, bounds=bounds, found=best[0].found
-            )
-        return fit
 
 
 def _permitted(table: Table, resp: Responsibilities, components: int) -> Responsibilities:

@@ -499,7 +499,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         with allow(self.n_threads, backend.compiled):
             estimation, dropping = self._estimation(table, fixed)
         run = ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate]
-        with self._checkpointed(checkpoint, every, table, run) as (run, rng):
+        with self._checkpointed(checkpoint, every, table) as (recorded, rng):
+            run = recorded(run)
             best, tasks = self._searched(table, estimation, dropping, given, fixed_weights, run, rng, warm)
         bad = Degenerate.of(best, K)
         self._warn(best, bad)

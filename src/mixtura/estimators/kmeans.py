@@ -245,7 +245,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
 
         # A fit's bound is for the centres before their last move. Runs are compared by the inertia of their final
         # centres.
-        with self._checkpointed(checkpoint, every, table, em.run) as (run, rng):
+        with self._checkpointed(checkpoint, every, table) as (recorded, rng):
+            run = recorded(em.run)
 
             def one(_: int, report: Callable[[em.Step[Clusters]], bool]) -> em.Fit[Clusters]:
                 start = self._first_centers(table, X, given_rows, rng)

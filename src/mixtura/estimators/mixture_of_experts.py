@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
+from types import NoneType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,11 +21,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from mixtura import em, online
+from mixtura import best_step, em, online
 from mixtura.accelerated import ACCELERATED
 from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
+from mixtura.estimators.callbacks import Tasks
 from mixtura.estimators.expert_search import ExpertSearch, noise_floor, spurious
 from mixtura.estimators.fitted_experts import Experts, FittedExperts
 from mixtura.estimators.known import check_labels
@@ -35,7 +39,7 @@ from mixtura.estimators.validation import (
     weighted_sum,
 )
 from mixtura.gates import GATES, Gate
-from mixtura.links import PriorLink
+from mixtura.links import EqualMeans, PriorLink
 from mixtura.mixture import Mixture
 from mixtura.predictive import Predictive
 from mixtura.report import summary
@@ -253,6 +257,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         labels: ArrayLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = 60.0,
     ) -> MixtureOfExperts:
         """Estimate experts and gate by EM.
 
@@ -268,6 +274,12 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         labels : array-like of shape (N,) or (N, K), default=None
             What is known of the rows: the expert of each, from 0 to K - 1, with -1 or NaN where it is not known; or
             whether each row may belong to each expert. Unlike labels in ``init``, they hold throughout the fit.
+        checkpoint : path-like, default=None
+            A file to which the fit writes what it has reached. If it exists, the fit goes on from there, to the same
+            bits as without an interruption; the file of another model or of other data is refused. It stays when the
+            fit is over. With a gate that keeps numbers for each row, as 'sparse' does, so does the file.
+        every : float, default=60.0
+            Seconds from one writing to the next; 0 writes after every iteration.
 
         Returns
         -------
@@ -295,7 +307,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         check_fit(y, weights, K)
         priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
         self._check_accelerate(priors, labels is not None)
-        rng = check_random_state(self.random_state)
         membership = check_labels(labels, N, K)
         table = Table.of(backend, X, weights, y, membership)
         center, spread = table.column_spread()
@@ -317,36 +328,26 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
         if not isinstance(self.init, str):
             given_labels(unmasked(to_host(self.init), "init"), K, table)  # to refuse them before any work
-        search = ExpertSearch(
-            table,
-            self._gate(),
-            initial_experts,
-            (center, spread),
-            self.init if isinstance(self.init, str) else unmasked(to_host(self.init), "init"),
-            n_init,
-            self.tol,
-            self.max_iter,
-            self.algorithm == "stochastic",
-            self._algorithm(),
-            keep,
-            rng,
-        )
-        climbed = resumed = None
-        with allow(self.n_threads, backend.compiled):
-            if warm:
-                resumed = self._resumed(initial_experts, table, rng)
-            else:
-                climbed = search.best_start()
-
-        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Experts]:
-            return search.one(run, climbed, resumed, report)
-
-        best, tasks = self._search(
-            table, 1 if climbed is not None else n_init, one, self._attributes, search.score, keep=keep
-        )
-        if isinstance(self.init, str) and not warm and membership is None:
-            with allow(self.n_threads, backend.compiled):
-                best = search.not_below_one_regression(best)
+        with self._checkpointed(checkpoint, every, table) as (recorded, rng):
+            search = ExpertSearch(
+                table,
+                self._gate(),
+                initial_experts,
+                (center, spread),
+                self.init if isinstance(self.init, str) else unmasked(to_host(self.init), "init"),
+                n_init,
+                self.tol,
+                self.max_iter,
+                self.algorithm == "stochastic",
+                recorded(em.run),
+                recorded(partial(best_step.run, self._algorithm())),
+                keep,
+                rng,
+            )
+            best, tasks = self._searched(search, initial_experts if warm else None)
+            if isinstance(self.init, str) and not warm and membership is None:
+                with allow(self.n_threads, backend.compiled):
+                    best = search.not_below_one_regression(best)
         self._type, self._n_rows = str(np.result_type(X, y)), N
         if best.found is None:  # max_iter is 0
             best = replace(best, found=best.parameters.expect(table))
@@ -355,6 +356,28 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         attributes["weights_"] = self._in_type_of(given_rows, attributes["weights_"])
         self._adopt({**attributes, "backend_": backend.name}, given_rows, table, tasks)
         return self
+
+    def _searched(self, search: ExpertSearch, initial: LinearExperts | None) -> tuple[em.Fit[Experts], Tasks]:
+        """The best fit; with ``initial`` from the last one's parameters, else from the best start."""
+        table, climbed, resumed = search.table, None, None
+        with allow(self.n_threads, table.backend.compiled):
+            if initial is not None:
+                resumed = self._resumed(initial, table, search.rng)
+            else:
+                climbed = search.best_start()
+
+        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Experts]:
+            return search.one(run, climbed, resumed, report)
+
+        n_init = 1 if climbed is not None else search.n_init
+        return self._search(table, n_init, one, self._attributes, search.score, keep=search.keep)
+
+    def _check_recordable(self, every: Any, seed: Any) -> None:
+        super()._check_recordable(every, seed)
+        if not isinstance(self.prior_link, NoneType | EqualMeans):
+            raise ValueError(
+                f"checkpoint does not go with prior_link={self.prior_link!r}: a file cannot hold functions"
+            )
 
     def _algorithm(self) -> Callable[..., em.Fit[Any]]:
         """What runs on the whole table."""

@@ -149,6 +149,25 @@ class _Trainer:
         self._device, self._rate = device, learning_rate
         self._adam = self._torch.optim.Adam(self._layers, lr=learning_rate)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Adam's state as arrays, from which a fit goes on in another process."""
+        moments = [
+            {name: value.detach().cpu().numpy() for name, value in self._adam.state[layer].items()}
+            for layer in self._layers
+            if layer in self._adam.state
+        ]
+        layers = [layer.detach().cpu().numpy() for layer in self._layers]
+        return {"layers": layers, "rate": self._rate, "device": self._device, "moments": moments}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["layers"], state["rate"], state["device"])  # type: ignore[misc]
+        for layer, moments in zip(self._layers, state["moments"], strict=False):
+            # The number of steps stays on the host, as Adam keeps it.
+            self._adam.state[layer] = {
+                name: self._torch.as_tensor(value, device="cpu" if name == "step" else self._device)
+                for name, value in moments.items()
+            }
+
     def _objective(self, X: Any, resp: Any) -> Any:
         """``sum_ik r_ik log pi_k(x_i)``."""
         out = X
