@@ -619,3 +619,22 @@ def test_checkpoints(tmp_path, monkeypatch, capsys):
     assert "does not go with --checkpoint" in fails(
         ["fit", "part-0.parquet", "--numeric", "-k", "bic", "--checkpoint", "d"], capsys
     )
+
+
+def test_experts_of_several_files_and_their_checkpoints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    several_files(tmp_path)
+    fit = ["fit-experts", "part-*.parquet", "--target", "b", "-k", "2", "--checkpoint", "c", "--json"]
+    code, first, err = run([*fit, "-o", "m"], capsys)
+    assert code == 0
+    assert "9,000 rows are read block by block" in err
+    assert json.loads(first)["columns"] == ["a"]
+    code, again, _ = run([*fit, "--resume"], capsys)
+    assert code == 0
+    assert json.loads(first)["coefficients"] == json.loads(again)["coefficients"]
+    assert "--resume goes on from it" in fails(fit, capsys)
+    assert run(["predict", "m", "part-*.parquet", "-o", "means.parquet"], capsys)[0] == 0
+    from pyarrow import parquet
+
+    assert parquet.read_table("means.parquet").column_names[:2] == ["mean", "std"]
+    assert "cannot be used with several files" in fails([*fit[:5], "3", "--weights", "a"], capsys)

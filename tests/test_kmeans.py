@@ -8,7 +8,8 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from mixtura import GaussianMixture, KMeans
+from mixtura import GaussianMixture, KMeans, load, save
+from mixtura.data import as_source
 
 
 @pytest.mark.parametrize("backend", ["reference", "numba", "native"])
@@ -265,3 +266,22 @@ def test_labels_that_belong_to_no_cluster_are_not_saved(labels, says):
         return
     with pytest.raises(ValueError, match=says):
         km._check_state()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_of_more_rows_than_fit_are_not_kept(weighted, blobs, monkeypatch, tmp_path):
+    """A table of more rows than memory holds may have more labels than memory holds."""
+    monkeypatch.setattr("mixtura.estimators.kmeans._MOST_LABELS", 100)
+    weights = np.linspace(0.5, 2.0, len(blobs)) if weighted else None
+    whole = KMeans(3, random_state=0).fit(blobs, sample_weight=weights)
+    streamed = KMeans(3, random_state=0).fit(as_source(blobs, block_bytes=1 << 12), sample_weight=weights)
+    assert not hasattr(streamed, "labels_")
+    assert streamed.inertia_ == pytest.approx(whole.inertia_, rel=1e-12)
+    np.testing.assert_array_equal(streamed.predict(blobs), whole.labels_)
+    assert streamed.summary().splitlines()[:3] == whole.summary().splitlines()[:3]
+    save(streamed, tmp_path / "m")
+    assert load(tmp_path / "m").summary() == streamed.summary()
+    again = streamed.fit_predict(as_source(blobs, block_bytes=1 << 12), sample_weight=weights)
+    np.testing.assert_array_equal(again, whole.labels_)
+    streamed.fit(blobs, sample_weight=weights)
+    np.testing.assert_array_equal(streamed.labels_, whole.labels_)

@@ -21,7 +21,7 @@ def groups(rng, require):
     return X, np.repeat(np.arange(G), n), z.ravel()
 
 
-@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
 def test_each_group_is_the_fit_of_its_rows(kind, groups):
     X, g, z = groups
     many = mixtura.fit_many(X, g, 3, covariance_type=kind, labels=z, tol=1e-9, max_iter=2000)
@@ -31,15 +31,17 @@ def test_each_group_is_the_fit_of_its_rows(kind, groups):
         means = np.stack([own[labels == k].mean(axis=0) for k in range(3)])
         variances = np.stack([own[labels == k].var(axis=0) for k in range(3)]) + 1e-6
         matrices = np.stack([np.cov(own[labels == k].T, bias=True) for k in range(3)]) + 1e-6 * np.eye(4)
+        shares = np.bincount(labels) / len(labels)
         precisions = {
             "full": np.linalg.inv(matrices),
+            "tied": np.linalg.inv(np.einsum("k,kij->ij", shares, matrices)),
             "diag": 1.0 / variances,
             "spherical": 1.0 / variances.mean(axis=1),
         }[kind]
         alone = GaussianMixture(
             3,
             covariance_type=kind,
-            weights_init=np.bincount(labels) / len(labels),
+            weights_init=shares,
             means_init=means,
             precisions_init=precisions,
             tol=1e-9,
@@ -49,8 +51,21 @@ def test_each_group_is_the_fit_of_its_rows(kind, groups):
         assert one.lower_bound_ == pytest.approx(alone.lower_bound_, rel=1e-10)
         np.testing.assert_allclose(one.means_, alone.means_, rtol=1e-7)
         np.testing.assert_allclose(one.covariances_, alone.covariances_, rtol=1e-6, atol=1e-9)
-        np.testing.assert_array_equal(one.predict(own), alone.predict(own))
+        np.testing.assert_array_equal(many.predict(own, np.full(len(own), group)), alone.predict(own))
         assert one.n_iter_ == alone.n_iter_
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 4, 5, 6, 7, 11])
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_any_number_of_columns(dims, kind, rng, require):
+    """Small numbers of columns have kernels of their own."""
+    require("native")
+    X = rng.normal(size=(101, dims)) + 6.0 * (np.arange(101) % 2)[:, None]
+    many = mixtura.fit_many(X, np.zeros(101, dtype=int), 2, covariance_type=kind, tol=1e-10, max_iter=500)
+    alone = GaussianMixture(2, covariance_type=kind, random_state=0, tol=1e-10, max_iter=500).fit(X)
+    assert many.lower_bound[0] == pytest.approx(alone.lower_bound_, rel=1e-8)
+    labels = many.predict(X, np.zeros(101, dtype=int))
+    np.testing.assert_array_equal(labels, many[0].predict(X))
 
 
 def test_starts_find_the_clusters(groups):
@@ -159,11 +174,29 @@ def test_command_line(groups, tmp_path, monkeypatch, capsys):
         assert found["groups"] == 12
         assert found["failed"] == 0
         assert len(ManyMixtures.load("many")) == 12
+        out = f"{name}.labels.parquet"
+        assert main(["predict", "many", name, "--by", "site", "-o", out]) == 0
+        assert "wrote 3600 rows" in capsys.readouterr().out
+        names = np.array([f"s{i}" for i in g]) if name.endswith("parquet") else g
+        want = ManyMixtures.load("many").predict(X, names)
+        np.testing.assert_array_equal(parquet.read_table(out).column("label").to_numpy(), want)
+    assert main(["info", "many"]) == 0
+    assert "12 mixtures of 3 Gaussians, covariance 'full', columns c0, c1, c2, c3" in capsys.readouterr().out
+    assert main(["info", "many", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"] == 12
+    csv.write_csv(pyarrow.table(columns | {"site": g + 5}), "other.csv")
+    for arguments, message in (
+        (["many", "t.csv"], "--by COLUMN names the rows' groups"),
+        (["many", "t.csv", "--by", "site", "--proba"], "--proba does not go with --by"),
+        (["many", "other.csv", "--by", "site"], "5 groups have no mixture in many, such as 12"),
+    ):
+        assert main(["predict", *arguments, "-o", "x.csv"]) == 2
+        assert message in capsys.readouterr().err
     assert main(["fit", "t.csv", "-k", "3", "--by", "site"]) == 0
     assert "12 groups" in capsys.readouterr().out
     assert main(["fit", "t.csv", "-k", "3", "--by", "nowhere"]) == 2
     assert main(["fit", "t.csv", "-k", "bic", "--by", "site"]) == 2
-    assert main(["fit", "t.csv", "-k", "3", "--by", "site", "--covariance", "tied"]) == 2
+    assert main(["fit", "t.csv", "-k", "3", "--by", "site", "--covariance", "tied"]) == 0
 
 
 def test_bad_input(groups):
@@ -173,7 +206,7 @@ def test_bad_input(groups):
         ((X, np.where(g == 3, np.nan, g), 2), {}, "holds NaN in 300 rows"),
         ((X, np.where(g == 3, None, g.astype(object)), 2), {}, "missing values"),
         ((X, g, 0), {}, "n_components"),
-        ((X, g, 2), {"covariance_type": "tied"}, "covariance_type must be one of"),
+        ((X, g, 2), {"covariance_type": "VVE"}, "covariance_type must be one of"),
         ((X, g, 2), {"tol": -1.0}, "tol"),
         ((X, g, 2), {"max_iter": 0}, "max_iter"),
         ((X, g, 2), {"labels": z}, "integers from 0 to 1"),

@@ -305,12 +305,11 @@ py::tuple average(const Table& rows, const Doubles& resp, const Doubles& slopes,
   return py::make_tuple(mean, deviation);
 }
 
-// One mixture for each group of rows, which are in the groups' order: weights (G, K), means (G, K, D),
-// covariances (G, K, S), bounds, iterations and outcomes (G,).
-py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
-                   int64_t components, const std::string& form, double tol, double reg_covar,
-                   int64_t max_iter, uint64_t seed,
-                   const std::optional<py::array_t<int32_t, py::array::c_style>>& labels, int threads) {
+using Integers = py::array_t<int32_t, py::array::c_style>;
+
+// Groups of rows, which are in the groups' order, and the shape of their mixtures.
+mixtura::Many many_of(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
+                      int64_t components, const std::string& form, bool tied) {
   mixtura::Many many{};
   many.rows = rows.view();
   if (offsets.ndim() != 1 || offsets.shape(0) < 1 || components < 1 || many.rows.right.dims)
@@ -323,6 +322,16 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
     throw std::invalid_argument("offsets must go from 0 to the number of rows");
   many.components = components;
   many.form = mixtura::arguments::factor_of(form);
+  many.tied = tied;
+  return many;
+}
+
+// One mixture for each group: weights (G, K), means (G, K, D), covariances (G, C, S), bounds, iterations and
+// outcomes (G,).
+py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
+                   int64_t components, const std::string& form, bool tied, double tol, double reg_covar,
+                   int64_t max_iter, uint64_t seed, const std::optional<Integers>& labels, int threads) {
+  mixtura::Many many = many_of(rows, offsets, components, form, tied);
   many.tol = tol;
   many.reg_covar = reg_covar;
   many.max_iter = max_iter;
@@ -333,8 +342,9 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
     many.labels = labels->data();
   }
   const py::ssize_t G = many.groups, K = components, D = many.rows.dims, S = many.covariance_size();
-  Doubles weights({G, K}), means({G, K, D}), covariances({G, K, S}), bound(G);
-  py::array_t<int32_t> iterations(G), outcome(G);
+  const py::ssize_t C = many.covariances_of_group();
+  Doubles weights({G, K}), means({G, K, D}), covariances({G, C, S}), bound(G);
+  Integers iterations(G), outcome(G);
   const double nothing = std::numeric_limits<double>::quiet_NaN();
   for (auto* array : {&weights, &means, &covariances})
     std::fill_n(array->mutable_data(), array->size(), nothing);
@@ -349,6 +359,30 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
     mixtura::fit_many(many, threads, look_for_signals);
   }
   return py::make_tuple(weights, means, covariances, bound, iterations, outcome);
+}
+
+// The most likely component of each row in its group's mixture, (N,), or -1: see assign_many.
+Integers assign_many(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
+                     const std::string& form, bool tied, Doubles weights, Doubles means, Doubles covariances,
+                     Integers outcome, int threads) {
+  if (weights.ndim() != 2) throw std::invalid_argument("weights have the wrong shape");
+  mixtura::Many many = many_of(rows, offsets, weights.shape(1), form, tied);
+  const py::ssize_t GK = many.groups * many.components;
+  const py::ssize_t GC = many.groups * many.covariances_of_group();
+  if (weights.size() != GK || means.size() != GK * many.rows.dims ||
+      covariances.size() != GC * many.covariance_size() || outcome.size() != many.groups)
+    throw std::invalid_argument("parameters have the wrong shape");
+  many.weights = weights.mutable_data();
+  many.means = means.mutable_data();
+  many.covariances = covariances.mutable_data();
+  many.outcome = outcome.mutable_data();
+  Integers assigned(many.rows.count);
+  many.assigned = assigned.mutable_data();
+  {
+    py::gil_scoped_release release;
+    mixtura::assign_many(many, threads, look_for_signals);
+  }
+  return assigned;
 }
 
 }  // namespace
@@ -388,8 +422,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def("average", &average, py::arg("rows"), py::arg("resp"), py::arg("slopes"), py::arg("levels"),
         py::arg("variances"), py::arg("threads"));
   m.def("fit_many", &fit_many, py::arg("rows"), py::arg("offsets"), py::arg("components"), py::arg("form"),
-        py::arg("tol"), py::arg("reg_covar"), py::arg("max_iter"), py::arg("seed"), py::arg("labels"),
-        py::arg("threads"));
+        py::arg("tied"), py::arg("tol"), py::arg("reg_covar"), py::arg("max_iter"), py::arg("seed"),
+        py::arg("labels"), py::arg("threads"));
+  m.def("assign_many", &assign_many, py::arg("rows"), py::arg("offsets"), py::arg("form"), py::arg("tied"),
+        py::arg("weights"), py::arg("means"), py::arg("covariances"), py::arg("outcome"), py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);
   m.def("instruction_set", &mixtura::instruction_set);
   m.def("set_instruction_set", &mixtura::set_instruction_set, py::arg("name"));

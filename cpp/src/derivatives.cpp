@@ -78,6 +78,12 @@ void fit_many(const Many& many, int threads, const std::function<void()>& look) 
             [&](int64_t group, char* memory) { set.fit(many, group, memory); });
 }
 
+void assign_many(const Many& many, int threads, const std::function<void()>& look) {
+  const ManyKernels& set = kernels().many;
+  share_out(many.groups, threads, set.bytes(many), look,
+            [&](int64_t group, char* memory) { set.assign(many, group, memory); });
+}
+
 void run_forward_sums(const DerivativePass& pass, int threads, double* value, double* gradient,
                       double* hessian, const std::function<void()>& look) {
   const int64_t P = pass.shape.size(), rows = pass.rows.count;

@@ -82,6 +82,7 @@ def fit_many(
     offsets: NDArray[np.int64],
     components: int,
     form: str,
+    tied: bool,
     tol: float,
     reg_covar: float,
     max_iter: int,
@@ -89,6 +90,17 @@ def fit_many(
     labels: NDArray[np.int32] | None,
     threads: int,
 ) -> tuple[_Float, _Float, _Float, _Float, NDArray[np.int32], NDArray[np.int32]]: ...
+def assign_many(
+    rows: Table,
+    offsets: NDArray[np.int64],
+    form: str,
+    tied: bool,
+    weights: _Float,
+    means: _Float,
+    covariances: _Float,
+    outcome: NDArray[np.int32],
+    threads: int,
+) -> NDArray[np.int32]: ...
 def inverse_cholesky(matrices: _Float, potrf: object, trtri: object, threads: int) -> _Float | None: ...
 def instruction_sets() -> list[str]: ...
 def instruction_set() -> str: ...

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ __all__ = ["ManyMixtures", "fit_many"]
 Float = NDArray[np.float64]
 
 # The covariance types that the kernels know, and the form in which they keep them.
-_FORMS = {"full": "triangle", "diag": "diagonal", "spherical": "scalar"}
+_FORMS = {"full": "triangle", "tied": "triangle", "diag": "diagonal", "spherical": "scalar"}
+
+# What the header of a file says that it holds.
+_KIND = "mixtura many 1"
 
 # What became of a group, by the kernels' number, and why.
 STATUS = {
@@ -52,7 +56,7 @@ class ManyMixtures:
     weights : ndarray of shape (G, K)
     means : ndarray of shape (G, K, D)
     covariances : ndarray
-        (G, K, D, D) 'full', (G, K, D) 'diag', (G, K) 'spherical'.
+        (G, K, D, D) 'full', (G, D, D) 'tied', (G, K, D) 'diag', (G, K) 'spherical'.
     lower_bound : ndarray of shape (G,)
         Log-likelihood per row.
     n_iter : ndarray of shape (G,)
@@ -95,11 +99,15 @@ class ManyMixtures:
         """Why, (G,)."""
         return np.array([STATUS[int(o)][1] for o in self.outcome])
 
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        return {name: g for g, name in enumerate(self.groups.tolist())}
+
     def _place(self, group: Any) -> int:
-        at = np.flatnonzero(self.groups == group)
-        if not len(at):
+        known = self._places.get(group.item() if isinstance(group, np.generic) else group)
+        if known is None:
             raise KeyError(f"there is no group {group!r}")
-        return int(at[0])
+        return known
 
     def __getitem__(self, group: Any) -> GaussianMixture:
         g = self._place(group)
@@ -143,7 +151,7 @@ class ManyMixtures:
             }
         )
 
-    def predict(self, X: ArrayLike, groups: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, X: ArrayLike, groups: ArrayLike, n_threads: int | None = None) -> NDArray[np.int32]:
         """Most likely component of each row in the mixture of its group; -1 where that has none.
 
         Parameters
@@ -151,16 +159,43 @@ class ManyMixtures:
         X : array-like of shape (N, D)
         groups : array-like of shape (N,)
             Groups that were fitted.
+        n_threads : int, default=None
+
+        Returns
+        -------
+        labels : ndarray of int32 of shape (N,)
+
+        Raises
+        ------
+        KeyError
+            A group was not fitted.
+        ValueError
+            X is not finite, or shapes do not fit.
         """
         rows, names = _rows(X), np.asarray(to_host(groups))
         if names.shape != (len(rows),):
             raise ValueError(f"groups has shape {names.shape}, and X has {len(rows)} rows")
-        labels = np.full(len(rows), -1, dtype=np.int64)
-        order = np.argsort(names, kind="stable")
-        distinct, starts = np.unique(names[order], return_index=True)
-        for group, part in zip(distinct, np.split(order, starts[1:]), strict=True):
-            if self.fitted[self._place(group)]:
-                labels[part] = self[group].predict(rows[part])
+        if rows.shape[1] != self.means.shape[2]:
+            raise ValueError(
+                f"X has {rows.shape[1]} columns, and the mixtures are of {self.means.shape[2]}: {self.columns}"
+            )
+        from mixtura import _native
+
+        distinct, order, offsets = _by_group(names)
+        places = [self._place(group) for group in distinct.tolist()]
+        found = _native.assign_many(
+            _native.Table(rows[order], None),
+            offsets,
+            _FORMS[self.covariance_type],
+            self.covariance_type == "tied",
+            self.weights[places],
+            self.means[places],
+            self.covariances[places],
+            self.outcome[places],
+            0 if n_threads is None else _positive(n_threads, "n_threads", 1),
+        )
+        labels = np.empty(len(rows), dtype=np.int32)
+        labels[order] = found
         return labels
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -173,7 +208,7 @@ class ManyMixtures:
         from safetensors.numpy import save_file
 
         names = self.groups.tolist()
-        header = {"kind": "mixtura many 1", "covariance_type": self.covariance_type}
+        header = {"kind": _KIND, "covariance_type": self.covariance_type}
         header |= {"groups": json.dumps(names), "columns": json.dumps(self.columns)}
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         write_whole(path, lambda name: save_file(arrays, name, metadata=header))
@@ -192,13 +227,24 @@ class ManyMixtures:
         try:
             with safe_open(os.fspath(path), framework="numpy") as file:
                 header = file.metadata() or {}
-                if header.get("kind") != "mixtura many 1":
+                if header.get("kind") != _KIND:
                     raise ValueError(f"{path} does not hold many mixtures")
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
         except SafetensorError as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
         groups = np.array(json.loads(header["groups"]))
         return cls(groups, header["covariance_type"], columns=json.loads(header["columns"]), **arrays)
+
+
+def holds_many(path: str | os.PathLike[str]) -> bool:
+    """Whether a model file holds many mixtures."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return bool((file.metadata() or {}).get("kind") == _KIND)
+    except SafetensorError:
+        return False  # whoever reads it says what is wrong
 
 
 _ARRAYS = ("n_rows", "outcome", "weights", "means", "covariances", "lower_bound", "n_iter")
@@ -229,7 +275,7 @@ def fit_many(
         The group of each row: integers or text.
     n_components : int, default=1
         K, of every group.
-    covariance_type : {'full', 'diag', 'spherical'}, default='full'
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     tol, reg_covar, max_iter
         As for :class:`mixtura.GaussianMixture`.
     labels : array-like of shape (N,), default=None
@@ -280,11 +326,7 @@ def fit_many(
         raise ValueError(f"groups holds NaN in {int(np.isnan(names).sum())} rows: every row needs a group")
     if names.dtype.kind == "O" and any(n is None or n != n for n in names):
         raise ValueError("groups holds missing values: every row needs a group")
-    distinct, codes = _numbered(names.astype(str) if names.dtype.kind == "O" else names)
-    sorted_already = bool(np.all(codes[1:] >= codes[:-1]))
-    order = slice(None) if sorted_already else np.argsort(codes, kind="stable")
-    counts = np.bincount(codes, minlength=len(distinct))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    distinct, order, offsets = _by_group(names)
     first = None
     if labels is not None:
         given = np.asarray(to_host(labels))
@@ -297,6 +339,7 @@ def fit_many(
         offsets,
         K,
         _FORMS[covariance_type],
+        covariance_type == "tied",
         float(tol),
         float(reg_covar),
         most,
@@ -305,9 +348,10 @@ def fit_many(
         0 if n_threads is None else _positive(n_threads, "n_threads", 1),
     )
     G, D = len(distinct), rows.shape[1]
-    shape = {"full": (G, K, D, D), "diag": (G, K, D), "spherical": (G, K)}[covariance_type]
+    shape = {"full": (G, K, D, D), "tied": (G, D, D), "diag": (G, K, D), "spherical": (G, K)}[covariance_type]
     columns = [str(c) for c in getattr(X, "columns", [f"x{j}" for j in range(D)])]
     covariances = covariances.reshape(shape)
+    counts = np.diff(offsets)
     return ManyMixtures(
         distinct, covariance_type, counts, outcome, weights, means, covariances, bound, iterations, columns
     )
@@ -322,13 +366,18 @@ def _rows(X: Any) -> NDArray[np.floating]:
     return rows
 
 
-def _numbered(names: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The distinct names, sorted, and the number of each row's name; without sorting rows that are sorted already."""
-    if len(names) and bool(np.all(names[1:] >= names[:-1])):
-        begins = np.concatenate([[True], names[1:] != names[:-1]])
-        return names[begins], np.cumsum(begins) - 1
+def _by_group(names: NDArray[Any]) -> tuple[NDArray[Any], slice | NDArray[np.intp], NDArray[np.int64]]:
+    """The distinct names (G,), sorted; the order that brings rows of a group together; where groups begin (G + 1,)."""
+    if names.dtype.kind == "O":
+        names = names.astype(str)
+    begins = np.flatnonzero(names[1:] != names[:-1]) + 1
+    starts = np.concatenate([[0], begins]).astype(np.int64)
+    distinct = names[starts]
+    if bool(np.all(distinct[1:] > distinct[:-1])):  # sorted already
+        return distinct, slice(None), np.append(starts, len(names))
     distinct, codes = np.unique(names, return_inverse=True)
-    return distinct, codes.ravel()
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes.ravel(), minlength=len(distinct)))])
+    return distinct, np.argsort(codes.ravel(), kind="stable"), offsets.astype(np.int64)
 
 
 def _positive(value: Any, name: str, least: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, Protocol
 
@@ -116,19 +117,22 @@ class CenterLines:
 
 
 class Bar:
-    """A progress bar on standard error, with iterations, bound and rows per second.
+    """A progress bar on standard error, with iterations, bound, rows per second and the time that is left.
 
     Parameters
     ----------
     n_rows, max_iter, n_init : int
+    tol : float, default=0.0
+        Change of the bound below which a run has converged.
     """
 
-    def __init__(self, n_rows: int, max_iter: int, n_init: int) -> None:
+    def __init__(self, n_rows: int, max_iter: int, n_init: int, tol: float = 0.0) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
-        self.n_rows, self.max_iter, self.n_init = n_rows, max_iter, n_init
+        self.n_rows, self.max_iter, self.n_init, self.tol = n_rows, max_iter, n_init, tol
+        self._changes: list[float] = []
         self._progress = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -144,23 +148,59 @@ class Bar:
     def begin(self, init: int) -> None:
         name = "EM" if self.n_init == 1 else f"EM {init + 1}/{self.n_init}"
         self._task = self._progress.add_task(name, total=self.max_iter, state="initialising")
-        self._last = time.perf_counter()
+        self._last, self._changes = time.perf_counter(), []
 
     def iteration(self, step: Step[Any]) -> None:
         now = time.perf_counter()
-        speed = self.n_rows / max(now - self._last, 1e-9)
-        # The first interval includes the initialisation, so its speed would mislead.
-        rate = f"  {_rows(speed)} rows/s" if step.n_iter > 1 else ""
-        self._last = now
-        self._progress.update(self._task, advance=1, state=f"bound {step.bound:.6f}{rate}")
+        lapse, self._last = max(now - self._last, 1e-9), now
+        self._changes.append(step.change)
+        state = f"bound {step.bound:.6f}"
+        if step.n_iter > 1:  # the first interval includes the initialisation, so its speed would mislead
+            left = lapse * iterations_left(self._changes, self.tol, self.max_iter - step.n_iter)
+            state += f"  {_rows(self.n_rows / lapse)} rows/s  about {_duration(left)} left"
+        self._progress.update(self._task, completed=step.n_iter, state=state)
 
     def end(self, bound: float, converged: bool) -> None:
         fields = self._progress.tasks[self._task]
-        state = f"{fields.fields['state']}  {'converged' if converged else 'not converged'}"
+        state = str(fields.fields["state"]).split("  about ")[0]
+        state += f"  {'converged' if converged else 'not converged'}"
         self._progress.update(self._task, total=fields.completed, state=state)
 
     def close(self) -> None:
         self._progress.stop()
+
+
+def iterations_left(changes: list[float], tol: float, most: int) -> int:
+    """A guess at how many iterations a run still needs: near its end EM's changes shrink by a constant factor.
+
+    Parameters
+    ----------
+    changes : list of float
+        The change of the bound in each iteration so far.
+    tol : float
+        The change below which the run ends.
+    most : int
+        Iterations up to ``max_iter``, which is the answer where the changes say nothing.
+    """
+    span = min(len(changes) - 1, 4)
+    if span < 1 or not tol > 0.0:
+        return most
+    before, last = abs(changes[-1 - span]), abs(changes[-1])
+    if last < tol:
+        return 0
+    if not (math.isfinite(before) and last < before):
+        return most
+    factor = (last / before) ** (1.0 / span)
+    return min(math.ceil(math.log(tol / last) / math.log(factor)), most)
+
+
+def _duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("s", 60.0), ("min", 60.0), ("h", 48.0)):
+        if seconds < size:
+            return f"{seconds:.2g} {unit}" if seconds < 10.0 else f"{seconds:.0f} {unit}"
+        seconds /= 24.0 if unit == "h" else 60.0
+    return f"{seconds:.0f} days"
 
 
 def _rows(speed: float) -> str:
@@ -171,7 +211,9 @@ def _rows(speed: float) -> str:
     return f"{speed:.3g}G"
 
 
-def progress(verbose: int, interval: int, n_rows: int, max_iter: int, n_init: int) -> Progress:
+def progress(
+    verbose: int, interval: int, n_rows: int, max_iter: int, n_init: int, tol: float = 0.0
+) -> Progress:
     """The reporter that ``verbose`` asks for: none, a bar if rich is installed, or lines.
 
     Parameters
@@ -181,12 +223,14 @@ def progress(verbose: int, interval: int, n_rows: int, max_iter: int, n_init: in
     interval : int
         Number of iterations from one line to the next.
     n_rows, max_iter, n_init : int
+    tol : float, default=0.0
+        Change of the bound below which a run has converged.
     """
     if not verbose:
         return Silent()
     if verbose == 1:
         try:
-            return Bar(n_rows, max_iter, n_init)
+            return Bar(n_rows, max_iter, n_init, tol)
         except ImportError:
             pass  # rich is an extra; lines report the same
     return Lines(verbose > 1, interval, n_rows)

@@ -222,6 +222,11 @@ class Table:
         return replace(self, rows=rows, start=self.start + start)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether all rows are in memory, rather than read block by block."""
+        return not isinstance(self.all_x, Streamed)
+
+    @property
     def shuffled_blocks(self) -> Callable[[np.random.RandomState], Iterator[Table]] | None:
         """The table in blocks that are in memory, in random order, where the whole of it is not; else None."""
         X = self.all_x

@@ -17,29 +17,37 @@ struct Many {
   Rows rows;
   const int64_t* offsets;  // (G + 1,) where groups begin and end
   int64_t groups, components;
-  Factor form;            // of covariances: triangle (full), diagonal, scalar
+  Factor form;            // of covariances: triangle (full, tied), diagonal, scalar
+  bool tied;              // whether a group's components share one covariance
   double tol, reg_covar;  // as of one fit
   int64_t max_iter;
   uint64_t seed;
-  const int32_t* labels;                  // (N,) the first component of each row; null: k-means
-  double *weights, *means, *covariances;  // (G, K), (G, K, D), (G, K, S) with S = D D, D or 1
-  double* bound;                          // (G,)  log-likelihood per row
-  int32_t* iterations;                    // (G,)
-  int32_t* outcome;                       // (G,)  an Outcome
+  const int32_t* labels;  // (N,) the first component of each row; null: k-means
+  double *weights, *means,
+      *covariances;     // (G, K), (G, K, D), (G, C, S) with S = D D, D or 1; C = 1 if tied, else K
+  double* bound;        // (G,)  log-likelihood per row
+  int32_t* iterations;  // (G,)
+  int32_t* outcome;     // (G,)  an Outcome
+  int32_t* assigned;    // (N,)  the most likely component of each row, for `assign`
 
   int64_t covariance_size() const {
     const int64_t D = rows.dims;
     return form == Factor::scalar ? 1 : form == Factor::diagonal ? D : D * D;
   }
+  int64_t covariances_of_group() const { return tied ? 1 : components; }
 };
 
 struct ManyKernels {
   size_t (*bytes)(const Many&);
   void (*fit)(const Many&, int64_t group, void* memory);
+  void (*assign)(const Many&, int64_t group, void* memory);
 };
 
 // Cost: for each group, iteration and row K D^2 multiply-adds; nothing is shared between groups, so threads
 // take one after the other.
 void fit_many(const Many& many, int threads, const std::function<void()>& look = {});
+
+// The most likely component of each row in its group's mixture; -1 in groups whose outcome is a failure.
+void assign_many(const Many& many, int threads, const std::function<void()>& look = {});
 
 }  // namespace mixtura

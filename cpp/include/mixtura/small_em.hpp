@@ -44,7 +44,7 @@ struct SmallEm {
   Factor form;
   Lanes *rows, *z, *joint, *first, *second, *mass;  // rows (blocks, D); sums (K, D), (K, T), (K,)
   Lanes *distance, *label, *best_label;             // (blocks,)
-  double *center, *means, *factors, *offsets, *covariance, *best_means;
+  double *center, *means, *factors, *offsets, *scratch, *best_means;
 
   SmallEm(const Many& m, int64_t rows_of_group, Arena& arena)
       : N(rows_of_group), D(m.rows.dims), K(m.components), form(m.form) {
@@ -60,7 +60,7 @@ struct SmallEm {
     means = arena.take<double>(K * D);
     factors = arena.take<double>(K * T);
     offsets = arena.take<double>(K);
-    covariance = arena.take<double>(D * D);
+    scratch = arena.take<double>(D);
     distance = arena.take<Lanes>(blocks);
     best_means = arena.take<double>(K * D);
     label = arena.take<Lanes>(blocks);
@@ -124,17 +124,21 @@ inline void clear_sums(SmallEm& s) {
   for (int64_t k = 0; k < s.K; ++k) s.mass[k] = Lanes{};
 }
 
-// Squared distances of a block's rows from a point.
+// Squared distances of a block's rows from a point. DIMS is D, if it is known when this is compiled, else 0.
+template <int DIMS>
 MIXTURA_INLINE wide squared_distances(const SmallEm& s, int64_t b, const double* mean) {
+  const int64_t D = DIMS ? DIMS : s.D;
   wide square{};
-  for (int64_t d = 0; d < s.D; ++d) {
-    const wide e = s.rows[b * s.D + d].v - mean[d];
+  MIXTURA_UNROLL
+  for (int64_t d = 0; d < D; ++d) {
+    const wide e = s.rows[b * D + d].v - mean[d];
     square += e * e;
   }
   return square;
 }
 
 // k-means++: each next centre is a row drawn with a chance in proportion to its squared distance.
+template <int DIMS>
 inline void seed_centers(SmallEm& s, Random& random) {
   for (int64_t k = 0; k < s.K; ++k) {
     wide totals{};
@@ -156,23 +160,25 @@ inline void seed_centers(SmallEm& s, Random& random) {
     double* mean = s.means + k * s.D;
     for (int64_t d = 0; d < s.D; ++d) mean[d] = s.at(chosen, d);
     for (b = 0; b < s.blocks; ++b) {
-      const wide near = squared_distances(s, b, mean) * rows_that_count(s, b);
+      const wide near = squared_distances<DIMS>(s, b, mean) * rows_that_count(s, b);
       s.distance[b].v = k == 0 ? near : (near < s.distance[b].v ? near : s.distance[b].v);
     }
   }
 }
 
 // Lloyd's algorithm from the present means; returns the inertia, and leaves labels, as doubles on lanes.
+template <int DIMS>
 inline double lloyd(SmallEm& s) {
+  const int64_t D = DIMS ? DIMS : s.D;
   double inertia = 0.0;
   for (int iteration = 0; iteration < search_iterations; ++iteration) {
     wide squares{}, changes{};
     clear_sums(s);
     for (int64_t b = 0; b < s.blocks; ++b) {
       const wide counted = rows_that_count(s, b);
-      wide nearest = squared_distances(s, b, s.means), own{};
+      wide nearest = squared_distances<DIMS>(s, b, s.means), own{};
       for (int64_t k = 1; k < s.K; ++k) {
-        const wide next = squared_distances(s, b, s.means + k * s.D);
+        const wide next = squared_distances<DIMS>(s, b, s.means + k * D);
         own = next < nearest ? wide{} + static_cast<double>(k) : own;
         nearest = next < nearest ? next : nearest;
       }
@@ -182,7 +188,8 @@ inline double lloyd(SmallEm& s) {
       for (int64_t k = 0; k < s.K; ++k) {
         const wide mine = own == static_cast<double>(k) ? counted : wide{};
         s.mass[k].v += mine;
-        for (int64_t d = 0; d < s.D; ++d) s.first[k * s.D + d].v += mine * s.rows[b * s.D + d].v;
+        MIXTURA_UNROLL
+        for (int64_t d = 0; d < D; ++d) s.first[k * D + d].v += mine * s.rows[b * D + d].v;
       }
     }
     inertia = sum_of(Lanes{squares});
@@ -190,17 +197,18 @@ inline double lloyd(SmallEm& s) {
     for (int64_t k = 0; k < s.K; ++k) {
       const double count = sum_of(s.mass[k]);
       if (count == 0.0) continue;  // an empty cluster stays where it is
-      for (int64_t d = 0; d < s.D; ++d) s.means[k * s.D + d] = sum_of(s.first[k * s.D + d]) / count;
+      for (int64_t d = 0; d < D; ++d) s.means[k * D + d] = sum_of(s.first[k * D + d]) / count;
     }
   }
   return inertia;
 }
 
+template <int DIMS>
 inline void find_start(SmallEm& s, Random& random) {
   double least = 0.0;
   for (int search = 0; search < (s.K > 1 ? searches : 1); ++search) {
-    seed_centers(s, random);
-    const double inertia = lloyd(s);
+    seed_centers<DIMS>(s, random);
+    const double inertia = lloyd<DIMS>(s);
     if (search > 0 && !(inertia < least)) continue;
     least = inertia;
     for (int64_t b = 0; b < s.blocks; ++b) s.best_label[b] = s.label[b];
@@ -211,55 +219,77 @@ inline void find_start(SmallEm& s, Random& random) {
 }
 
 // Adds the rows of a block to component k with weights r, about the component's present mean.
-inline void add_block(SmallEm& s, int64_t b, int64_t k, Lanes r) {
-  const Lanes* row = s.rows + b * s.D;
+template <int DIMS>
+MIXTURA_INLINE void add_block(SmallEm& s, int64_t b, int64_t k, Lanes r) {
+  const int64_t D = DIMS ? DIMS : s.D;
+  Lanes own[DIMS ? DIMS : 1];
+  Lanes* z = DIMS ? own : s.z;
+  const Lanes* row = s.rows + b * D;
   s.mass[k] = s.mass[k] + r;
-  Lanes *first = s.first + k * s.D, *second = s.second + k * s.T;
-  for (int64_t i = 0; i < s.D; ++i) {
-    s.z[i] = row[i] - lanes_of(s.means[k * s.D + i]);
-    const Lanes weighted = r * s.z[i];
+  Lanes *first = s.first + k * D, *second = s.second + k * s.T;
+  const double* mean = s.means + k * D;
+  MIXTURA_UNROLL
+  for (int64_t i = 0; i < D; ++i) {
+    z[i] = row[i] - lanes_of(mean[i]);
+    const Lanes weighted = r * z[i];
     first[i] = first[i] + weighted;
     if (s.form == Factor::triangle) {
       Lanes* out = second + i * (i + 1) / 2;
-      for (int64_t j = 0; j <= i; ++j) out[j] = out[j] + weighted * s.z[j];
+      MIXTURA_UNROLL
+      for (int64_t j = 0; j <= i; ++j) out[j] = out[j] + weighted * z[j];
     } else {
-      second[i] = second[i] + weighted * s.z[i];
+      second[i] = second[i] + weighted * z[i];
     }
   }
 }
 
 // Sums of the rows' first labels.
+template <int DIMS>
 inline void accumulate_labels(SmallEm& s) {
   clear_sums(s);
   for (int64_t b = 0; b < s.blocks; ++b)
     for (int64_t k = 0; k < s.K; ++k) {
       const wide counted = rows_that_count(s, b);
-      add_block(s, b, k, Lanes{s.label[b].v == static_cast<double>(k) ? counted : wide{}});
+      add_block<DIMS>(s, b, k, Lanes{s.label[b].v == static_cast<double>(k) ? counted : wide{}});
     }
 }
 
+// Joint log-densities of a block's rows, in `joint`; returns the largest ones.
+template <int DIMS>
+MIXTURA_INLINE wide evaluate_block(SmallEm& s, int64_t b) {
+  const int64_t D = DIMS ? DIMS : s.D;
+  Lanes own[DIMS ? DIMS : 1];
+  Lanes* z = DIMS ? own : s.z;
+  const Lanes* row = s.rows + b * D;
+  wide top{};
+  for (int64_t k = 0; k < s.K; ++k) {
+    const double *factor = s.factors + k * s.T, *mean = s.means + k * D;
+    Lanes square{};
+    MIXTURA_UNROLL
+    for (int64_t i = 0; i < D; ++i) {
+      z[i] = row[i] - lanes_of(mean[i]);
+      Lanes w{};
+      if (s.form == Factor::triangle) {
+        MIXTURA_UNROLL
+        for (int64_t j = 0; j <= i; ++j) w = w + factor[i * (i + 1) / 2 + j] * z[j];
+      } else {
+        w = factor[i] * z[i];
+      }
+      square = square + w * w;
+    }
+    s.joint[k] = lanes_of(s.offsets[k]) - 0.5 * square;
+    top = k == 0 ? s.joint[k].v : (s.joint[k].v > top ? s.joint[k].v : top);
+  }
+  return top;
+}
+
 // The E-step: responsibilities and sums; returns the log-likelihood.
+template <int DIMS>
 inline double expect(SmallEm& s) {
   clear_sums(s);
   Lanes total{};
   for (int64_t b = 0; b < s.blocks; ++b) {
-    const Lanes* row = s.rows + b * s.D;
-    wide top{};
-    for (int64_t k = 0; k < s.K; ++k) {
-      const double* factor = s.factors + k * s.T;
-      Lanes square{};
-      for (int64_t i = 0; i < s.D; ++i) {
-        s.z[i] = row[i] - lanes_of(s.means[k * s.D + i]);
-        Lanes w{};
-        if (s.form == Factor::triangle)
-          for (int64_t j = 0; j <= i; ++j) w = w + factor[i * (i + 1) / 2 + j] * s.z[j];
-        else
-          w = factor[i] * s.z[i];
-        square = square + w * w;
-      }
-      s.joint[k] = lanes_of(s.offsets[k]) - 0.5 * square;
-      top = k == 0 ? s.joint[k].v : (s.joint[k].v > top ? s.joint[k].v : top);
-    }
+    const wide top = evaluate_block<DIMS>(s, b);
     wide sum{};
     for (int64_t k = 0; k < s.K; ++k) {
       s.joint[k].v = exp2_nonpositive((s.joint[k].v - top) * log2e);
@@ -267,7 +297,8 @@ inline double expect(SmallEm& s) {
     }
     const wide counted = rows_that_count(s, b);
     total.v += (top + log2_positive(sum) * ln2) * counted;
-    for (int64_t k = 0; k < s.K; ++k) add_block(s, b, k, Lanes{s.joint[k].v / sum * counted});
+    const wide share = counted / sum;
+    for (int64_t k = 0; k < s.K; ++k) add_block<DIMS>(s, b, k, Lanes{s.joint[k].v * share});
   }
   return sum_of(total);
 }
@@ -303,45 +334,92 @@ inline bool invert_cholesky(double* a, int64_t D, double* log_det) {
   return true;
 }
 
-// The M-step. Covariances are written to `covariances` (K, S), weights to `weights`. Whether all are
+// The covariance of component k about its mean, packed, from the sums about its mean before; the mean moves.
+inline void find_covariance(SmallEm& s, int64_t k, double mass) {
+  double *factor = s.factors + k * s.T, *shift = s.scratch;
+  for (int64_t d = 0; d < s.D; ++d) shift[d] = sum_of(s.first[k * s.D + d]) / mass;
+  if (s.form == Factor::triangle) {
+    for (int64_t i = 0; i < s.D; ++i)
+      for (int64_t j = 0; j <= i; ++j) {
+        const int64_t p = i * (i + 1) / 2 + j;
+        factor[p] = sum_of(s.second[k * s.T + p]) / mass - shift[i] * shift[j];
+      }
+  } else {
+    double mean = 0.0;
+    for (int64_t d = 0; d < s.D; ++d) {
+      factor[d] = sum_of(s.second[k * s.T + d]) / mass - shift[d] * shift[d];
+      mean += factor[d] / static_cast<double>(s.D);
+    }
+    for (int64_t d = 0; d < s.D && s.form == Factor::scalar; ++d) factor[d] = mean;
+  }
+  for (int64_t d = 0; d < s.D; ++d) s.means[k * s.D + d] += shift[d];
+}
+
+// Turns a packed covariance into the inverse of its factor. False where it is not definite.
+inline bool factorize(const SmallEm& s, double* factor, double* log_det) {
+  if (s.form == Factor::triangle) return invert_cholesky(factor, s.D, log_det);
+  *log_det = 0.0;
+  for (int64_t d = 0; d < s.D; ++d) {
+    if (!(factor[d] > 0.0)) return false;
+    *log_det += 0.5 * __builtin_log(factor[d]);
+    factor[d] = 1.0 / __builtin_sqrt(factor[d]);
+  }
+  return true;
+}
+
+inline void set_offset(SmallEm& s, int64_t k, double weight, double log_det) {
+  s.offsets[k] = __builtin_log(weight) - log_det - 0.5 * static_cast<double>(s.D) * log_two_pi;
+}
+
+// Copies a packed covariance to the form in which it is returned, and back.
+inline void unpack(const SmallEm& s, const double* packed, double* out) {
+  if (s.form == Factor::scalar) {
+    out[0] = packed[0];
+  } else if (s.form == Factor::diagonal) {
+    for (int64_t d = 0; d < s.D; ++d) out[d] = packed[d];
+  } else {
+    for (int64_t i = 0; i < s.D; ++i)
+      for (int64_t j = 0; j <= i; ++j) out[i * s.D + j] = out[j * s.D + i] = packed[i * (i + 1) / 2 + j];
+  }
+}
+
+inline void pack(const SmallEm& s, const double* covariance, double* packed) {
+  if (s.form != Factor::triangle) {
+    for (int64_t d = 0; d < s.D; ++d) packed[d] = covariance[s.form == Factor::scalar ? 0 : d];
+  } else {
+    for (int64_t i = 0; i < s.D; ++i)
+      for (int64_t j = 0; j <= i; ++j) packed[i * (i + 1) / 2 + j] = covariance[i * s.D + j];
+  }
+}
+
+// The M-step. Covariances are written to `covariances` (C, S), weights to `weights` (K,). Whether all are
 // definite.
 inline bool maximize(const Many& m, SmallEm& s, double* weights, double* covariances) {
   double total = 0.0;
-  for (int64_t k = 0; k < s.K; ++k) total += weights[k] = sum_of(s.mass[k]) + mass_floor;
-  const int64_t S = m.covariance_size();
   for (int64_t k = 0; k < s.K; ++k) {
-    const double n = weights[k];
-    double *factor = s.factors + k * s.T, *out = covariances + k * S, *shift = s.covariance;
-    for (int64_t d = 0; d < s.D; ++d) shift[d] = sum_of(s.first[k * s.D + d]) / n;
-    double log_det = 0.0;
-    if (s.form == Factor::triangle) {
-      for (int64_t i = 0; i < s.D; ++i)
-        for (int64_t j = 0; j <= i; ++j) {
-          const int64_t p = i * (i + 1) / 2 + j;
-          factor[p] = sum_of(s.second[k * s.T + p]) / n - shift[i] * shift[j] + (i == j ? m.reg_covar : 0.0);
-          out[i * s.D + j] = out[j * s.D + i] = factor[p];
-        }
-      if (!invert_cholesky(factor, s.D, &log_det)) return false;
-    } else {
-      double mean = 0.0;
-      for (int64_t d = 0; d < s.D; ++d) {
-        factor[d] = sum_of(s.second[k * s.T + d]) / n - shift[d] * shift[d] + m.reg_covar;
-        mean += factor[d] / static_cast<double>(s.D);
-      }
-      for (int64_t d = 0; d < s.D; ++d) {
-        if (s.form == Factor::scalar) factor[d] = mean;
-        if (s.form == Factor::scalar)
-          out[0] = mean;
-        else
-          out[d] = factor[d];
-        if (!(factor[d] > 0.0)) return false;
-        log_det += 0.5 * __builtin_log(factor[d]);
-        factor[d] = 1.0 / __builtin_sqrt(factor[d]);
-      }
+    total += weights[k] = sum_of(s.mass[k]) + mass_floor;
+    find_covariance(s, k, weights[k]);
+  }
+  for (int64_t k = 0; k < s.K; ++k) weights[k] /= total;
+  if (m.tied) {  // the average of all, in the place of the first
+    for (int64_t p = 0; p < s.T; ++p) {
+      double average = 0.0;
+      for (int64_t k = 0; k < s.K; ++k) average += weights[k] * s.factors[k * s.T + p];
+      s.factors[p] = average;
     }
-    for (int64_t d = 0; d < s.D; ++d) s.means[k * s.D + d] += shift[d];
-    weights[k] = n / total;
-    s.offsets[k] = __builtin_log(weights[k]) - log_det - 0.5 * static_cast<double>(s.D) * log_two_pi;
+  }
+  double log_det = 0.0;
+  for (int64_t k = 0; k < s.K; ++k) {
+    double* factor = s.factors + k * s.T;
+    if (k == 0 || !m.tied) {
+      for (int64_t d = 0; d < s.D; ++d)
+        factor[s.form == Factor::triangle ? d * (d + 3) / 2 : d] += m.reg_covar;
+      unpack(s, factor, covariances + k * m.covariance_size());
+      if (!factorize(s, factor, &log_det)) return false;
+    } else {
+      for (int64_t p = 0; p < s.T; ++p) factor[p] = s.factors[p];
+    }
+    set_offset(s, k, weights[k], log_det);
     if (s.offsets[k] - s.offsets[k] != 0.0) return false;
   }
   return true;
@@ -358,10 +436,12 @@ inline size_t many_bytes(const Many& m) {
   return arena.used();
 }
 
-inline void fit_group(const Many& m, int64_t group, void* memory) {
+template <int DIMS>
+void fit_group(const Many& m, int64_t group, void* memory) {
   const int64_t begin = m.offsets[group], N = m.offsets[group + 1] - begin;
   const int64_t K = m.components, D = m.rows.dims;
-  double *weights = m.weights + group * K, *covariances = m.covariances + group * K * m.covariance_size();
+  double* weights = m.weights + group * K;
+  double* covariances = m.covariances + group * m.covariances_of_group() * m.covariance_size();
   const auto finish = [&](Outcome outcome, int64_t iterations, double bound) {
     m.outcome[group] = static_cast<int32_t>(outcome);
     m.iterations[group] = static_cast<int32_t>(iterations);
@@ -377,15 +457,15 @@ inline void fit_group(const Many& m, int64_t group, void* memory) {
     for (int64_t i = 0; i < K * D; ++i) s.means[i] = 0.0;
   } else {
     Random random(m.seed + static_cast<uint64_t>(group) * 0x9e3779b97f4a7c15u);
-    find_start(s, random);
+    find_start<DIMS>(s, random);
   }
-  accumulate_labels(s);
+  accumulate_labels<DIMS>(s);
   bool definite = maximize(m, s, weights, covariances), converged = false;
   double bound = nothing;
   int64_t iteration = 0;
   while (definite && !converged && iteration < m.max_iter) {
     const double before = bound;
-    bound = expect(s) / static_cast<double>(N);
+    bound = expect<DIMS>(s) / static_cast<double>(N);
     if (bound - bound != 0.0) return finish(Outcome::not_finite, iteration, bound);
     definite = maximize(m, s, weights, covariances);
     ++iteration;
@@ -400,8 +480,63 @@ inline void fit_group(const Many& m, int64_t group, void* memory) {
          iteration, bound);
 }
 
+// The most likely component of each of a group's rows.
+template <int DIMS>
+void assign_group(const Many& m, int64_t group, void* memory) {
+  const int64_t begin = m.offsets[group], N = m.offsets[group + 1] - begin;
+  const int64_t K = m.components, D = m.rows.dims, S = m.covariance_size();
+  Arena arena(memory);
+  SmallEm s(m, N, arena);
+  bool usable =
+      m.outcome[group] <= static_cast<int32_t>(Outcome::not_converged) && N > 0 && read_group(m, begin, s);
+  const double* covariances = m.covariances + group * m.covariances_of_group() * S;
+  for (int64_t k = 0; k < K && usable; ++k) {
+    double log_det = 0.0;
+    pack(s, covariances + (m.tied ? 0 : k * S), s.factors + k * s.T);
+    usable = factorize(s, s.factors + k * s.T, &log_det);
+    for (int64_t d = 0; d < D; ++d) s.means[k * D + d] = m.means[(group * K + k) * D + d] - s.center[d];
+    set_offset(s, k, m.weights[group * K + k], log_det);
+  }
+  for (int64_t b = 0; b < s.blocks; ++b) {
+    if (usable) evaluate_block<DIMS>(s, b);
+    for (int64_t i = b * wide_lanes; i < smaller((b + 1) * wide_lanes, N); ++i) {
+      int64_t best = 0;
+      for (int64_t k = 1; k < K && usable; ++k)
+        if (s.joint[k].v[i % wide_lanes] > s.joint[best].v[i % wide_lanes]) best = k;
+      m.assigned[begin + i] = usable ? static_cast<int32_t>(best) : -1;
+    }
+  }
+}
+
+template <int VALUE>
+struct Constant {
+  static constexpr int value = VALUE;
+};
+
+// Calls a function with the number of columns as a constant, if it is a small one, else with 0.
+template <class F>
+inline void with_dims(int64_t D, F&& f) {
+  switch (D) {
+    case 1: return f(Constant<1>{});
+    case 2: return f(Constant<2>{});
+    case 3: return f(Constant<3>{});
+    case 4: return f(Constant<4>{});
+    case 5: return f(Constant<5>{});
+    case 6: return f(Constant<6>{});
+    default: return f(Constant<0>{});
+  }
+}
+
+inline void fit_small(const Many& m, int64_t group, void* memory) {
+  with_dims(m.rows.dims, [&](auto dims) { fit_group<dims.value>(m, group, memory); });
+}
+
+inline void assign_small(const Many& m, int64_t group, void* memory) {
+  with_dims(m.rows.dims, [&](auto dims) { assign_group<dims.value>(m, group, memory); });
+}
+
 constexpr ManyKernels many_kernels() {
-  return ManyKernels{many_bytes, fit_group};
+  return ManyKernels{many_bytes, fit_small, assign_small};
 }
 
 }  // namespace MIXTURA_ISA

@@ -164,7 +164,8 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             Whether a KeyboardInterrupt ends the search with the best run so far.
         """
         if reporter is None:
-            reporter = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init)
+            tol = self._least_change() if self.verbose else 0.0
+            reporter = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init, tol)
         tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
         with allow(self.n_threads, table.backend.compiled):
             best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score, keep)
@@ -255,6 +256,10 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             warnings.simplefilter("ignore", ConvergenceWarning)
             first.set_params(**changed).fit(X, sample_weight=sample_weight, **targets)
         self.__dict__.update({name: v for name, v in vars(first).items() if name not in parameters})
+
+    def _least_change(self) -> float:
+        """Change of the bound below which a run has converged; 0 where something else decides."""
+        return 0.0
 
     def _to_go_on(self, table: Table) -> Mixture[Any, Any]:
         """The fitted parameters, for an M-step that follows."""

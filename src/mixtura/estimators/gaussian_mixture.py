@@ -512,6 +512,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         self._adopt(self._attributes(best, backend.name, X.dtype, bad), given_rows, table, tasks)
         return table
 
+    def _least_change(self) -> float:
+        return self.tol
+
     def _searched(
         self,
         table: Table,

@@ -33,6 +33,23 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
+# Rows of a table that is read block by block up to which each one's label is kept.
+_MOST_LABELS = 1 << 24
+
+
+def _assigned(centers: Centers, table: Table) -> dict[str, Any]:
+    """Fitted attributes that tell of the rows' nearest centres: labels, unless they are too many, sizes, inertia."""
+    K = len(centers.means)
+    if table.in_memory or len(table) <= _MOST_LABELS:
+        labels, distances = centers.nearest(table)
+        inertia = float(weighted_sum(distances, table.sample_weight)[0])
+        return {"labels_": labels, "_sizes": np.bincount(labels, minlength=K), "inertia_": inertia}
+    moments = table.expect(centers.joint, "mass")
+    inertia, mass = -2.0 * moments.log_likelihood, moments.mass
+    if table.sample_weight is not None:  # the rows themselves are to be counted
+        mass = Table.of(table.backend, table.all_x).expect(centers.joint, "mass").mass
+    return {"_sizes": mass.round().astype(np.int64), "inertia_": inertia}
+
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, LabellingEstimator):
     """k-means: hard EM, the limit of a spherical Gaussian mixture whose variance goes to zero.
@@ -80,7 +97,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     ----------
     cluster_centers_ : ndarray of shape (K, D), in the type of X
     labels_ : ndarray of shape (N,), int32
-        Nearest centre of each row.
+        Nearest centre of each row. Of a table that is read block by block they are kept up to 2^24 rows;
+        :meth:`predict` gives them for more.
     inertia_ : float
         Weighted sum of squared distances of the rows to their nearest centre.
     n_iter_ : int
@@ -114,7 +132,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     """
 
     _gives_probabilities = False
-    _saved_arrays = ("cluster_centers_", "labels_")
+    _saved_arrays = ("cluster_centers_",)
+    _arrays_if_any = ("labels_", "_sizes")
     _saved_values = (
         "inertia_",
         "n_iter_",
@@ -269,8 +288,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             )
         fitted = attributes(best)
         # Use the centres in the type of X, so that labels and inertia agree with later predictions.
-        labels, distances = Centers(fitted["cluster_centers_"].astype(np.float64)).nearest(table)
-        distinct = len(np.unique(labels))
+        assigned = _assigned(Centers(fitted["cluster_centers_"].astype(np.float64)), table)
+        distinct = int(np.count_nonzero(assigned["_sizes"]))
         if distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({distinct}) found smaller than "
@@ -278,8 +297,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        inertia = float(weighted_sum(distances, weights)[0])
-        self._adopt({**fitted, "labels_": labels, "inertia_": inertia}, given_rows, table, tasks)
+        self.__dict__.pop("labels_", None)
+        self._adopt({**fitted, **assigned}, given_rows, table, tasks)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -326,8 +345,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             return self
         estimate, _ = state.estimate(table)
         self.cluster_centers_ = estimate.components.means.astype(table.x.dtype)
-        self.labels_, distances = self._centers().nearest(table)
-        self.inertia_ = float(weighted_sum(distances, table.sample_weight)[0])
+        for name, value in _assigned(self._centers(), table).items():
+            setattr(self, name, value)
         self.n_iter_, self.converged_ = state.steps, False
         self.lower_bound_, self.lower_bounds_ = state.bound, [state.bound]
         return self
@@ -355,6 +374,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         labels : ndarray of shape (N,), int32
         """
         self.fit(X, sample_weight=sample_weight)
+        if not hasattr(self, "labels_"):
+            return np.asarray(self.predict(X), dtype=np.int32)
         return self._host("labels_").astype(np.int32, copy=False)
 
     def fit_transform(
@@ -415,7 +436,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()
-        centers, labels = self._host("cluster_centers_"), self._host("labels_")
+        centers = self._host("cluster_centers_")
+        labels = self._host("labels_") if hasattr(self, "labels_") else np.zeros(0, dtype=np.int32)
         wanted = (self.n_clusters, self.n_features_in_)
         if centers.shape != wanted or centers.dtype not in (np.float32, np.float64):
             raise ValueError(
@@ -476,16 +498,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         check_is_fitted(self)
         K, D = self.cluster_centers_.shape
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(D)])
+        if hasattr(self, "_sizes"):
+            sizes = self._host("_sizes")
+        else:  # from a file of an earlier version
+            sizes = np.bincount(self._host("labels_"), minlength=K)
         return summary(
             f"k-means, {K} clusters",
             {
-                "rows x columns": f"{self.labels_.shape[0]} x {D}",
+                "rows x columns": f"{int(sizes.sum())} x {D}",
                 "inertia": f"{self.inertia_:.8g}",
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
                 "passes over the rows": f"{self.n_passes_:.4g}" if hasattr(self, "n_passes_") else "?",
                 "backend": self.backend_,
             },
             [str(name) for name in names],
-            {"rows": np.bincount(self._host("labels_"), minlength=K).astype(np.float64)},
+            {"rows": sizes.astype(np.float64)},
             {"centre": self._host("cluster_centers_")},
         )

@@ -372,6 +372,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         n_init = 1 if climbed is not None else search.n_init
         return self._search(table, n_init, one, self._attributes, search.score, keep=search.keep)
 
+    def _least_change(self) -> float:
+        return self._gate().tol if self.tol is None else self.tol
+
     def _check_recordable(self, every: Any, seed: Any) -> None:
         super()._check_recordable(every, seed)
         if not isinstance(self.prior_link, NoneType | EqualMeans):

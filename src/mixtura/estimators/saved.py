@@ -44,17 +44,22 @@ class Saved:
 
     Attributes
     ----------
-    _saved_arrays, _saved_values : tuple of str
-        Names of attributes: arrays, all of which must be present, and values that JSON can hold, which may be absent.
+    _saved_arrays, _arrays_if_any, _saved_values : tuple of str
+        Names of attributes: arrays, all of which must be present, arrays that may be absent, and values that JSON can
+        hold, which may be absent too.
     """
 
     _gives_probabilities: ClassVar[bool] = True
     _saved_arrays: ClassVar[tuple[str, ...]]
+    _arrays_if_any: ClassVar[tuple[str, ...]] = ()
     _saved_values: ClassVar[tuple[str, ...]]
+
+    def _present_arrays(self) -> list[str]:
+        return [*self._saved_arrays, *(name for name in self._arrays_if_any if hasattr(self, name))]
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Fitted arrays by name."""
-        return {name: np.asarray(self._host(name), order="C") for name in self._saved_arrays}
+        return {name: np.asarray(self._host(name), order="C") for name in self._present_arrays()}
 
     def _host(self, name: str) -> NDArray[Any]:
         """A fitted array as a NumPy array on the host."""
@@ -63,7 +68,7 @@ class Saved:
     def _match_kind_of(self, X: Any) -> None:
         """Convert fitted arrays to the library of X, on its device."""
         convert = like(X)
-        for name in self._saved_arrays:
+        for name in self._present_arrays():
             setattr(self, name, convert(getattr(self, name)))
 
     def _values(self) -> dict[str, Any]:
@@ -72,7 +77,7 @@ class Saved:
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
         """Set the attributes that :meth:`_arrays` and :meth:`_values` returned."""
-        for name in self._saved_arrays:
+        for name in (*self._saved_arrays, *(name for name in self._arrays_if_any if name in arrays)):
             setattr(self, name, arrays[name])
         for name, value in values.items():
             if name not in self._saved_values:

@@ -100,15 +100,6 @@ def parser_of_commands() -> argparse.ArgumentParser:
         default="em",
         help="stepwise: two passes over the rows, for tables of which every pass counts (default: em)",
     )
-    fit.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="write what the fit has reached to this file, to go on from it later",
-    )
-    fit.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    fit.add_argument(
-        "--every", type=float, default=60.0, metavar="S", help="seconds between checkpoints (default: 60)"
-    )
     _fit_options(fit, inits=("auto", "kmeans", "k-means++", "random", "random_from_data"), max_iter=100)
 
     experts = commands.add_parser(
@@ -150,6 +141,9 @@ def parser_of_commands() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--proba", action="store_true", help="also the probability of each component or expert"
+    )
+    predict.add_argument(
+        "--by", metavar="COLUMN", help="group of each row, if the model file is of 'mixtura fit --by'"
     )
 
     info = commands.add_parser("info", help="print what a model file holds", allow_abbrev=False)
@@ -287,6 +281,13 @@ def _fit_options(parser: argparse.ArgumentParser, *, inits: Sequence[str], max_i
         help="fast: tensor cores, where the backend is cuda and the table float32 (default: exact)",
     )
     add("--threads", type=int, metavar="N", help="most threads (default: all processors)")
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help="write what the fit has reached to this file, to go on from it later",
+    )
+    add("--resume", action="store_true", help="go on from the checkpoint")
+    add("--every", type=float, default=60.0, metavar="S", help="seconds between checkpoints (default: 60)")
     add("-o", "--output", metavar="MODEL", help="model file to write (.safetensors)")
     add(
         "--plot",
