@@ -4,6 +4,7 @@
     python benchmarks/streaming.py parquet --folder /tmp/rows                   # fits them, with and without a cache
     python benchmarks/streaming.py memory --folder /tmp/rows                    # the same rows in memory
     python benchmarks/streaming.py repeat --rows 1000000000 --folder /tmp/rows  # repeats ten million rows
+    python benchmarks/streaming.py dask                                         # an iteration with Dask's workers
 
 Peak memory is the process's largest resident size less that after imports.
 """
@@ -11,6 +12,7 @@ Peak memory is the process's largest resident size less that after imports.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import time
 from pathlib import Path
@@ -54,14 +56,54 @@ def fitted(X, what, before, **how):
     return gm
 
 
-def a_pass(X, gm, what):
+def evict():
+    """Drop the decoded rows from the system's cache of files, so that a pass reads the disk."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if "/#" in os.readlink(f"/proc/self/fd/{fd}"):  # a file without a name
+                os.fsync(fd)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            continue
+
+
+def a_pass(X, gm, what, first=lambda: None):
     table, mixture = gm._table(X), gm._mixture()
     times = []
     for _ in range(3):
+        first()
         began = time.perf_counter()
         mixture.expect(table)
         times.append(time.perf_counter() - began)
     print(f"{what}: passes {', '.join(f'{t:.2f}' for t in times)} s")
+
+
+def with_dask():
+    """The time of an iteration beside that of the same rows in memory, both on two processors."""
+    import dask.array as da
+    from distributed import Client, LocalCluster
+
+    X = drawn(4_000_000, 0)
+    gm = GaussianMixture(COMPONENTS, random_state=0).fit(X)
+    mixture, times = gm._mixture(), {}
+
+    def timed(name, rows):
+        table = gm._table(rows)
+        mixture.maximize(mixture.expect(table))
+        times[name] = []
+        for _ in range(11):
+            began = time.perf_counter()
+            mixture.maximize(mixture.expect(table))
+            times[name].append(time.perf_counter() - began)
+        print(f"{name}: an iteration {np.median(times[name]) * 1e3:.1f} ms, least {min(times[name]) * 1e3:.1f} ms")
+
+    timed("in memory", X)
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with cluster, Client(cluster) as client:
+        spread = client.persist(da.from_array(X, chunks=(len(X) // 8, COLUMNS)))
+        timed("8 partitions, 2 workers", as_source(spread, engine=client))
+    more = np.median(times["8 partitions, 2 workers"]) - np.median(times["in memory"])
+    print(f"overhead {more * 1e3:.1f} ms")
 
 
 class Repeated:
@@ -84,7 +126,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["make", "parquet", "memory", "repeat"])
+    parser.add_argument("what", choices=["make", "parquet", "memory", "repeat", "dask"])
     parser.add_argument("--rows", type=int, default=50_000_000)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/rows"))
     options = parser.parse_args()
@@ -100,8 +142,11 @@ if __name__ == "__main__":
         print(f"opened and decoded in {time.perf_counter() - began:.1f} s, {len(source):,} rows")
         gm = fitted(source, "Parquet", before)
         a_pass(source, gm, "Parquet, cached")
+        a_pass(source, gm, "Parquet, cached and dropped from memory", evict)
         print(f"peak {peak() - before:.0f} MB")
         a_pass(as_source(pattern, cache_bytes=0), gm, "Parquet, decoded in each pass")
+    elif options.what == "dask":
+        with_dask()
     elif options.what == "memory":
         before = peak()
         source = as_source(pattern)
