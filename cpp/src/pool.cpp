@@ -1,6 +1,11 @@
 #include "mixtura/pool.hpp"
 
-#include <unistd.h>
+#ifdef _WIN32
+  #include <process.h>
+  #define getpid _getpid
+#else
+  #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -38,8 +43,8 @@ int default_limit() {
 
 class Pool {
  public:
-  explicit Pool(pid_t owner) : owner_(owner) {}
-  pid_t owner() const { return owner_; }
+  explicit Pool(int owner) : owner_(owner) {}
+  int owner() const { return owner_; }
 
   bool try_enter() { return busy_.try_lock(); }
   void leave() { busy_.unlock(); }
@@ -103,7 +108,7 @@ class Pool {
     }
   }
 
-  const pid_t owner_;
+  const int owner_;
   std::mutex busy_, mutex_, error_mutex_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> threads_;

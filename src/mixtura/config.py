@@ -55,7 +55,7 @@ def config() -> dict[str, Any]:
     return {
         "mixtura": __version__,
         "backends": {name: {"available": ok, "reason": reason} for name, (ok, reason) in available.items()},
-        "auto": backends.create().name,
+        "auto": backends.automatic(),
         "instruction_sets": instruction_sets,
         "threads": {
             "limit": threads.thread_limit(),

@@ -40,7 +40,9 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[str], object], du
 
 def _sync(path: str) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and os.path.isdir(path):
+        return  # Windows opens no folders; it writes names to the disk by itself
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

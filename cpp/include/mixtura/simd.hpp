@@ -9,12 +9,20 @@
 
 #include <utility>
 
+#if MIXTURA_VECTOR_BYTES == 64
+  #include <immintrin.h>
+#endif
+
 #if !defined(MIXTURA_ISA) || !defined(MIXTURA_VECTOR_BYTES) || !defined(MIXTURA_REAL)
   #error "define MIXTURA_ISA (a namespace), MIXTURA_VECTOR_BYTES and MIXTURA_REAL (float or double)"
 #endif
 
 #define MIXTURA_INLINE inline __attribute__((always_inline))
-#define MIXTURA_UNROLL _Pragma("GCC unroll 32")
+#ifdef __clang__
+  #define MIXTURA_UNROLL _Pragma("clang loop unroll_count(32)")
+#else
+  #define MIXTURA_UNROLL _Pragma("GCC unroll 32")
+#endif
 
 namespace mixtura {
 namespace MIXTURA_ISA {
@@ -235,6 +243,16 @@ struct Exp2Table {
   }
 };
 constexpr Exp2Table exp2_table;
+
+// The entries of a table of two registers that the low bits of `places` name.
+MIXTURA_INLINE uvec look_up(uvec low, uvec high, uvec places) {
+  const __m512i a = reinterpret_cast<__m512i>(low), b = reinterpret_cast<__m512i>(high);
+  const __m512i i = reinterpret_cast<__m512i>(places);
+  if constexpr (is_double)
+    return reinterpret_cast<uvec>(_mm512_permutex2var_epi64(a, i, b));
+  else
+    return reinterpret_cast<uvec>(_mm512_permutex2var_epi32(a, i, b));
+}
 #endif
 
 // 2^x for x <= 0 to 1 ulp. With f = x - n - j / size the rest that a table of 2^(j / size) leaves,
@@ -263,7 +281,7 @@ MIXTURA_INLINE vec exp2_nonpositive(vec x) {
   // The entry's bits less j at the place where shifting leaves it: then no mask is needed.
   const uvec low = *reinterpret_cast<const uvec*>(exp2_table.value);
   const uvec high = *reinterpret_cast<const uvec*>(exp2_table.value + lanes);
-  scale = reinterpret_cast<vec>(__builtin_shuffle(low, high, steps) + (steps << (mantissa - size_bits)));
+  scale = reinterpret_cast<vec>(look_up(low, high, steps) + (steps << (mantissa - size_bits)));
   if constexpr (is_double) {
     q = real(1.5403723980749256422e-4) * f + real(1.333378157678426869e-3);
     q = q * f + real(9.6181291069195378674e-3);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -84,6 +86,12 @@ def available() -> dict[str, Availability]:
     return availability
 
 
+def automatic() -> str:
+    """The backend that 'auto' takes for rows in host memory: the first of native, numba, reference that is here."""
+    found = available()
+    return next(name for name in _AUTO if found[name])
+
+
 def create(name: str = "auto", n_threads: int | None = None, precision: Precision = "exact") -> Backend:
     """Make a backend.
 
@@ -106,15 +114,29 @@ def create(name: str = "auto", n_threads: int | None = None, precision: Precisio
     if name == "auto":
         for candidate in _AUTO:
             try:
-                return _FACTORIES[candidate]()(n_threads, precision)
+                backend = _FACTORIES[candidate]()(n_threads, precision)
             except ImportError:
                 continue  # 'reference', the last in the list, is always available
+            if candidate != _AUTO[0]:
+                _warn_of_slow_backend(candidate)
+            return backend
     if name not in _FACTORIES:
         raise ValueError(f"unknown backend {name!r}; known are 'auto', {', '.join(map(repr, _FACTORIES))}")
     try:
         return _FACTORIES[name]()(n_threads, precision)
     except ImportError as error:
         raise ImportError(f"backend {name!r} is not available: {error}") from error
+
+
+@cache
+def _warn_of_slow_backend(name: str) -> None:
+    """Warn, once in a process, that an installation has no kernels."""
+    warnings.warn(
+        f"this installation of mixtura has no C++ kernels, and backend={name!r} takes their place, which is slower: "
+        "mixtura.show_config() says why and what to do",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def for_rows(

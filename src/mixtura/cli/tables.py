@@ -106,7 +106,8 @@ def check_output(path: str | None, *endings: str, beside: Sequence[str | None] =
         or not os.access(target if os.path.exists(target) else folder, os.W_OK)
     ):
         raise UsageError(f"{path!r} cannot be written")
-    if len(os.path.basename(partial_name(target)).encode()) > os.pathconf(folder, "PC_NAME_MAX"):
+    longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if len(os.path.basename(partial_name(target)).encode()) > longest:
         raise UsageError(f"{path}: the name is too long")
     for other in beside:
         if other is not None and os.path.realpath(other) == target:

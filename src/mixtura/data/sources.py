@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -422,8 +423,7 @@ class _Cache:
         """Whether a table of so many bytes may be written."""
         if self.most is not None:
             return size <= self.most
-        free = os.statvfs(self.folder) if hasattr(os, "statvfs") else None
-        return free is None or 2 * size <= free.f_bavail * free.f_frsize
+        return 2 * size <= shutil.disk_usage(self.folder).free
 
     def written(self, blocks: Iterator[Real], shape: tuple[int, int], dtype: Any) -> _FileRows:
         """The rows in a file without a name, which is gone when nobody reads it any more."""
