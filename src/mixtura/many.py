@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mixtura.array_kinds import to_host
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.validation import check_finite
 from mixtura.files import write_whole
+from mixtura.persistence import ModelFileError
 
 __all__ = ["ManyMixtures", "fit_many"]
 
@@ -205,13 +207,14 @@ class ManyMixtures:
         ----------
         path : path-like
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         names = self.groups.tolist()
         header = {"kind": _KIND, "covariance_type": self.covariance_type}
         header |= {"groups": json.dumps(names), "columns": json.dumps(self.columns)}
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
-        write_whole(path, lambda name: save_file(arrays, name, metadata=header))
+        data = save(arrays, metadata=header)
+        write_whole(path, lambda name: Path(name).write_bytes(data))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ManyMixtures:
@@ -219,8 +222,8 @@ class ManyMixtures:
 
         Raises
         ------
-        ValueError
-            The file holds something else.
+        ModelFileError
+            The file holds something else, is cut short or damaged.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -228,12 +231,32 @@ class ManyMixtures:
             with safe_open(os.fspath(path), framework="numpy") as file:
                 header = file.metadata() or {}
                 if header.get("kind") != _KIND:
-                    raise ValueError(f"{path} does not hold many mixtures")
+                    raise ModelFileError(f"{path} does not hold many mixtures")
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
         except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-        groups = np.array(json.loads(header["groups"]))
-        return cls(groups, header["covariance_type"], columns=json.loads(header["columns"]), **arrays)
+            raise ModelFileError(f"{path} cannot be read: {error}") from error
+        try:
+            groups, columns = np.array(json.loads(header["groups"])), list(json.loads(header["columns"]))
+            found = cls(groups, header["covariance_type"], columns=columns, **arrays)
+            found._check()
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ModelFileError(f"{path} does not hold whole mixtures: {error}") from error
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError unless the arrays fit each other."""
+        (G, K), D = self.weights.shape, len(self.columns)
+        wanted = {
+            "groups": (G,),
+            "means": (G, K, D),
+            "covariances": _shape_of(self.covariance_type, G, K, D),
+            **dict.fromkeys(("n_rows", "outcome", "lower_bound", "n_iter"), (G,)),
+        }
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, not {shape}")
+        if not set(np.unique(self.outcome)) <= set(STATUS):
+            raise ValueError("an outcome is unknown")
 
 
 def holds_many(path: str | os.PathLike[str]) -> bool:
@@ -348,13 +371,18 @@ def fit_many(
         0 if n_threads is None else _positive(n_threads, "n_threads", 1),
     )
     G, D = len(distinct), rows.shape[1]
-    shape = {"full": (G, K, D, D), "tied": (G, D, D), "diag": (G, K, D), "spherical": (G, K)}[covariance_type]
     columns = [str(c) for c in getattr(X, "columns", [f"x{j}" for j in range(D)])]
-    covariances = covariances.reshape(shape)
+    covariances = covariances.reshape(_shape_of(covariance_type, G, K, D))
     counts = np.diff(offsets)
     return ManyMixtures(
         distinct, covariance_type, counts, outcome, weights, means, covariances, bound, iterations, columns
     )
+
+
+def _shape_of(covariance_type: str, G: int, K: int, D: int) -> tuple[int, ...]:
+    """The shape of the covariances of G groups."""
+    shapes = {"full": (G, K, D, D), "tied": (G, D, D), "diag": (G, K, D), "spherical": (G, K)}
+    return shapes[covariance_type]
 
 
 def _rows(X: Any) -> NDArray[np.floating]:

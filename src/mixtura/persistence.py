@@ -3,6 +3,10 @@
 Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixtura`` holds JSON with
 ``format`` (an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted``. The last
 two hold values that are not arrays; gates, experts and links are written as class and parameters.
+
+A file whose name ends in ``.json`` holds the same as text: an object with ``mixtura``, the JSON above, and ``tensors``,
+each with ``dtype``, ``shape`` and ``data``, its numbers row by row. Numbers come back to the bit; NaN and infinities
+are the strings "nan", "inf" and "-inf".
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save as serialize
 
@@ -64,7 +69,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     model : GaussianMixture, KMeans or MixtureOfExperts
         A fitted model.
     path : path-like
-        Usually ``*.safetensors``.
+        Usually ``*.safetensors``. A name that ends in ``.json`` makes a text file, of ten times the size, for programs
+        in other languages; :func:`load` reads both.
 
     Raises
     ------
@@ -114,8 +120,33 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     }
     if hasattr(model, "feature_names_in_"):
         header["feature_names"] = [str(n) for n in model.feature_names_in_]
-    data = serialize(tensors, {"mixtura": json.dumps(header, allow_nan=False)})
+    if os.fspath(path).lower().endswith(".json"):
+        texts = {key: _as_text(array) for key, array in tensors.items()}
+        data = json.dumps({"mixtura": header, "tensors": texts}, allow_nan=False).encode()
+    else:
+        data = serialize(tensors, {"mixtura": json.dumps(header, allow_nan=False)})
     write_whole(path, lambda name: Path(name).write_bytes(data))
+
+
+# Types of the arrays in JSON files.
+_TYPES = ("float32", "float64", "int32", "int64", "bool", "uint8")
+
+
+def _as_text(array: NDArray[Any]) -> dict[str, Any]:
+    """An array in terms of JSON types."""
+    if array.dtype.name not in _TYPES:
+        raise TypeError(f"an array of {array.dtype} cannot be written as JSON")
+    numbers = array.ravel().tolist()
+    data = [str(n) if isinstance(n, float) and not math.isfinite(n) else n for n in numbers]
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
+
+
+def _of_text(text: Any) -> NDArray[Any]:
+    """The inverse of :func:`_as_text`."""
+    if text["dtype"] not in _TYPES:
+        raise ValueError(f"unknown type of array {text['dtype']!r}")
+    numbers = [float(n) if isinstance(n, str) else n for n in text["data"]]
+    return np.array(numbers, dtype=text["dtype"]).reshape([int(n) for n in text["shape"]])
 
 
 def _holds_objects(value: Any) -> bool:
@@ -192,8 +223,10 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     name = os.fspath(path)
-    with open(name, "rb"):
-        pass  # a missing or unreadable file raises OSError
+    with open(name, "rb") as opened:
+        first = opened.read(1)  # a missing or unreadable file raises OSError
+    if first == b"{":
+        return _read_json(name)
     try:
         with safe_open(name, framework="numpy") as file:
             text = (file.metadata() or {}).get("mixtura")
@@ -204,15 +237,35 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]
         raise ModelFileError(f"{name} is a safetensors file, but not one that mixtura wrote")
     try:
         header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{name} has a damaged header") from error
+    _check_format(name, header)
+    return header, tensors
+
+
+def _read_json(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        held = json.loads(Path(name).read_text(encoding="utf-8"))
+        header, texts = held["mixtura"], held["tensors"]
+        _check_format(name, header)
+        return header, {str(key): _of_text(text) for key, text in texts.items()}
+    except ModelFileError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelFileError(f"{name} is not a model file, or is cut short ({error})") from error
+
+
+def _check_format(name: str, header: Any) -> None:
+    """Raise ModelFileError unless the header is of the format that is read here."""
+    try:
         version, writer = header["format"], str(header["version"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (TypeError, KeyError, IndexError) as error:
         raise ModelFileError(f"{name} has a damaged header") from error
     if type(version) is not int or version != FORMAT:
         raise ModelFileError(
             f"{name} has format {version!r}, this mixtura reads format {FORMAT}: "
             f"it was written by mixtura {writer}"
         )
-    return header, tensors
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: ``mixtura fit | fit-experts | predict | info | config``.
+"""The command line: ``mixtura fit | fit-experts | predict | info | export | config``.
 
 Errors that the user can correct end with exit code 2 and one line on standard error.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from mixtura.cli.arguments import UsageError, extended, fail, parser_of_commands
 from mixtura.cli.fitting import fit, fit_experts
-from mixtura.cli.predicting import info, predict
+from mixtura.cli.predicting import export, info, predict
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,5 +72,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "fit-experts": fit_experts,
     "predict": predict,
     "info": info,
+    "export": export,
     "config": _config,
 }

@@ -150,6 +150,20 @@ def parser_of_commands() -> argparse.ArgumentParser:
     info.add_argument("model", metavar="MODEL", help="model file")
     info.add_argument("--json", action="store_true", help="print as JSON")
 
+    export = commands.add_parser(
+        "export", help="write a model for other programs: ONNX or JSON", allow_abbrev=False
+    )
+    export.add_argument("model", metavar="MODEL", help="model file")
+    export.add_argument(
+        "output", metavar="FILE", help="model.onnx (predictions), model.json, model.safetensors"
+    )
+    export.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float32",
+        help="of the table that an ONNX graph takes (default: float32)",
+    )
+
     config = commands.add_parser("config", help="print backends, threads and versions", allow_abbrev=False)
     config.add_argument("--json", action="store_true", help="print as JSON")
     return parser

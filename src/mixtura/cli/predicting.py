@@ -1,4 +1,4 @@
-"""``mixtura predict`` and ``mixtura info``: what a model file answers."""
+"""``mixtura predict``, ``mixtura info`` and ``mixtura export``: what a model file answers."""
 
 from __future__ import annotations
 
@@ -45,6 +45,19 @@ def predict(options: argparse.Namespace) -> None:
     answers = {name: values[: kept.sum()] for name, values in model._answers(X, options.proba).items()}
     write(options.output, list(answers), list(answers.values()), kept)
     print(f"wrote {len(kept)} rows to {options.output}")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a model for other programs."""
+    from mixtura import load, save
+
+    check_output(options.output, ".onnx", ".json", ".safetensors", beside=[options.model])
+    model = load(options.model)
+    if options.output.lower().endswith(".onnx"):
+        model.to_onnx(options.output, options.dtype)
+    else:
+        save(model, options.output)
+    print(f"wrote {options.output}")
 
 
 def info(options: argparse.Namespace) -> None:

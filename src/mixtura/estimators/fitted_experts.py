@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, Self
@@ -177,6 +178,44 @@ class FittedExperts(MixtureEstimator):
         if Y.size and np.abs(Y).max() > largest_spread(1):
             raise NotFiniteError
         return Y
+
+    def to_onnx(self, path: str | os.PathLike[str] | None = None, dtype: str = "float32") -> Any:
+        """The predictions as a graph in ONNX, which other programs and devices run.
+
+        Its input is ``X`` (N, D). Its outputs are ``mean`` and ``std`` of y, (N,) or (N, M), and ``probabilities``
+        (N, K), the gate's.
+        It computes in float64, whatever the type of X.
+
+        Parameters
+        ----------
+        path : path-like, default=None
+            File to write, usually ``*.onnx``.
+        dtype : {'float32', 'float64'}, default='float32'
+            Of X, and of what is no label.
+
+        Returns
+        -------
+        onnx.ModelProto
+
+        Raises
+        ------
+        ImportError
+            The package onnx is not installed: ``pip install 'mixtura[onnx]'``.
+        ValueError
+            The gate, one of a user's own, has no graph.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import MixtureOfExperts
+        >>> x = np.linspace(-1, 1, 50)[:, None]
+        >>> graph = MixtureOfExperts(2, random_state=0).fit(x, np.abs(x[:, 0])).to_onnx()
+        >>> [output.name for output in graph.graph.output]
+        ['mean', 'std', 'probabilities']
+        """
+        from mixtura.interop import onnx
+
+        return onnx.of_experts(self, path, dtype)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_parameters")

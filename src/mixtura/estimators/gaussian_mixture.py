@@ -814,6 +814,101 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         """Whether a fit may have so many components in the end."""
         return self.on_degenerate == "drop" and 1 <= components <= self.n_components
 
+    def to_onnx(self, path: str | os.PathLike[str] | None = None, dtype: str = "float32") -> Any:
+        """The predictions as a graph in ONNX, which other programs and devices run.
+
+        Its input is ``X`` (N, D). Its outputs are ``label`` (N,), ``probabilities`` (N, K) and ``log_likelihood`` (N,).
+        It computes in float64, whatever the type of X.
+
+        Parameters
+        ----------
+        path : path-like, default=None
+            File to write, usually ``*.onnx``.
+        dtype : {'float32', 'float64'}, default='float32'
+            Of X, and of what is no label.
+
+        Returns
+        -------
+        onnx.ModelProto
+
+        Raises
+        ------
+        ImportError
+            The package onnx is not installed: ``pip install 'mixtura[onnx]'``.
+        ValueError
+            The mixture has a noise component.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import GaussianMixture
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> graph = GaussianMixture(2, random_state=0, tol=0.1).fit(X).to_onnx()
+        >>> [output.name for output in graph.graph.output]
+        ['label', 'probabilities', 'log_likelihood']
+        """
+        from mixtura.interop import onnx
+
+        return onnx.of_gaussian_mixture(self, path, dtype)
+
+    def to_sklearn(self) -> Any:
+        """The same model as scikit-learn's estimator, for programs that know only that.
+
+        Parameters that only this class has are left out; those of the next fit that scikit-learn does not know take its
+        defaults.
+
+        Returns
+        -------
+        sklearn.mixture.GaussianMixture
+
+        Raises
+        ------
+        ValueError
+            scikit-learn has no such mixture.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import GaussianMixture
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> model = GaussianMixture(2, random_state=0, tol=0.1).fit(X)
+        >>> bool((model.to_sklearn().predict(X) == model.predict(X)).all())
+        True
+        """
+        from mixtura.interop import scikit_learn
+
+        return scikit_learn.mixture_to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any) -> Any:
+        """A fitted estimator of scikit-learn as one of this class.
+
+        Parameters
+        ----------
+        estimator : sklearn.mixture.GaussianMixture
+
+        Returns
+        -------
+        GaussianMixture
+
+        Raises
+        ------
+        TypeError
+            It is something else.
+
+        Examples
+        --------
+        >>> import numpy as np, sklearn.mixture
+        >>> from mixtura import GaussianMixture
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0, tol=0.1).fit(X)
+        >>> bool((GaussianMixture.from_sklearn(theirs).predict(X) == theirs.predict(X)).all())
+        True
+        """
+        from mixtura.interop import scikit_learn
+
+        return scikit_learn.mixture_from_sklearn(cls, estimator)
+
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()

@@ -433,6 +433,95 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 )
         return np.asarray(centers)
 
+    def to_onnx(self, path: str | os.PathLike[str] | None = None, dtype: str = "float32") -> Any:
+        """The predictions as a graph in ONNX, which other programs and devices run.
+
+        Its input is ``X`` (N, D). Its outputs are ``label`` (N,) and ``distances`` (N, K) to the centres.
+        It computes in float64, whatever the type of X.
+
+        Parameters
+        ----------
+        path : path-like, default=None
+            File to write, usually ``*.onnx``.
+        dtype : {'float32', 'float64'}, default='float32'
+            Of X, and of what is no label.
+
+        Returns
+        -------
+        onnx.ModelProto
+
+        Raises
+        ------
+        ImportError
+            The package onnx is not installed: ``pip install 'mixtura[onnx]'``.
+        ValueError
+            ``dtype`` is unknown.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import KMeans
+        >>> graph = KMeans(2, random_state=0).fit([[0.0], [1.0], [5.0]]).to_onnx()
+        >>> [output.name for output in graph.graph.output]
+        ['label', 'distances']
+        """
+        from mixtura.interop import onnx
+
+        return onnx.of_kmeans(self, path, dtype)
+
+    def to_sklearn(self) -> Any:
+        """The same model as scikit-learn's estimator, for programs that know only that.
+
+        Parameters that only this class has are left out; those of the next fit that scikit-learn does not know take its
+        defaults.
+
+        Returns
+        -------
+        sklearn.cluster.KMeans
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import KMeans
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> model = KMeans(2, random_state=0).fit(X)
+        >>> bool((model.to_sklearn().predict(X) == model.predict(X)).all())
+        True
+        """
+        from mixtura.interop import scikit_learn
+
+        return scikit_learn.kmeans_to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any) -> Any:
+        """A fitted estimator of scikit-learn as one of this class.
+
+        Parameters
+        ----------
+        estimator : sklearn.cluster.KMeans
+
+        Returns
+        -------
+        KMeans
+
+        Raises
+        ------
+        TypeError
+            It is something else.
+
+        Examples
+        --------
+        >>> import numpy as np, sklearn.cluster
+        >>> from mixtura import KMeans
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> theirs = sklearn.cluster.KMeans(2, random_state=0).fit(X)
+        >>> bool((KMeans.from_sklearn(theirs).predict(X) == theirs.predict(X)).all())
+        True
+        """
+        from mixtura.interop import scikit_learn
+
+        return scikit_learn.kmeans_from_sklearn(cls, estimator)
+
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from mixtura.joint import Joint, RowwiseJoint
 from mixtura.parts import Part, state
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
+
+if TYPE_CHECKING:
+    from mixtura.interop.graph import Graph
 
 __all__ = ["Gate", "log_normalized", "state"]
 
@@ -139,6 +142,22 @@ class Gate(Part, ABC):
     @abstractmethod
     def log_probabilities(self, block: Table) -> Float:
         """Normalised log-probabilities of the components for new rows, (K,) or (n, K)."""
+
+    def symbolic(self, graph: Graph, rows: str) -> str:
+        """:meth:`log_probabilities` as steps of a graph, of which ``rows`` (N, D) is a result: the name of (N, K).
+
+        Raises
+        ------
+        ValueError
+            The gate has no such steps.
+        """
+        raise ValueError(f"the {self.name} gate has no ONNX graph")
+
+    def _symbolic_constant(self, graph: Graph, rows: str) -> str:
+        """:meth:`symbolic` of a gate whose log-probabilities are the same for all rows."""
+        shares = self.log_probabilities(None)  # type: ignore[arg-type]
+        nothing = graph.sums(graph.step("Mul", rows, graph.array(0.0)), 1)
+        return graph.step("Add", graph.step("Unsqueeze", nothing, graph.array([1])), graph.array(shares))
 
     @abstractmethod
     def n_parameters(self, components: int, dims: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,9 @@ from scipy.special import digamma, gammaln
 from mixtura.found import Found
 from mixtura.gates.base import Gate, state
 from mixtura.table import Table
+
+if TYPE_CHECKING:
+    from mixtura.interop.graph import Graph
 
 Float = NDArray[np.float64]
 
@@ -103,6 +106,10 @@ class DirichletGate(Gate):
     def log_probabilities(self, block: Table) -> Float:
         """Log of the posterior mean, (K,)."""
         return np.asarray(np.log(self.posterior / self.posterior.sum()))
+
+    def symbolic(self, graph: Graph, rows: str) -> str:
+        """See :meth:`Gate.symbolic`."""
+        return self._symbolic_constant(graph, rows)
 
     def n_parameters(self, components: int, dims: int) -> int:
         """K - 1."""

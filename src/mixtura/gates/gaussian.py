@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from mixtura.joint import Joint
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
+
+if TYPE_CHECKING:
+    from mixtura.interop.graph import Graph
 
 Float = NDArray[np.float64]
 
@@ -145,6 +148,12 @@ class GaussianGate(Gate):
     def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
         return log_normalized(self.log_weights(block))
+
+    def symbolic(self, graph: Graph, rows: str) -> str:
+        """See :meth:`Gate.symbolic`."""
+        of_x = self._joint_of_x
+        joint = graph.step("Add", graph.joint(rows, of_x.quadratics), graph.array(of_x.log_weights))
+        return graph.log_normalized(joint)[0]
 
     def n_parameters(self, components: int, dims: int) -> int:
         """Number of weights, means and covariances."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from mixtura.found import Found
 from mixtura.gates.base import Gate, log_normalized, state
 from mixtura.optional import import_torch
 from mixtura.table import Table
+
+if TYPE_CHECKING:
+    from mixtura.interop.graph import Graph
 
 Float = NDArray[np.float64]
 
@@ -117,6 +120,17 @@ class NeuralGate(Gate):
     def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
         return self.log_weights(block)
+
+    def symbolic(self, graph: Graph, rows: str) -> str:
+        """See :meth:`Gate.symbolic`."""
+        moved = graph.step("Sub", rows, graph.array(self.center))
+        out = graph.step("Div", moved, graph.array(self.scale))
+        for i in range(0, len(self.layers), 2):
+            out = graph.step("MatMul", out, graph.array(self.layers[i]))
+            out = graph.step("Add", out, graph.array(self.layers[i + 1]))
+            if i < len(self.layers) - 2:
+                out = graph.step("Relu", out)
+        return graph.log_normalized(out)[0]
 
     def n_parameters(self, components: int, dims: int) -> int:
         """Number of weights and biases, where the last layer counts for one component less."""

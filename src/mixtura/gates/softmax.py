@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from mixtura.joint import Joint
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
+
+if TYPE_CHECKING:
+    from mixtura.interop.graph import Graph
 
 Float = NDArray[np.float64]
 
@@ -229,6 +232,12 @@ class SoftmaxGate(Gate):
     def log_probabilities(self, block: Table) -> Float:
         """``log pi(x)``, (n, K)."""
         return log_normalized(self.log_weights(block))
+
+    def symbolic(self, graph: Graph, rows: str) -> str:
+        """See :meth:`Gate.symbolic`."""
+        moved = graph.step("Sub", rows, graph.array(self.center))
+        along = graph.step("MatMul", moved, graph.array((self.slope / self.scale).T))
+        return graph.log_normalized(graph.step("Add", along, graph.array(self.level)))[0]
 
     def n_parameters(self, components: int, dims: int) -> int:
         """(K - 1) (D + 1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from mixtura.found import Found
 from mixtura.gates.base import Gate, state
 from mixtura.gates.dirichlet import divergence, positive
 from mixtura.table import Table
+
+if TYPE_CHECKING:
+    from mixtura.interop.graph import Graph
 
 Float = NDArray[np.float64]
 
@@ -138,6 +141,10 @@ class SparseGate(Gate):
     def log_probabilities(self, block: Table) -> Float:
         """Log mu, (K,)."""
         return np.log(self.mean)
+
+    def symbolic(self, graph: Graph, rows: str) -> str:
+        """See :meth:`Gate.symbolic`."""
+        return self._symbolic_constant(graph, rows)
 
     def n_parameters(self, components: int, dims: int) -> int:
         """K - 1 where mu is learnt, else 0."""

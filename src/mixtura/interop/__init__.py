@@ -1,0 +1,1 @@
+"""Fitted models for other programs: graphs in ONNX, estimators of scikit-learn."""
