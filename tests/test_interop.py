@@ -1,6 +1,7 @@
 """Models in other programs: ONNX graphs held to our own answers, scikit-learn's estimators, JSON."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mixtura import GaussianMixture, KMeans, LinearExpert, MixtureOfExperts, load, save
 from mixtura.cli import main
+from mixtura.extension import Component, register_component
+from mixtura.quadratics import Quadratics
 
 TYPES = ("full", "tied", "diag", "spherical")
 
@@ -84,6 +87,39 @@ def test_experts_in_onnx(gate, targets, table, rng):
     assert_allclose(found["mean"], mean, rtol=1e-9)
     assert_allclose(found["std"], std, rtol=1e-6)  # a variance that is the difference of two
     assert_allclose(found["probabilities"], model.predict_gate(X), atol=1e-9)
+
+
+def test_noise_in_onnx(table):
+    pytest.importorskip("onnx")
+    gm = GaussianMixture(3, noise="flat for onnx", random_state=0).fit(np.vstack([table, table[:20] + 40.0]))
+    X = np.vstack([table, table + 60.0]).astype(np.float64)
+    found = answers(gm.to_onnx(dtype="float64"), X)
+    assert_array_equal(found["label"], gm.predict(X))
+    assert_allclose(found["probabilities"], gm.predict_proba(X), atol=1e-9)
+    assert found["label"].min() == -1
+    with pytest.raises(ValueError, match="no mixture with a noise component"):
+        gm.to_sklearn()
+
+
+@register_component
+@dataclass(frozen=True, eq=False)
+class Flat(Component):
+    """The same density everywhere."""
+
+    name = "flat for onnx"
+
+    def start(self, table):
+        return self
+
+    @property
+    def quadratics(self):
+        return Quadratics("scalar", np.array([-9.0]), np.zeros((1, 3)), np.zeros(1))
+
+    def n_parameters(self, dims):
+        return 0
+
+    def sample(self, n, rng):
+        return np.zeros((n, 3))
 
 
 def test_what_has_no_graph_says_so(table):

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("suite.fits",)
@@ -50,9 +51,16 @@ def benchmarks() -> list[tuple[str, str, tuple[object, ...]]]:
 
 
 def serve() -> None:
-    """Answer with the least time of each benchmark that is named on standard input, a line each."""
+    """Answer with the least time of each benchmark that is named on standard input, or with all names for null."""
     for line in sys.stdin:
-        module, name, place = json.loads(line)
+        request = json.loads(line)
+        if request is None:
+            print(
+                json.dumps([(module, name, repr(chosen)) for module, name, chosen in benchmarks()]),
+                flush=True,
+            )
+            continue
+        module, name, place = request
         (parameters,) = [p for m, n, p in benchmarks() if [m, n, repr(p)] == [module, name, place]]
         owner, _, method = name.rpartition(".")
         thing = getattr(importlib.import_module(module), owner)() if owner else None
@@ -98,13 +106,12 @@ class Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
 
-    def time(self, module: str, name: str, parameters: tuple[object, ...]) -> float | str:
-        """Seconds, or the error."""
+    def ask(self, request: list[str] | None) -> Any:
+        """Seconds of a benchmark, or the error; for None, all benchmarks."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps([module, name, repr(parameters)]), file=self._process.stdin, flush=True)
-        answer: float | str = json.loads(self._process.stdout.readline())
-        return answer
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
         """End the process."""
@@ -127,7 +134,6 @@ def main() -> None:
         return
     if options.base is None:
         parser.error("which commit is the base?")
-    sys.path.insert(0, str(ROOT / "benchmarks"))
     with tempfile.TemporaryDirectory() as folder:
         packages = [
             built(commit, Path(folder) / name) for name, commit in (("a", options.base), ("b", options.head))
@@ -135,13 +141,11 @@ def main() -> None:
         workers = [Worker(package) for package in packages]
         print(f"{'benchmark':<70} {'base':>10} {'head':>10} {'head/base':>10}")
         ratios = []
-        for module, name, parameters in benchmarks():
-            label = f"{name}({', '.join(map(str, parameters))})"
+        for benchmark in workers[1].ask(None):
+            label = benchmark[1] + benchmark[2]
             if not re.search(options.match, label):
                 continue
-            times = [
-                [worker.time(module, name, parameters) for worker in workers] for _ in range(options.rounds)
-            ]
+            times = [[worker.ask(benchmark) for worker in workers] for _ in range(options.rounds)]
             errors = [t for pair in times for t in pair if isinstance(t, str)]
             if errors:
                 print(f"{label:<70} {errors[0]}")

@@ -817,7 +817,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     def to_onnx(self, path: str | os.PathLike[str] | None = None, dtype: str = "float32") -> Any:
         """The predictions as a graph in ONNX, which other programs and devices run.
 
-        Its input is ``X`` (N, D). Its outputs are ``label`` (N,), ``probabilities`` (N, K) and ``log_likelihood`` (N,).
+        Its input is ``X`` (N, D). Its outputs are ``label`` (N,), ``probabilities`` (N, K) and ``log_likelihood`` (N,),
+        of :meth:`predict`, :meth:`predict_proba` and :meth:`score_samples`.
         It computes in float64, whatever the type of X.
 
         Parameters
@@ -836,7 +837,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         ImportError
             The package onnx is not installed: ``pip install 'mixtura[onnx]'``.
         ValueError
-            The mixture has a noise component.
+            ``dtype`` is unknown.
 
         Examples
         --------

@@ -113,10 +113,14 @@ class Graph:
         self._nodes.append(helper.make_node("Cast", [result], [name], to=self._type))
         self._outputs.append(helper.make_tensor_value_info(name, self._type, axes))
 
-    def reply_labels(self, joint: str) -> None:
-        """Make the component with the largest value, (N,), the output ``label``."""
+    def reply_labels(self, joint: str, noise: int | None = None) -> None:
+        """Make the component with the largest value, (N,), the output ``label``, and that of the noise -1."""
         helper, types = self._onnx.helper, self._onnx.TensorProto
-        self._nodes.append(helper.make_node("ArgMax", [joint], ["label"], axis=1, keepdims=0))
+        label = self.step("ArgMax", joint, axis=1, keepdims=0)
+        if noise is not None:
+            is_noise = self.step("Equal", label, self.array(noise))
+            label = self.step("Where", is_noise, self.array(-1), label)
+        self._nodes.append(helper.make_node("Identity", [label], ["label"]))
         self._outputs.append(helper.make_tensor_value_info("label", types.INT64, [None]))
 
     def model(self, name: str) -> Any:

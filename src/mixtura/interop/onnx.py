@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura.interop.graph import ROWS, Graph, written
-from mixtura.joint import Joint
 
 Path = str | os.PathLike[str] | None
 
@@ -17,15 +16,11 @@ Path = str | os.PathLike[str] | None
 def of_gaussian_mixture(model: Any, path: Path, dtype: str) -> Any:
     """Outputs ``label`` (N,), ``probabilities`` (N, K), ``log_likelihood`` (N,): see ``GaussianMixture.to_onnx``."""
     check_is_fitted(model)
-    joint: Any = model._mixture().joint
-    if type(joint) is not Joint:
-        raise ValueError(
-            "a mixture with a noise component, whose density may be any function, has no ONNX graph"
-        )
+    joint = model._mixture().joint
     graph = Graph(joint.quadratics.dims, dtype)
     together = graph.step("Add", graph.joint(ROWS, joint.quadratics), graph.array(joint.log_weights))
     shares, total = graph.log_normalized(together)
-    graph.reply_labels(together)
+    graph.reply_labels(together, joint.components - 1 if model._has_noise else None)
     graph.reply("probabilities", graph.step("Exp", shares), [None, joint.components])
     graph.reply("log_likelihood", graph.step("Squeeze", total, graph.array([1])), [None])
     return written(graph.model("GaussianMixture"), path)

@@ -1,0 +1,72 @@
+"""How the documentation is built: ``make docs``."""
+
+import warnings
+from pathlib import Path
+
+import matplotlib
+from sphinx_gallery.sorting import FileNameSortKey
+
+import mixtura
+
+matplotlib.use("agg")
+warnings.filterwarnings("ignore", category=UserWarning, module="matplotlib")
+
+project = "Mixtura"
+author = "The Mixtura developers"
+project_copyright = "The Mixtura developers"
+version = release = mixtura.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build"]
+suppress_warnings = ["config.cache"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+# Pages link to files of the repository, as readers of the repository need it.
+suppress_warnings += ["myst.xref_missing"]
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_class_members_toctree = False
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+mathjax_path = "mathjax/tex-mml-chtml.js" if (Path(__file__).parent / "_static" / "mathjax").exists() else ""
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_",
+    "within_subsection_order": FileNameSortKey,
+    "abort_on_example_error": True,
+    "image_scrapers": ("matplotlib",),
+    "matplotlib_animations": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "min_reported_time": 5,
+    "plot_gallery": "True",
+    "download_all_examples": False,
+    "show_signature": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "Mixtura"
+html_static_path = ["_static"]
+html_css_files = ["mixtura.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "header_links_before_dropdown": 6,
+    "footer_start": ["copyright"],
+    "footer_end": ["theme-version"],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
