@@ -39,6 +39,11 @@ wheel: $(VENV)/bin/pip
 fuzz: $(VENV)/.test
 	$(BIN)/python tools/fuzz_models.py $(FUZZ)
 
+# The documentation, in docs/_build/html, with warnings as errors. Needs no network once its packages are installed.
+docs: $(VENV)/.test
+	$(BIN)/pip install --quiet -c constraints.txt '.[docs]'
+	$(BIN)/sphinx-build -b html -W --keep-going -j 1 docs docs/_build/html
+
 # Which lines the tests run, of Python and of C++: the package is built once more, with counters.
 coverage: $(VENV)/.test
 	$(BIN)/pip install --quiet 'coverage[toml]>=7.10' 'gcovr>=8' 'pytest-xdist>=3.6'

@@ -1,9 +1,9 @@
 """How the documentation is built: ``make docs``."""
 
 import warnings
-from pathlib import Path
 
 import matplotlib
+from sphinx_gallery.scrapers import figure_rst
 from sphinx_gallery.sorting import FileNameSortKey
 
 import mixtura
@@ -19,7 +19,6 @@ version = release = mixtura.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -28,7 +27,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 suppress_warnings = ["config.cache"]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 # Pages link to files of the repository, as readers of the repository need it.
 suppress_warnings += ["myst.xref_missing"]
@@ -38,7 +37,20 @@ autodoc_typehints = "none"
 numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
-mathjax_path = "mathjax/tex-mml-chtml.js" if (Path(__file__).parent / "_static" / "mathjax").exists() else ""
+
+
+def displays(block, block_vars, gallery_conf):
+    """Save the figures of our displays, which are not pyplot's."""
+    paths = []
+    for value in list(block_vars["example_globals"].values()):
+        figure = getattr(value, "figure_", None)
+        if figure is not None and not getattr(figure, "_saved", False):
+            path = next(block_vars["image_path_iterator"])
+            figure.savefig(path, dpi=100)
+            figure._saved = True
+            paths.append(path)
+    return figure_rst(paths, gallery_conf["src_dir"])
+
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
@@ -46,7 +58,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"plot_",
     "within_subsection_order": FileNameSortKey,
     "abort_on_example_error": True,
-    "image_scrapers": ("matplotlib",),
+    "image_scrapers": ("matplotlib", displays),
     "matplotlib_animations": False,
     "remove_config_comments": True,
     "show_memory": False,

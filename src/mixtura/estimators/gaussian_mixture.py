@@ -203,7 +203,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     Biernacki, Celeux, Govaert (2003), Choosing starting values for the EM algorithm, for 'auto'.
     Fraley, Raftery (2007), Bayesian regularization for normal mixture estimation and model-based clustering.
     Varadhan, Roland (2008), Simple and globally convergent methods for accelerating the convergence of any EM
-        algorithm.
+    algorithm.
 
     Examples
     --------

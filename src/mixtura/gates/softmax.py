@@ -29,7 +29,7 @@ _SUFFICIENT = 1e-4  # share of the gain that the gradient predicts which a step 
 
 @dataclass(frozen=True)
 class _Partition:
-    """``A(v) = sum_i w_i log sum_k exp(b_k + v_k . u_i)`` at the gate's parameters.
+    """``A(v) = sum_i w_i log sum_k exp(b_k + v_k'u_i)`` at the gate's parameters.
 
     value : A.
     gradient : (K, 1 + D), with respect to [b | v].
@@ -41,11 +41,11 @@ class _Partition:
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxGate(Gate):
-    """Multinomial logit: ``pi_k(x) = exp(b_k + v_k . x) / sum_l exp(b_l + v_l . x)``.
+    """Multinomial logit: ``pi_k(x) = exp(b_k + v_k' x) / sum_l exp(b_l + v_l' x)``.
 
-    With u the standardised x, ``b_k + v_k . u`` is a quadratic with a linear term alone. It is therefore added to the
+    With u the standardised x, ``b_k + v_k'u`` is a quadratic with a linear term alone. It is therefore added to the
     experts' densities, and the kernels that evaluate these also give the log-partition function A and its gradient, so
-    that no array of N x K is held. An M-step raises ``T . [b | v] - A(b, v) - lambda/2 |v|^2``, with T the moments of
+    that no array of N x K is held. An M-step raises ``<T, [b | v]> - A(b, v) - lambda/2 |v|^2``, with T the moments of
     the responsibilities and ``lambda = l2 sum_i w_i``, by one quasi-Newton step. The curvature is A's alone and does
     not depend on T; it is approximated from Böhning's bound and the last steps. A step that would lower the objective
     is halved until it does not. Each trial of a step costs one pass over x.
@@ -125,7 +125,7 @@ class SoftmaxGate(Gate):
         return replace(started, partition=started._partition(table))
 
     def log_weights(self, block: Table) -> Float:
-        """``b_k + v_k . u``, (n, K)."""
+        """``b_k + v_k'u``, (n, K)."""
         return np.asarray(self.level + ((block.x - self.center) / self.scale) @ self.slope.T)
 
     def joint(self, quadratics: Quadratics, hard: bool = False) -> Joint:
@@ -153,7 +153,7 @@ class SoftmaxGate(Gate):
         return np.column_stack([np.zeros(len(self.level)), self.strength * self.slope])
 
     def maximize(self, found: Found) -> Self:
-        """One quasi-Newton step that does not lower ``T . [b | v] - A - lambda/2 |v|^2``."""
+        """One quasi-Newton step that does not lower ``<T, [b | v]> - A - lambda/2 |v|^2``."""
         target = self._of_u(found.of_covariates)
         gradient = target - self.partition.gradient - self._penalty()
         gradient -= gradient.mean(axis=0)  # a change that all components share has no effect
