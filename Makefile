@@ -43,6 +43,7 @@ fuzz: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/pip install --quiet -c constraints.txt '.[docs]'
 	$(BIN)/sphinx-build -b html -W --keep-going -j 1 docs docs/_build/html
+	$(BIN)/python tools/check_links.py docs/_build/html
 
 # Which lines the tests run, of Python and of C++: the package is built once more, with counters.
 coverage: $(VENV)/.test

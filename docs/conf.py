@@ -1,5 +1,6 @@
 """How the documentation is built: ``make docs``."""
 
+import re
 import warnings
 
 import matplotlib
@@ -29,10 +30,8 @@ exclude_patterns = ["_build"]
 suppress_warnings = ["config.cache"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# Pages link to files of the repository, as readers of the repository need it.
-suppress_warnings += ["myst.xref_missing"]
-
 autosummary_generate = True
+templates_path = ["_templates"]
 autodoc_typehints = "none"
 numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False
@@ -68,6 +67,18 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
+
+def of_the_repository(app, name, source):
+    """Links to files of the repository, which its readers need, lead to pages here, or become names."""
+    text = source[0].replace("(../ARCHITECTURE.md)", "(architecture.md)")
+    source[0] = re.sub(r"\[`?([^\]`]+)`?\]\(\.\./[^)]+\)", r"`\1`", text)
+
+
+def setup(app):
+    """Connect what is above."""
+    app.connect("source-read", of_the_repository)
+
+
 html_theme = "pydata_sphinx_theme"
 html_title = "Mixtura"
 html_static_path = ["_static"]
@@ -76,7 +87,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
     "pygments_light_style": "a11y-high-contrast-light",
