@@ -3,6 +3,8 @@
 from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.centers import Centers
 from mixtura.components.covariances import COVARIANCES, Covariance
+
+from mixtura.components import families  # isort: skip  # registers mclust's families
 from mixtura.components.factorize import IllDefinedCovarianceError
 from mixtura.components.gaussian import Gaussians
 
@@ -15,4 +17,5 @@ __all__ = [
     "Covariance",
     "Gaussians",
     "IllDefinedCovarianceError",
+    "families",
 ]

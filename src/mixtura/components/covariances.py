@@ -30,15 +30,25 @@ class Covariance(ABC):
         The kind of moments that :meth:`estimate` needs: see :class:`mixtura.moments.Moments`.
     storage : Storage
         How the covariances are kept.
+    constrained : bool
+        Whether the covariances of single components depend on each other, though each is kept: they are then neither
+        bounded, fixed, extrapolated nor given a prior one by one.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
     storage: ClassVar[Storage]
+    constrained: ClassVar[bool] = False
 
     @abstractmethod
     def estimate(self, moments: Moments, mass: Float) -> Float:
         """Maximum-likelihood covariances, in the shape in which they are kept, for given masses (K,)."""
+
+    def estimated(
+        self, moments: Moments, mass: Float, reg_covar: float | Float, before: Float | None
+    ) -> Float:
+        """:meth:`estimate`, with ``reg_covar`` added to the variances; an iteration may start from those ``before``."""
+        return self.storage.regularized(self.estimate(moments, mass), reg_covar)
 
     @abstractmethod
     def n_parameters(self, components: int, dims: int) -> int:

@@ -170,7 +170,8 @@ class Estimation:
         if self.prior is not None:
             moments = moments.added(self.prior.scatter(means, storage))
             mass = mass + self.prior.rows(K, D, storage)
-        covariances = storage.regularized(covariance.estimate(moments, mass), self.reg_covar)
+        start = None if before is None else before.covariances
+        covariances = covariance.estimated(moments, mass, self.reg_covar, start)
         if self.fixed is not None and before is not None:
             # Also before the factorisation, which the rows of a fixed covariance need not allow.
             covariances = self._held(covariances, before.covariances, storage)

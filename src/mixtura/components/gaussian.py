@@ -193,7 +193,7 @@ class Gaussians(Components):
         empty = moments.mass <= _EMPTY * moments.mass.sum()
         if storage.shared:
             return np.asarray(empty)
-        covariances = storage.regularized(self.covariance.estimate(moments, mass), reg_covar)
+        covariances = self.covariance.estimated(moments, mass, reg_covar, self.covariances)
         return np.asarray(empty | (storage.narrowest(covariances, scale, LEAST_SHARE) < LEAST_SHARE))
 
     def part(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> Gaussians:

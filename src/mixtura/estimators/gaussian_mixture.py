@@ -495,6 +495,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             raise ValueError("labels name the components, so they keep their order: set order=None")
 
         self._check_newton(membership is not None)
+        self._check_family(D)
         table = Table.of(backend, X, weights, membership=membership)
         with allow(self.n_threads, backend.compiled):
             estimation, dropping = self._estimation(table, fixed)
@@ -592,6 +593,33 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             Dropping(storage.of_matrix(covariance), reg_covar) if self.on_degenerate == "drop" else None
         )
         return Estimation(0.0, least, prior, fixed), dropping
+
+    def _check_family(self, dims: int) -> None:
+        """Raise ValueError if the family of covariances is not one for so many columns, or cannot do what is asked."""
+        name = self.covariance_type
+        if isinstance(name, str) and dims == 1 and len(name) == 3 and name.isupper():
+            raise ValueError(
+                f"covariance_type={name!r}: one column has no shape and no orientation; take 'E', one variance, or "
+                "'V', one for each component"
+            )
+        if name in ("E", "V") and dims > 1:
+            raise ValueError(
+                f"covariance_type={name!r} is for one column, and X has {dims}: 'EII' and 'VII' are the same for more"
+            )
+        if not self._covariance.constrained:
+            return
+        reasons = {
+            f"on_degenerate={self.on_degenerate!r}": self.on_degenerate != "raise",
+            "prior": self.prior is not None,
+            "fixed covariances": self.fixed is not None and "covariances" in self.fixed,
+            f"accelerate={self.accelerate!r}": self.accelerate is not None,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ValueError(
+                    f"covariance_type={self._covariance.name!r} does not go with {reason}: what holds for single "
+                    "components would break what they share"
+                )
 
     def _check_newton(self, labelled: bool) -> None:
         """Raise ValueError if Newton's method or stepwise EM cannot do what else is asked for."""
