@@ -14,7 +14,7 @@ import numpy as np
 from mixtura import GaussianMixture
 from mixtura.components import COVARIANCES
 
-NAMES = "EII VII EEI VEI EVI VVI EEE VEE EVE VVE EEV VEV EVV VVV".split()
+NAMES = ["EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"]
 
 warnings.simplefilter("ignore")
 
@@ -56,7 +56,7 @@ def monotone(fits):
         X = g.normal(size=(n, D)) @ g.normal(size=(D, D)) + 3.0 * g.normal(size=(K, D))[g.integers(0, K, n)]
         single, weighted = g.uniform() < 0.5, g.uniform() < 0.5
         weights = g.uniform(0.0, 2.0, n) if weighted else None
-        gm = GaussianMixture(K, covariance_type=name, tol=1e-9, max_iter=300, random_state=i)
+        gm = GaussianMixture(K, covariance_type=name, tol=1e-9, max_iter=300, reg_covar=0.0, random_state=i)
         try:
             gm.fit(X.astype(np.float32) if single else X, sample_weight=weights)
         except ValueError:
@@ -64,7 +64,12 @@ def monotone(fits):
             continue
         fall = -np.diff(gm.lower_bounds_).min(initial=0.0) / (1.0 + abs(gm.lower_bound_))
         worst = max(worst, fall)
-        falls += fall > (1e-6 if single else 1e-10)
+        slack = 16.0 * np.finfo(np.float32).eps if single else 1e-10  # rounding of the sums
+        if fall > slack:
+            print(
+                f"fit {i}, {name}, K = {K}, D = {D}, {'float32' if single else 'float64'}: falls by {fall:.1e}"
+            )
+        falls += fall > slack
     print(f"{fits} fits: {falls} falls, the largest {worst:.1e} of the bound; {failed} became singular")
 
 

@@ -9,8 +9,9 @@ The M-step minimises
 with n_k the mass of a component and W_k its scatter. Four families have names of their own in scikit-learn: VVV is
 'full', EEE 'tied', VVI 'diag', VII 'spherical'.
 
-Five M-steps are iterations (VEI, VEE, VEV, EVE, VVE). They run until Phi falls by less than 1e-12 of the mass; each
-step lowers it, so that the likelihood of EM cannot fall.
+Five M-steps are iterations. Those of VEI, VEE and VEV run until Phi falls by less than 1e-12 of the mass. Those of EVE
+and VVE do so too, but with many columns they turn their axes only a few times in each iteration of EM, and go on from
+there in the next. Each step lowers Phi, so that the likelihood of EM cannot fall.
 
 References
 ----------
@@ -46,12 +47,17 @@ _ANGLES = 32
 _REFINEMENTS_FAR, _REFINEMENTS = 6, 2
 _SMALL_ANGLE = 1e-9
 
-# Sweeps over all pairs of axes: at most so many in an M-step, and so many, which look at all angles, for each start of
-# the first one; how many components' own axes are such starts.
-_SWEEPS, _FIRST_SWEEPS = 100, 2
+# Sweeps over all pairs of axes in an M-step that starts from the last axes: at most so many, or so many over D^2. In
+# the first M-step: at most so many, and so many, which look at all angles, for each start; how many components' own
+# axes are such starts.
+_FEW_SWEEPS, _SWEEPS = 3, 600
+_MANY_SWEEPS, _FIRST_SWEEPS = 100, 2
 _OWN_AXES = 4
 
 _TINY = float(np.finfo(np.float64).tiny)
+
+# A variance along an axis that is a smaller share of the largest one, for each column, is rounding.
+_SINGULAR = 4.0 * float(np.finfo(np.float64).eps)
 
 
 class Constrained(Covariance):
@@ -251,13 +257,17 @@ class _CommonAxes(_Turned):
     def constrain(self, covariances: Float, mass: Float, before: Float | None) -> Float:
         """See :meth:`Constrained.constrain`."""
         if before is not None:
-            axes = self._turned(covariances, mass, _common_axes(before), _SWEEPS)
-        else:
-            starts = [
-                self._turned(covariances, mass, s, _FIRST_SWEEPS, True) for s in _starts(covariances, mass)
-            ]
-            best = min(starts, key=lambda axes: self._phi(_along(covariances, axes), mass))
-            axes = self._turned(covariances, mass, best, _SWEEPS)
+            sweeps = max(_FEW_SWEEPS, _SWEEPS // covariances.shape[1] ** 2)
+            axes = self._turned(covariances, mass, _common_axes(before), sweeps)
+            found = self._on(covariances, mass, axes)
+            # Axes that components hardly tell apart come back from their covariances with few digits.
+            return found if _phi(found, covariances, mass) <= _phi(before, covariances, mass) else before
+        starts = [self._turned(covariances, mass, s, _FIRST_SWEEPS, True) for s in _starts(covariances, mass)]
+        best = min(starts, key=lambda axes: self._phi(_along(covariances, axes), mass))
+        return self._on(covariances, mass, self._turned(covariances, mass, best, _MANY_SWEEPS))
+
+    def _on(self, covariances: Float, mass: Float, axes: Float) -> Float:
+        """The most likely covariances on given axes."""
         variances = self.variances(_spreads(covariances, axes), mass)
         return _composed(np.broadcast_to(axes, covariances.shape), variances)
 
@@ -416,9 +426,26 @@ def _volumes_of_one_shape(variances: Float, mass: Float, volumes: Float | None) 
 
 
 def _composed(axes: Float, variances: Float) -> Float:
-    """``D_k diag(variances_k) D_k'``, exactly symmetric, (K, D, D)."""
+    """``D_k diag(variances_k) D_k'``, exactly symmetric, (K, D, D).
+
+    Raises
+    ------
+    IllDefinedCovarianceError
+        A variance is 0, but for rounding.
+    """
+    if not np.all(variances > _SINGULAR * variances.shape[1] * variances.max(axis=1, keepdims=True)):
+        raise IllDefinedCovarianceError
     half = axes * np.sqrt(np.maximum(variances, 0.0))[:, None, :]
     return np.asarray(half @ half.transpose(0, 2, 1))
+
+
+def _phi(covariances: Float, scatters: Float, mass: Float) -> float:
+    """``sum_k n_k (log |S_k| + tr(S_k^-1 W_k / n_k))``; infinity for covariances that are singular."""
+    sign, log_det = np.linalg.slogdet(covariances)
+    if not np.all(sign > 0.0):
+        return math.inf
+    traces = np.trace(np.linalg.solve(covariances, scatters), axis1=1, axis2=2)
+    return float(mass @ (log_det + traces))
 
 
 def _spreads(covariances: Float, axes: Float) -> Float:
