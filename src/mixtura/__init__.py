@@ -47,9 +47,11 @@ __all__ = [
 # Modules, and functions by their modules, that are imported when they are first used.
 _LAZY = ("autodiff", "data", "distributions", "mixturelib", "plotting", "torch")
 _LAZY_FUNCTIONS = {
+    "GaussianMixtureSelector": "estimators.selector",
     "fit_density": "density",
     "fit_many": "many",
     "plot_density": "plotting",
+    "select": "selecting",
     "standard_errors": "uncertainty",
 }
 

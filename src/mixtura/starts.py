@@ -10,6 +10,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
 from mixtura.components.centers import EUCLIDEAN, Centers, Metric
+from mixtura.hierarchical import MOST_ROWS, Tree, scaled, tree
 from mixtura.layouts import LAYOUTS
 from mixtura.lloyd import lloyd
 from mixtura.metrics import several, standardizing
@@ -286,8 +287,41 @@ def random(
     return table.accumulate_once(resp, components, kind)
 
 
+def hierarchical(
+    table: Table,
+    components: int,
+    kind: Kind,
+    floor: float,
+    rng: np.random.RandomState,
+    known: Float | None = None,
+) -> Moments:
+    """Groups of a tree of rows that join where the likelihood falls least; of many rows, a sample makes the tree."""
+    subset = rows_of_tree(table, rng)
+    labels = tree_of(subset).labels(components)
+    return subset.accumulate(lambda block: _one_of(labels[block.cut], components), components, kind)
+
+
+def _one_of(labels: NDArray[np.intp], components: int) -> Float:
+    return np.asarray(labels[:, None] == np.arange(components), dtype=np.float64)
+
+
+def rows_of_tree(table: Table, rng: np.random.RandomState) -> Table:
+    """The rows of positive weight of a table, or a sample of as many as a tree can have."""
+    rows = np.arange(len(table)) if table.counted is None else table.counted
+    if len(rows) > MOST_ROWS:
+        rows = np.sort(rows[rng.choice(len(rows), MOST_ROWS, replace=False)])
+    return table if len(rows) == len(table) else table.take(rows)
+
+
+def tree_of(table: Table) -> Tree:
+    """The tree of all rows of a short table, half-way to white, by Gaussians or, where columns are many, by squares."""
+    rows = table.points(np.arange(len(table)))
+    return tree(scaled(rows, "svd"), "VVV" if len(rows) > table.dims else "EII")
+
+
 INITIALIZERS: dict[str, Initializer] = {
     "kmeans": kmeans,
+    "hierarchical": hierarchical,
     "k-means++": kmeans_plusplus,
     "random": random,
     "random_from_data": random_from_data,

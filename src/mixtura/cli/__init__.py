@@ -1,4 +1,4 @@
-"""The command line: ``mixtura fit | fit-experts | predict | info | export | config``.
+"""The command line: ``mixtura fit | select | fit-experts | predict | info | export | config``.
 
 Errors that the user can correct end with exit code 2 and one line on standard error.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mixtura.cli.arguments import UsageError, extended, fail, parser_of_commands
-from mixtura.cli.fitting import fit, fit_experts
+from mixtura.cli.fitting import fit, fit_experts, select
 from mixtura.cli.predicting import export, info, predict
 
 
@@ -69,6 +69,7 @@ def _config(options: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "fit": fit,
+    "select": select,
     "fit-experts": fit_experts,
     "predict": predict,
     "info": info,

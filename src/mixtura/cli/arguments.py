@@ -100,7 +100,52 @@ def parser_of_commands() -> argparse.ArgumentParser:
         default="em",
         help="stepwise: two passes over the rows, for tables of which every pass counts (default: em)",
     )
-    _fit_options(fit, inits=("auto", "kmeans", "k-means++", "random", "random_from_data"), max_iter=100)
+    _fit_options(
+        fit, inits=("auto", "kmeans", "hierarchical", "k-means++", "random", "random_from_data"), max_iter=100
+    )
+
+    choose = commands.add_parser(
+        "select", help="choose family and number of components by a criterion", allow_abbrev=False
+    )
+    choose.add_argument("data", metavar="DATA", help="table: .csv, .parquet or .npy")
+    choose.add_argument(
+        "-k",
+        "--components",
+        type=_range,
+        default="1:9",
+        metavar="A:B",
+        help="numbers of components (default: 1:9)",
+    )
+    choose.add_argument(
+        "--covariances", metavar="A,B,...", help="families (default: mclust's fourteen, EII to VVV)"
+    )
+    choose.add_argument("--criterion", choices=["bic", "icl", "aic"], default="bic", help="default: bic")
+    choose.add_argument(
+        "--nested", action="store_true", help="fit again from families that a family contains"
+    )
+    choose.add_argument(
+        "--init",
+        choices=["hierarchical", "auto", "kmeans"],
+        default="hierarchical",
+        help="default: hierarchical",
+    )
+    choose.add_argument("--tol", type=float, help="change of the objective per row (default: mclust's rule)")
+    choose.add_argument(
+        "--reg-covar", type=float, default=0.0, metavar="V", help="added to variances (default: 0)"
+    )
+    choose.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
+    choose.add_argument("--threads", type=int, metavar="N", help="most threads (default: all processors)")
+    choose.add_argument("--weights", metavar="COLUMN", help="column that holds the rows' weights")
+    _table_options(choose, "all but weights and row names")
+    choose.add_argument("-o", "--output", metavar="MODEL", help="model file to write, of the best fit")
+    choose.add_argument(
+        "--plot",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="picture of the criterion to write (.png, .pdf, .svg)",
+    )
+    choose.add_argument("--json", action="store_true", help="print the result as JSON")
 
     experts = commands.add_parser(
         "fit-experts", help="fit a mixture of regressions or of experts to a table", allow_abbrev=False
@@ -244,6 +289,18 @@ def _number_or(word: str) -> Callable[[str], float | str]:
 
     parsed.__name__ = f"number or {word!r}"
     return parsed
+
+
+def _range(text: str) -> list[int]:
+    """Integers from A to B, from "A:B", or one from "A"."""
+    first, _, last = text.partition(":")
+    numbers = list(range(int(first), int(last or first) + 1))
+    if not numbers or numbers[0] < 1:
+        raise ValueError
+    return numbers
+
+
+_range.__name__ = "range A:B"
 
 
 def _integer_or(word: str) -> Callable[[str], int | str]:

@@ -71,6 +71,49 @@ def fit(options: argparse.Namespace) -> None:
     _finish(options, model, table, time.perf_counter() - began, weights, _mixture_facts, table.X)
 
 
+def select(options: argparse.Namespace) -> None:
+    """Choose a Gaussian mixture by a criterion."""
+    from mixtura import save, select
+    from mixtura.plotting import SelectionDisplay
+
+    check_outputs(options)
+    table, weights = fit_data(options)
+    began = time.perf_counter()
+    found = select(
+        table.X,
+        options.components,
+        split(options.covariances) or "all",
+        options.criterion,
+        init=options.init,
+        nested=options.nested,
+        sample_weight=weights,
+        tol=options.tol,
+        reg_covar=options.reg_covar,
+        random_state=options.seed,
+        n_threads=options.threads,
+    )
+    seconds = time.perf_counter() - began
+    model = found.best_
+    model.feature_names_in_ = np.array(table.names, dtype=object)
+    if options.output:
+        save(model, options.output)
+    if options.plot:
+        SelectionDisplay.from_selection(found).figure_.savefig(options.plot)
+    if options.json:
+        fits = [
+            {"covariance": name, "components": k, found.criterion: finite(value), "status": str(status)}
+            for name, row, states in zip(found.covariance_types, found.values, found.status, strict=True)
+            for k, value, status in zip(found.n_components, row, states, strict=True)
+        ]
+        print(json.dumps({"best": _mixture_facts(model), "fits": fits, "seconds": seconds}))
+        return
+    print(found)
+    print(f"\n{model.summary()}\n\nselected in {seconds:.3g} s")
+    for path in (options.output, options.plot):
+        if path:
+            print(f"wrote {path}")
+
+
 def fit_experts(options: argparse.Namespace) -> None:
     """Fit a mixture of regressions or of experts."""
     from mixtura import LinearExpert, MixtureOfExperts

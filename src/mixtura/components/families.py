@@ -50,7 +50,7 @@ _SMALL_ANGLE = 1e-9
 # Sweeps over all pairs of axes in an M-step that starts from the last axes: at most so many, or so many over D^2. In
 # the first M-step: at most so many, and so many, which look at all angles, for each start; how many components' own
 # axes are such starts.
-_FEW_SWEEPS, _SWEEPS = 3, 600
+_FEW_SWEEPS, _SWEEPS = 3, 200
 _MANY_SWEEPS, _FIRST_SWEEPS = 100, 2
 _OWN_AXES = 4
 

@@ -10,6 +10,7 @@ from mixtura.plotting.convergence import ConvergenceDisplay
 from mixtura.plotting.densities import ConditionalDisplay, DensityDisplay, plot_density
 from mixtura.plotting.experts import ExpertsDisplay
 from mixtura.plotting.mixtures import MixtureDisplay
+from mixtura.plotting.selection import SelectionDisplay
 
 __all__ = [
     "ConditionalDisplay",
@@ -17,6 +18,7 @@ __all__ = [
     "DensityDisplay",
     "ExpertsDisplay",
     "MixtureDisplay",
+    "SelectionDisplay",
     "plot_density",
     "save_picture",
 ]

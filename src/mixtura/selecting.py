@@ -1,0 +1,431 @@
+"""Which family of covariances, and how many components: fits of all that come into question, side by side."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from mixtura import backends, threads
+from mixtura.components import COVARIANCES, Gaussians
+from mixtura.components.estimation import Estimation
+from mixtura.errors import NotFiniteError, SingularError
+from mixtura.estimators import GaussianMixture
+from mixtura.estimators.validation import check_rows, check_weights
+from mixtura.gates import ConstantGate
+from mixtura.hierarchical import Tree
+from mixtura.mixture import Mixture
+from mixtura.starts import rows_of_tree, tree_of
+from mixtura.table import Responsibilities, Table
+
+__all__ = ["ALL", "CRITERIA", "Selection", "select"]
+
+Float = NDArray[np.float64]
+Criterion = str | Callable[[GaussianMixture, Any], float]
+
+# mclust's families, each after those that it contains; and which these are, one step down.
+ALL = ("EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV")
+_WITHIN = {
+    "VII": ("EII",),
+    "EEI": ("EII",),
+    "VEI": ("VII", "EEI"),
+    "EVI": ("EEI",),
+    "VVI": ("VEI", "EVI"),
+    "EEE": ("EEI",),
+    "VEE": ("EEE", "VEI"),
+    "EVE": ("EVI", "EEE"),
+    "VVE": ("VVI", "VEE", "EVE"),
+    "EEV": ("EEE",),
+    "VEV": ("VEE", "EEV"),
+    "EVV": ("EVE", "EEV"),
+    "VVV": ("VVE", "VEV", "EVV"),
+}
+_OF_ONE_COLUMN = ("E", "V")
+
+# Change of the log-likelihood, as a share of it, at which a fit is over by default: mclust's rule.
+_TOL = 1e-5
+
+# Numbers in a table from which on fits are worth threads of their own.
+_WORTH_THREADS = 20_000
+
+# Log-likelihood per row by which a family may lie below one that it contains, before it is fitted again from there.
+_BELOW = 1e-6
+
+
+def _doubt(model: GaussianMixture, X: Any) -> float:
+    """``-2 sum_i log max_k r_ik``: by how much ICL charges more than BIC."""
+    return float(-2.0 * np.log(model.predict_proba(X).max(axis=1)).sum())
+
+
+CRITERIA = ("bic", "icl", "aic")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection:
+    """Fits of families × numbers of components.
+
+    Attributes
+    ----------
+    covariance_types : list of str
+    n_components : list of int
+    criterion : str
+        The criterion's name; less is better.
+    values : ndarray of shape (families, numbers)
+        The criterion; NaN where there is no fit.
+    log_likelihood : ndarray of the same shape
+        Of all rows.
+    n_parameters : ndarray of int of the same shape
+    status : ndarray of str of the same shape
+        'converged', 'not converged', or why there is no fit, or why it does not count.
+    best_ : GaussianMixture
+        The fit with the least criterion.
+    """
+
+    covariance_types: list[str]
+    n_components: list[int]
+    criterion: str
+    values: Float
+    log_likelihood: Float
+    n_parameters: NDArray[np.int64]
+    status: NDArray[Any]
+    best_: GaussianMixture
+
+    def top(self, n: int = 3) -> list[tuple[str, int, float]]:
+        """The best fits: family, number of components, criterion.
+
+        Parameters
+        ----------
+        n : int, default=3
+        """
+        flat = np.where(self._counts, self.values, np.inf).ravel()
+        order = [int(i) for i in np.argsort(flat, kind="stable")[:n] if np.isfinite(flat[i])]
+        columns = len(self.n_components)
+        return [
+            (self.covariance_types[i // columns], self.n_components[i % columns], float(flat[i]))
+            for i in order
+        ]
+
+    @property
+    def _counts(self) -> NDArray[np.bool_]:
+        return np.isin(self.status, ("converged", "not converged"))
+
+    @property
+    def table(self) -> Any:
+        """A ``pyarrow.Table`` with a row for each fit: family, number, criterion, likelihood, parameters, status."""
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise ImportError("tables need pyarrow: pip install 'mixtura[io]'") from error
+        families, numbers = len(self.covariance_types), len(self.n_components)
+        return pyarrow.table(
+            {
+                "covariance_type": np.repeat(self.covariance_types, numbers),
+                "n_components": np.tile(self.n_components, families),
+                self.criterion: self.values.ravel(),
+                "log_likelihood": self.log_likelihood.ravel(),
+                "n_parameters": self.n_parameters.ravel(),
+                "status": self.status.ravel(),
+            }
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"{self.criterion} of {self._counts.sum()} fits, less is better", ""]
+        lines.append("    " + "".join(f"{k:>10}" for k in self.n_components))
+        for name, row, counts in zip(self.covariance_types, self.values, self._counts, strict=True):
+            cells = (f"{v:>10.1f}" if ok else f"{'-':>10}" for v, ok in zip(row, counts, strict=True))
+            lines.append(f"{name:<4}" + "".join(cells))
+        lines.append("")
+        lines += [
+            f"{place + 1}. {name}, {k}: {value:.2f}" for place, (name, k, value) in enumerate(self.top())
+        ]
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the criterion over the number of components, a line for each family.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+
+        Returns
+        -------
+        mixtura.plotting.SelectionDisplay
+        """
+        from mixtura.plotting import SelectionDisplay
+
+        return SelectionDisplay.from_selection(self, ax=ax)
+
+
+def select(
+    X: ArrayLike,
+    n_components: Iterable[int] = range(1, 10),
+    covariance_types: str | Sequence[str] = "all",
+    criterion: Criterion = "bic",
+    *,
+    init: str = "hierarchical",
+    nested: bool = False,
+    sample_weight: ArrayLike | None = None,
+    tol: float | None = None,
+    reg_covar: float = 0.0,
+    max_iter: int = 1000,
+    random_state: Any = 0,
+    n_threads: int | None = None,
+    **parameters: Any,
+) -> Selection:
+    """Fit Gaussian mixtures of several families and sizes, and choose the best by a criterion.
+
+    All fits with the same number of components start from the same groups, and run side by side on threads.
+
+    Parameters
+    ----------
+    X : array-like of shape (N, D)
+    n_components : iterable of int, default=1 to 9
+    covariance_types : 'all' or sequence of str, default='all'
+        'all': mclust's fourteen families, for one column 'E' and 'V', and with no more rows than columns those along
+        the axes.
+    criterion : {'bic', 'icl', 'aic'} or callable, default='bic'
+        Less is better. A function takes the fitted model and X.
+    init : {'hierarchical', 'auto', 'kmeans', ...}, default='hierarchical'
+        'hierarchical': groups of one tree (:mod:`mixtura.hierarchical`), of 2000 rows at random if there are more. Else
+        as ``GaussianMixture(init_params=...)``, for each fit by itself.
+    nested : bool, default=False
+        Whether a fit that ends below that of a family which it contains is made again from there. The table's
+        likelihoods are then in the order of the families, and often higher than mclust's.
+    sample_weight : array-like of shape (N,), default=None
+    tol : float, default=None
+        Change of the log-likelihood per row at which a fit is over. None: a hundred-thousandth of it, as in mclust,
+        which is early where clusters overlap.
+    reg_covar : float, default=0
+        Added to variances. With 0, families that are singular have that status and are left out.
+    max_iter : int, default=1000
+    random_state : int, RandomState instance or None, default=0
+    n_threads : int, default=None
+    **parameters
+        Others of :class:`mixtura.GaussianMixture`.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    ValueError
+        X is not finite, a name is unknown, or no fit succeeds.
+
+    References
+    ----------
+    Fraley, Raftery (2002), Model-based clustering, discriminant analysis, and density estimation. Biernacki, Celeux,
+    Govaert (2000), Assessing a mixture model for clustering with the integrated completed likelihood.
+
+    Examples
+    --------
+    >>> import numpy as np, mixtura
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 2)) * [1.0, 3.0] + 8.0 * rng.integers(0, 3, size=(300, 1))
+    >>> found = mixtura.select(X, range(1, 6))
+    >>> found.best_.n_components, found.best_.covariance_type
+    (3, 'EEI')
+    """
+    numbers = _numbers(n_components)
+    backend = backends.for_rows(X, parameters.get("backend", "auto"))
+    rows = check_rows(GaussianMixture(), X, reset=True, min_rows=2, backend=backend)
+    weights = check_weights(sample_weight, rows)
+    families = _families(covariance_types, rows.shape)
+    if not callable(criterion) and criterion not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(CRITERIA)} or a function, got {criterion!r}")
+    table, rng = Table.of(backend, rows, weights), check_random_state(random_state)
+    seed = int(rng.randint(1 << 31))
+    starts = _Starts.of(table, rng) if init == "hierarchical" else None
+    if tol is None:
+        tol = _TOL * abs(
+            GaussianMixture(1, reg_covar=1e-12, tol=1.0).fit(rows, sample_weight=weights).lower_bound_
+        )
+    how = {
+        "tol": max(float(tol), 1e-300),
+        "reg_covar": reg_covar,
+        "max_iter": max_iter,
+        "random_state": seed,
+        "n_threads": 1,
+        "init_params": "kmeans" if starts is not None else init,
+        **parameters,
+    }
+    cells = [_Cell(name, k) for name in families for k in numbers]
+    workers = threads.thread_limit() if n_threads is None else n_threads
+    if len(rows) * rows.shape[1] < _WORTH_THREADS:
+        workers = 1  # Python does most of the work of small fits, on one thread at a time
+    with ThreadPoolExecutor(workers) as pool:
+        longest = sorted(cells, key=lambda cell: (cell.family not in ("EVE", "VVE"), -cell.components))
+        list(pool.map(lambda cell: cell.fit(rows, weights, how, starts), longest))
+        of = {(cell.family, cell.components): cell for cell in cells}
+        for name in families if nested else ():  # each after those that it contains
+            again = [of[name, k] for k in numbers]
+            within = [[of[n, k] for n in _WITHIN.get(name, ()) if (n, k) in of] for k in numbers]
+            jobs = zip(again, within, strict=True)
+            list(pool.map(lambda job: job[0].improve(job[1], rows, weights, how, table), jobs))
+        list(pool.map(lambda cell: cell.judge(rows, weights, criterion), cells))
+    return _selection(cells, families, numbers, criterion)
+
+
+def _numbers(n_components: Iterable[int]) -> list[int]:
+    numbers = [n_components] if isinstance(n_components, int | np.integer) else list(n_components)
+    if not numbers or not all(isinstance(k, int | np.integer) and k >= 1 for k in numbers):
+        raise ValueError(f"n_components must be positive integers, got {n_components!r}")
+    return sorted({int(k) for k in numbers})
+
+
+def _families(names: str | Sequence[str], shape: tuple[int, ...]) -> list[str]:
+    """The families' names, each after those that it contains."""
+    N, D = shape
+    if isinstance(names, str):
+        every = _OF_ONE_COLUMN if D == 1 else ALL[:6] if N <= D else ALL
+        names = every if names == "all" else [names]
+    unknown = [name for name in names if name not in COVARIANCES]
+    if unknown or not len(names):
+        raise ValueError(f"unknown covariance_type {unknown}; known are {', '.join(COVARIANCES)}")
+    return sorted(dict.fromkeys(names), key=lambda name: ALL.index(name) if name in ALL else len(ALL))
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """Groups of one tree of rows."""
+
+    subset: Table
+    tree: Tree
+
+    @classmethod
+    def of(cls, table: Table, rng: np.random.RandomState) -> _Starts:
+        subset = rows_of_tree(table, rng)
+        return cls(subset, tree_of(subset))
+
+
+class _Cell:
+    """One fit of the table."""
+
+    def __init__(self, family: str, components: int) -> None:
+        self.family, self.components = family, components
+        self.model: GaussianMixture | None = None
+        self.status, self.value = "", np.nan
+
+    def fit(self, rows: Any, weights: Any, how: dict[str, Any], starts: _Starts | None) -> None:
+        """Fit from the groups, or by the estimator's own start."""
+        K = self.components
+        if len(rows) < K:
+            self.status = "fewer rows than components"
+        elif starts is None:
+            self.model, self.status = self._fitted(rows, weights, how, {})
+        elif starts.tree.rows < K:
+            self.status = "fewer rows in the tree than components"
+        else:
+            labels = starts.tree.labels(K)
+            resp: Responsibilities = lambda block: np.eye(K)[labels[block.cut]]  # noqa: E731
+            self._from(starts.subset, resp, rows, weights, how)
+
+    def _from(
+        self, table: Table, resp: Responsibilities, rows: Any, weights: Any, how: dict[str, Any]
+    ) -> None:
+        """Fit from the M-step of responsibilities on a table."""
+        family = COVARIANCES[self.family]
+        try:
+            moments = table.accumulate(resp, self.components, family.kind)
+            first = Gaussians.from_moments(family, moments, Estimation(how["reg_covar"]))
+            gate = ConstantGate.from_moments(moments)
+        except SingularError:
+            self.model, self.status = None, "singular"
+            return
+        given = {
+            "weights_init": gate.weights / gate.weights.sum(),
+            "means_init": first.means,
+            "precisions_init": family.storage.precisions(first.precisions_cholesky),
+        }
+        self.model, self.status = self._fitted(rows, weights, how, given)
+
+    def _fitted(
+        self, rows: Any, weights: Any, how: dict[str, Any], given: dict[str, Float]
+    ) -> tuple[GaussianMixture | None, str]:
+        model = GaussianMixture(self.components, covariance_type=self.family, **{**how, **given})
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(rows, sample_weight=weights)
+        except SingularError:
+            return None, "singular"
+        except NotFiniteError:
+            return None, "not finite"
+        model.set_params(**dict.fromkeys(given), n_threads=None)
+        return model, "converged" if model.converged_ else "not converged"
+
+    def improve(
+        self, within: Sequence[_Cell], rows: Any, weights: Any, how: dict[str, Any], table: Table
+    ) -> None:
+        """Fit again from the best of the families that this one contains, if that is better."""
+        others = [cell.model for cell in within if cell.model is not None]
+        if not others:
+            return
+        best = max(others, key=lambda model: model.lower_bound_)
+        own = -np.inf if self.model is None else self.model.lower_bound_
+        if own >= best.lower_bound_ - _BELOW:
+            return
+        before = self.model, self.status
+        mixture: Mixture[Any, Any] = best._mixture()
+        found = mixture.expect(table)
+        self._from(table, found.weighted_with, rows, weights, how)
+        if self.model is None or self.model.lower_bound_ <= own:
+            self.model, self.status = before
+
+    def judge(self, rows: Any, weights: Any, criterion: Criterion) -> None:
+        """The value of the criterion."""
+        if self.model is None:
+            return
+        model = self.model
+        if callable(criterion):
+            self.value = float(criterion(model, rows))
+        else:
+            total = len(rows) if weights is None else float(weights.sum())
+            charge = 2.0 if criterion == "aic" else np.log(total)
+            self.value = -2.0 * total * model.lower_bound_ + charge * model._n_parameters()
+            if criterion == "icl":
+                self.value += _doubt(model, rows)
+        if np.isnan(self.value):
+            self.status = "the criterion is NaN"
+        elif model.degenerate_.any():
+            self.status = "spurious: a component sits on a few rows"
+
+
+def _selection(
+    cells: Sequence[_Cell], families: list[str], numbers: list[int], criterion: Criterion
+) -> Selection:
+    shape = len(families), len(numbers)
+
+    def of(value: Callable[[_Cell], Any]) -> NDArray[Any]:
+        return np.array([value(cell) for cell in cells]).reshape(shape)
+
+    def total(cell: _Cell) -> float:
+        return np.nan if cell.model is None else cell.model.lower_bound_ * cell.model._n_rows
+
+    good = [cell for cell in cells if cell.status in ("converged", "not converged")]
+    if not good:
+        reasons = ", ".join(sorted({cell.status for cell in cells}))
+        raise ValueError(
+            f"no fit succeeded: {reasons}. Try fewer components, reg_covar > 0, or other families"
+        )
+    best = min(good, key=lambda cell: cell.value).model
+    assert best is not None
+    name = getattr(criterion, "__name__", "criterion") if callable(criterion) else criterion
+    return Selection(
+        families,
+        numbers,
+        name,
+        of(lambda cell: cell.value),
+        of(total),
+        of(lambda cell: 0 if cell.model is None else cell.model._n_parameters()),
+        of(lambda cell: cell.status),
+        best,
+    )

@@ -1,0 +1,208 @@
+"""Trees of rows, and the choice of family and number of components: mclust's answers on its own data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import mixtura
+from mixtura import GaussianMixture, GaussianMixtureSelector, load
+from mixtura.cli import main
+from mixtura.hierarchical import scaled, tree
+from mixtura.selecting import ALL, select
+
+FILES = Path(__file__).parent / "files" / "mclust"
+
+# What mclust 6.0.0 reports: family, number of components, BIC with its sign.
+TOP = {
+    "faithful": [("EEE", 3, -2314.316), ("VVE", 2, -2320.433), ("VEE", 3, -2322.103)],
+    "iris": [("VEV", 2, -561.7285), ("VEV", 3, -562.5522), ("VVV", 2, -574.0178)],
+}
+
+
+def rows_of(name):
+    held = json.loads((FILES / f"{name}.json").read_text())
+    return np.array(held["rows"]), np.array(held["labels"])
+
+
+def same_groups(one, other):
+    pairs = set(zip(one, other, strict=True))
+    return len(pairs) == len(set(one)) == len(set(other))
+
+
+@pytest.mark.parametrize("name", ["faithful", "iris", "diabetes", "banknote", "thyroid"])
+def test_trees_are_mclusts(name):
+    X, labels = rows_of(name)
+    found = tree(scaled(X, "svd"))
+    for groups in range(1, 10):
+        assert same_groups(found.labels(groups), labels[groups - 1]), groups
+
+
+@pytest.mark.parametrize("criterion", ["VVV", "EII"])
+@pytest.mark.parametrize("dims", [1, 2, 4])
+def test_each_merge_is_the_cheapest(criterion, dims, rng):
+    """Against all pairs, costed anew from the rows in each step."""
+    X = rng.normal(size=(24, dims))
+    found = tree(X, criterion)
+    least = np.sum((X - X.mean(axis=0)) ** 2) / X.size
+
+    def cost(rows):
+        W = (rows - rows.mean(axis=0)).T @ (rows - rows.mean(axis=0))
+        if criterion == "EII":
+            return np.trace(W)
+        n, spread = len(rows), (np.trace(W) + least) / len(rows)
+        return n * np.log(spread + (np.linalg.det(W / n) if n > dims else 0.0))
+
+    for groups in range(24, 1, -1):
+        now, then = found.labels(groups), found.labels(groups - 1)
+        members = [X[now == g] for g in range(groups)]
+        (merged,) = [g for g in range(groups - 1) if len(set(now[then == g])) == 2]
+        a, b = set(now[then == merged])
+        increase = {
+            (i, j): cost(np.vstack([members[i], members[j]])) - cost(members[i]) - cost(members[j])
+            for i in range(groups)
+            for j in range(i + 1, groups)
+        }
+        assert increase[min(a, b), max(a, b)] <= min(increase.values()) + 1e-9
+
+
+def test_trees_of_strange_rows():
+    assert tree(np.zeros((5, 2))).labels(5).tolist() == [0, 1, 2, 3, 4]
+    assert tree(np.zeros((1, 2))).labels(1).tolist() == [0]
+    assert len(set(tree(np.repeat(np.eye(3), 4, axis=0)).labels(3))) == 3
+    with pytest.raises(ValueError, match="no cut into 6"):
+        tree(np.zeros((5, 2))).labels(6)
+    assert scaled(np.array([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]]), "svd").shape == (3, 1)  # a constant column
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_selections_are_mclusts(name):
+    X, _ = rows_of(name)
+    found = select(X)
+    assert [(family, k) for family, k, _ in found.top()] == [(family, k) for family, k, _ in TOP[name]]
+    for (family, _, value), (_, _, wanted) in zip(found.top(), TOP[name], strict=True):
+        # mclust's VVE is not quite the maximum.
+        assert -value == pytest.approx(wanted, abs=0.2 if family == "VVE" else 0.05)
+    assert found.best_.covariance_type == TOP[name][0][0]
+    assert found.best_.n_components == TOP[name][0][1]
+    assert found.best_.means_init is None
+    assert -found.best_.bic(X) == pytest.approx(TOP[name][0][2], abs=0.05)
+
+
+def test_nested_families_are_in_order():
+    from mixtura.selecting import _WITHIN
+
+    X, _ = rows_of("iris")
+    found = select(X, range(1, 5), nested=True)
+    place = {name: i for i, name in enumerate(found.covariance_types)}
+    for name, within in _WITHIN.items():
+        for other in within:
+            above, below = found.log_likelihood[place[name]], found.log_likelihood[place[other]]
+            fitted = np.isfinite(above) & np.isfinite(below)
+            assert np.all(above[fitted] >= below[fitted] - 1e-5 * len(X))
+
+
+@pytest.mark.parametrize("criterion", ["bic", "aic", "icl"])
+def test_criteria(criterion, rng):
+    X = np.concatenate([rng.normal(size=(150, 2)), rng.normal(size=(150, 2)) + 7.0])
+    found = select(X, range(1, 4), ["EII", "VVV"], criterion)
+    assert found.best_.n_components == 2
+    model = found.best_
+    charge = {"bic": np.log(300), "aic": 2.0, "icl": np.log(300)}[criterion]
+    value = -2.0 * 300 * model.lower_bound_ + charge * model._n_parameters()
+    if criterion == "icl":
+        value -= 2.0 * np.log(model.predict_proba(X).max(axis=1)).sum()
+    assert found.values.min() == pytest.approx(value, rel=1e-12)
+    assert found.table.column_names[2] == criterion
+    assert "1. " in repr(found)
+
+
+def test_what_cannot_be_fitted_has_a_status(rng):
+    X = np.repeat(rng.normal(size=(6, 2)), 3, axis=0)
+    found = select(X, range(1, 20))
+    assert set(np.unique(found.status)) >= {"singular", "fewer rows than components"}
+    assert np.isfinite(found.values[found.status == "converged"]).all()
+    assert np.isnan(found.values[found.status == "singular"]).all()
+
+    def criterion(model, rows):
+        return np.nan if model.n_components > 1 else model.bic(rows)
+
+    judged = select(rng.normal(size=(60, 2)), range(1, 4), ["EII"], criterion)
+    assert judged.status.tolist() == [["converged", "the criterion is NaN", "the criterion is NaN"]]
+    assert judged.criterion == "criterion"
+
+
+def test_weights_threads_one_column_and_more_rows_than_a_tree_holds(rng):
+    X = rng.normal(size=(400, 2)) + 6.0 * rng.integers(0, 2, size=(400, 1))
+    weights = rng.integers(1, 3, 400).astype(float)
+    counted = select(X, [2], ["EII", "VVV"], sample_weight=weights, init="kmeans", tol=1e-8)
+    repeated = select(np.repeat(X, weights.astype(int), axis=0), [2], ["EII", "VVV"], init="kmeans", tol=1e-8)
+    np.testing.assert_allclose(counted.values, repeated.values, rtol=1e-6)
+    one, two = (select(X, range(1, 4), n_threads=n) for n in (1, 2))
+    np.testing.assert_array_equal(one.values, two.values)
+    single = select(X[:, :1], range(1, 4))
+    assert single.covariance_types == ["E", "V"]
+    assert single.best_.n_components == 2
+    assert select(rng.normal(size=(5, 6)), [1]).covariance_types == list(ALL[:6])
+    many = rng.normal(size=(5000, 2)) + 6.0 * rng.integers(0, 2, size=(5000, 1))
+    assert select(many, range(1, 4), ["EII", "VVV"]).best_.n_components == 2
+
+
+def test_hierarchical_start(rng):
+    X, labels = rows_of("iris")
+    gm = GaussianMixture(3, init_params="hierarchical", max_iter=0).fit(X)
+    np.testing.assert_allclose(np.sort(gm.weights_), np.sort(np.bincount(labels[2] - 1) / 150.0), rtol=1e-9)
+    assert GaussianMixture(2, init_params="hierarchical").fit(rng.normal(size=(3000, 2))).converged_
+
+
+def test_bad_input(rng):
+    X = rng.normal(size=(30, 2))
+    for how, message in (
+        ({"n_components": []}, "positive integers"),
+        ({"n_components": [0, 1]}, "positive integers"),
+        ({"covariance_types": ["XYZ"]}, "unknown covariance_type"),
+        ({"criterion": "cic"}, "criterion must be one of"),
+        ({"n_components": [40]}, "no fit succeeded: fewer rows than components"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            select(X, **how)
+    with pytest.raises(ValueError, match="NaN"):
+        select(np.where(X > 2.0, np.nan, X) if (X > 2.0).any() else X * np.nan)
+
+
+def test_the_estimator():
+    X, _ = rows_of("faithful")
+    pipe = make_pipeline(StandardScaler(), GaussianMixtureSelector(range(1, 5), random_state=0)).fit(X)
+    chosen = pipe[-1]
+    assert chosen.best_estimator_.n_components == 3
+    np.testing.assert_array_equal(pipe.predict(X), chosen.labels_)
+    assert pipe.score(X) == pytest.approx(chosen.best_estimator_.score(StandardScaler().fit_transform(X)))
+    assert mixtura.select is select
+
+
+def test_check_estimator():
+    check_estimator(GaussianMixtureSelector((1, 2), covariance_types=["EII"], reg_covar=1e-3))
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    X, _ = rows_of("faithful")
+    np.savetxt("t.csv", X, delimiter=",", header="eruptions,waiting", comments="")
+    assert main(["select", "t.csv", "-k", "1:4", "-o", "m", "--plot", "p.png"]) == 0
+    assert "1. EEE, 3: 2314.3" in capsys.readouterr().out
+    assert load("m").covariance_type == "EEE"
+    assert Path("p.png").stat().st_size > 5000
+    assert main(["select", "t.csv", "-k", "2", "--covariances", "EII,VVV", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["best"]["covariance"] == "full"
+    assert len(found["fits"]) == 2
+    assert main(["fit", "t.csv", "-k", "2", "--covariance", "VEE", "--init", "hierarchical", "-q"]) == 0
+    assert main(["select", "t.csv", "--covariances", "XYZ"]) == 2
+    for bad in ("0", "3:1", "x"):
+        with pytest.raises(SystemExit):
+            main(["select", "t.csv", "-k", bad])
