@@ -200,6 +200,7 @@ def select(
         Whether a fit that ends below that of a family which it contains is made again from there. The table's
         likelihoods are then in the order of the families, and often higher than mclust's.
     sample_weight : array-like of shape (N,), default=None
+        The tree does not look at weights, but leaves out rows of weight 0.
     tol : float, default=None
         Change of the log-likelihood per row at which a fit is over. None: a hundred-thousandth of it, as in mclust,
         which is early where clusters overlap.

@@ -86,9 +86,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     ----------
     n_components : int, default=1
         K, the number of Gaussians.
-    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+    covariance_type : {'full', 'tied', 'diag', 'spherical', 'EII', ..., 'VVV'}, default='full'
         'full': a covariance matrix for each component; 'tied': one for all; 'diag': a variance for each
-        component and column; 'spherical': a variance for each component; or a user's own family, by its name
+        component and column; 'spherical': a variance for each component. Or one of mclust's families, in which
+        components share volume, shape or orientation (:mod:`mixtura.components.families`); or a user's own, by its name
         (:func:`mixtura.extension.register_covariance`) or as an object.
     tol : float, default=1e-3
         EM stops when the mean log-likelihood per unit of weight changes by less than this.
@@ -100,10 +101,11 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     n_init : int, default=1
         Number of initialisations; the run with the largest final bound is kept. For a large table all of them run on
         samples only, and the best goes on.
-    init_params : {'kmeans', 'auto', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
+    init_params : {'kmeans', 'auto', 'hierarchical', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How the first responsibilities are chosen. 'auto' takes several unlike starts, by k-means on standardised and
         whitened columns and along the direction of least kurtosis, runs EM for a few iterations from each, and goes on
-        from the best by likelihood: for clusters that are long, flat or correlated, or of unlike sizes. With 16
+        from the best by likelihood: for clusters that are long, flat or correlated, or of unlike sizes. 'hierarchical'
+        takes the groups of a tree of rows, of a sample if there are more than 2000, as R's mclust does. With 16
         components or more, 'auto' and 'kmeans' take one k-means, whose centres are then swapped: two that share a
         cluster are merged, and another that covers two is split, for as long as the sum of squares falls.
         A large table (32,768 rows, 512 for each component, and four for each parameter, or more) is fitted to random

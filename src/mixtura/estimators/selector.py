@@ -39,6 +39,8 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
     best_estimator_ : GaussianMixture
         The fit with the least criterion.
     labels_ : ndarray of shape (N,)
+    n_iter_ : int
+        Of the best fit.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (D,)
 
@@ -113,6 +115,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
         )
         self.best_estimator_ = self.selection_.best_
         self.labels_ = self.best_estimator_.predict(rows)
+        self.n_iter_ = self.best_estimator_.n_iter_
         return self
 
     def _checked(self, X: ArrayLike) -> tuple[GaussianMixture, Any]:
