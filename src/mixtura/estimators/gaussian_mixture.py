@@ -601,8 +601,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         name = self.covariance_type
         if isinstance(name, str) and dims == 1 and len(name) == 3 and name.isupper():
             raise ValueError(
-                f"covariance_type={name!r}: one column has no shape and no orientation; take 'E', one variance, or "
-                "'V', one for each component"
+                f"covariance_type={name!r}: one column (n_features = 1) has no shape and no orientation; take 'E', one "
+                "variance, or 'V', one for each component"
             )
         if name in ("E", "V") and dims > 1:
             raise ValueError(
