@@ -18,7 +18,7 @@ from mixtura.extension import (
 
 
 class TiedDiagonal(Covariance):
-    name = "tied_diag"
+    name = "common_diag"
     kind = "diagonal"  # moments: masses, means and squares of the columns
     storage = Diagonals(shared=True)  # kept as (D,)
 

@@ -69,7 +69,7 @@ def test_a_covariance_of_ones_own_is_maximum_likelihood(parts, backend, clusters
     """One E-step, then the closed form: the pooled variances of the columns."""
     gm = mixtura.GaussianMixture(
         3,
-        covariance_type="tied_diag",
+        covariance_type="common_diag",
         backend=backend.name,
         random_state=0,
         tol=1e-8,
@@ -93,7 +93,7 @@ def test_a_covariance_of_ones_own_is_maximum_likelihood(parts, backend, clusters
 
 def test_a_covariance_of_ones_own_takes_precisions_and_draws(parts, clusters):
     gm = mixtura.GaussianMixture(
-        3, covariance_type="tied_diag", precisions_init=[1.0, 4.0], random_state=0, tol=1e-2
+        3, covariance_type="common_diag", precisions_init=[1.0, 4.0], random_state=0, tol=1e-2
     ).fit(clusters.astype(np.float32))
     assert gm.precisions_.dtype == np.float32
     np.testing.assert_allclose(gm.precisions_ * gm.covariances_, 1.0, rtol=1e-6)
@@ -101,10 +101,12 @@ def test_a_covariance_of_ones_own_takes_precisions_and_draws(parts, clusters):
     pooled = np.mean([X[y == k].var(axis=0) for k in range(3)], axis=0)
     np.testing.assert_allclose(pooled, gm.covariances_, rtol=0.1)
     with pytest.raises(ValueError, match="should have the shape of"):
-        mixtura.GaussianMixture(3, covariance_type="tied_diag", precisions_init=np.ones((3, 2))).fit(clusters)
+        mixtura.GaussianMixture(3, covariance_type="common_diag", precisions_init=np.ones((3, 2))).fit(
+            clusters
+        )
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical", "tied_diag"])
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical", "common_diag"])
 def test_noise_takes_the_rows_that_belong_to_no_cluster(parts, covariance_type, backend, clusters):
     gm = mixtura.GaussianMixture(
         3,
@@ -172,7 +174,7 @@ def test_noise_in_files(parts, clusters, tmp_path):
     path = tmp_path / "model.safetensors"
     for noise in ("box", parts["Box"](margin=0.25)):
         gm = mixtura.GaussianMixture(
-            3, covariance_type="tied_diag", noise=noise, random_state=0, tol=1e-2
+            3, covariance_type="common_diag", noise=noise, random_state=0, tol=1e-2
         ).fit(clusters)
         mixtura.save(gm, path)
         again = mixtura.load(path)
@@ -184,7 +186,7 @@ def test_noise_in_files(parts, clusters, tmp_path):
         ModelFileError, match=r"not known here: import the module that registers it \(mixtura\.extension\)"
     ):
         mixtura.load(path)
-    del COVARIANCES["tied_diag"]
+    del COVARIANCES["common_diag"]
     mixtura.GaussianMixture(3, random_state=0, tol=1.0).fit(clusters)
 
 
@@ -192,7 +194,7 @@ def test_pictures_of_ones_own_parts(parts, clusters, tmp_path):
     pytest.importorskip("matplotlib")
     from mixtura.plotting import save_picture
 
-    gm = mixtura.GaussianMixture(3, covariance_type="tied_diag", noise="box", random_state=0, tol=1e-2).fit(
+    gm = mixtura.GaussianMixture(3, covariance_type="common_diag", noise="box", random_state=0, tol=1e-2).fit(
         clusters
     )
     save_picture(gm, clusters, path=tmp_path / "clusters.png")
@@ -231,17 +233,17 @@ def test_on_the_command_line(clusters, tmp_path):
         return out
 
     model, labels = tmp_path / "model.safetensors", tmp_path / "labels.csv"
-    fit = ("fit", table, "-k", 3, "--covariance", "tied_diag", "--noise", "box", "-o", model, "--json")
+    fit = ("fit", table, "-k", 3, "--covariance", "common_diag", "--noise", "box", "-o", model, "--json")
     found = json.loads(run("--extend", FILE, *fit, "--plot", tmp_path / "clusters.png").stdout)
-    assert found["covariance"] == "tied_diag"
+    assert found["covariance"] == "common_diag"
     assert 0.05 < found["noise_weight"] < 0.2
     run("predict", model, table, "--extend", FILE, "-o", labels, "--proba")
     assert labels.read_text().splitlines()[0].replace('"', "") == "label,proba_0,proba_1,proba_2,proba_noise"
     assert "-1" in {line.split(",")[0] for line in labels.read_text().splitlines()[1:]}
-    assert "tied_diag" in run("--extend", FILE, "info", model).stdout
+    assert "common_diag" in run("--extend", FILE, "info", model).stdout
     experts = ("fit-experts", table, "--target", "b", "-k", 2, "--gate", "binned", "--json")
     assert json.loads(run("--extend", FILE, *experts).stdout)["gate"] == "binned"
-    assert "invalid choice: 'tied_diag'" in run(*fit, fails=True).stderr
+    assert "invalid choice: 'common_diag'" in run(*fit, fails=True).stderr
     assert "not known here" in run("predict", model, table, "-o", labels, fails=True).stderr
     assert "No such file" in run("--extend", "absent.py", "config", fails=True).stderr
     (tmp_path / "broken.py").write_text("import mixtura\nmixtura.nothing_of_this_name\n")
@@ -308,7 +310,7 @@ def test_one_variance_for_all(parts, clusters, tmp_path):
     """A family without an axis at all: files, precisions that are given, other types."""
 
     class TiedSpherical(Covariance):
-        name, kind, storage = "tied_spherical", "trace", Scalars(shared=True)
+        name, kind, storage = "common_spherical", "trace", Scalars(shared=True)
 
         def estimate(self, moments, mass):
             return mass @ moments.covariances(mass) / mass.sum() / moments.first.shape[1]
@@ -319,7 +321,7 @@ def test_one_variance_for_all(parts, clusters, tmp_path):
     family = register_covariance(TiedSpherical())
     for X in (clusters, clusters.astype(np.float32)):
         gm = mixtura.GaussianMixture(
-            3, covariance_type="tied_spherical", precisions_init=2.0, random_state=0
+            3, covariance_type="common_spherical", precisions_init=2.0, random_state=0
         ).fit(X)
         assert gm.covariances_.shape == ()
         mixtura.save(gm, tmp_path / "model.safetensors")
@@ -327,9 +329,9 @@ def test_one_variance_for_all(parts, clusters, tmp_path):
     same = mixtura.GaussianMixture(3, covariance_type=family, precisions_init=2.0, random_state=0).fit(X)
     np.testing.assert_array_equal(same.predict(X), gm.predict(X))
     mixtura.save(same, tmp_path / "model.safetensors")
-    assert mixtura.load(tmp_path / "model.safetensors").covariance_type == "tied_spherical"
-    assert "tied_spherical covariance" in same.summary()
-    del COVARIANCES["tied_spherical"]
+    assert mixtura.load(tmp_path / "model.safetensors").covariance_type == "common_spherical"
+    assert "common_spherical covariance" in same.summary()
+    del COVARIANCES["common_spherical"]
     assert np.isfinite(same.score(X))  # the object is enough to go on with
     with pytest.raises(TypeError, match="TiedSpherical, which is not registered"):
         mixtura.save(same, tmp_path / "model.safetensors")

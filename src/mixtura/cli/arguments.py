@@ -57,7 +57,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     fit.add_argument(
         "--noise",
         metavar="NAME",
-        help="a component beside the Gaussians that a file of --extend registers (default: none)",
+        help="a component beside the Gaussians: uniform, or one that a file of --extend registers (default: none)",
     )
     fit.add_argument(
         "--tol",

@@ -7,6 +7,7 @@ from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components import families  # isort: skip  # registers mclust's families
 from mixtura.components.factorize import IllDefinedCovarianceError
 from mixtura.components.gaussian import Gaussians
+from mixtura.components.uniform import Uniform
 
 __all__ = [
     "COMPONENTS",
@@ -17,5 +18,6 @@ __all__ = [
     "Covariance",
     "Gaussians",
     "IllDefinedCovarianceError",
+    "Uniform",
     "families",
 ]

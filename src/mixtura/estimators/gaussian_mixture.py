@@ -27,6 +27,7 @@ from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.estimation import Estimation, Fixed
 from mixtura.components.gaussian import LEAST_SHARE, Gaussians
+from mixtura.components.uniform import Uniform
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.callbacks import Tasks
 from mixtura.estimators.gaussian_search import (
@@ -126,9 +127,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         with times.
     verbose_interval : int, default=10
         Number of iterations from one line to the next.
-    noise : str, Component or None, default=None
-        One component beside the Gaussians, for rows that belong to none of them: the name of a user's own component
-        (:func:`mixtura.extension.register_component`), or an instance of its class. Its rows get the label -1, and its
+    noise : bool, float, str, Component or None, default=None
+        One component beside the Gaussians, for rows that belong to none of them. True: the same density everywhere in
+        the region of the rows (:class:`mixtura.components.Uniform`); a number: this density. Or a user's own component,
+        by its name (:func:`mixtura.extension.register_component`) or as an instance. Its rows get the label -1, and its
         probability is in the last column of :meth:`predict_proba`.
     on_degenerate : {'raise', 'repair', 'drop'}, default='raise'
         What happens when a covariance becomes singular. 'raise': ValueError, as in scikit-learn. 'repair': no variance
@@ -237,7 +239,13 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions(COVARIANCES.keys()), Covariance],
         "tol": [Interval(Real, 0.0, None, closed="left")],
-        "noise": [StrOptions(COMPONENTS.keys()), Component, None],
+        "noise": [
+            StrOptions(COMPONENTS.keys()),
+            Component,
+            "boolean",
+            Interval(Real, 0, None, closed="neither"),
+            None,
+        ],
         "reg_covar": [Interval(Real, 0.0, None, closed="left"), StrOptions({"auto"})],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
@@ -278,7 +286,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 10,
-        noise: str | Component | None = None,
+        noise: str | float | bool | Component | None = None,
         on_degenerate: str = "raise",
         prior: str | Mapping[str, Any] | None = None,
         accelerate: str | None = None,
@@ -442,7 +450,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             for block in blocks:
                 self.partial_fit(*block)
             return self
-        if self.noise is not None or self.on_degenerate == "drop":
+        if self._wants_noise or self.on_degenerate == "drop":
             raise ValueError("partial_fit does not go with noise or on_degenerate='drop'")
         state, table = self._stepped((X, None, sample_weight), hasattr(self, "means_"), self._block)
         if state is None:
@@ -508,7 +516,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         bad = Degenerate.of(best, K)
         self._warn(best, bad)
         self._n_rows, self._fitted_type = len(table), self._covariance.name
-        if self.noise is None:  # nothing of it stays from an earlier fit
+        if not self._wants_noise:  # nothing of it stays from an earlier fit
             self.__dict__.pop("noise_", None)
             self.__dict__.pop("noise_weight_", None)
         self.__dict__.pop("_sampler", None)
@@ -540,7 +548,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             self.init_params,
             given,
             fixed_weights,
-            None if self.noise is None else self._noise(),
+            self._noise() if self._wants_noise else None,
             dropping,
             1 if warm else self.n_init,
             self.tol,
@@ -636,7 +644,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         reasons = {
             "a prior": self.prior is not None,
             "fixed parameters": self.fixed is not None,
-            "noise": self.noise is not None,
+            "noise": self._wants_noise,
             "labels": labelled,
         }
         for reason, holds in reasons.items():
@@ -696,9 +704,18 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         """Whether noise is part of what was fitted."""
         return hasattr(self, "noise_")
 
+    @property
+    def _wants_noise(self) -> bool:
+        """Whether the next fit has noise."""
+        return self.noise is not None and self.noise is not False
+
     def _noise(self) -> Component:
-        """The component that ``noise`` names, not yet fitted."""
-        return self.noise if isinstance(self.noise, Component) else COMPONENTS[str(self.noise)]()
+        """The component that ``noise`` names or asks for, not yet fitted."""
+        if isinstance(self.noise, Component):
+            return self.noise
+        if isinstance(self.noise, bool):
+            return Uniform()
+        return COMPONENTS[self.noise]() if isinstance(self.noise, str) else Uniform(float(self.noise))  # type: ignore[arg-type]
 
     def _check_resumable(self, X: Any) -> None:
         """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns.
@@ -717,7 +734,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             "components": self.n_components,
             "columns": columns,
             "covariance type": self._covariance.name,
-            "noise": None if self.noise is None else _spec_of(self._noise()),
+            "noise": _spec_of(self._noise()) if self._wants_noise else None,
         }
         differ = [
             f"{name} {fitted[name]}, this one {wanted[name]}"
@@ -837,7 +854,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         super()._restore(arrays, values)
         if "degenerate_" in arrays:
             self.degenerate_ = arrays["degenerate_"]
-        if self.noise is not None:
+        if self._wants_noise:
             self.noise_ = restored(self._noise(), "noise", arrays)
 
     def _may_have(self, components: int) -> bool:
@@ -958,7 +975,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} is not finite")
         weights = self._host("weights_")
-        if self._has_noise != (self.noise is not None):
+        if self._has_noise != (self._wants_noise):
             raise ValueError("noise was set after the fit: fit again")
         if self._has_noise:
             if _spec_of(self.noise_) != _spec_of(self._noise()) or not 0.0 <= self.noise_weight_ <= 1.0:
