@@ -48,6 +48,8 @@ __all__ = [
 _LAZY = ("autodiff", "data", "distributions", "mixturelib", "plotting", "torch")
 _LAZY_FUNCTIONS = {
     "GaussianMixtureSelector": "estimators.selector",
+    "MixtureClassifier": "estimators.classifier",
+    "merge_components": "merging",
     "fit_density": "density",
     "fit_many": "many",
     "plot_density": "plotting",

@@ -55,6 +55,11 @@ _TOL = 1e-5
 # Numbers in a table from which on fits are worth threads of their own.
 _WORTH_THREADS = 20_000
 
+# The best fit goes on to see whether it holds: with so much of the tolerance, for at most so many iterations.
+_FURTHER, _MUCH_FURTHER = 1e-4, 2000
+
+_SPURIOUS = "spurious: a component sits on a few rows"
+
 # Log-likelihood per row by which a family may lie below one that it contains, before it is fitted again from there.
 _BELOW = 1e-6
 
@@ -239,7 +244,7 @@ def select(
     backend = backends.for_rows(X, parameters.get("backend", "auto"))
     rows = check_rows(GaussianMixture(), X, reset=True, min_rows=2, backend=backend)
     weights = check_weights(sample_weight, rows)
-    families = _families(covariance_types, rows.shape)
+    families = families_of(covariance_types, rows.shape)
     if not callable(criterion) and criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(CRITERIA)} or a function, got {criterion!r}")
     table, rng = Table.of(backend, rows, weights), check_random_state(random_state)
@@ -272,6 +277,8 @@ def select(
             jobs = zip(again, within, strict=True)
             list(pool.map(lambda job: job[0].improve(job[1], rows, weights, how, table), jobs))
         list(pool.map(lambda cell: cell.judge(rows, weights, criterion), cells))
+    while (winner := _winner(cells)) is not None and not winner.holds(rows, weights, how):
+        continue
     return _selection(cells, families, numbers, criterion)
 
 
@@ -282,7 +289,7 @@ def _numbers(n_components: Iterable[int]) -> list[int]:
     return sorted({int(k) for k in numbers})
 
 
-def _families(names: str | Sequence[str], shape: tuple[int, ...]) -> list[str]:
+def families_of(names: str | Sequence[str], shape: tuple[int, ...]) -> list[str]:
     """The families' names, each after those that it contains."""
     N, D = shape
     if isinstance(names, str):
@@ -381,6 +388,29 @@ class _Cell:
         if self.model is None or self.model.lower_bound_ <= own:
             self.model, self.status = before
 
+    def holds(self, rows: Any, weights: Any, how: dict[str, Any]) -> bool:
+        """Whether the fit stays what it is when it goes on; else its status becomes 'singular'.
+
+        A component may be on its way to a singular covariance, with a likelihood that grows without bound, when a rough
+        tolerance ends the fit: on rows that are rounded, for instance.
+        """
+        assert self.model is not None
+        model = self.model
+        given = {
+            "weights_init": np.asarray(model.weights_, dtype=np.float64)
+            / np.sum(model.weights_, dtype=np.float64),
+            "means_init": model.means_,
+            "precisions_init": model.precisions_,
+        }
+        if model._has_noise:
+            return True
+        further = {**how, "tol": min(how["tol"] * _FURTHER, 1e-7), "max_iter": _MUCH_FURTHER}
+        went, status = self._fitted(rows, weights, further, given)
+        if went is not None and not went.degenerate_.any():
+            return True
+        self.status = status if went is None else _SPURIOUS
+        return False
+
     def judge(self, rows: Any, weights: Any, criterion: Criterion) -> None:
         """The value of the criterion."""
         if self.model is None:
@@ -397,7 +427,7 @@ class _Cell:
         if np.isnan(self.value):
             self.status = "the criterion is NaN"
         elif model.degenerate_.any():
-            self.status = "spurious: a component sits on a few rows"
+            self.status = _SPURIOUS
 
 
 def _selection(
@@ -411,14 +441,13 @@ def _selection(
     def total(cell: _Cell) -> float:
         return np.nan if cell.model is None else cell.model.lower_bound_ * cell.model._n_rows
 
-    good = [cell for cell in cells if cell.status in ("converged", "not converged")]
-    if not good:
+    best = _winner(cells)
+    if best is None:
         reasons = ", ".join(sorted({cell.status for cell in cells}))
         raise ValueError(
             f"no fit succeeded: {reasons}. Try fewer components, reg_covar > 0, or other families"
         )
-    best = min(good, key=lambda cell: cell.value).model
-    assert best is not None
+    assert best.model is not None
     name = getattr(criterion, "__name__", "criterion") if callable(criterion) else criterion
     return Selection(
         families,
@@ -428,5 +457,11 @@ def _selection(
         of(total),
         of(lambda cell: 0 if cell.model is None else cell.model._n_parameters()),
         of(lambda cell: cell.status),
-        best,
+        best.model,
     )
+
+
+def _winner(cells: Sequence[_Cell]) -> _Cell | None:
+    """The fit with the least criterion, if there is any."""
+    good = [cell for cell in cells if cell.status in ("converged", "not converged")]
+    return min(good, key=lambda cell: cell.value, default=None)

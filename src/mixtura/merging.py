@@ -1,0 +1,142 @@
+"""Components into clusters: those join that are hardest to tell apart.
+
+References
+----------
+Baudry, Raftery, Celeux, Lo, Gottardo (2010), Combining mixture components for clustering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Merged:
+    """A mixture's components, joined step by step until one cluster is left.
+
+    Attributes
+    ----------
+    steps : list of tuple of int
+        Which two clusters join; the union has the first one's number, and those above the second move down by one.
+    entropy : ndarray of shape (K,)
+        ``-sum_i sum_k r_ik log r_ik`` with 1, 2, ..., K clusters.
+    n_clusters : int
+        Where the entropy has a kink: two straight lines, one on either side, fit it best. K if there is none.
+    """
+
+    steps: list[tuple[int, int]]
+    entropy: Float
+    n_clusters: int
+    _responsibilities: Float
+
+    def __repr__(self) -> str:
+        return f"<{len(self.entropy)} components in {self.n_clusters} clusters>"
+
+    def clusters(self, n: int | None = None) -> NDArray[np.intp]:
+        """The cluster of each component, (K,).
+
+        Parameters
+        ----------
+        n : int, default=None
+            Number of clusters; None for ``n_clusters``.
+        """
+        K, n = len(self.entropy), self.n_clusters if n is None else n
+        if not 1 <= n <= K:
+            raise ValueError(f"{K} components make 1 to {K} clusters, not {n}")
+        cluster = np.arange(K)
+        for first, second in self.steps[: K - n]:
+            cluster[cluster == second] = first
+            cluster[cluster > second] -= 1
+        return cluster
+
+    def predict_proba(self, n: int | None = None) -> Float:
+        """Probability of each cluster for the rows, (N, n).
+
+        Parameters
+        ----------
+        n : int, default=None
+            Number of clusters; None for ``n_clusters``.
+        """
+        cluster = self.clusters(n)
+        return np.asarray(self._responsibilities @ (cluster[:, None] == np.arange(cluster.max() + 1)))
+
+    def labels(self, n: int | None = None) -> NDArray[np.intp]:
+        """Most likely cluster of each row, (N,).
+
+        Parameters
+        ----------
+        n : int, default=None
+            Number of clusters; None for ``n_clusters``.
+        """
+        return np.asarray(self.predict_proba(n).argmax(axis=1))
+
+
+def merge_components(model: Any, X: ArrayLike) -> Merged:
+    """Join a mixture's components into clusters, those first whose union lowers the entropy of the labels most.
+
+    BIC takes as many Gaussians as a density needs, which is more than there are clusters where these are no Gaussians.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+        Fitted.
+    X : array-like of shape (N, D)
+        The rows; N × K responsibilities are held.
+
+    Returns
+    -------
+    Merged
+
+    Examples
+    --------
+    >>> import numpy as np, mixtura
+    >>> rng = np.random.default_rng(0)
+    >>> angle = rng.uniform(0, np.pi, 600)
+    >>> arch = np.column_stack([np.cos(angle), np.sin(angle)]) * 6.0 + 0.5 * rng.normal(size=(600, 2))
+    >>> X = np.concatenate([arch, rng.normal(size=(200, 2)) * 0.5 - [0.0, 4.0]])
+    >>> gm = mixtura.GaussianMixture(5, random_state=0).fit(X)
+    >>> mixtura.merge_components(gm, X).n_clusters
+    2
+    """
+    shares = np.asarray(model.predict_proba(X), dtype=np.float64)[:, : len(model.weights_)]
+    shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    now, K, steps = shares, shares.shape[1], list[tuple[int, int]]()
+    entropies = [_entropy(now).sum()]
+    while now.shape[1] > 1:
+        own = _entropy(now).sum(axis=0)
+        best, pair = -np.inf, (0, 1)
+        for i in range(now.shape[1] - 1):
+            unions = _entropy(now[:, [i]] + now[:, i + 1 :]).sum(axis=0)
+            falls = own[i] + own[i + 1 :] - unions
+            j = int(np.argmax(falls))
+            if falls[j] > best:
+                best, pair = float(falls[j]), (i, i + 1 + j)
+        steps.append(pair)
+        now = np.delete(now, pair[1], axis=1) + np.eye(now.shape[1] - 1)[pair[0]] * now[:, [pair[1]]]
+        entropies.append(_entropy(now).sum())
+    entropy = np.array(entropies[::-1])
+    return Merged(steps, entropy, _kink(entropy) if K > 2 else K, shares)
+
+
+def _entropy(shares: Float) -> Float:
+    """``-r log r``, 0 at 0."""
+    return np.asarray(-shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny)))
+
+
+def _kink(entropy: Float) -> int:
+    """The number of clusters at which two lines that meet there fit the entropy best."""
+    numbers = np.arange(1, len(entropy) + 1)
+
+    def misfit(x: NDArray[np.intp], y: Float) -> float:
+        return float(np.sum((np.polyval(np.polyfit(x, y, 1), x) - y) ** 2)) if len(x) > 2 else 0.0
+
+    inner = range(2, len(entropy))
+    return min(
+        inner, key=lambda c: misfit(numbers[:c], entropy[:c]) + misfit(numbers[c - 1 :], entropy[c - 1 :])
+    )

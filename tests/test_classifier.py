@@ -1,0 +1,108 @@
+"""Discriminant analysis, and the merging of components, beside mclust's."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.utils.estimator_checks import check_estimator
+
+import mixtura
+from mixtura import GaussianMixture, MixtureClassifier, merge_components
+
+FILES = Path(__file__).parent / "files" / "mclust"
+
+
+def iris():
+    return np.array(json.loads((FILES / "iris.json").read_text())["rows"]), np.repeat(["a", "b", "c"], 50)
+
+
+def test_one_gaussian_a_class_is_mclusts():
+    """MclustDA(iris, modelType = "EDDA"): VEV, log-likelihood -187.7097, 3 errors."""
+    X, y = iris()
+    found = MixtureClassifier(1, reg_covar=0.0).fit(X, y)
+    assert found.covariance_type_ == "VEV"
+    assert found.score_samples(X).sum() == pytest.approx(-187.7097, abs=1e-3)
+    assert np.sum(found.predict(X) != y) == 3
+    np.testing.assert_allclose(found.predict_proba(X).sum(axis=1), 1.0)
+    np.testing.assert_array_equal(found.classes_[found.predict_proba(X).argmax(axis=1)], found.predict(X))
+
+
+def test_mixtures_draw_borders_that_no_gaussian_can(rng):
+    radius, angle = np.repeat([1.0, 5.0], 300) + 0.4 * rng.normal(size=600), rng.uniform(0, 2 * np.pi, 600)
+    X, y = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)]), np.repeat([0, 1], 300)
+    several, one = MixtureClassifier((1, 4, 8), random_state=0).fit(X, y), MixtureClassifier(1).fit(X, y)
+    assert several.score(X, y) > 0.98
+    assert several.score(X, y) >= one.score(X, y)
+    assert not hasattr(several, "covariance_type_")
+
+
+def test_priors_and_weights(rng):
+    X = np.concatenate([rng.normal(size=(100, 1)), rng.normal(size=(300, 1)) + 1.0])
+    y = np.repeat([0, 1], [100, 300])
+    own = MixtureClassifier(1).fit(X, y)
+    np.testing.assert_allclose(own.priors_, [0.25, 0.75])
+    even = MixtureClassifier(1, priors=[0.5, 0.5]).fit(X, y)
+    assert np.sum(even.predict(X) == 0) > np.sum(own.predict(X) == 0)
+    weights = np.where(y == 0, 3.0, 1.0)
+    np.testing.assert_allclose(MixtureClassifier(1).fit(X, y, weights).priors_, [0.5, 0.5])
+
+
+def test_bad_input(rng):
+    X = rng.normal(size=(20, 2))
+    with pytest.raises(ValueError, match="class 1 has one row"):
+        MixtureClassifier(1).fit(X, (np.arange(20) == 3).astype(int))
+    with pytest.raises(ValueError, match="priors must be 2 numbers"):
+        MixtureClassifier(1, priors=[0.2, 0.2]).fit(X, np.arange(20) % 2)
+    with pytest.raises(ValueError, match="unknown covariance_type"):
+        MixtureClassifier(1, covariance_types=["XXX"]).fit(X, np.arange(20) % 2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("numbers", [1, (1, 2)])
+def test_check_estimator(numbers):
+    check_estimator(
+        MixtureClassifier(numbers, covariance_types=["EII", "VVI"], random_state=0),
+        expected_failed_checks={
+            "check_sample_weight_equivalence_on_dense_data": "it has a class of one row, of weight 2, which is refused",
+            "check_fit2d_1feature": "one column has no families EII and VVI",
+        },
+    )
+
+
+def test_merging_lowers_entropy_most(rng):
+    """Each step against all pairs."""
+    X = rng.normal(size=(300, 2)) * [1.0, 4.0]
+    gm = GaussianMixture(5, random_state=0, tol=1e-2).fit(X)
+    merged = merge_components(gm, X)
+
+    def entropy(shares):
+        return -np.sum(shares * np.log(np.maximum(shares, 1e-300)))
+
+    for n in range(5, 1, -1):
+        now, then = merged.predict_proba(n), merged.predict_proba(n - 1)
+        pairs = [
+            entropy(np.column_stack([np.delete(now, [i, j], axis=1), now[:, i] + now[:, j]]))
+            for i in range(n)
+            for j in range(i + 1, n)
+        ]
+        assert entropy(then) == pytest.approx(min(pairs), rel=1e-9)
+        assert entropy(then) == pytest.approx(merged.entropy[n - 2], rel=1e-9)
+        assert then.shape == (300, n - 1)
+    assert merged.clusters(1).tolist() == [0] * 5
+    assert merged.clusters(5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_clusters_that_are_no_gaussians(rng):
+    angle = rng.uniform(0, np.pi, 800)
+    arch = 6.0 * np.column_stack([np.cos(angle), np.sin(angle)]) + 0.4 * rng.normal(size=(800, 2))
+    X, y = np.concatenate([arch, 0.4 * rng.normal(size=(200, 2)) - [0.0, 4.0]]), np.repeat([0, 1], [800, 200])
+    found = merge_components(GaussianMixture(6, init_params="auto", random_state=0).fit(X), X)
+    assert found.n_clusters == 2
+    labels = found.labels()
+    assert len(set(zip(labels, y, strict=True))) == 2
+    assert "6 components in 2 clusters" in repr(found)
+    with pytest.raises(ValueError, match="1 to 6 clusters, not 7"):
+        found.clusters(7)
+    assert mixtura.merge_components is merge_components
