@@ -10,7 +10,7 @@ import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mixtura import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura import BayesianGaussianMixture, GaussianMixture, KMeans, MixtureOfExperts
 
 ESTIMATORS = [
     GaussianMixture(),
@@ -19,6 +19,14 @@ ESTIMATORS = [
     GaussianMixture(covariance_type="spherical", init_params="random"),
     GaussianMixture(2, init_params="random_from_data", n_init=2),
     GaussianMixture(warm_start=True),
+    BayesianGaussianMixture(),
+    BayesianGaussianMixture(
+        n_components=2,
+        covariance_type="diag",
+        weight_concentration_prior_type="dirichlet_distribution",
+        n_init=2,
+    ),
+    BayesianGaussianMixture(n_components=2, covariance_type="tied", warm_start=True),
     KMeans(),
     KMeans(3, init="random", n_init=2),
     MixtureOfExperts(),
@@ -81,10 +89,11 @@ def test_scikit_learns_own_tests(require, backend):
     passed, out = run_scikit_learns(
         backend,
         "mixture/tests/test_gaussian_mixture.py",
+        "mixture/tests/test_bayesian_mixture.py",
         "mixture/tests/test_mixture.py",
         *("-k", "not array_api_compliance"),
     )
-    assert passed >= 60 or not KNOWN, out[-500:]
+    assert passed >= 78 or not KNOWN, out[-500:]
     assert "skipped" not in out
     passed, out = run_scikit_learns(backend, "cluster/tests/test_k_means.py")
     assert passed >= 70 or not KNOWN, out[-500:]

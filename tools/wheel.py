@@ -108,9 +108,14 @@ def test(sdist: Path, wheel: Path) -> None:
         place = Path(folder)
         run(sys.executable, "-m", "venv", place / "env")
         binaries = place / "env" / ("Scripts" if os.name == "nt" else "bin")
-        # Nothing but this environment on the path: no compiler, no other Python.
+        # On the path are this environment and what any shell has: no compiler, no other Python.
+        shell = place / "shell"
+        shell.mkdir()
+        for name in ("bash", "sh", "cat", "head"):
+            if found := shutil.which(name):
+                (shell / name).symlink_to(found)
         alone = {k: v for k, v in os.environ.items() if not re.match(r"PYTHON|CC$|CXX$|CMAKE|MIXTURA", k)}
-        alone |= {"PATH": str(binaries), "HOME": str(place)}
+        alone |= {"PATH": os.pathsep.join([str(binaries), str(shell)]), "HOME": str(place)}
         how = {"cwd": place, "env": alone}
         python = binaries / "python"
         run(

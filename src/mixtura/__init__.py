@@ -47,6 +47,7 @@ __all__ = [
 # Modules, and functions by their modules, that are imported when they are first used.
 _LAZY = ("autodiff", "data", "distributions", "mixturelib", "plotting", "torch")
 _LAZY_FUNCTIONS = {
+    "BayesianGaussianMixture": "estimators.bayesian_mixture",
     "GaussianMixtureSelector": "estimators.selector",
     "MixtureClassifier": "estimators.classifier",
     "merge_components": "merging",

@@ -30,6 +30,7 @@ from mixtura.components.beside import COMPONENTS
 from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.linear import LinearExpert
 from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura.estimators.bayesian_mixture import BayesianGaussianMixture
 from mixtura.files import write_whole
 from mixtura.gates import GATES
 from mixtura.links import EqualMeans
@@ -37,7 +38,9 @@ from mixtura.parts import Part
 
 FORMAT = 1
 
-_CLASSES: dict[str, type[Any]] = {c.__name__: c for c in (GaussianMixture, KMeans, MixtureOfExperts)}
+_CLASSES: dict[str, type[Any]] = {
+    c.__name__: c for c in (GaussianMixture, BayesianGaussianMixture, KMeans, MixtureOfExperts)
+}
 
 
 def _objects() -> dict[str, type[Any]]:
@@ -66,7 +69,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : GaussianMixture, KMeans or MixtureOfExperts
+    model : GaussianMixture, BayesianGaussianMixture, KMeans or MixtureOfExperts
         A fitted model.
     path : path-like
         Usually ``*.safetensors``. A name that ends in ``.json`` makes a text file, of ten times the size, for programs

@@ -20,10 +20,10 @@ def of_gaussian_mixture(model: Any, path: Path, dtype: str) -> Any:
     graph = Graph(joint.quadratics.dims, dtype)
     together = graph.step("Add", graph.joint(ROWS, joint.quadratics), graph.array(joint.log_weights))
     shares, total = graph.log_normalized(together)
-    graph.reply_labels(together, joint.components - 1 if model._has_noise else None)
+    graph.reply_labels(together, joint.components - 1 if getattr(model, "_has_noise", False) else None)
     graph.reply("probabilities", graph.step("Exp", shares), [None, joint.components])
     graph.reply("log_likelihood", graph.step("Squeeze", total, graph.array([1])), [None])
-    return written(graph.model("GaussianMixture"), path)
+    return written(graph.model(type(model).__name__), path)
 
 
 def of_kmeans(model: Any, path: Path, dtype: str) -> Any:
