@@ -1,6 +1,6 @@
 """The fourteen families: an iteration of each beside VVV's, and whether the bound ever falls.
 
-python benchmarks/families.py [--parts iterations monotone] [--fits 2000]
+python benchmarks/families.py [--parts iterations bayesian monotone] [--fits 2000]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from mixtura import GaussianMixture
+from mixtura import BayesianGaussianMixture, GaussianMixture
 from mixtura.components import COVARIANCES
 
 NAMES = ["EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"]
@@ -42,6 +42,28 @@ def iterations(rows=1_000_000, dims=16, components=16):
     base = np.median(times["VVV"])
     for name in NAMES:
         print(f"{name}: {np.median(times[name]) * 1e3:7.1f} ms, {np.median(times[name]) / base:.2f} of VVV's")
+
+
+def bayesian(rows=500_000, dims=16, components=16):
+    """An iteration of BayesianGaussianMixture beside GaussianMixture's."""
+    g = np.random.default_rng(0)
+    X = 2.0 * g.normal(size=(components, dims))[g.integers(0, components, rows)] + g.normal(size=(rows, dims))
+    for name in ("full", "tied", "diag", "spherical"):
+        models = (
+            BayesianGaussianMixture(n_components=components, covariance_type=name, max_iter=2).fit(X),
+            GaussianMixture(components, covariance_type=name, max_iter=2).fit(X),
+        )
+        medians = []
+        for model in models:
+            table, mixture, times = model._table(X), model._mixture(), []
+            for _ in range(7):
+                began = time.perf_counter()
+                mixture = mixture.maximize(mixture.expect(table))
+                times.append(time.perf_counter() - began)
+            medians.append(np.median(times))
+        print(
+            f"Bayesian, {name}: {medians[0] * 1e3:.1f} ms, {medians[0] / medians[1]:.2f} of GaussianMixture's"
+        )
 
 
 def monotone(fits):
@@ -77,11 +99,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", default=["iterations", "monotone"])
+    parser.add_argument("--parts", nargs="+", default=["iterations", "bayesian", "monotone"])
     parser.add_argument("--fits", type=int, default=2000)
     options = parser.parse_args()
     assert set(NAMES) <= set(COVARIANCES)
     if "iterations" in options.parts:
         iterations()
+    if "bayesian" in options.parts:
+        bayesian()
     if "monotone" in options.parts:
         monotone(options.fits)

@@ -50,6 +50,7 @@ _LAZY_FUNCTIONS = {
     "BayesianGaussianMixture": "estimators.bayesian_mixture",
     "GaussianMixtureSelector": "estimators.selector",
     "MixtureClassifier": "estimators.classifier",
+    "bootstrap_lrt": "likelihood_ratio",
     "merge_components": "merging",
     "fit_density": "density",
     "fit_many": "many",

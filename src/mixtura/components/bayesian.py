@@ -102,8 +102,8 @@ class BayesianGaussians(Components):
 
     @property
     def kind(self) -> Kind:
-        """Matrices need full moments, also where one is shared: the prior pulls each component by itself."""
-        return "full" if self.covariance.kind == "shared" else self.covariance.kind
+        """The kind of moments that the family needs."""
+        return self.covariance.kind
 
     @property
     def _matrices(self) -> bool:
@@ -150,17 +150,18 @@ class BayesianGaussians(Components):
         posterior_means = (prior.shrinkage * prior.mean + mass[:, None] * means) / shrinkage[:, None]
         away = means - prior.mean
         pull = prior.shrinkage * mass / shrinkage
-        own = moments.covariances(mass)  # (K, D, D), (K, D), or traces (K,)
-        if self._matrices:
+        own = moments.covariances(mass)  # (K, D, D), (D, D) if shared, (K, D), or traces (K,)
+        if storage.shared:  # what the components' rows have in common is summed already
+            dof = np.full(len(mass), prior.dof + mass.sum())
+            scatter = mass.sum() * own + np.einsum("k,ki,kj->ij", pull, away, away)
+            covariances = (prior.scale + scatter) / dof[0]
+        elif self._matrices:
             scatter = mass[:, None, None] * own + pull[:, None, None] * away[:, :, None] * away[:, None, :]
         elif storage.form == "diagonal":
             scatter = mass[:, None] * own + pull[:, None] * away**2
         else:
             scatter = (mass * own + pull * np.sum(away**2, axis=1)) / D
-        if storage.shared:
-            dof = np.full(len(mass), prior.dof + mass.sum())
-            covariances = (prior.scale + scatter.sum(axis=0)) / dof[0]
-        else:
+        if not storage.shared:
             dof = prior.dof + mass
             covariances = (prior.scale + scatter) / dof.reshape(-1, *[1] * (scatter.ndim - 1))
         cholesky = storage.cholesky(covariances)

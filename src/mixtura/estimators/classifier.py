@@ -233,6 +233,17 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Share of the rows whose class is predicted rightly.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,)
+        sample_weight : array-like of shape (N,), default=None
+        """
+        return float(super().score(X, y, sample_weight))
+
     def score_samples(self, X: ArrayLike) -> Float:
         """Log-density of each row under the mixture of all classes, (N,).
 

@@ -1,0 +1,188 @@
+"""How many components? A sequence of likelihood-ratio tests, whose distribution the bootstrap gives."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from mixtura import threads
+from mixtura.errors import NotFiniteError, SingularError
+from mixtura.estimators import GaussianMixture
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentTests:
+    """Tests of K components against K + 1, one after the other.
+
+    Attributes
+    ----------
+    n_components : list of int
+        K of each test.
+    statistics : ndarray
+        Twice the difference of the log-likelihoods.
+    p_values : ndarray
+    null : list of ndarray
+        The statistics of the tables that were drawn under K components.
+    chosen : int
+        The first K that is not rejected; one more than the last, if all are.
+    """
+
+    n_components: list[int]
+    statistics: Float
+    p_values: Float
+    null: list[Float]
+    chosen: int
+
+    def __str__(self) -> str:
+        lines = ["components   statistic   p-value"]
+        for k, value, p in zip(self.n_components, self.statistics, self.p_values, strict=True):
+            lines.append(f"{k} vs {k + 1:<8} {value:>9.4g} {p:>9.3g}")
+        return "\n".join([*lines, f"{self.chosen} components"])
+
+
+def bootstrap_lrt(
+    X: ArrayLike,
+    n_components: Iterable[int] = range(1, 9),
+    covariance_type: str = "full",
+    *,
+    n_bootstrap: int = 199,
+    level: float = 0.05,
+    tol: float | None = None,
+    max_iter: int = 1000,
+    reg_covar: float = 1e-6,
+    init: str = "hierarchical",
+    random_state: Any = 0,
+    n_threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ComponentTests:
+    """Test one number of components after the other against one more, until one is not rejected.
+
+    The likelihood ratio has no known distribution here. So tables are drawn from the fit with K components, and both
+    fits are made again from the parameters found, to each of them (McLachlan 1987).
+
+    Parameters
+    ----------
+    X : array-like of shape (N, D)
+    n_components : iterable of int, default=1 to 8
+    covariance_type : str, default='full'
+    n_bootstrap : int, default=199
+        Tables for each test; p-values are multiples of one over one more.
+    level : float, default=0.05
+        A test whose p-value is above this is the last.
+    tol : float, default=None
+        Change of the log-likelihood per row at which a fit is over. None: a hundred-thousandth of it, as in mclust.
+    max_iter, reg_covar
+        As for :class:`GaussianMixture`.
+    init : str, default='hierarchical'
+        ``init_params`` of the fits to X.
+    random_state : int, RandomState instance or None, default=0
+    n_threads : int, default=None
+        Tables are fitted side by side; the result does not depend on their number.
+    progress : callable, optional
+        Is called with K and the number of tables so far.
+
+    Returns
+    -------
+    ComponentTests
+
+    Raises
+    ------
+    ValueError
+        A fit to X becomes singular, or a number is wrong.
+
+    References
+    ----------
+    McLachlan (1987), On bootstrapping the likelihood ratio test statistic for the number of components in a normal
+    mixture.
+
+    Examples
+    --------
+    >>> import numpy as np, mixtura
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(120, 1)) + 5.0 * rng.integers(0, 2, size=(120, 1))
+    >>> mixtura.bootstrap_lrt(X, n_bootstrap=39).chosen
+    2
+    """
+    rows = np.asarray(X)
+    numbers = list(n_components)
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] < 1:
+        raise ValueError(f"n_components must be consecutive positive integers, got {numbers}")
+    if n_bootstrap < 1 or not 0.0 < level < 1.0:
+        raise ValueError("n_bootstrap must be positive, and level between 0 and 1")
+    if tol is None:
+        tol = 1e-5 * abs(GaussianMixture(1, reg_covar=1e-12, tol=1.0).fit(rows).lower_bound_)
+    how: dict[str, Any] = {
+        "covariance_type": covariance_type,
+        "tol": max(tol, 1e-300),
+        "max_iter": max_iter,
+        "reg_covar": reg_covar,
+    }
+    rng = check_random_state(random_state)
+
+    def fitted(k: int) -> GaussianMixture:
+        return _quiet(GaussianMixture(k, init_params=init, random_state=0, **how), rows)
+
+    small, statistics, p_values, null = fitted(numbers[0]), list[float](), list[float](), list[Float]()
+    workers = threads.thread_limit() if n_threads is None else n_threads
+    for k in numbers:
+        large = fitted(k + 1)
+        observed = 2.0 * len(rows) * (large.lower_bound_ - small.lower_bound_)
+        seeds = rng.randint(1 << 31, size=n_bootstrap)
+
+        def drawn(seed: int, pair: tuple[GaussianMixture, GaussianMixture] = (small, large)) -> float:
+            table, _ = pair[0].sample(len(rows), random_state=int(seed))
+            bounds = []
+            for model in pair:
+                try:
+                    bounds.append(_quiet(_again(model, how), table).lower_bound_)
+                except (SingularError, NotFiniteError):
+                    return np.nan
+            return float(2.0 * len(rows) * (bounds[1] - bounds[0]))
+
+        values = []
+        with ThreadPoolExecutor(workers) as pool:
+            for number, value in enumerate(pool.map(drawn, seeds), 1):
+                values.append(value)
+                if progress is not None:
+                    progress(k, number)
+        under = np.array([value for value in values if np.isfinite(value)])
+        statistics.append(observed)
+        p_values.append(float((1 + np.sum(under >= observed)) / (1 + len(under))))
+        null.append(under)
+        if p_values[-1] > level:
+            break
+        small = large
+    tested = numbers[: len(p_values)]
+    chosen = tested[-1] if p_values[-1] > level else tested[-1] + 1
+    return ComponentTests(tested, np.array(statistics), np.array(p_values), null, chosen)
+
+
+def _quiet(model: GaussianMixture, rows: Any) -> GaussianMixture:
+    """The model, fitted, without a warning that it has not converged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows)
+    return model
+
+
+def _again(model: GaussianMixture, how: dict[str, Any]) -> GaussianMixture:
+    """A mixture that starts where another has ended."""
+    weights = np.asarray(model.weights_, dtype=np.float64)
+    return GaussianMixture(
+        len(weights),
+        weights_init=weights / weights.sum(),
+        means_init=model.means_,
+        precisions_init=model.precisions_,
+        n_threads=1,
+        **how,
+    )
