@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from mixtura import GaussianMixture, em, load, save
+from mixtura import GaussianMixture, em, load, save, standard_errors
 from mixtura.components import COVARIANCES, Gaussians
 from mixtura.components.families import _disjoint_pairs
 from mixtura.gates import ConstantGate
@@ -202,3 +202,18 @@ def test_bad_input(rng):
     for name in CONSTRAINED:
         with pytest.raises(ValueError, match="ill-defined empirical covariance"):
             GaussianMixture(4, covariance_type=name, reg_covar=0.0, random_state=0).fit(same)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_standard_errors_or_why_not(name, rng):
+    """The families with free entries have standard errors, one variance for all included; the others say why not."""
+    X = np.r_[rng.normal(size=(150, 2)), rng.normal(6.0, 2.0, size=(150, 2))]
+    model = GaussianMixture(2, covariance_type=name, random_state=0).fit(X)
+    if name in CONSTRAINED:
+        with pytest.raises(ValueError, match="there are no derivatives for covariances of type"):
+            standard_errors(model, X)
+    else:
+        found = standard_errors(model, X)
+        assert found.covariances.shape == model.covariances_.shape
+        assert np.all(found.errors > 0.0)
+        assert not found.boundary

@@ -310,7 +310,7 @@ def _boundary(model: Any, natural: list[Field]) -> list[str]:
         edge += [label for label, w in zip(weights.labels, weights.values, strict=True) if w < 1e-8]
     marked = np.asarray(getattr(model, "degenerate_", np.zeros(0, dtype=bool)))
     for field in natural:
-        if field.name in ("covariances", "noise_variance") and len(field.places) == len(marked):
+        if field.name in ("covariances", "noise_variance") and np.shape(field.places)[:1] == (len(marked),):
             for k in np.flatnonzero(marked):
                 edge += [field.labels[i] for i in np.unique(field.places[k])]
     return edge
