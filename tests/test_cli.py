@@ -621,6 +621,15 @@ def test_checkpoints(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_numbers_of_components_of_which_bic_takes_the_best(capsys):
+    code, text, err = run(["fit", FAITHFUL, "-k", "2:4", "--json"], capsys)
+    assert code == 0
+    assert json.loads(text)["components"] == 2
+    assert "BIC by number of components: 2: 2322.19, 3: " in err
+    for wrong in ("0:2", "4:2", "1:x", "two"):
+        assert "invalid number of components, A:B or bic" in fails(["fit", FAITHFUL, "-k", wrong], capsys)
+
+
 def test_experts_of_several_files_and_their_checkpoints(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     several_files(tmp_path)

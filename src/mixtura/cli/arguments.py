@@ -48,10 +48,10 @@ def parser_of_commands() -> argparse.ArgumentParser:
     fit.add_argument(
         "-k",
         "--components",
-        type=_integer_or("bic"),
+        type=_components,
         required=True,
         metavar="K",
-        help="number of components; 'bic' takes the best of 1 to 9 by that criterion",
+        help="number of components; A:B takes the best of A to B by BIC, and 'bic' that of 1:9",
     )
     fit.add_argument("--covariance", choices=list(COVARIANCES), default="full", help="default: full")
     fit.add_argument(
@@ -303,14 +303,16 @@ def _range(text: str) -> list[int]:
 _range.__name__ = "range A:B"
 
 
-def _integer_or(word: str) -> Callable[[str], int | str]:
-    """A type of argument: an integer, or one word."""
+def _components(text: str) -> int | list[int]:
+    """A number of components, or the numbers of which BIC takes the best."""
+    from mixtura.choosing import MOST_COMPONENTS
 
-    def parsed(text: str) -> int | str:
-        return text if text == word else int(text)
+    if text == "bic":
+        return list(range(1, MOST_COMPONENTS + 1))
+    return _range(text) if ":" in text else int(text)
 
-    parsed.__name__ = f"integer or {word!r}"
-    return parsed
+
+_components.__name__ = "number of components, A:B or bic,"
 
 
 def _fit_options(parser: argparse.ArgumentParser, *, inits: Sequence[str], max_iter: int) -> None:

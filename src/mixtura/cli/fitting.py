@@ -27,7 +27,7 @@ _SHOWN_ROWS = 20_000
 def fit(options: argparse.Namespace) -> None:
     """Fit a Gaussian mixture, or one for each group of rows."""
     from mixtura import GaussianMixture
-    from mixtura.choosing import MOST_COMPONENTS, by_bic
+    from mixtura.choosing import by_bic
     from mixtura.components import COMPONENTS
 
     check_outputs(options)
@@ -57,10 +57,10 @@ def fit(options: argparse.Namespace) -> None:
         **_fit_settings(options),
     )
     began = time.perf_counter()
-    if options.components == "bic":
+    if isinstance(options.components, list):
         if labels is not None:
-            raise UsageError("-k bic does not go with --labels, which name a number of components")
-        model, criteria = by_bic(table.X, range(1, MOST_COMPONENTS + 1), parameters, weights)
+            raise UsageError("-k A:B does not go with --labels, which name a number of components")
+        model, criteria = by_bic(table.X, options.components, parameters, weights)
         listed = ", ".join(f"{k}: {value:.6g}" for k, value in criteria.items())
         note(f"BIC by number of components: {listed}")
     else:
@@ -173,8 +173,8 @@ def _check_resumed(options: argparse.Namespace) -> None:
         if options.resume:
             raise UsageError("--resume needs --checkpoint FILE, from which the fit goes on")
         return
-    if getattr(options, "components", None) == "bic":
-        raise UsageError("-k bic does not go with --checkpoint, which is of one fit")
+    if isinstance(getattr(options, "components", None), list):
+        raise UsageError("-k A:B does not go with --checkpoint, which is of one fit")
     exists = os.path.exists(options.checkpoint)
     if options.resume and not exists:
         raise UsageError(f"--resume: there is no checkpoint {options.checkpoint}")

@@ -19,8 +19,8 @@ def fit_groups(options: argparse.Namespace) -> None:
 
     refused = ("weights", "labels", "checkpoint", "prior", "noise", "plot")
     asked = [f"--{name}" for name in refused if getattr(options, name)]
-    if asked or options.components == "bic":
-        raise UsageError(f"--by does not go with {', '.join(asked) or '-k bic'}")
+    if asked or isinstance(options.components, list):
+        raise UsageError(f"--by does not go with {', '.join(asked) or '-k A:B'}")
     named = named_columns(options)
     options.numeric = options.numeric or named is None  # the groups may be text
     table, kept = read(options, named)
