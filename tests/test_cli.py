@@ -627,7 +627,10 @@ def test_numbers_of_components_of_which_bic_takes_the_best(capsys):
     assert json.loads(text)["components"] == 2
     assert "BIC by number of components: 2: 2322.19, 3: " in err
     for wrong in ("0:2", "4:2", "1:x", "two"):
-        assert "invalid number of components, A:B or bic" in fails(["fit", FAITHFUL, "-k", wrong], capsys)
+        with pytest.raises(SystemExit) as stop:
+            main(["fit", FAITHFUL, "-k", wrong])
+        assert stop.value.code == 2
+        assert "invalid number of components, A:B or bic" in capsys.readouterr().err
 
 
 def test_experts_of_several_files_and_their_checkpoints(tmp_path, monkeypatch, capsys):
