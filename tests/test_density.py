@@ -66,7 +66,7 @@ def test_command_line(grades, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "grades.png").stat().st_size > 5000
     with pytest.raises(SystemExit):
         main(["fit", "grades.csv", "-k", "two"])
-    assert "integer or 'bic'" in capsys.readouterr().err
+    assert "A:B or bic" in capsys.readouterr().err
     np.savetxt(
         "labelled.csv",
         np.column_stack([grades, np.full(400, -1)]),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,38 @@ class Tree:
         for number, rows in enumerate(sorted(members, key=min)):
             labels[rows] = number
         return labels
+
+    def linkage(self) -> Float:
+        """The merges as :func:`scipy.cluster.hierarchy.dendrogram` takes them, (N - 1, 4); merge t has height t + 1."""
+        N = self.rows
+        slots, sizes = list(range(N)), [1] * N
+        table = np.empty((N - 1, 4))
+        for t, (i, j) in enumerate(self.merges):
+            sizes[i] += sizes[j]
+            table[t] = *sorted((slots[i], slots[j])), t + 1, sizes[i]
+            slots[i] = N + t
+            last, size = slots.pop(), sizes.pop()
+            if j < len(slots):
+                slots[j], sizes[j] = last, size
+        return table
+
+    def plot(self, most: int = 30, ax: Any = None) -> Any:
+        """Draw the last merges as a dendrogram.
+
+        Parameters
+        ----------
+        most : int, default=30
+            The groups from which the picture starts.
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+
+        Returns
+        -------
+        mixtura.plotting.TreeDisplay
+        """
+        from mixtura.plotting import TreeDisplay
+
+        return TreeDisplay.from_tree(self, most=most, ax=ax)
 
 
 def scaled(X: Float, scaling: str) -> Float:

@@ -76,6 +76,33 @@ class Merged:
         """
         return np.asarray(self.predict_proba(n).argmax(axis=1))
 
+    def linkage(self) -> Float:
+        """The merges as :func:`scipy.cluster.hierarchy.dendrogram` takes them, (K - 1, 4); merge t has height t + 1."""
+        K = len(self.entropy)
+        names, sizes = list(range(K)), [1] * K
+        table = np.empty((K - 1, 4))
+        for t, (first, second) in enumerate(self.steps):
+            sizes[first] += sizes.pop(second)
+            table[t] = *sorted((names[first], names.pop(second))), t + 1, sizes[first]
+            names[first] = K + t
+        return table
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the merges as a dendrogram, cut into ``n_clusters``.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+
+        Returns
+        -------
+        mixtura.plotting.TreeDisplay
+        """
+        from mixtura.plotting import TreeDisplay
+
+        return TreeDisplay.from_merged(self, ax=ax)
+
 
 def merge_components(model: Any, X: ArrayLike) -> Merged:
     """Join a mixture's components into clusters, those first whose union lowers the entropy of the labels most.
@@ -125,8 +152,8 @@ def merge_components(model: Any, X: ArrayLike) -> Merged:
 
 
 def _entropy(shares: Float) -> Float:
-    """``-r log r``, 0 at 0."""
-    return np.asarray(-shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny)))
+    """``-r log r``, 0 at 0, and at a sum of shares that is above 1 by rounding."""
+    return np.asarray(-shares * np.log(np.clip(shares, np.finfo(np.float64).tiny, 1.0)))
 
 
 def _kink(entropy: Float) -> int:

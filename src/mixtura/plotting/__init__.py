@@ -11,6 +11,7 @@ from mixtura.plotting.densities import ConditionalDisplay, DensityDisplay, plot_
 from mixtura.plotting.experts import ExpertsDisplay
 from mixtura.plotting.mixtures import MixtureDisplay
 from mixtura.plotting.selection import SelectionDisplay
+from mixtura.plotting.trees import TreeDisplay
 
 __all__ = [
     "ConditionalDisplay",
@@ -19,6 +20,7 @@ __all__ = [
     "ExpertsDisplay",
     "MixtureDisplay",
     "SelectionDisplay",
+    "TreeDisplay",
     "plot_density",
     "save_picture",
 ]

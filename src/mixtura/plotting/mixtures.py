@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 from scipy.stats import norm
 
 from mixtura.natural import fields
@@ -49,6 +50,7 @@ class MixtureDisplay:
         *,
         ax: Axes | None = None,
         names: list[str] | None = None,
+        background: str = "density",
         errors: StandardErrors | None = None,
         random_state: int = 0,
     ) -> MixtureDisplay:
@@ -64,6 +66,11 @@ class MixtureDisplay:
             Where to draw one or two columns; None makes a figure.
         names : list of str, default=None
             Names of the columns; None takes the estimator's.
+        background : {'density', 'uncertainty', 'regions'}, default='density'
+            What lies behind the rows of two columns: contours of the density; the probability that the most likely
+            component is the wrong one, ``1 - max_k r_k``, from white at 0 to dark, with rows the larger the less
+            certain they are; or each component's region, where it is the most likely one. Of more than two columns,
+            all of this is of the two that a picture shows.
         errors : StandardErrors, default=None
             If given, each ellipse at 1 standard deviation lies in a band that has it with 95% probability: what
             :func:`mixtura.standard_errors` says of means and covariances.
@@ -79,15 +86,17 @@ class MixtureDisplay:
         ImportError
             matplotlib is not installed.
         ValueError
-            ``ax`` was given for more than two columns.
+            ``ax`` was given for more than two columns, or there is no such background.
         """
+        if background not in _BACKGROUNDS:
+            raise ValueError(f"background must be one of {', '.join(_BACKGROUNDS)}, not {background!r}")
         X = np.asarray(X, dtype=np.float64)
         D = X.shape[1]
         if names is None:
             names = [str(n) for n in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(D)])]
         if len(X) > MOST_POINTS:
             X = X[np.random.default_rng(random_state).choice(len(X), MOST_POINTS, replace=False)]
-        picture = _Picture(estimator, X, names, errors)
+        picture = _Picture(estimator, X, names, background, errors)
         if D <= 2:
             if ax is None:
                 figure = new_figure(7.5, 5.5)
@@ -127,11 +136,14 @@ class _Picture:
         estimator: GaussianMixture,
         X: NDArray[np.float64],
         names: list[str],
-        errors: StandardErrors | None = None,
+        background: str,
+        errors: StandardErrors | None,
     ) -> None:
         import matplotlib as mpl
 
         self.estimator, self.X, self.names, self.errors = estimator, X, names, errors
+        self.background = _BACKGROUNDS[background]
+        self.sized = background == "uncertainty"
         self.weights = np.asarray(estimator.weights_, dtype=np.float64)
         self.means = np.asarray(estimator.means_, dtype=np.float64)
         K, D = self.means.shape
@@ -140,7 +152,8 @@ class _Picture:
         )
         nameless = copy.copy(estimator)  # X has no column names here, which would make scikit-learn warn
         nameless.__dict__.pop("feature_names_in_", None)
-        self.labels = nameless.predict(X)
+        shares = nameless.predict_proba(X)
+        self.labels, self.uncertainty = nameless.predict(X), 1.0 - shares.max(axis=1)
         palette = mpl.colormaps["tab10" if K <= 10 else "turbo"]
         self.colors = [palette(k if K <= 10 else k / (K - 1)) for k in range(K)]
 
@@ -170,35 +183,25 @@ class _Picture:
         ax.set_xlabel(self.names[column], parse_math=False)
 
     def pair(self, ax: Axes, i: int, j: int) -> None:
-        """Draw two columns: contours of their density, the rows, and the components' ellipses and means."""
+        """Draw two columns: what lies behind the rows, the rows, and the components' ellipses and means."""
         from matplotlib.patches import Ellipse
 
         (x0, x1), (y0, y1) = self._range(i), self._range(j)
         gx, gy = np.meshgrid(np.linspace(x0, x1, 120), np.linspace(y0, y1, 120))
-        density = np.zeros_like(gx)
-        for w, mean, covariance in zip(self.weights, self.means[:, [i, j]], self._pair(i, j), strict=True):
+        parts = np.empty((len(self.weights), *gx.shape))
+        pairs = zip(self.weights, self.means[:, [i, j]], self._pair(i, j), strict=True)
+        for part, (w, mean, covariance) in zip(parts, pairs, strict=True):
             inverse = np.linalg.inv(covariance)
             dx, dy = gx - mean[0], gy - mean[1]
             q = inverse[0, 0] * dx * dx + 2.0 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
-            density += w * np.exp(-0.5 * q) / (2.0 * np.pi * np.sqrt(np.linalg.det(covariance)))
-        log_density = np.log(np.maximum(density, 1e-300))
-        top = log_density.max()
-        # Levels from white to light grey, so that the rows are visible on the highest level.
-        ax.contourf(
-            gx,
-            gy,
-            log_density,
-            levels=np.linspace(top - 8.0, top, 13),
-            cmap="Greys",
-            vmin=top - 8.0,
-            vmax=top + 14.0,
-        )
+            part[:] = np.log(w / (2.0 * np.pi)) - 0.5 * (q + np.log(np.linalg.det(covariance)))
+        self.background(ax, gx, gy, parts, self.colors)
         size = float(np.clip(4000.0 / len(self.X), 0.5, 16.0))
         # Rasterised, since 20,000 points would make a large vector file.
         ax.scatter(
             self.X[:, i],
             self.X[:, j],
-            s=size,
+            s=size * (0.5 + 4.0 * self.uncertainty) if self.sized else size,
             c=[self.colors[k] if k >= 0 else "0.6" for k in self.labels],  # noise is grey
             alpha=0.75 if len(self.X) < 2000 else 0.3,
             linewidths=0,
@@ -272,6 +275,36 @@ class _Picture:
 
     def _pair(self, i: int, j: int) -> Any:
         return self.covariances[:, [i, j]][:, :, [i, j]]
+
+
+def _density(ax: Axes, gx: Any, gy: Any, parts: NDArray[np.float64], colors: list[Any]) -> None:
+    """Contours of the density, in steps of the logarithm."""
+    log_density = np.maximum(logsumexp(parts, axis=0), -690.0)
+    top = log_density.max()
+    levels = np.linspace(top - 8.0, top, 13)
+    # Levels from white to light grey, so that the rows are visible on the highest level.
+    ax.contourf(gx, gy, log_density, levels=levels, cmap="Greys", vmin=top - 8.0, vmax=top + 14.0)
+
+
+def _uncertainty(ax: Axes, gx: Any, gy: Any, parts: NDArray[np.float64], colors: list[Any]) -> None:
+    """The probability that the most likely component is the wrong one."""
+    wrong = -np.expm1(parts.max(axis=0) - logsumexp(parts, axis=0))
+    levels = np.linspace(0.0, 1.0 - 1.0 / max(len(parts), 2), 11)
+    ax.contourf(gx, gy, wrong, levels=levels, cmap="Greys", vmin=0.0, vmax=1.5 * levels[-1])
+
+
+def _regions(ax: Axes, gx: Any, gy: Any, parts: NDArray[np.float64], colors: list[Any]) -> None:
+    """Where each component is the most likely one, with the boundaries between them."""
+    largest = parts.argmax(axis=0)
+    edges = np.arange(len(parts) + 1) - 0.5
+    ax.contourf(gx, gy, largest, levels=edges, colors=colors, alpha=0.2)
+    for k, part in enumerate(parts):
+        if len(parts) > 1:
+            others = np.delete(parts, k, axis=0).max(axis=0)
+            ax.contour(gx, gy, part - others, levels=[0.0], colors="0.3", linewidths=0.8)
+
+
+_BACKGROUNDS = {"density": _density, "uncertainty": _uncertainty, "regions": _regions}
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
