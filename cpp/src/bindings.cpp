@@ -12,6 +12,7 @@
 
 #include "mixtura/arguments.hpp"
 #include "mixtura/cholesky.hpp"
+#include "mixtura/common_axes.hpp"
 #include "mixtura/derivatives.hpp"
 #include "mixtura/driver.hpp"
 #include "mixtura/many.hpp"
@@ -186,6 +187,24 @@ std::optional<Doubles> inverse_cholesky(const Doubles& matrices, const py::capsu
     good = mixtura::inverse_cholesky(lapack, memory, matrices.shape(0), matrices.shape(1), threads);
   }
   return good ? std::optional<Doubles>(out) : std::nullopt;
+}
+
+// The orientation, (D, D), that covariances (K, D, D) along axes (D, D) have in common once they are turned.
+Doubles common_axes(const Doubles& matrices, const Doubles& axes, const Doubles& mass, bool one_volume,
+                    int sweeps, int angles, int steps, double drop) {
+  const int64_t K = mass.ndim() == 1 ? mass.shape(0) : 0, D = axes.ndim() == 2 ? axes.shape(0) : 0;
+  checked(mass, {K}, "mass");
+  checked(axes, {D, D}, "axes");
+  checked(matrices, {K, D, D}, "matrices");
+  Doubles out({D, D});
+  double* turned = out.mutable_data();
+  {
+    py::gil_scoped_release release;
+    std::vector<double> copy(matrices.data(), matrices.data() + matrices.size());
+    std::copy_n(axes.data(), axes.size(), turned);
+    mixtura::turn({copy.data(), turned, mass.data(), K, D, one_volume}, sweeps, angles, steps, drop);
+  }
+  return out;
 }
 
 // A mixture as a function of its parameters, as a numpy array; keeps it alive.
@@ -409,6 +428,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("pivot"), py::arg("resp"), py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
         py::arg("threads"));
+  m.def("common_axes", &common_axes, py::arg("matrices"), py::arg("axes"), py::arg("mass"),
+        py::arg("one_volume"), py::arg("sweeps"), py::arg("angles"), py::arg("steps"), py::arg("drop"));
   py::class_<Parametric>(m, "Parametric")
       .def(py::init<int64_t, int64_t, int64_t, bool, bool, bool, std::string, Doubles>(),
            py::arg("components"), py::arg("covariates"), py::arg("targets"), py::arg("intercept"),

@@ -34,6 +34,7 @@ from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.factorize import IllDefinedCovarianceError
 from mixtura.components.storage import Diagonals, Matrices, Scalars
 from mixtura.moments import Kind, Moments
+from mixtura.threads import compiled_allowed, native
 
 Float = NDArray[np.float64]
 
@@ -243,6 +244,8 @@ class EVV(_Turned):
 class _CommonAxes(_Turned):
     """A family with one orientation and variances of each component's own along it."""
 
+    one_volume: ClassVar[bool]
+
     @abstractmethod
     def variances(self, spreads: Float, mass: Float) -> Float:
         """The most likely variances (K, D) along the axes, given those of the rows there (K, D)."""
@@ -279,12 +282,16 @@ class _CommonAxes(_Turned):
     def _turned(self, covariances: Float, mass: Float, axes: Float, sweeps: int, far: bool = False) -> Float:
         """The axes after sweeps of rotations in the planes of all pairs of them, each of which lowers Phi.
 
-        Pairs that have no axis in common are turned at once. ``far`` looks at all angles, else only at those nearby.
+        ``far`` looks at all angles, else only at those nearby. The compiled kernels turn one pair after the other;
+        NumPy, which tests them, all pairs at once that have no axis in common.
         """
         W = _along(covariances, axes)
         W = W / max(
             float(np.trace(W, axis1=1, axis2=2).max()), _TINY
         )  # units do not matter, and could overflow
+        if native is not None and compiled_allowed():
+            angles, steps = (_ANGLES, _REFINEMENTS_FAR) if far else (0, _REFINEMENTS)
+            return native.common_axes(W, axes, mass, self.one_volume, sweeps, angles, steps, _DROP)
         phi = self._phi(W, mass)
         for _ in range(sweeps):
             last = phi
@@ -353,6 +360,7 @@ class VVE(_CommonAxes):
     """Ellipses of one orientation, of any volumes and shapes."""
 
     name = "VVE"
+    one_volume = False
 
     def variances(self, spreads: Float, mass: Float) -> Float:
         """See :meth:`_CommonAxes.variances`."""
@@ -370,6 +378,7 @@ class EVE(_CommonAxes):
     """Ellipses of one volume and orientation, of any shapes."""
 
     name = "EVE"
+    one_volume = True
 
     def variances(self, spreads: Float, mass: Float) -> Float:
         """See :meth:`_CommonAxes.variances`."""
