@@ -22,7 +22,7 @@ struct At {
 // u = b cos f + c sin f.
 struct Pair {
   const CommonAxes& problem;
-  std::vector<double>& parts;  // (K, 4): a, b, c, and the n_k-fold mean of the variances along all other axes
+  std::vector<double>& parts;  // (K, 4): a, b, c, and n_k, of one volume times the others' product^(1/D)
 
   Pair(const CommonAxes& problem_, std::vector<double>& parts_, int64_t i, int64_t j)
       : problem(problem_), parts(parts_) {
