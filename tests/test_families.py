@@ -225,10 +225,9 @@ def test_standard_errors_or_why_not(name, rng):
 
 
 @pytest.mark.parametrize("name", ["EVE", "VVE"])
-def test_compiled_axes_are_as_good_as_numpys(name, rng, monkeypatch):
+def test_compiled_axes_are_as_good_as_numpys(name, require, rng, monkeypatch):
     """Both searches for common axes end at the same objective, where there is one maximum in reach."""
-    if families.native is None:
-        pytest.skip("no compiled kernels are installed")
+    require("native")
     for _ in range(20):
         D, K = int(rng.integers(2, 8)), int(rng.integers(1, 6))
         axes = np.linalg.qr(rng.normal(size=(D, D)))[0]
