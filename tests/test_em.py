@@ -100,6 +100,8 @@ def test_a_generator_goes_to_the_e_step():
 
 
 class Listener:
+    listens = True
+
     def __init__(self):
         self.heard = []
 

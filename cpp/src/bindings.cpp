@@ -12,6 +12,7 @@
 
 #include "mixtura/arguments.hpp"
 #include "mixtura/cholesky.hpp"
+#include "mixtura/clustering.hpp"
 #include "mixtura/common_axes.hpp"
 #include "mixtura/derivatives.hpp"
 #include "mixtura/driver.hpp"
@@ -324,6 +325,58 @@ py::tuple average(const Table& rows, const Doubles& resp, const Doubles& slopes,
   return py::make_tuple(mean, deviation);
 }
 
+// Rows, weights and a shared factor for k-means; `quadratics` has the centres or a point as means.
+mixtura::Pass clustering_pass(const Table& rows, const Quadratics& quadratics,
+                              const std::optional<Doubles>& sample_weight) {
+  mixtura::Pass pass{};
+  pass.rows = rows.view();
+  pass.quadratics = quadratics.view();
+  if (pass.quadratics.dims != pass.rows.dims) throw std::invalid_argument("means and rows differ in columns");
+  if (quadratics.factors.shape(0) != 1) throw std::invalid_argument("k-means has one factor for all centres");
+  if (sample_weight) pass.sample_weight = checked(*sample_weight, {pass.rows.count}, "sample_weight");
+  return pass;
+}
+
+// The last centres (K, D), a bound for each iteration, and why they ended.
+py::tuple lloyd(const Table& rows, const Quadratics& quadratics, const Doubles& pivot,
+                const std::optional<Doubles>& sample_weight, double total_weight, int64_t max_iter,
+                double tol, int threads) {
+  mixtura::Pass pass = clustering_pass(rows, quadratics, sample_weight);
+  pass.pivot = checked(pivot, {pass.rows.dims}, "pivot");
+  Doubles means({pass.quadratics.components, pass.quadratics.dims});
+  double* memory = means.mutable_data();
+  std::copy_n(quadratics.means.data(), quadratics.means.size(), memory);
+  std::vector<double> bounds;
+  mixtura::LloydEnd end{};
+  {
+    py::gil_scoped_release release;
+    end = mixtura::lloyd(pass, memory, total_weight, max_iter, tol, threads, bounds, look_for_signals);
+  }
+  return py::make_tuple(means, bounds, static_cast<int>(end));
+}
+
+// Indices (K,) of the rows that greedy k-means++ chose.
+py::array_t<int64_t> seed(const Table& rows, const Quadratics& quadratics,
+                          const std::optional<Doubles>& sample_weight,
+                          const py::array_t<int64_t, py::array::c_style>& order, int64_t components,
+                          int64_t trials, const Doubles& uniforms, int threads) {
+  const mixtura::Pass pass = clustering_pass(rows, quadratics, sample_weight);
+  if (pass.rows.count < 1 || components < 1 || trials < 1) throw std::invalid_argument("nothing to choose");
+  if (order.ndim() != 1 || order.shape(0) != pass.rows.count)
+    throw std::invalid_argument("order has the wrong shape");
+  for (py::ssize_t i = 0; i < order.shape(0); ++i)
+    if (order.data()[i] < 0 || order.data()[i] >= pass.rows.count)
+      throw std::invalid_argument("order names rows that do not exist");
+  const double* numbers = checked(uniforms, {1 + (components - 1) * trials}, "uniforms");
+  py::array_t<int64_t> chosen(components);
+  int64_t* memory = chosen.mutable_data();
+  {
+    py::gil_scoped_release release;
+    mixtura::seed(pass, order.data(), components, trials, numbers, threads, memory, look_for_signals);
+  }
+  return chosen;
+}
+
 using Integers = py::array_t<int32_t, py::array::c_style>;
 
 // Groups of rows, which are in the groups' order, and the shape of their mixtures.
@@ -426,6 +479,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("threads"));
   m.def("posterior", &posterior, py::arg("rows"), py::arg("quadratics"), py::arg("log_weights"),
         py::arg("pivot"), py::arg("resp"), py::arg("threads"));
+  m.def("lloyd", &lloyd, py::arg("rows"), py::arg("quadratics"), py::arg("pivot"), py::arg("sample_weight"),
+        py::arg("total_weight"), py::arg("max_iter"), py::arg("tol"), py::arg("threads"));
+  m.def("seed", &seed, py::arg("rows"), py::arg("quadratics"), py::arg("sample_weight"), py::arg("order"),
+        py::arg("components"), py::arg("trials"), py::arg("uniforms"), py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
         py::arg("threads"));
   m.def("common_axes", &common_axes, py::arg("matrices"), py::arg("axes"), py::arg("mass"),

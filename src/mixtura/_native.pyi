@@ -52,6 +52,26 @@ def posterior(
     resp: _Rows | None,
     threads: int,
 ) -> _Float: ...
+def lloyd(
+    rows: Table,
+    quadratics: Quadratics,
+    pivot: _Float,
+    sample_weight: _Float | None,
+    total_weight: float,
+    max_iter: int,
+    tol: float,
+    threads: int,
+) -> tuple[_Float, list[float], int]: ...
+def seed(
+    rows: Table,
+    quadratics: Quadratics,
+    sample_weight: _Float | None,
+    order: NDArray[np.intp],
+    components: int,
+    trials: int,
+    uniforms: _Float,
+    threads: int,
+) -> NDArray[np.intp]: ...
 
 class Parametric:
     def __init__(

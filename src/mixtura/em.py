@@ -140,6 +140,10 @@ class State(Generic[P]):
 class Listener(Protocol):
     """Is called when runs begin and end, and after each iteration."""
 
+    @property
+    def listens(self) -> bool:
+        """Whether somebody wants to know of each iteration; if not, a run may be made in one piece."""
+
     def begin(self, run: int) -> None:
         """Run number ``run`` (from 0) begins."""
 
@@ -230,7 +234,7 @@ def expected(parameters: Model, table: Rows, rng: Any = None) -> Any:
 
 def restarts(
     n: int,
-    one: Callable[[int, Callable[[Step[P]], bool]], Fit[P]],
+    one: Callable[[int, Callable[[Step[P]], bool] | None], Fit[P]],
     listener: Listener,
     score: Callable[[Fit[P]], Any] | None = None,
     keep: bool = False,
@@ -244,7 +248,8 @@ def restarts(
     n : int
         Number of runs, at least 1.
     one : callable
-        ``one(i, report)`` makes run number i (from 0), and calls ``report`` after each of its iterations.
+        ``one(i, report)`` makes run number i (from 0), and calls ``report``, which may be None, after each of its
+        iterations.
     listener : Listener
         Is called for all runs.
     score : callable, optional
@@ -255,11 +260,12 @@ def restarts(
     best: Fit[P] | None = None
     highest: Any = None
     singular: SingularError | None = None
+    report = listener.iteration if listener.listens else None
     with closing(listener):
         for i in range(n):
             listener.begin(i)
             try:
-                fit = one(i, listener.iteration)
+                fit = one(i, report)
             except SingularError as error:
                 singular = error
                 listener.end(Fit(None))

@@ -43,7 +43,13 @@ def seed(
     counted = table.counted
     if counted is not None:  # squared distances of rows of weight 0 may overflow
         return counted[seed(table.take(counted), n_clusters, rng, metric, beside, greedy)]
-    table = table.unrestricted
+    table, trials = table.unrestricted, 2 + int(np.log(n_clusters))
+    if greedy is None:
+        greedy = is_small(table, n_clusters)
+    if greedy and beside is None:
+        whole = table.seed(Centers(table.pivot[None], metric).quadratics, n_clusters, trials, rng)
+        if whole is not None:
+            return whole
     order, weight = table.order(), table.weight
 
     def squared_distances(table: Table, points: Float) -> Float:
@@ -55,11 +61,9 @@ def seed(
         drawn = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")
         return np.asarray(order[np.minimum(drawn, np.searchsorted(cumulative, cumulative[-1]))])
 
-    if greedy is None:
-        greedy = is_small(table, n_clusters)
     if beside is None and not greedy:
         return _batches(table, weight, n_clusters, draw, rng, metric)
-    return _greedy(table, weight, n_clusters, draw, rng, squared_distances, beside)
+    return _greedy(table, weight, n_clusters, trials, draw, rng, squared_distances, beside)
 
 
 def is_small(table: Table, n_clusters: int) -> bool:
@@ -71,6 +75,7 @@ def _greedy(
     table: Table,
     weight: Float,
     n_clusters: int,
+    trials: int,
     draw: Draw,
     rng: np.random.RandomState,
     squared_distances: Distances,
@@ -79,10 +84,8 @@ def _greedy(
     """Greedy k-means++ (Arthur and Vassilvitskii 2007).
 
     Each next row is drawn with probability proportional to its weight times its squared distance to the nearest
-    row drawn so far; of 2 + log K draws the one that leaves the smallest sum is kept. Costs N K (2 + log K)
-    distances.
+    row drawn so far; of ``trials`` draws the one that leaves the smallest sum is kept. Costs N K trials distances.
     """
-    trials = 2 + int(np.log(n_clusters))
     chosen = np.empty(n_clusters, dtype=np.intp)
     first = 0
     if beside is None:

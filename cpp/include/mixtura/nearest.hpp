@@ -137,32 +137,50 @@ MIXTURA_INLINE double number(const Columns& rows, int64_t i, int64_t d) {
                                : static_cast<const double*>(rows.data)[at];
 }
 
-// Adds rows of type T that lie along memory to their centres' statistics [mass | mean | trace], and the
-// squared distances to those centres, lane by lane, to `squares`.
+// Adds rows b .. b + n of type T, which lie along memory, to their centres' statistics, masses or means, and
+// the squared distances to those centres, lane by lane, to `squares`. `means` and `pivot` can be read up to
+// whole vectors.
+//
+// The last columns of a row, if they fill no vector, are read together with the beginning of the next row,
+// which is then left out; only the table's last rows go number by number.
 template <class T>
-inline void add_rows(const Pass& p, const double* means, const T* first, int64_t n, const integer* label,
-                     const double* weight, double* sums, wide& squares, double& rest, Prefetch& ahead) {
-  const int64_t dims = p.rows.dims, size = statistics_size(p.kind, dims);
+inline void add_rows(const Pass& p, const Statistics& s, const double* means, const double* pivot, int64_t b,
+                     int64_t n, const integer* label, const double* weight, double* sums, wide& squares,
+                     double& rest, Prefetch& ahead) {
+  const int64_t dims = s.dims, step = p.rows.left.row_stride;
   const int64_t whole = dims / wide_lanes * wide_lanes;
+  // Where the last vector of the last row that is read so may begin; of rows in reverse order none is.
+  const int64_t end = step > 0 ? (p.rows.count - 1) * step + dims - wide_lanes : -1;
+  const bool with_means = s.kind != Kind::mass;
+  wide_integers inside{};
+  for (int64_t d = 0; d < dims - whole; ++d) inside[d] = -1;
   for (int64_t i = 0; i < n; ++i) {
     const double w = weight[i];
     ahead.step();
     if (w == 0.0) continue;
-    const T* row = first + i * p.rows.left.row_stride;
+    const T* row = static_cast<const T*>(p.rows.left.data) + (b + i) * step;
     const double* mean = means + label[i] * dims;
-    double* t = sums + label[i] * size;
-    t[0] += w;
+    double* t = sums + label[i] * s.size;
+    t[s.mass] += w;
     for (int64_t d = 0; d < whole; d += wide_lanes) {
       const wide x = load_wide(row + d);
       const wide difference = x - load_wide(mean + d);
       squares += w * difference * difference;
-      if (p.kind == Kind::mass) continue;
-      store_wide(t + 1 + d, load_wide(t + 1 + d) + w * (x - load_wide(p.pivot + d)));
+      if (with_means) store_wide(t + d, load_wide(t + d) + w * (x - load_wide(pivot + d)));
+    }
+    if (whole == dims) continue;
+    if ((b + i) * step + whole <= end) {
+      const wide x = load_wide(row + whole);
+      const wide difference = inside ? x - load_wide(mean + whole) : wide{};
+      squares += w * difference * difference;
+      const wide away = inside ? x - load_wide(pivot + whole) : wide{};
+      if (with_means) store_wide(t + whole, load_wide(t + whole) + w * away);
+      continue;
     }
     for (int64_t d = whole; d < dims; ++d) {
       const double x = static_cast<double>(row[d]), difference = x - mean[d];
       rest += w * difference * difference;
-      if (p.kind != Kind::mass) t[1 + d] += w * (x - p.pivot[d]);
+      if (with_means) t[d] += w * (x - pivot[d]);
     }
   }
 }
@@ -217,7 +235,8 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
   const CentreLayout l = centre_layout(q);
   const double* exact = static_cast<const double*>(packed);
   const real* screen = reinterpret_cast<const real*>(exact + l.doubles);
-  const int64_t dims = p.rows.dims, size = statistics_size(p.kind, dims);
+  const Statistics s = statistics(p);
+  const int64_t dims = s.dims;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const double unit = is_double ? 1.1102230246251565e-16 : 5.9604644775390625e-08;
   const double slack = 2.02 * (static_cast<double>(dims) + 8.0) * unit;
@@ -272,11 +291,9 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
       continue;
     }
     if (along && p.rows.left.single_precision) {
-      add_rows(p, means, static_cast<const float*>(p.rows.left.data) + b * p.rows.left.row_stride, n, w.label,
-               w.weight, sums, squares, rest, ahead);
+      add_rows<float>(p, s, means, w.exact, b, n, w.label, w.weight, sums, squares, rest, ahead);
     } else if (along) {
-      add_rows(p, means, static_cast<const double*>(p.rows.left.data) + b * p.rows.left.row_stride, n,
-               w.label, w.weight, sums, squares, rest, ahead);
+      add_rows<double>(p, s, means, w.exact, b, n, w.label, w.weight, sums, squares, rest, ahead);
     } else {
       for (int64_t i = 0; i < n; ++i) {
         if (w.weight[i] == 0.0) continue;
@@ -288,14 +305,20 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
           w.row[d] = x - about[d];
         }
         if (p.own_pivots && !p.wanted[w.label[i]]) continue;
-        add_row(p.kind, dims, w.row, w.weight[i], sums + w.label[i] * size);
+        double* own = sums + w.label[i] * s.size;
+        if (s.order == Order::means) {
+          own[s.mass] += w.weight[i];
+          for (int64_t d = 0; d < dims; ++d) own[d] += w.weight[i] * w.row[d];
+        } else {
+          add_row(p.kind, dims, w.row, w.weight[i], own);
+        }
       }
     }
     for (int64_t i = 0; varied && i < n; ++i) constants += w.weight[i] * exact[l.constants + w.label[i]];
   }
   if (p.answers.labels) return;
   const double scale = q.factors[0] * q.factors[0];
-  sums[q.components * size] += scale * (constants - 0.5 * (sum(squares) + rest));
+  sums[q.components * s.size] += scale * (constants - 0.5 * (sum(squares) + rest));
 }
 
 }  // namespace MIXTURA_ISA

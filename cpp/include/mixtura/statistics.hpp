@@ -9,11 +9,12 @@ namespace mixtura {
 namespace MIXTURA_ISA {
 
 //   plain      [mass | mean | second]: rows on lanes, or one row at a time
+//   means      columns on lanes: [x, up to a whole vector | mass]
 //   circulant  features on lanes: [x | x_d x_d | x_d x_(d+1) | x_d x_(d+2) | ...], indices modulo D, up to a
 //   shift
 //              of D/2: every pair once, and never a vector partly empty for being at a triangle's edge
 //   blocks     features on lanes: [x | the lower triangle, block_height rows at a time]
-enum class Order : int { plain, circulant, blocks };
+enum class Order : int { plain, means, circulant, blocks };
 
 // Whether second moments are taken for one component at a time: of many columns, of one component, or of few
 // components whose columns fill no whole vectors.
@@ -53,7 +54,11 @@ inline Statistics statistics(const Pass& p) {
   s.kind = p.kind;
   s.dims = p.rows.dims;
   const int64_t size = statistics_size(s.kind, s.dims), scalars = s.kind == Kind::trace ? 2 : 1;
-  if (p.hard || p.own_pivots || size - scalars < 2 * lanes) {
+  if (p.kind == Kind::mean && !p.own_pivots && nearest_centre(p)) {
+    s.order = Order::means;
+    s.linear = s.mass = round_up(s.dims, wide_lanes);
+    s.size = round_up(s.mass + 1, 8);
+  } else if (p.hard || p.own_pivots || size - scalars < 2 * lanes) {
     s.order = Order::plain;
     s.size = size;
   } else if (s.kind == Kind::full && one_at_a_time(s.dims, p.quadratics.components)) {

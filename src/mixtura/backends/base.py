@@ -15,6 +15,7 @@ from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
 
 if TYPE_CHECKING:
+    from mixtura.backends.clustering import Clustering
     from mixtura.backends.derivatives import Derivatives
 
 Float = NDArray[np.float64]
@@ -109,6 +110,10 @@ class Backend(ABC):
         backend = copy(self)
         backend.in_double = True
         return backend
+
+    def clustering(self, rows: Rows) -> Clustering | None:
+        """What runs k-means whole on these rows; None where it goes through passes one by one."""
+        return None
 
     def derivatives(self) -> Derivatives:
         """What evaluates derivatives of a mixture's log-density at rows: by default plain NumPy, on the host."""

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from mixtura import _native
 from mixtura.backends.base import Float, Rows, Rows2D
+from mixtura.backends.clustering import Clustering
 from mixtura.backends.compiled import CompiledBackend, readable
 from mixtura.backends.derivatives import Derivatives
+from mixtura.backends.native_clustering import NativeClustering
 from mixtura.backends.native_derivatives import NativeDerivatives
 from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
@@ -34,6 +36,10 @@ class NativeBackend(CompiledBackend):
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
         """Take the table without a copy, row-major, column-major or strided; only misaligned data are copied."""
         return Rows(readable(X), None if y is None else readable(y), sample_weight)
+
+    def clustering(self, rows: Rows) -> Clustering:
+        """See :meth:`mixtura.backends.base.Backend.clustering`."""
+        return NativeClustering(self.threads)
 
     def derivatives(self) -> Derivatives:
         """See :meth:`mixtura.backends.base.Backend.derivatives`."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Float, Rows, Rows2D
+from mixtura.backends.clustering import Clustering
 from mixtura.backends.derivatives import Derivatives
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
@@ -40,6 +41,10 @@ class StreamingBackend(Backend):
     def doubled(self) -> StreamingBackend:
         """See :meth:`Backend.doubled`."""
         return type(self)(self.inner.doubled())
+
+    def clustering(self, rows: Rows) -> Clustering | None:
+        """See :meth:`Backend.clustering`; samples of the rows are in memory."""
+        return None if isinstance(rows.X, Streamed) else self.inner.clustering(rows)
 
     def derivatives(self) -> Derivatives:
         """See :meth:`Backend.derivatives`."""

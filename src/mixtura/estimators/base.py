@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import backends, em
@@ -39,7 +42,7 @@ M = TypeVar("M", bound=em.Model)
 _EARLY_ROWS, _EARLY_NUMBERS = 1 << 15, 1 << 19
 _FIRST_ITERATIONS = 30
 
-One = Callable[[int, Callable[[em.Step[M]], bool]], em.Fit[M]]
+One = Callable[[int, Callable[[em.Step[M]], bool] | None], em.Fit[M]]
 
 # Takes runs of EM, and gives the same ones, which a checkpoint records.
 Recorded = Callable[[Callable[..., em.Fit[Any]]], Callable[..., em.Fit[Any]]]
@@ -63,6 +66,16 @@ def _together(blocks: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
     return X, targets, weights
 
 
+@cache
+def _defaults(init: Callable[..., None]) -> dict[str, Any]:
+    """The parameters of an estimator's ``__init__`` and their default values.
+
+    Those without one have a value that nothing else is.
+    """
+    parameters = inspect.signature(init).parameters
+    return {name: p.default for name, p in parameters.items() if name != "self"}
+
+
 class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
     """An estimator whose fit is EM from one or several starts.
 
@@ -81,6 +94,20 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def _validate_params(self) -> None:
+        """As in scikit-learn, for the parameters that are not as they are by default: all take a fifth of a small fit.
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter has a wrong type or value.
+        """
+        defaults = _defaults(type(self).__init__)
+        given = {
+            name: value for name, default in defaults.items() if (value := getattr(self, name)) is not default
+        }
+        validate_parameter_constraints(self._parameter_constraints, given, caller_name=type(self).__name__)
 
     def _opened(self, X: Any) -> tuple[Backend, Any]:
         """The backend that ``backend`` names, if it can read X, and X itself: as a source where it is not in memory."""
@@ -153,7 +180,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         table : Table
         n_init : int
         one : callable
-            ``one(i, report)`` makes run number i, and calls ``report`` after each of its iterations.
+            ``one(i, report)`` makes run number i, and calls ``report``, which may be None, after each iteration.
         attributes : callable
             Returns the fitted attributes, by name, of a run that need not be over.
         score : callable, optional

@@ -291,7 +291,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         last = (self._mixture(), self.lower_bound_ / total) if warm else None
         self._set_prior(prior)
 
-        def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Parameters]:
+        def one(_: int, report: Callable[[em.Step[Any]], bool] | None) -> em.Fit[Parameters]:
             if last is not None:
                 start, bound = last
             else:

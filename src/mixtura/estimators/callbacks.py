@@ -43,6 +43,11 @@ class Tasks:
                 self._root = root
                 root.call_on_fit_task_begin(estimator=estimator, **self._data)
 
+    @property
+    def any(self) -> bool:
+        """Whether there are callbacks."""
+        return self._root is not None
+
     def begin(self) -> None:
         """An initialisation begins."""
         if self._root is not None:

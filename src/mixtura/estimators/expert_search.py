@@ -143,7 +143,7 @@ class ExpertSearch:
     # ------------------------------------------------------------------ runs
 
     def one(
-        self, run: int, climbed: em.Fit[Experts] | None, resumed: Experts | None, report: Report
+        self, run: int, climbed: em.Fit[Experts] | None, resumed: Experts | None, report: Report | None
     ) -> em.Fit[Experts]:
         """Run number ``run``, from what :meth:`best_start` found, earlier parameters, or a new start."""
         if climbed is not None and climbed.interrupted:

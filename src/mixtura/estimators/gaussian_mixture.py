@@ -564,7 +564,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             with allow(self.n_threads, backend.compiled):
                 climbed = search.best_start()
 
-        def one(_: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Parameters]:
+        def one(_: int, report: Callable[[em.Step[Any]], bool] | None) -> em.Fit[Parameters]:
             return search.one(climbed, resumed, report)
 
         return self._search(

@@ -210,7 +210,7 @@ class GaussianSearch:
         self,
         climbed: em.Fit[Parameters] | None,
         resumed: tuple[Parameters, float] | None,
-        report: Callable[[em.Step[Any]], bool],
+        report: Callable[[em.Step[Any]], bool] | None,
     ) -> em.Fit[Parameters]:
         """One run on the whole table, from what :meth:`best_start` found or from earlier parameters and their bound.
 

@@ -267,7 +267,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         with self._checkpointed(checkpoint, every, table) as (recorded, rng):
             run = recorded(em.run)
 
-            def one(_: int, report: Callable[[em.Step[Clusters]], bool]) -> em.Fit[Clusters]:
+            def one(_: int, report: Callable[[em.Step[Clusters]], bool] | None) -> em.Fit[Clusters]:
                 start = self._first_centers(table, X, given_rows, rng)
                 return lloyd(table, start, max_iter=self.max_iter, tol=tol, report=report, keep=keep, run=run)
 

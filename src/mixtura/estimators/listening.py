@@ -7,7 +7,7 @@ from typing import Any
 
 from mixtura import em
 from mixtura.estimators.callbacks import Tasks
-from mixtura.progress import Progress
+from mixtura.progress import Progress, Silent
 
 
 class Listening:
@@ -26,6 +26,11 @@ class Listening:
     ) -> None:
         self._reporter, self._tasks, self._attributes = reporter, tasks, attributes
         self._bounds: list[float] = []
+
+    @property
+    def listens(self) -> bool:
+        """Whether there is a reporter or a callback."""
+        return self._tasks.any or not isinstance(self._reporter, Silent)
 
     def begin(self, run: int) -> None:
         """Run number ``run`` (from 0) begins."""

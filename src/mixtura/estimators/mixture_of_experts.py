@@ -366,7 +366,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             else:
                 climbed = search.best_start()
 
-        def one(run: int, report: Callable[[em.Step[Any]], bool]) -> em.Fit[Experts]:
+        def one(run: int, report: Callable[[em.Step[Any]], bool] | None) -> em.Fit[Experts]:
             return search.one(run, climbed, resumed, report)
 
         n_init = 1 if climbed is not None else search.n_init

@@ -1,0 +1,86 @@
+"""The interface of backends that run k-means whole, one call for all seeds or all iterations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtura.quadratics import Quadratics
+
+if TYPE_CHECKING:
+    from mixtura.backends.base import Rows
+
+Float = NDArray[np.float64]
+
+
+class End(IntEnum):
+    """Why Lloyd's iterations ended."""
+
+    LIMIT = 0  # all iterations were made
+    CONVERGED = 1
+    EMPTY = 2  # a centre has no rows, and has to move elsewhere
+    NOT_FINITE = 3  # a sum of squares overflows
+
+
+@dataclass(frozen=True)
+class Iterated:
+    """The result of Lloyd's iterations.
+
+    Parameters
+    ----------
+    means : ndarray of shape (K, D)
+        The last centres.
+    bounds : list of float
+        For each iteration minus half the inertia of the centres before it, over the weight of all rows.
+    end : End
+    """
+
+    means: Float
+    bounds: list[float]
+    end: End
+
+
+class Clustering(ABC):
+    """Seeds and Lloyd's iterations without a call for each: on a small table a call costs more than a pass.
+
+    The numbers are those of :mod:`mixtura.seeding` and :mod:`mixtura.lloyd`, which go through the passes one by one and
+    are the reference.
+    """
+
+    @abstractmethod
+    def seed(
+        self,
+        rows: Rows,
+        point: Quadratics,
+        order: NDArray[np.intp],
+        components: int,
+        trials: int,
+        uniforms: Float,
+    ) -> NDArray[np.intp]:
+        """Indices (K,) of the rows that greedy k-means++ chooses.
+
+        Parameters
+        ----------
+        rows : Rows
+        point : Quadratics
+            One component at any point: its factor is that of the distances.
+        order : ndarray of shape (N,)
+            The order in which cumulative sums go through the rows.
+        components : int
+            K.
+        trials : int
+            Candidates for each row after the first.
+        uniforms : ndarray of shape (1 + (K - 1) trials,)
+            Random numbers between 0 and 1, by which rows are drawn.
+        """
+
+    @abstractmethod
+    def lloyd(
+        self, rows: Rows, centers: Quadratics, pivot: Float, total_weight: float, max_iter: int, tol: float
+    ) -> Iterated:
+        """Lloyd's iterations, until the squared shifts of the centres sum to at most ``tol``."""
