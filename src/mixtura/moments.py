@@ -36,6 +36,9 @@ _FAR = 100.0
 # Magnification of rounding errors above which a closer bound is worth its eigenvectors.
 _SUSPECT = 1e7
 
+# Rows per column from which on eigenvectors, about ten times D^3 operations, cost less than the pass that they may save.
+_ROWS_FOR_EIGENVECTORS = 8
+
 # Magnification above which the closer bound would not be small either.
 _HOPELESS = 1e12
 
@@ -370,7 +373,8 @@ class Moments:
             if len(far):
                 of_matrices = sums[far] * self._collinearity(far, floor)
                 suspect = (of_matrices > _SUSPECT) & (of_matrices < _HOPELESS)
-                if suspect.any():
+                worth = self.n_samples >= _ROWS_FOR_EIGENVECTORS * self.first.shape[1]
+                if worth and suspect.any():
                     of_matrices[suspect] = self._along_eigenvectors(far[suspect], ratio[far[suspect]], floor)
                 factor[far] = np.maximum(factor[far], of_matrices)
         return factor
