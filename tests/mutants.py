@@ -41,7 +41,7 @@ TESTS = {
     "components/beside.py": ["test_extension.py"],
     "components/centers.py": ["test_kmeans.py", "test_table.py"],
     "components/covariances.py": ["test_gaussian_mixture.py"],
-    "components/factorize.py": ["test_gaussian_mixture.py", "test_threads.py"],
+    "factorize.py": ["test_gaussian_mixture.py", "test_threads.py"],
     "components/gaussian.py": ["test_gaussian_mixture.py"],
     "components/linear.py": ["test_mixture_of_experts.py"],
     "components/normal_equations.py": ["test_mixture_of_experts.py"],

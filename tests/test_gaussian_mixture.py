@@ -625,7 +625,7 @@ def test_sampling_from_what_float32_keeps(rng):
 def test_many_cholesky_factors_on_all_threads(require, rng, monkeypatch):
     """What LAPACK gives one by one."""
     require("native")
-    from mixtura.components import factorize
+    from mixtura import factorize
 
     A = rng.normal(size=(40, 48, 48))
     covariances = A @ A.transpose(0, 2, 1) + np.eye(48)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends, em, levels
-from mixtura.components.factorize import IllDefinedCovarianceError
+from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.table import Table
 
 REFERENCE = backends.create("reference")

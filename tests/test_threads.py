@@ -173,7 +173,8 @@ def test_an_interrupted_child_does_not_matter_at_exit(require):
 
 def test_the_hosts_half_uses_the_threads_that_the_user_allowed(monkeypatch, rng):
     """Cholesky factors and symmetric unpacking: n_threads, and no library of kernels beside the reference."""
-    from mixtura.components import factorize, storage
+    from mixtura import factorize
+    from mixtura.components import storage
 
     seen = []
     found = factorize.inverse_choleskys

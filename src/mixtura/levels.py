@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mixtura import em
-from mixtura.table import MOST_SAMPLED, Table
+from mixtura.table import MOST_SAMPLED, Table, drawn_rows
 
 M = TypeVar("M", bound=em.Model)
 
@@ -50,7 +50,7 @@ def nested(table: Table, components: int, n_parameters: int, rng: np.random.Rand
     if not sizes:
         return [table]
     # Drawn with replacement, each row kept once: of a table that much longer, few come twice.
-    drawn = np.unique(rng.randint(candidates, size=sizes[-1]))
+    drawn = drawn_rows(candidates, sizes[-1], rng)
     rng.shuffle(drawn)
     rows = drawn if counted is None else counted[drawn]
     # The largest sample is read from the table, the others from it: a table may be slow to read.

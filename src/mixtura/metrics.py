@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.components.centers import Metric
-from mixtura.components.factorize import whitened_by
-from mixtura.table import Table
+from mixtura.factorize import whitened_by
+from mixtura.table import Table, drawn_rows
 
 Float = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def least_kurtosis(table: Table, whitening: Float, rng: np.random.RandomState) -
     iterations, ``w <- E[z (w'z)^3] - 3 w``, normalised, in the direction that lowers the kurtosis.
     """
     counted = np.arange(len(table)) if table.counted is None else table.counted
-    rows = counted if len(counted) <= _ROWS else counted[np.unique(rng.randint(len(counted), size=_ROWS))]
+    rows = counted if len(counted) <= _ROWS else counted[drawn_rows(len(counted), _ROWS, rng)]
     X, weight = table.points(rows), table.weight[rows]
     weight = weight / weight.sum()
     Z = (X - weight @ X) @ whitening

@@ -13,13 +13,15 @@ blocks, threads, files and machines are combined by addition.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack
 
+from mixtura.errors import SingularError
+from mixtura.factorize import inverse_choleskys
 from mixtura.layouts import LAYOUTS, Kind, Layout
 
 __all__ = ["Kind", "Moments"]
@@ -36,7 +38,7 @@ _FAR = 100.0
 # Magnification of rounding errors above which a closer bound is worth its eigenvectors.
 _SUSPECT = 1e7
 
-# Rows per column from which on eigenvectors, about ten times D^3 operations, cost less than the pass that they may save.
+# Rows per column from which on eigenvectors, about 10 D^3 operations, cost less than the pass that they may save.
 _ROWS_FOR_EIGENVECTORS = 8
 
 # Magnification above which the closer bound would not be small either.
@@ -46,18 +48,31 @@ _HOPELESS = 1e12
 _MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
 
 
-def inverse_norm(covariance: Float) -> float:
-    """Norm of the inverse of a covariance's correlation matrix (D, D); infinity if that is singular."""
-    scale = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    if not np.all(scale > 0.0):
-        return np.inf
-    correlation = covariance / np.outer(scale, scale)
-    factor, failed = lapack.dpotrf(correlation, lower=1, clean=0)
-    if failed:
-        return np.inf
-    norm = float(np.abs(correlation).sum(axis=0).max())
-    reciprocal, _ = lapack.dpocon(factor, norm, uplo="L")
-    return 1.0 / (reciprocal * norm) if reciprocal > 0.0 else np.inf
+def inverse_norms(covariances: Float) -> Float:
+    """Norms (K,) of the inverses of the covariances' correlation matrices; infinity where one is singular.
+
+    They are the largest sums of absolute values along a row, from one over the smallest eigenvalue to sqrt(D) times it.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 1.0 / np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+        correlations = covariances * scale[:, :, None] * scale[:, None, :]
+    varies = np.flatnonzero(np.isfinite(correlations).all(axis=(1, 2)))
+    norms = np.full(len(covariances), np.inf)
+    try:
+        norms[varies] = _norms(correlations[varies])
+    except SingularError:  # which of them it is, they tell one by one
+        for k in varies:
+            with suppress(SingularError):
+                norms[k] = _norms(correlations[[k]])[0]
+    return norms
+
+
+def _norms(matrices: Float) -> Float:
+    """The same of positive definite matrices (K, D, D) themselves."""
+    if not len(matrices):
+        return np.zeros(0)
+    factors = inverse_choleskys(matrices)
+    return np.asarray(np.abs(factors @ np.swapaxes(factors, 1, 2)).sum(axis=2).max(axis=1))
 
 
 @dataclass(frozen=True)
@@ -409,9 +424,8 @@ class Moments:
         return np.asarray(np.broadcast_to(bounds.max(axis=1), len(selected)))
 
     def _collinearity(self, selected: NDArray[np.intp], floor: float) -> Float:
-        """About one over the smallest eigenvalue of the correlations of each of the selected components."""
-        norms = [inverse_norm(c) for c in self._scatters(selected, floor)]
-        return np.broadcast_to(norms, len(selected))
+        """About one over the smallest eigenvalue of the correlations of each of the selected components, (n,)."""
+        return np.broadcast_to(inverse_norms(self._scatters(selected, floor)), len(selected))
 
     def without_rounding(self) -> Moments:
         """These moments, with columns set to exactly 0 where their spread about the pivot is rounding error alone.

@@ -17,7 +17,7 @@ from mixtura.metrics import several, standardizing
 from mixtura.moments import Kind, Moments
 from mixtura.seeding import is_small, seed
 from mixtura.swaps import improved
-from mixtura.table import Table
+from mixtura.table import Table, drawn_rows
 
 
 class Initializer(Protocol):
@@ -54,6 +54,7 @@ class Initializer(Protocol):
 _SAMPLE_ROWS = 1 << 16
 _SAMPLE_ROWS_OF_QUICK = 1 << 13
 _SAMPLE_ROWS_PER_COMPONENT = 128
+_SAMPLE_NUMBERS = 1 << 23  # of a table with many columns, as many rows as make up so many numbers
 _QUICK = 1024  # number of statistics, of all components, below which an iteration does little work per row
 
 # Most iterations of k-means on the whole table, and on a sample, for which full convergence would be wasted.
@@ -89,13 +90,13 @@ def _many(table: Table, components: int) -> bool:
 def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:
     """The table itself or, if it is long, a random sample of its rows that is large enough to find K means."""
     rows = _SAMPLE_ROWS_OF_QUICK if _quick(table, components, kind) else _SAMPLE_ROWS
-    size = max(rows, _SAMPLE_ROWS_PER_COMPONENT * components)
+    size = max(min(rows, _SAMPLE_NUMBERS // table.dims), _SAMPLE_ROWS_PER_COMPONENT * components)
     counted = table.counted
     candidates = len(table) if counted is None else len(counted)
     if candidates <= 2 * size:
         return table
     # Drawn with replacement, and duplicates dropped: in a table so much longer than the sample there are few.
-    drawn = np.unique(rng.randint(candidates, size=size))
+    drawn = drawn_rows(candidates, size, rng)
     return table.take(drawn if counted is None else counted[drawn])
 
 

@@ -11,7 +11,7 @@ from mixtura.joint import Joint
 from mixtura.lloyd import lloyd
 from mixtura.quadratics import Quadratics
 from mixtura.starts import column_variance, seed_rows
-from mixtura.table import Responsibilities, Table
+from mixtura.table import Responsibilities, Table, drawn_rows
 
 Float = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def kmeans(
     if counted is None and len(table) > 2 * _SAMPLE_ROWS:
         counted = np.arange(len(table))
     if counted is not None and len(counted) > 2 * _SAMPLE_ROWS:
-        counted = counted[np.unique(rng.randint(len(counted), size=_SAMPLE_ROWS))]
+        counted = counted[drawn_rows(len(counted), _SAMPLE_ROWS, rng)]
     subset = table.standardized(center, scale, counted)
     fit = lloyd(
         subset, seed_rows(subset, components, rng), max_iter=_MAX_ITER, tol=_TOL * column_variance(subset)

@@ -35,6 +35,12 @@ _HELD = 1 << 20
 Responsibilities = Callable[["Table"], Float]
 
 
+def drawn_rows(candidates: int, size: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+    """Indices of about ``size`` of many more rows, drawn with replacement and each kept once, sorted."""
+    drawn = np.sort(rng.randint(candidates, size=size))
+    return np.asarray(drawn[np.append(True, drawn[1:] != drawn[:-1])])
+
+
 def _point_inside(X: Real, counted: NDArray[np.intp] | None) -> Float:
     """A point inside the rows that count, (D,): the mean of some of them."""
     step = max(1, len(X) // _PIVOT_ROWS)

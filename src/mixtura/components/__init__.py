@@ -5,9 +5,9 @@ from mixtura.components.centers import Centers
 from mixtura.components.covariances import COVARIANCES, Covariance
 
 from mixtura.components import families  # isort: skip  # registers mclust's families
-from mixtura.components.factorize import IllDefinedCovarianceError
 from mixtura.components.gaussian import Gaussians
 from mixtura.components.uniform import Uniform
+from mixtura.factorize import IllDefinedCovarianceError
 
 __all__ = [
     "COMPONENTS",

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.components.covariances import COVARIANCES, Covariance
-from mixtura.components.factorize import IllDefinedCovarianceError
 from mixtura.components.storage import Diagonals, Matrices, Scalars
+from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.moments import Kind, Moments
 from mixtura.threads import compiled_allowed, native
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.components.factorize import (
+from mixtura.factorize import (
     IllDefinedCovarianceError,
     bounded_matrix,
     cholesky_of_precision,

@@ -28,6 +28,7 @@ from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_finite, check_rows, check_weights
+from mixtura.joint import Joint
 from mixtura.mixture import Mixture
 from mixtura.online import Online
 from mixtura.progress import Progress, progress
@@ -156,11 +157,11 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             not_finite = np.intersect1d(not_finite, table.counted)
         if not len(not_finite):
             return
-        if isinstance(table.x, np.ndarray):
-            check_finite(table.x, getattr(self, "feature_names_in_", None))
+        if isinstance(table.all_x, np.ndarray):
+            check_finite(table.all_x, getattr(self, "feature_names_in_", None))
         raise ValueError(
-            f"row {not_finite[0]} of X is so far from every {target} that its {quantity} cannot be represented "
-            f"({len(not_finite)} such rows). Scale the input data, or remove such rows."
+            f"row {not_finite[0] + table.start} of X is so far from every {target} that its {quantity} cannot be "
+            f"represented ({len(not_finite)} such rows). Scale the input data, or remove such rows."
         )
 
     def _search(
@@ -309,6 +310,20 @@ class LabellingEstimator(MixtureEstimator):
     @abstractmethod
     def _labels(self, table: Table) -> NDArray[np.integer]:
         """Labels of rows, (N,)."""
+
+    def _most_likely(
+        self, table: Table, joint: Joint, kind: type[np.integer], target: str, quantity: str
+    ) -> NDArray[Any]:
+        """The most likely component of each row, (N,), of the wanted type of integer.
+
+        The densities by which they were chosen are looked at in blocks, so that a long table takes little beside it.
+        """
+        labels = np.empty(len(table), dtype=kind)
+        for block in table.blocks(1):
+            chosen, density = block.assign(joint)
+            self._check_answers(block, density, target, quantity)
+            labels[block.start - table.start :][: len(block)] = chosen
+        return labels
 
     @in_kind
     def predict(self, X: ArrayLike) -> NDArray[np.integer]:

@@ -275,7 +275,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
     def _fit(self, X: Any, sample_weight: Any) -> Table:
         given_rows = X
         backend, X = self._opened(X)
-        X = check_rows(self, X, reset=True, min_rows=2, backend=backend)
+        X = check_rows(self, X, reset=True, min_rows=2, backend=backend, finite=False)
         K = self.n_components
         if X.shape[0] < K:
             raise ValueError(
@@ -283,7 +283,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
                 f"but got n_components = {self.n_components}, n_samples = {X.shape[0]}"
             )
         weights = check_weights(sample_weight, X)
-        check_fit(X, weights, K)
+        check_fit(X, weights, K, getattr(self, "feature_names_in_", None))
         table = Table.of(backend, X, weights)
         prior = self._prior(table)
         rng, total = check_random_state(self.random_state), table.total_weight
@@ -478,9 +478,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         return density
 
     def _labels(self, table: Table) -> NDArray[np.int64]:
-        labels, density = table.assign(self._mixture().joint)
-        self._check_answers(table, density, "component", "log-density")
-        return labels.astype(np.int64)
+        return self._most_likely(table, self._mixture().joint, np.int64, "component", "log-density")
 
     @in_kind
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:

@@ -483,7 +483,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         warm = self.warm_start and hasattr(self, "converged_")
         if warm:
             self._check_resumable(X)
-        X = check_rows(self, X, reset=True, min_rows=2, backend=backend)
+        X = check_rows(self, X, reset=True, min_rows=2, backend=backend, finite=False)
         K, D = self.n_components, X.shape[1]
         if X.shape[0] < K:
             raise ValueError(
@@ -491,7 +491,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
                 f"but got n_components = {self.n_components}, n_samples = {X.shape[0]}"
             )
         weights = check_weights(sample_weight, X)
-        check_fit(X, weights, K)
+        check_fit(X, weights, K, getattr(self, "feature_names_in_", None))
         if weights is not None:
             # Only their ratios matter; with a mean of 1 they are large beside the mass that is added to empty
             # components.
@@ -1042,11 +1042,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         return density
 
     def _labels(self, table: Table) -> NDArray[np.int64]:
-        labels, density = table.assign(self._mixture().joint)
-        self._check_answers(table, density, "component", "log-density")
-        components = labels.astype(np.int64)
+        components = self._most_likely(table, self._mixture().joint, np.int64, "component", "log-density")
         if self._has_noise:
-            components[labels == len(self.means_)] = -1
+            components[components == len(self.means_)] = -1
         return components
 
     @in_kind

@@ -229,11 +229,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         """
         given_rows = X
         backend, X = self._opened(X)
-        X = check_rows(self, X, reset=True, backend=backend)
+        X = check_rows(self, X, reset=True, backend=backend, finite=False)
         if X.shape[0] < self.n_clusters:
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
         weights = check_weights(sample_weight, X)
-        check_fit(X, weights, self.n_clusters)
+        check_fit(X, weights, self.n_clusters, getattr(self, "feature_names_in_", None))
         if self.algorithm == "elkan" and self.n_clusters == 1:
             warnings.warn(
                 "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
@@ -543,9 +543,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         return Centers(self._host("cluster_centers_").astype(np.float64))
 
     def _labels(self, table: Table) -> NDArray[np.int32]:
-        labels, density = table.assign(self._centers().joint)
-        self._check_answers(table, density, "centre", "squared distance")
-        return labels
+        return self._most_likely(table, self._centers().joint, np.int32, "centre", "squared distance")
 
     @in_kind
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mixtura.array_kinds import to_host
 from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import ConjugatePrior, Fixed
-from mixtura.components.factorize import is_definite
 from mixtura.estimators.validation import unmasked
+from mixtura.factorize import is_definite
 from mixtura.membership import Allowed, Labels, Membership
 
 Float = NDArray[np.float64]

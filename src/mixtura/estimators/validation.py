@@ -250,21 +250,39 @@ def weighted_sum(values: Float, sample_weight: Any) -> tuple[float, float]:
     return float(values[counted] @ weights[counted]), float(weights.sum())
 
 
-def check_fit(X: NDArray[np.floating], weights: Float | None, components: int) -> None:
-    """Raise ValueError if too few rows have positive weight, or if sums of their squares would overflow."""
+# Numbers of a block that stays in a cache while it is looked at twice.
+_BLOCK_NUMBERS = 1 << 17
+
+
+def _range(X: NDArray[np.floating]) -> tuple[float, float]:
+    """The least and the largest number of a table (N, D); NaN if there is one."""
+    rows = max(_BLOCK_NUMBERS // X.shape[1], 1)
+    blocks = (X[start : start + rows] for start in range(0, len(X), rows))
+    lows, highs = zip(*((block.min(), block.max()) for block in blocks), strict=True)
+    return float(np.min(lows)), float(np.max(highs))
+
+
+def check_fit(X: NDArray[np.floating], weights: Float | None, components: int, names: Any = None) -> None:
+    """Raise ValueError if too few rows have positive weight, or if sums of their squares would overflow.
+
+    Raises ValueError, too, if an array on the host holds NaN or infinity; ``names`` are those of its columns.
+    """
     if weights is not None and np.count_nonzero(weights) < components:
         raise ValueError(
             f"only {np.count_nonzero(weights)} rows have a positive weight, fewer than the {components} "
             "components asked for"
         )
+    most = largest_spread(len(X))
     survey = getattr(X, "survey", None)
     if survey is not None:
         low, high = survey(weights)[:, 2].min(), survey(weights)[:, 3].max()
-    elif weights is None:
-        low, high = X.min(), X.max()
     else:
-        counts = weights > 0.0
-        low = X.min(where=counts[:, None], initial=np.inf)
-        high = X.max(where=counts[:, None], initial=-np.inf)
-    if float(high) / 2.0 - float(low) / 2.0 > largest_spread(len(X)):
+        low, high = _range(X)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            check_finite(X, names)
+        if weights is not None and high / 2.0 - low / 2.0 > most:  # rows of weight 0 may lie anywhere
+            counts = weights > 0.0
+            low = X.min(where=counts[:, None], initial=np.inf)
+            high = X.max(where=counts[:, None], initial=-np.inf)
+    if float(high) / 2.0 - float(low) / 2.0 > most:
         raise NotFiniteError
