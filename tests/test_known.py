@@ -607,3 +607,12 @@ def test_fixed_parameters_are_not_counted(kind, blobs):
         assert held._n_parameters() == free - fewer
         difference = held.bic(blobs) + 2.0 * held.score(blobs) * len(blobs)
         assert difference == pytest.approx((free - fewer) * np.log(len(blobs)))
+
+
+def test_fixed_weights_stay_in_a_warm_start(rng):
+    X = np.where(rng.uniform(size=1000) < 0.3, -3.0, 3.0)[:, None] + rng.normal(size=(1000, 1))
+    gm = GaussianMixture(
+        2, fixed={"weights": [True, True]}, weights_init=[0.5, 0.5], warm_start=True, random_state=0
+    )
+    for _ in range(3):
+        assert gm.fit(X).weights_.tolist() == [0.5, 0.5]

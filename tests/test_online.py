@@ -29,27 +29,88 @@ def test_two_passes_are_nearly_as_good_as_em(seed):
         assert online.converged_
 
 
-def errors_of(estimate, truth):
-    found = np.array([estimate.weights_[0], *estimate.means_.ravel(), *estimate.covariances_.ravel()])
-    return (found - truth) ** 2
+def parameters_of(gm):
+    return np.concatenate([gm.weights_[:-1], gm.means_.ravel(), np.ravel(gm.covariances_)])
 
 
-def test_a_stream_of_blocks_is_nearly_as_good_as_maximum_likelihood():
-    """Mean squared errors over streams of 40,000 rows, beyond what `partial_fit` keeps, in blocks of 400."""
-    online, likelihood = np.zeros(5), np.zeros(5)
-    truth = np.array([0.3, -2.0, 2.0, 1.0, 1.0])
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        z = rng.uniform(size=40_000) < 0.3
-        X = np.where(z, rng.normal(-2.0, 1.0, 40_000), rng.normal(2.0, 1.0, 40_000))[:, None]
-        start = {"means_init": [[-2.0], [2.0]], "random_state": 0}
-        gm = GaussianMixture(2, **start)
-        for block in np.split(X, 100):
+def two_clusters(distance):
+    truth = np.array([0.3, -distance, distance, 1.0, 1.0])
+
+    def drawn(rng, rows):
+        signs = np.where(rng.uniform(size=rows) < 0.3, -1.0, 1.0)
+        return (distance * signs + rng.normal(size=rows))[:, None]
+
+    return drawn, truth, np.array([[-distance], [distance]])
+
+
+def three_clusters():
+    means = np.array([[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 2.5, 1.0]])
+    root = np.array([[1.0, 0.3, 0.0], [0.0, 0.8, 0.2], [0.0, 0.0, 1.0]])
+    covariances, weights = np.stack([root @ root.T, 0.7 * np.eye(3), 1.3 * root.T @ root]), [0.5, 0.2, 0.3]
+    roots = np.linalg.cholesky(covariances)
+
+    def drawn(rng, rows):
+        z = rng.choice(3, size=rows, p=weights)
+        return means[z] + np.einsum("nij,nj->ni", roots[z], rng.normal(size=(rows, 3)))
+
+    return drawn, np.concatenate([weights[:-1], means.ravel(), covariances.ravel()]), means
+
+
+@pytest.mark.parametrize(
+    ("problem", "covariance"),
+    [
+        (two_clusters(2.0), "full"),
+        (two_clusters(1.5), "diag"),
+        (two_clusters(1.2), "spherical"),
+        (three_clusters(), "full"),
+    ],
+    ids=["apart", "near", "nearer", "three"],
+)
+def test_a_stream_of_blocks_is_as_good_as_maximum_likelihood(problem, covariance):
+    """Mean squared errors over streams of 60,000 rows, most of them beyond what `partial_fit` keeps."""
+    drawn, truth, means = problem
+    online, likelihood = np.zeros(len(truth)), np.zeros(len(truth))
+    for seed in range(8 if len(means) == 3 else 16):
+        X = drawn(np.random.default_rng(seed), 60_000)
+        start = {"covariance_type": covariance, "means_init": means, "random_state": 0}
+        gm = GaussianMixture(len(means), **start)
+        for block in np.split(X, 150):
             gm.partial_fit(block)
-        online += errors_of(gm, truth)
-        likelihood += errors_of(GaussianMixture(2, tol=1e-9, max_iter=2000, **start).fit(X), truth)
-    assert np.mean(online / likelihood) < 1.25
-    assert gm.n_iter_ == 100
+        online += (parameters_of(gm) - truth) ** 2
+        whole = GaussianMixture(len(means), tol=1e-8, max_iter=5000, accelerate="newton", **start).fit(X)
+        likelihood += (parameters_of(whole) - truth) ** 2
+    assert np.mean(online / likelihood) < 1.1
+    assert gm.n_iter_ == 150
+
+
+def test_fixed_weights_stay_as_blocks_come():
+    rng = np.random.default_rng(0)
+    gm = GaussianMixture(2, fixed={"weights": [True, True]}, weights_init=[0.5, 0.5], random_state=0)
+    for _ in range(60):
+        gm.partial_fit(
+            np.where(rng.uniform(size=1000) < 0.3, -3.0, 3.0)[:, None] + rng.normal(size=(1000, 1))
+        )
+    assert gm.weights_.tolist() == [0.5, 0.5]
+
+
+def test_a_stream_of_regressions_is_as_good_as_maximum_likelihood():
+    """The example of Cappé and Moulines (2009): a mixture of two regressions."""
+    lines, online, likelihood = np.array([[1.0, 2.0], [0.5, -1.0]]), 0.0, 0.0
+
+    def errors(model):
+        found = np.column_stack([model.intercept_.ravel(), model.coef_.ravel()])
+        return (found[np.argsort(-found[:, 1])] - lines) ** 2
+
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        z, X = rng.integers(0, 2, 50_000), rng.normal(size=(50_000, 1))
+        y = lines[z, 0] + lines[z, 1] * X[:, 0] + rng.normal(size=50_000)
+        experts = MixtureOfExperts(2, random_state=0)
+        for x_block, y_block in zip(np.split(X, 100), np.split(y, 100), strict=True):
+            experts.partial_fit(x_block, y_block)
+        online += errors(experts)
+        likelihood += errors(MixtureOfExperts(2, random_state=0, tol=1e-9, max_iter=2000).fit(X, y))
+    assert np.mean(online / likelihood) < 1.1
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])

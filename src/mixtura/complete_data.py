@@ -58,18 +58,19 @@ class CompleteData:
         """One pass over the rows, and another one for a softmax gate."""
         m, Q = mixture, mixture.covariates
         moments = table.expect(m.joint(table.pivot), m.kind, permitted=_PERMITTED)
-        log_likelihood, mass = moments.log_likelihood, moments.mass
-        if m.softmax:
-            of_gate = table.expect(m.gate_joint(table.pivot), "mean")
-            log_likelihood -= of_gate.log_likelihood
-            gate = (_sums(moments, Q) - _sums(of_gate, Q))[:-1]
-        else:
-            gate = (mass - np.exp(m.log_weights) * mass.sum())[:-1, None]
-        if Q == 0:
-            gram, cross, scatter = _of_targets(m, moments)
-        else:
-            gram, cross, scatter = _of_residuals(m, moments)
-        return cls(log_likelihood, mass, gram, cross, scatter, gate)
+        if not m.softmax:
+            return cls.from_moments(m, moments)
+        of_gate = table.expect(m.gate_joint(table.pivot), "mean")
+        gate = (_sums(moments, Q) - _sums(of_gate, Q))[:-1]
+        log_likelihood = moments.log_likelihood - of_gate.log_likelihood
+        return cls(log_likelihood, moments.mass, *_of_components(m, moments), gate)
+
+    @classmethod
+    def from_moments(cls, mixture: ParametricMixture, moments: Moments) -> CompleteData:
+        """From the moments of a pass under a mixture, of its kind, whose gate is the same for all rows."""
+        mass = moments.mass
+        gate = (mass - np.exp(mixture.log_weights) * mass.sum())[:-1, None]
+        return cls(moments.log_likelihood, mass, *_of_components(mixture, moments), gate)
 
     def gradient(self, mixture: ParametricMixture) -> Float:
         """The gradient of the log-likelihood with respect to theta, (P,)."""
@@ -146,6 +147,11 @@ def _sums(moments: Moments, covariates: int) -> Float:
     """Sums of [1; x], (K, 1 + Q)."""
     x = moments.leading(covariates) if moments.pivot.shape[-1] != covariates else moments
     return np.column_stack([x.mass, x.first + x.mass[:, None] * x.pivot])
+
+
+def _of_components(m: ParametricMixture, moments: Moments) -> tuple[Float, Float, Float]:
+    """Gram, cross and scatter."""
+    return _of_residuals(m, moments) if m.covariates else _of_targets(m, moments)
 
 
 def _of_targets(m: ParametricMixture, moments: Moments) -> tuple[Float, Float, Float]:

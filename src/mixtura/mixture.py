@@ -44,6 +44,11 @@ class Mixture(Generic[G, C]):
         return self.gate.bound + self.components.bound
 
     @property
+    def likelihood_alone(self) -> bool:
+        """Whether the M-step maximises the likelihood and nothing beside it."""
+        return self.gate.bound == 0.0 and self.gate.likelihood_alone and self.components.likelihood_alone
+
+    @property
     def joint(self) -> Joint:
         """The joint log-densities that a pass over the rows evaluates."""
         return self.gate.joint(self.components.quadratics, self.hard)

@@ -165,7 +165,7 @@ class _Finish:
 
     def _moved(self, here: _Expansion, direction: Float) -> _Expansion | None:
         """Where the longest step leads whose objective is not below the one here; None if there is none."""
-        longest = np.abs(direction / self._sizes(here.mixture)).max(initial=0.0)
+        longest = np.abs(direction / here.mixture.parametric().sizes).max(initial=0.0)
         step = min(1.0, _LONGEST / longest) if longest > 0.0 else 1.0
         allowed = here.value - _ROUNDING * abs(here.value)
         form = here.mixture.parametric()
@@ -181,23 +181,6 @@ class _Finish:
                 return moved
             step *= 0.25
         return None
-
-    def _sizes(self, mixture: Mixture[Any, Any]) -> Float:
-        """Sizes of a large step of each parameter: the standard deviation of what it adds to, or 1."""
-        m = mixture.parametric()
-        sizes = np.ones(m.size)
-        roots = np.broadcast_to(m.choleskys, (m.components, m.targets, m.targets))
-        deviations = np.sqrt(np.sum(roots**2, axis=2))
-        if not m.covariates:
-            sizes[m.gate_size : m.gate_size + m.coefficient_size] = deviations.ravel()
-        else:
-            coefficients = np.abs(m.coefficients) + deviations[:, :, None]
-            sizes[m.gate_size : m.gate_size + m.coefficient_size] = coefficients.ravel()
-        if m.form == "triangle":
-            i, j = np.tril_indices(m.targets)
-            for k in range(m.scale_count):
-                sizes[m.of_scale(k)] = np.where(i == j, 1.0, deviations[k, i])
-        return sizes
 
     def _reported(self, before: _Expansion, after: _Expansion) -> bool:
         """Make the step the fit's last iteration; whether the user wants the fit to end."""

@@ -3,7 +3,12 @@
 With s the mean statistics of a block's rows under the present parameters, and S the running ones,
 ``S <- (1 - g) S + g s`` with the step ``g = (t + 1)^-0.6`` at block t, and new parameters are the M-step of S (Cappé
 and Moulines 2009). The parameters wander as blocks come. The average of S over the blocks, in which block t has weight
-t^0.3, does not, and is nearly as good as a fit to all rows at once: its M-step is the estimate that is reported.
+t^0.3, does not, and where components hardly overlap its M-step is nearly as good as a fit to all rows at once.
+
+Where they overlap, S forgets slowly where it came from. So the log-likelihood of each block is kept as well, as a
+parabola (see :mod:`mixtura.expansion`), where it has derivatives and parameters are few enough: the maximum of the sum
+of all parabolas is as good as a fit to all rows whatever the overlap. It is the estimate that is reported, and the
+parameters under which the next block is looked at, as long as it is near the present ones.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from mixtura import em
+from mixtura.expansion import Expansion
 from mixtura.found import Found
 from mixtura.joint import Joint
 from mixtura.mixture import Mixture
@@ -24,6 +30,15 @@ from mixtura.table import Table
 
 # The exponents of the steps and of the averages' weights.
 DECAY, _FAVOUR_LATE = 0.6, 0.3
+
+# The exponent of the parabolas' weights, which costs 2 percent of the precision and forgets a bad start sooner.
+_FAVOUR_LATE_PARABOLAS = 0.15
+
+# A block's Hessian is worked out anew when there are so many times as many blocks as when one was last.
+_ANEW = math.log(1.1)
+
+# Newton steps on the first rows, and the gain for each row below which there is none to take.
+_FIRST_STEPS, _LITTLE_GAIN = 6, 1e-7
 
 # Passes of a whole fit, and rows of a block of a table in memory: a share of the table, within bounds.
 _PASSES = 2
@@ -54,6 +69,8 @@ class Online:
         Sum of the weights in the average.
     bound : float
         Objective per unit of weight of the last block, before its step.
+    parabolas : Expansion, optional
+        The sum of the blocks' log-likelihoods, where they have derivatives.
     """
 
     mixture: Mixture[Any, Any]
@@ -64,6 +81,7 @@ class Online:
     rows: int
     share: float
     bound: float
+    parabolas: Expansion | None = None
 
     @classmethod
     def begin(
@@ -104,7 +122,16 @@ class Online:
         )
         weight, count = total * times, len(table) if rows is None else rows
         begun = cls(mixture, moments, moments, steps, weight, count, share, found.objective / total)
-        return replace(begun, mixture=begun._maximized(found, moments, 1.0))
+        begun = replace(begun, mixture=begun._maximized(found, moments, 1.0))
+        parabola = Expansion.of(mixture, found, first=True)
+        if parabola is None:
+            return begun
+        if rows is not None:  # what these parameters were fitted to is at its maximum there
+            parabola = parabola.at_maximum(mixture)
+        else:
+            parabola = _climbed(parabola, mixture, table)
+        share = steps**_FAVOUR_LATE_PARABOLAS / (1.0 + _FAVOUR_LATE_PARABOLAS)
+        return replace(begun, parabolas=parabola * (share * times))._settled()
 
     def step(self, table: Table) -> Online:
         """The state after one more block."""
@@ -116,8 +143,23 @@ class Online:
         share = self.share + own
         averaged = self.averaged * (1.0 - own / share) + running * (own / share)
         bound = found.objective / table.total_weight
-        moved = Online(self.mixture, running, averaged, steps, weight, rows, share, bound)
-        return replace(moved, mixture=moved._maximized(found, running, g))
+        parabolas = self._with_parabola(found, steps)
+        moved = Online(self.mixture, running, averaged, steps, weight, rows, share, bound, parabolas)
+        return replace(moved, mixture=moved._maximized(found, running, g))._settled()
+
+    def _with_parabola(self, found: Found, steps: int) -> Expansion | None:
+        """The parabolas with that of a block, whose Hessian is worked out anew for ever fewer blocks."""
+        so_far = self.parabolas
+        if so_far is None:
+            return None
+        anew = int(math.log(steps) / _ANEW) > int(math.log(steps - 1) / _ANEW)
+        parabola = Expansion.of(self.mixture, found, average=None if anew else so_far.average)
+        return None if parabola is None else so_far + parabola * float(steps**_FAVOUR_LATE_PARABOLAS)
+
+    def _settled(self) -> Online:
+        """The same at the maximum of all parabolas, if it is to be trusted."""
+        best = None if self.parabolas is None else self.parabolas.maximum(self.mixture)
+        return self if best is None else replace(self, mixture=best[0])
 
     def _maximized(self, found: Found, moments: Moments, g: float) -> Mixture[Any, Any]:
         """The M-step of statistics per unit of weight, as if they were those of all rows so far."""
@@ -137,11 +179,28 @@ class Online:
         return Found(table, whole, self.bound * self.weight, joint)
 
     def estimate(self, table: Table) -> tuple[Mixture[Any, Any], Found]:
-        """Parameters from the averaged statistics, and these; ``table`` is any block."""
+        """Parameters from all blocks, and the averaged statistics; ``table`` is any block."""
         found = self._whole(table, self.averaged, self.mixture.joint)
+        if self.parabolas is not None and self.parabolas.maximum(self.mixture) is not None:
+            return self.mixture, found  # it is there already
         gate = self.mixture.gate
         gate = gate.maximize(found) if gate.moments_suffice else gate
         return replace(self.mixture, gate=gate, components=self.mixture.components.maximize(found)), found
+
+
+def _climbed(parabola: Expansion, mixture: Mixture[Any, Any], table: Table) -> Expansion:
+    """The parabola of the rows of a table about parameters near their maximum, by Newton's method."""
+    last = math.inf
+    for _ in range(_FIRST_STEPS):
+        best = parabola.maximum(mixture)
+        if best is None or not _LITTLE_GAIN < best[1] < 0.5 * last:
+            break
+        mixture, last = best
+        nearer = Expansion.of(mixture, _of_block(mixture, table)[1], first=True)
+        if nearer is None:
+            break
+        parabola = nearer
+    return parabola
 
 
 def _of_block(mixture: Mixture[Any, Any], table: Table) -> tuple[Moments, Found]:

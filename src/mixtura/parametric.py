@@ -198,6 +198,22 @@ class ParametricMixture:
         top = odds.max(axis=1, keepdims=True)
         return np.asarray(odds - top - np.log(np.exp(odds - top).sum(axis=1, keepdims=True)))
 
+    @property
+    def sizes(self) -> Float:
+        """Sizes of a large step of each parameter, (P,): the standard deviation of what it adds to, or 1."""
+        sizes = np.ones(self.size)
+        roots = np.broadcast_to(self.choleskys, (self.components, self.targets, self.targets))
+        deviations = np.sqrt(np.sum(roots**2, axis=2))
+        each = deviations
+        if self.covariates:
+            each = np.abs(self.coefficients) + deviations[:, :, None]
+        sizes[self.gate_size : self.gate_size + self.coefficient_size] = each.ravel()
+        if self.form == "triangle":
+            i, j = np.tril_indices(self.targets)
+            for k in range(self.scale_count):
+                sizes[self.of_scale(k)] = np.where(i == j, 1.0, deviations[k, i])
+        return sizes
+
     # ------------------------------------------------------------------ other forms
 
     def at(self, theta: Float) -> ParametricMixture:

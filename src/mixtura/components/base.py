@@ -48,6 +48,11 @@ class Components(ABC):
         """The M-step: components whose objective, given the responsibilities, is not less than before."""
 
     @property
+    def likelihood_alone(self) -> bool:
+        """Whether the M-step maximises the likelihood and nothing beside it: no prior, bound or fixed value acts."""
+        return False
+
+    @property
     def within_bounds(self) -> bool:
         """Whether the parameters respect the bounds that the M-step keeps."""
         return True

@@ -28,6 +28,9 @@ LEAST_SHARE = 1e-14
 _FEW_ROWS = 2.0
 _NARROW = 1e-4
 
+# Share of a variance up to which what is added to it may be neglected.
+_LITTLE_ADDED = 1e-3
+
 # Share of the rows below which a component has none.
 _EMPTY = 1e-14
 
@@ -106,6 +109,18 @@ class Gaussians(Components):
         estimation = Estimation() if estimation is None else estimation
         means, covariances, cholesky, bounded = estimation.estimate(covariance, moments, before)
         return cls(covariance, means, covariances, cholesky, estimation, bounded)
+
+    @property
+    def likelihood_alone(self) -> bool:
+        """See :attr:`Components.likelihood_alone`; what is added to variances may be a thousandth of the least one."""
+        estimation = self.estimation
+        if estimation.prior is not None or estimation.fixed is not None:
+            return False
+        if self.bounded is not None and self.bounded.any():
+            return False
+        # The largest element of U is at most one over the least deviation.
+        steepest = float(np.abs(self.precisions_cholesky).max())
+        return float(np.max(estimation.reg_covar)) * steepest**2 < _LITTLE_ADDED
 
     @property
     def within_bounds(self) -> bool:

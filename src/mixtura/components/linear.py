@@ -324,6 +324,14 @@ class LinearExperts(Components):
         """See :attr:`Components.within_bounds`: no noise is below its floor."""
         return bool(np.all(self.noise >= self.noise_floor))
 
+    @property
+    def likelihood_alone(self) -> bool:
+        """See :attr:`Components.likelihood_alone`."""
+        special = self.dependent | self.empty
+        if self.delicate is not None:
+            special = special | self.delicate
+        return not self.priors.present.any() and not special.any()
+
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """See :meth:`Components.parametric`."""
         if self.priors.present.any():

@@ -411,8 +411,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         """Go on with a block of rows, by stepwise EM.
 
         The first block is fitted by itself, unless the estimator is fitted already. Later ones change the parameters by
-        less and less. ``means_`` and the other attributes are those of the averaged statistics, which are nearly as
-        good as a fit to all rows at once if the blocks come in random order.
+        less and less. The attributes are as good as those of a fit to all rows at once, if the blocks come in random
+        order, components have at most 160 parameters together, and there is no prior, nothing fixed, and no family of
+        mclust's; otherwise they are those of averaged statistics, which are nearly as good if components hardly
+        overlap.
 
         Parameters
         ----------
@@ -433,7 +435,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
         References
         ----------
-        Cappé, Moulines (2009), On-line expectation-maximization algorithm for latent data models.
+        Cappé, Moulines (2009), On-line expectation-maximization algorithm for latent data models. Le Cam (1956), On the
+        asymptotic theory of estimation and testing hypotheses.
 
         Examples
         --------
@@ -471,8 +474,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     def _to_go_on(self, table: Table) -> Parameters:
         K, D = self.means_.shape
-        _, fixed = check_fixed(self.fixed, K, D, self._covariance)
-        return self._mixture(self._estimation(table, fixed)[0])
+        fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
+        return self._mixture(self._estimation(table, fixed)[0], fixed_weights)
 
     def _fit(
         self, X: Any, sample_weight: Any, labels: Any, checkpoint: Any = None, every: float = 60.0
@@ -559,7 +562,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         )
         climbed = resumed = None
         if warm:
-            resumed = (self._mixture(estimation), self.lower_bound_)
+            resumed = (self._mixture(estimation, fixed_weights), self.lower_bound_)
         else:
             with allow(self.n_threads, backend.compiled):
                 climbed = search.best_start()
@@ -985,8 +988,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     # -------------------------------------------------------------- predict
 
-    def _mixture(self, estimation: Estimation | None = None) -> Parameters:
-        """The fitted attributes as parameters, with the estimation for an M-step that follows."""
+    def _mixture(
+        self, estimation: Estimation | None = None, fixed_weights: NDArray[np.bool_] | None = None
+    ) -> Parameters:
+        """The fitted attributes as parameters, with the estimation and the fixed weights for an M-step that follows."""
         weights, means, covariances, cholesky = (
             self._host(name).astype(np.float64)
             for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
@@ -994,9 +999,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         estimation = Estimation() if estimation is None else estimation
         gaussians = Gaussians(self._covariance, means, covariances, cholesky, estimation)
         if not self._has_noise:
-            return Mixture(ConstantGate(weights=weights), gaussians)
+            return Mixture(ConstantGate(weights=weights, fixed=fixed_weights), gaussians)
         weights = np.append(weights, self.noise_weight_)
-        return Mixture(ConstantGate(weights=weights), Beside(gaussians, self.noise_))
+        fixed = None if fixed_weights is None else np.append(fixed_weights, False)
+        return Mixture(ConstantGate(weights=weights, fixed=fixed), Beside(gaussians, self.noise_))
 
     # Derivatives: see mixtura.autodiff.
 

@@ -130,6 +130,11 @@ class Gate(Part, ABC):
         )
 
     @property
+    def likelihood_alone(self) -> bool:
+        """Whether the M-step maximises the likelihood and nothing beside it: no prior or fixed value acts."""
+        return False
+
+    @property
     def penalty(self) -> tuple[float, Float, Float]:
         """What the objective has beside the log-likelihood, with gradient and Hessian by the log-odds, row by row."""
         size = self.log_odds.size

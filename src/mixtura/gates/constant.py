@@ -73,6 +73,11 @@ class ConstantGate(Gate):
         return replace(self, weights=shares)
 
     @property
+    def likelihood_alone(self) -> bool:
+        """See :attr:`Gate.likelihood_alone`."""
+        return self.fixed is None
+
+    @property
     def coordinates(self) -> Float:
         """Log pi."""
         return self.log_shares
