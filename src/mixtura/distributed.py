@@ -56,11 +56,15 @@ class Engine(ABC):
         results = self.map(partitions, function, *parameters)
         while len(results) > _FEW:
             results = _in_pairs(results, self.add)
-        found = self.gather(results)
-        while len(found) > 1:
-            found = _in_pairs(found, lambda a, b: a + b)
-        total: T = found[0]
+        total: T = _sum(self.gather(results))
         return total
+
+
+def _sum(found: list[Any]) -> Any:
+    """The sum in pairs."""
+    while len(found) > 1:
+        found = _in_pairs(found, _added)
+    return found[0]
 
 
 def _in_pairs(items: list[Any], add: Callable[[Any, Any], Any]) -> list[Any]:
@@ -78,6 +82,7 @@ class DaskEngine(Engine):
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self._groups: dict[tuple[Any, ...], list[tuple[str, list[int]]]] = {}
 
     def map(
         self, partitions: Sequence[Any], function: Callable[..., T], *parameters: Sequence[Any]
@@ -89,6 +94,51 @@ class DaskEngine(Engine):
         """See :meth:`Engine.gather`."""
         return list(self.client.gather(list(results)))
 
+    def map_reduce(
+        self, partitions: Sequence[Any], function: Callable[..., T], *parameters: Sequence[Any]
+    ) -> T:
+        """See :meth:`Engine.map_reduce`; few partitions take one task for each thread of a worker that holds some.
+
+        A task costs a millisecond or two, most of them the scheduler's.
+        """
+        if len(partitions) > _FEW:
+            return super().map_reduce(partitions, function, *parameters)
+        groups = self._by_worker(partitions)
+        tasks = [
+            self.client.submit(
+                _of_several,
+                function,
+                [partitions[i] for i in group],
+                [[values[i] for i in group] for values in parameters],
+                workers=[worker],
+                allow_other_workers=True,
+                pure=False,
+            )
+            for worker, group in groups
+        ]
+        found: list[Any] = [None] * len(partitions)
+        for (_, group), results in zip(groups, self.client.gather(tasks), strict=True):
+            for i, result in zip(group, results, strict=True):
+                found[i] = result
+        total: T = _sum(found)
+        return total
+
+    def _by_worker(self, partitions: Sequence[Any]) -> list[tuple[str, list[int]]]:
+        """The partitions that lie with each worker, in as many groups as it has threads."""
+        keys = tuple(partition.key for partition in partitions)
+        if keys not in self._groups:
+            holders, threads = self.client.who_has(list(partitions)), self.client.nthreads()
+            held: dict[str, list[int]] = {}
+            for i, key in enumerate(keys):
+                worker = min(holders.get(key) or [min(threads)])
+                held.setdefault(worker, []).append(i)
+            self._groups[keys] = [
+                (worker, group[start :: threads[worker]])
+                for worker, group in held.items()
+                for start in range(min(threads[worker], len(group)))
+            ]
+        return self._groups[keys]
+
     def add(self, first: Any, second: Any) -> Any:
         """See :meth:`Engine.add`."""
         return self.client.submit(_added, first, second, pure=False)
@@ -96,6 +146,12 @@ class DaskEngine(Engine):
 
 def _added(a: Any, b: Any) -> Any:
     return a + b
+
+
+def _of_several(
+    function: Callable[..., T], partitions: Sequence[Any], parameters: Sequence[Sequence[Any]]
+) -> list[T]:
+    return [function(*each) for each in zip(partitions, *parameters, strict=True)]
 
 
 def dask_engine(engine: Any) -> DaskEngine:
