@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixtura import GaussianMixture, KMeans
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 
 
 def drawn(rows, components, columns):
@@ -28,30 +28,54 @@ def drawn(rows, components, columns):
     return means[rng.integers(0, components, rows)] + rng.normal(size=(rows, columns))
 
 
-# A fit through levels of growing samples, one with restarts, one of each kind of covariance, and k-means.
+def regressions(rows):
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(rows, 3)), rng.integers(0, 3, rows)
+    return x, np.einsum("nd,nd->n", x, rng.normal(size=(3, 3))[z]) + 0.5 * rng.normal(size=rows)
+
+
+# A fit through levels of growing samples, one with restarts, one of each kind of covariance, k-means, and the other
+# ways to run EM: accelerated, stepwise, of experts.
 FITS = {
-    "levels": (lambda: GaussianMixture(12, random_state=3, tol=1e-6), drawn(200_000, 12, 8)),
-    "restarts": (lambda: GaussianMixture(6, random_state=1, n_init=6, tol=1e-6), drawn(20_000, 6, 5)),
+    "levels": (lambda: GaussianMixture(12, random_state=3, tol=1e-6), [drawn(200_000, 12, 8)]),
+    "restarts": (lambda: GaussianMixture(6, random_state=1, n_init=6, tol=1e-6), [drawn(20_000, 6, 5)]),
     "tied": (
         lambda: GaussianMixture(8, covariance_type="tied", random_state=2, n_init=3, tol=1e-6),
-        drawn(60_000, 8, 6),
+        [drawn(60_000, 8, 6)],
     ),
     "diag": (
         lambda: GaussianMixture(8, covariance_type="diag", random_state=4, tol=1e-7),
-        drawn(100_000, 8, 6),
+        [drawn(100_000, 8, 6)],
     ),
-    "k-means": (lambda: KMeans(20, random_state=5, n_init=5, tol=1e-6), drawn(50_000, 20, 6)),
+    "k-means": (lambda: KMeans(20, random_state=5, n_init=5, tol=1e-6), [drawn(50_000, 20, 6)]),
+    "squarem": (
+        lambda: GaussianMixture(8, accelerate="squarem", random_state=6, tol=1e-8),
+        [drawn(60_000, 8, 4)],
+    ),
+    "anderson": (
+        lambda: GaussianMixture(8, accelerate="anderson", random_state=6, tol=1e-8),
+        [drawn(60_000, 8, 4)],
+    ),
+    "stepwise": (
+        lambda: GaussianMixture(5, algorithm="stepwise", random_state=7),
+        [drawn(400_000, 5, 4)],
+    ),
+    "experts": (
+        lambda: MixtureOfExperts(3, gate="softmax", random_state=8, n_init=3, tol=1e-8),
+        regressions(40_000),
+    ),
 }
 
 
 def bits(model):
     """The fitted parameters, and the course of the fit, as bytes."""
-    centres = (
-        [model.cluster_centers_]
-        if isinstance(model, KMeans)
-        else [model.weights_, model.means_, model.covariances_]
-    )
-    return b"".join(a.tobytes() for a in centres) + repr((model.n_iter_, model.lower_bound_)).encode()
+    if isinstance(model, KMeans):
+        fitted = [model.cluster_centers_]
+    elif isinstance(model, GaussianMixture):
+        fitted = [model.weights_, model.means_, model.covariances_]
+    else:
+        fitted = [model.coef_, model.intercept_, model.noise_variance_]
+    return b"".join(a.tobytes() for a in fitted) + repr((model.n_iter_, model.lower_bound_)).encode()
 
 
 def started(name, checkpoint, answer):
@@ -62,10 +86,10 @@ def started(name, checkpoint, answer):
     warnings.simplefilter("ignore")
     code = 1
     try:
-        make, X = FITS[name]
+        make, rows = FITS[name]
         with open(os.devnull, "w") as quiet:
             os.dup2(quiet.fileno(), 1)
-        model = make().fit(X, checkpoint=checkpoint, every=0.0)
+        model = make().fit(*rows, checkpoint=checkpoint, every=0.0)
         answer.write_bytes(bits(model))
         code = 0
     finally:
@@ -110,7 +134,7 @@ def main():
         whole = {fit: uninterrupted(fit, folder) for fit in FITS}
         while kills < arguments.kills:
             for fit, (want, seconds) in whole.items():
-                done, got = killed_until_it_ends(fit, seconds, folder, rng, min(10, arguments.kills - kills))
+                done, got = killed_until_it_ends(fit, seconds, folder, rng, min(6, arguments.kills - kills))
                 kills, ended, same = kills + done, ended + 1, same + (got == want)
                 parts[fit] = parts.get(fit, 0) + done
     print(", ".join(f"{fit} {count}" for fit, count in parts.items()))
