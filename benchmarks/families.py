@@ -67,7 +67,7 @@ def bayesian(rows=500_000, dims=16, components=16):
 
 
 def monotone(fits):
-    """Random fits: weights, float32, K 1 to 6, D 1 to 12."""
+    """Random fits: weights, float32, K 1 to 6, D 1 to 12, nothing or the default added to variances."""
     g = np.random.default_rng(0)
     falls, failed, worst = 0, 0, 0.0
     for i in range(fits):
@@ -78,7 +78,8 @@ def monotone(fits):
         X = g.normal(size=(n, D)) @ g.normal(size=(D, D)) + 3.0 * g.normal(size=(K, D))[g.integers(0, K, n)]
         single, weighted = g.uniform() < 0.5, g.uniform() < 0.5
         weights = g.uniform(0.0, 2.0, n) if weighted else None
-        gm = GaussianMixture(K, covariance_type=name, tol=1e-9, max_iter=300, reg_covar=0.0, random_state=i)
+        added = 0.0 if g.uniform() < 0.5 else 1e-6
+        gm = GaussianMixture(K, covariance_type=name, tol=1e-9, max_iter=300, reg_covar=added, random_state=i)
         try:
             gm.fit(X.astype(np.float32) if single else X, sample_weight=weights)
         except ValueError:
@@ -89,7 +90,8 @@ def monotone(fits):
         slack = 16.0 * np.finfo(np.float32).eps if single else 1e-10  # rounding of the sums
         if fall > slack:
             print(
-                f"fit {i}, {name}, K = {K}, D = {D}, {'float32' if single else 'float64'}: falls by {fall:.1e}"
+                f"fit {i}, {name}, K = {K}, D = {D}, {'float32' if single else 'float64'}, {added:g} added: falls by "
+                f"{fall:.1e}"
             )
         falls += fall > slack
     print(f"{fits} fits: {falls} falls, the largest {worst:.1e} of the bound; {failed} became singular")

@@ -88,10 +88,26 @@ class Gaussians(Components):
         log_norm = self.covariance.storage.log_determinants(self.precisions_cholesky, K, D)
         return Quadratics(
             self.covariance.storage.form,
-            log_norm - 0.5 * D * math.log(2.0 * math.pi),
+            log_norm - 0.5 * D * math.log(2.0 * math.pi) - self._penalties,
             self.means,
             self.covariance.storage.factors(self.precisions_cholesky),
         )
+
+    @property
+    def _penalties(self) -> Float:
+        """What the log-density of each component loses to ``reg_covar``, (K,): 0 outside of fits.
+
+        A family whose covariances are found together has ``reg_covar`` R added to its rows' scatters. That is the
+        M-step of densities times ``exp(-tr(S_k^-1 R) / 2)``, whose bound therefore never falls. The other families
+        have it added to covariances, and not counted, as in scikit-learn.
+        """
+        K, D = self.means.shape
+        added = np.broadcast_to(self.estimation.reg_covar, D)
+        if not (self.covariance.constrained and self.estimation.least is None and added.any()):
+            return np.zeros(K)
+        storage = self.covariance.storage
+        precisions = storage.dense(storage.precisions(self.precisions_cholesky), K, D)
+        return np.asarray(0.5 * np.diagonal(precisions, axis1=1, axis2=2) @ added)
 
     def maximize(self, found: Found) -> Gaussians:
         """The M-step: see :class:`mixtura.components.estimation.Estimation`."""

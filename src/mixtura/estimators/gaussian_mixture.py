@@ -189,7 +189,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
     n_passes_ : float
         Rows that the fit looked at, initialisation included, over the number of rows.
     lower_bound_ : float
-        Mean log-likelihood per unit of weight at the best run's last E-step.
+        Mean log-likelihood per unit of weight at the best run's last E-step. In mclust's families that have no closed
+        form it counts what ``reg_covar`` costs, as the M-step does, so that it never falls.
     lower_bounds_ : list of float
         The same at each of its iterations.
     degenerate_ : ndarray of bool of shape (K,)
