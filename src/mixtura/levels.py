@@ -107,14 +107,18 @@ def climb(
             fits = _better(fits, levels[0], run, score, iterations, tol)
         best = fits[0] if fits else None
         for level in levels[:-1]:
-            least = max(tol, _SHARE * n_parameters / len(level))
-            fits = _better(fits, level, run, score, max_iter, least)
+            fits = _better(fits, level, run, score, max_iter, max(tol, least_gain(n_parameters, level)))
             best = fits[0] if fits else None
     except KeyboardInterrupt:
         if not keep or best is None or not best.bounds:
             raise
         return replace(best, interrupted=True)
     return best
+
+
+def least_gain(n_parameters: int, level: Table) -> float:
+    """The gain per unit of weight below which a level has told what it can."""
+    return _SHARE * n_parameters / len(level)
 
 
 def _begun(starts: Sequence[Callable[[], M]]) -> list[em.Fit[M]]:

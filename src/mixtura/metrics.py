@@ -1,4 +1,4 @@
-"""Distances under which k-means finds clusters of unlike shapes: in standard units, whitened, along one direction.
+"""Distances under which k-means finds clusters of unlike shapes: in standard and own units, whitened, in one direction.
 
 k-means looks for round clusters of like size. Long, flat or correlated ones are round in other coordinates: a start in
 each of several, judged by the likelihood afterwards, finds what one alone misses.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.components.centers import Metric
+from mixtura.components.centers import EUCLIDEAN, Metric
 from mixtura.factorize import whitened_by
 from mixtura.table import Table, drawn_rows
 
@@ -17,6 +17,9 @@ Float = NDArray[np.float64]
 
 # Number of columns from which on no matrices of their products are looked at.
 _MANY_COLUMNS = 256
+
+# Ratio of the columns' standard deviations from which on their own units are another metric than standard ones.
+_UNLIKE = 2.0
 
 # Rows among which directions are compared, how many descents look for one, and how many steps each takes.
 _ROWS = 4096
@@ -35,14 +38,18 @@ def standardizing(table: Table) -> Metric:
 def several(table: Table, rng: np.random.RandomState) -> list[Metric]:
     """The metrics under which starts are looked for: the standardising one and, where they differ, the others."""
     standard = standardizing(table)
-    if table.dims == 1 or table.dims > _MANY_COLUMNS or standard.form == "scalar":
+    if table.dims == 1 or standard.form == "scalar":
         return [standard]
+    scales = standard.factor[standard.factor > 0.0]
+    plain = [standard, EUCLIDEAN] if scales.max() > _UNLIKE * scales.min() else [standard]
+    if table.dims > _MANY_COLUMNS:
+        return plain
     whitening = whitened_by(table.moments("full").covariances()[0])
     if not whitening.shape[1]:
-        return [standard]
+        return plain
     direction = whitening @ least_kurtosis(table, whitening, rng)
     return [
-        standard,
+        *plain,
         Metric("rectangle", np.ascontiguousarray(whitening.T)[None]),
         Metric("rectangle", direction[None, None]),
     ]

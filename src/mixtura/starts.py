@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -183,10 +184,19 @@ def _variance(table: Table, metric: Metric) -> float:
     return column_variance(table) if metric is EUCLIDEAN else 1.0
 
 
-def kmeans_under(metric: Metric) -> Initializer:
-    """As :func:`kmeans`, with distances of another metric and one quick search."""
+@dataclass(frozen=True, eq=False)
+class UnderMetric:
+    """As :func:`kmeans`, with distances of another metric and one quick search: an :class:`Initializer`.
 
-    def initialize(
+    Parameters
+    ----------
+    metric : Metric
+    """
+
+    metric: Metric
+
+    def __call__(
+        self,
         table: Table,
         components: int,
         kind: Kind,
@@ -194,12 +204,17 @@ def kmeans_under(metric: Metric) -> Initializer:
         rng: np.random.RandomState,
         known: Float | None = None,
     ) -> Moments:
-        subset = sample(table, components, rng, "mean")
-        start = first_centers(subset, components, rng, metric, known, swap=_many(subset, components))
-        fit = lloyd(subset, start.means, max_iter=_MAX_ITER_OF_QUICK_SAMPLE, tol=_TOL, metric=metric)
-        return _assigned(table, fit.parameters.components, kind, floor)
+        """See :class:`Initializer`."""
+        return _assigned(table, self.centers(table, components, rng, known), kind, floor)
 
-    return initialize
+    def centers(
+        self, table: Table, components: int, rng: np.random.RandomState, known: Float | None = None
+    ) -> Centers:
+        """The centres that k-means finds."""
+        subset = sample(table, components, rng, "mean")
+        start = first_centers(subset, components, rng, self.metric, known, swap=_many(subset, components))
+        fit = lloyd(subset, start.means, max_iter=_MAX_ITER_OF_QUICK_SAMPLE, tol=_TOL, metric=self.metric)
+        return fit.parameters.components
 
 
 def kmeans(
@@ -340,5 +355,5 @@ def candidates(table: Table, components: int, rng: np.random.RandomState) -> lis
     if components == 1:
         return [kmeans]
     if components >= _MANY_COMPONENTS:
-        return [kmeans_under(standardizing(table))]
-    return [kmeans_under(metric) for metric in several(table, rng) for _ in range(_SEEDS)]
+        return [UnderMetric(standardizing(table))]
+    return [UnderMetric(metric) for metric in several(table, rng) for _ in range(_SEEDS)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows
-from mixtura.backends.clustering import Iterated
+from mixtura.backends.clustering import Iterated, Raced
 from mixtura.cancellation import LOST, is_far, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
@@ -27,6 +28,9 @@ _PIVOT_ROWS = 1 << 12
 
 # Most numbers of a sample of rows that is taken for a fit.
 MOST_SAMPLED = 1 << 24
+
+# Most numbers of a table on which whole runs of EM are made in one call: of a longer one, passes cost more than calls.
+_MOST_RACED = 1 << 17
 
 # How many numbers about the rows (responsibilities, log-weights) are held at a time, where they must be held.
 _HELD = 1 << 20
@@ -382,6 +386,22 @@ class Table:
         uniforms = rng.uniform(size=1 + (components - 1) * trials)
         self.tally.rows += len(self) * components
         return clustering.seed(self.rows, point, self.order(), components, trials, uniforms)
+
+    @property
+    def may_race(self) -> bool:
+        """Whether :meth:`race` is to be had: for rows without weights, labels and targets, not too many."""
+        plain = self.membership is None and self.sample_weight is None and not self.targets
+        return (
+            plain and len(self) * self.dims <= _MOST_RACED and self.backend.clustering(self.rows) is not None
+        )
+
+    def race(self, labels: NDArray[np.int32], components: int, form: str, shared: bool, **how: Any) -> Raced:
+        """Whole runs of EM from several labellings (R, N): see :meth:`mixtura.backends.clustering.Clustering.race`."""
+        clustering = self.backend.clustering(self.rows)
+        assert clustering is not None
+        found = clustering.race(self.rows, labels, components, form, shared, **how)
+        self.tally.rows += len(self) * found.passes
+        return found
 
     def moments(self, kind: Kind) -> Moments:
         """Moments of all rows, as of one component, accurate wherever the rows lie."""

@@ -45,11 +45,36 @@ class Iterated:
     end: End
 
 
-class Clustering(ABC):
-    """Seeds and Lloyd's iterations without a call for each: on a small table a call costs more than a pass.
+@dataclass(frozen=True)
+class Raced:
+    """The ends of R runs of EM on the same rows.
 
-    The numbers are those of :mod:`mixtura.seeding` and :mod:`mixtura.lloyd`, which go through the passes one by one and
-    are the reference.
+    Parameters
+    ----------
+    weights : ndarray of shape (R, K)
+    means : ndarray of shape (R, K, D)
+    covariances : ndarray of shape (R, ...)
+        In the shape in which they are kept.
+    bounds : ndarray of shape (R,)
+    good : ndarray of bool of shape (R,)
+        Whether a run has ended without a singular covariance.
+    passes : int
+        Passes over the rows, of all runs together.
+    """
+
+    weights: Float
+    means: Float
+    covariances: Float
+    bounds: Float
+    good: NDArray[np.bool_]
+    passes: int
+
+
+class Clustering(ABC):
+    """k-means and small mixtures without a call for each pass: on a small table a call costs more than a pass.
+
+    The numbers of k-means are those of :mod:`mixtura.seeding` and :mod:`mixtura.lloyd`, which go through the passes one
+    by one and are the reference.
     """
 
     @abstractmethod
@@ -77,6 +102,35 @@ class Clustering(ABC):
             Candidates for each row after the first.
         uniforms : ndarray of shape (1 + (K - 1) trials,)
             Random numbers between 0 and 1, by which rows are drawn.
+        """
+
+    @abstractmethod
+    def race(
+        self,
+        rows: Rows,
+        labels: NDArray[np.int32],
+        components: int,
+        form: str,
+        shared: bool,
+        reg_covar: float,
+        tol: float,
+        max_iter: int,
+    ) -> Raced:
+        """EM of Gaussian mixtures from several labellings, each run from its start to its end on one thread.
+
+        Parameters
+        ----------
+        rows : Rows
+            Without weights.
+        labels : ndarray of shape (R, N)
+            The component to which each row belongs at the start of each run.
+        components : int
+            K.
+        form : {'scalar', 'diagonal', 'triangle'}
+        shared : bool
+            Whether all components have one covariance.
+        reg_covar, tol, max_iter
+            As in :class:`mixtura.GaussianMixture`.
         """
 
     @abstractmethod

@@ -7,8 +7,11 @@ from numpy.typing import NDArray
 
 from mixtura import _native
 from mixtura.backends.base import Float, Rows
-from mixtura.backends.clustering import Clustering, End, Iterated
+from mixtura.backends.clustering import Clustering, End, Iterated, Raced
 from mixtura.quadratics import Quadratics
+
+# What becomes of a run, by the kernels' number: from this one on it has failed.
+_FIRST_FAILURE = 2
 
 
 class NativeClustering(Clustering):
@@ -43,6 +46,34 @@ class NativeClustering(Clustering):
             uniforms,
             self.threads,
         )
+
+    def race(
+        self,
+        rows: Rows,
+        labels: NDArray[np.int32],
+        components: int,
+        form: str,
+        shared: bool,
+        reg_covar: float,
+        tol: float,
+        max_iter: int,
+    ) -> Raced:
+        """See :meth:`Clustering.race`: each run is a group of its own, with a copy of the rows."""
+        R, N = labels.shape
+        weights, means, covariances, bounds, iterations, outcome = _native.fit_many(
+            _native.Table(np.tile(rows.X, (R, 1)), None),
+            N * np.arange(R + 1, dtype=np.int64),
+            components,
+            form,
+            shared,
+            tol,
+            reg_covar,
+            max_iter,
+            0,
+            np.ascontiguousarray(labels.ravel(), dtype=np.int32),
+            self.threads,
+        )
+        return Raced(weights, means, covariances, bounds, outcome < _FIRST_FAILURE, int(iterations.sum()) + R)
 
     def lloyd(
         self, rows: Rows, centers: Quadratics, pivot: Float, total_weight: float, max_iter: int, tol: float

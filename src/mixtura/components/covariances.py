@@ -33,12 +33,16 @@ class Covariance(ABC):
     constrained : bool
         Whether the covariances of single components depend on each other, though each is kept: they are then neither
         bounded, fixed, extrapolated nor given a prior one by one.
+    direct : bool
+        Whether the M-step is the covariances of the rows themselves, averaged where they are shared: kernels then know
+        it, too.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
     storage: ClassVar[Storage]
     constrained: ClassVar[bool] = False
+    direct: ClassVar[bool] = False
 
     @abstractmethod
     def estimate(self, moments: Moments, mass: Float) -> Float:
@@ -61,6 +65,7 @@ class Full(Covariance):
     name = "full"
     kind = "full"
     storage = Matrices()
+    direct = True
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         return moments.covariances(mass)
@@ -75,6 +80,7 @@ class Tied(Covariance):
     name = "tied"
     kind = "shared"
     storage = Matrices(shared=True)
+    direct = True
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         return moments.covariances(mass)
@@ -89,6 +95,7 @@ class Diagonal(Covariance):
     name = "diag"
     kind = "diagonal"
     storage = Diagonals()
+    direct = True
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         return moments.covariances(mass)
@@ -103,6 +110,7 @@ class Spherical(Covariance):
     name = "spherical"
     kind = "trace"
     storage = Scalars()
+    direct = True
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         return np.asarray(moments.covariances(mass) / moments.first.shape[1])

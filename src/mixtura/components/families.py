@@ -117,6 +117,7 @@ class EII(Covariance):
     name = "EII"
     kind = "trace"
     storage = Scalars(shared=True)
+    direct = True
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         """The mean over rows and columns."""
@@ -133,6 +134,7 @@ class EEI(Covariance):
     name = "EEI"
     kind = "diagonal"
     storage = Diagonals(shared=True)
+    direct = True
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         """The mean over the rows."""

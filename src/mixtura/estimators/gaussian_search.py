@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,10 +17,18 @@ from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import Estimation
 from mixtura.components.gaussian import Gaussians
 from mixtura.gates.constant import ConstantGate
-from mixtura.levels import climb, nested
+from mixtura.levels import climb, least_gain, nested
 from mixtura.mixture import Mixture
 from mixtura.shrinking import Shrinking
-from mixtura.starts import AUTO, INITIALIZERS, candidates, labelled_means, labelled_moments
+from mixtura.starts import (
+    AUTO,
+    INITIALIZERS,
+    Initializer,
+    UnderMetric,
+    candidates,
+    labelled_means,
+    labelled_moments,
+)
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -29,6 +37,9 @@ Run = Callable[..., em.Fit[Any]]
 
 # Least number of starts by k-means that race on samples of a large table.
 _SEARCHES = 3
+
+# Iterations after which bounded fits are compared.
+_JUDGED = 3
 
 # Weight of the noise component at the start of a fit.
 _NOISE_SHARE = 0.05
@@ -112,13 +123,11 @@ class GaussianSearch:
             means = np.where(np.isnan(given), means, given)
         return means if np.isfinite(means).any() else None
 
-    def starts(self, level: Table, n: int) -> list[Callable[[], Parameters]]:
+    def ways(self, level: Table, n: int) -> list[Initializer]:
         """``n`` ways, or ``n`` times those that 'auto' knows, to start on a table."""
         if self.init_params != AUTO or self.complete:
-            initialize = INITIALIZERS["kmeans" if self.init_params == AUTO else self.init_params]
-            return [partial(self._start, level, initialize)] * n
-        several = [c for _ in range(n) for c in candidates(level, self.components, self.rng)]
-        return [partial(self._start, level, initialize) for initialize in several]
+            return [INITIALIZERS["kmeans" if self.init_params == AUTO else self.init_params]] * n
+        return [way for _ in range(n) for way in candidates(level, self.components, self.rng)]
 
     def _start(self, table: Table, initialize: Any) -> Parameters:
         """First parameters on a table, with those that the user gave in the place of others.
@@ -195,15 +204,78 @@ class GaussianSearch:
         if not auto and (self.given or len(levels) == 1):
             return None
         n = self.n_init if auto else max(self.n_init, _SEARCHES if self.init_params == "kmeans" else 1)
+        first, alone = levels[0], len(levels) == 1
+        ways = self.ways(first, n)
+        raced = self._raced(first, ways, self.tol if alone else least_gain(self.n_parameters, first))
+        if raced is not None and alone:
+            return raced
         return climb(
             levels,
-            self.starts(levels[0], n),
+            [partial(self._start, first, way) for way in ways]
+            if raced is None
+            else [lambda: raced.parameters],
             self.run,
             n_parameters=self.n_parameters,
             tol=self.tol,
             max_iter=self.max_iter,
             score=self.score,
             keep=self.keep,
+        )
+
+    def _raced(self, table: Table, ways: Sequence[Initializer], tol: float) -> em.Fit[Parameters] | None:
+        """The best of several starts by k-means, each with a whole run of EM, all of them in one call.
+
+        None where that is not to be had, or every run became singular.
+        """
+        searches = [way for way in ways if isinstance(way, UnderMetric)]
+        if len(searches) < max(len(ways), 2) or not self._plain or not table.may_race:
+            return None
+        labels = [way.centers(table, self.components, self.rng).nearest(table)[0] for way in searches]
+        storage = self.family.storage
+        found = table.race(
+            np.stack(labels),
+            self.components,
+            storage.form,
+            storage.shared,
+            reg_covar=float(self.estimation.reg_covar),
+            tol=tol,
+            max_iter=self.max_iter,
+        )
+        bounded, fits = self.estimation.least is not None, list[em.Fit[Parameters]]()
+        for r in np.argsort(-found.bounds, kind="stable"):
+            if not found.good[r]:
+                continue
+            covariances = np.reshape(found.covariances[r], storage.shape(self.components, table.dims))
+            try:
+                gaussians = Gaussians(
+                    self.family, found.means[r], covariances, storage.cholesky(covariances), self.estimation
+                )
+                mixture: Parameters = Mixture(ConstantGate(weights=found.weights[r]), gaussians)
+                # One iteration tells whether a component is spurious, a few what bounds do that the race has not.
+                fit = em.run(mixture, table, max_iter=_JUDGED if bounded else 1, stop=lambda step: False)
+            except (em.SingularError, em.NotFiniteError):
+                continue
+            fits.append(fit)
+            if not bounded and self.score(fit)[0]:
+                return fit  # all others are worse
+        return max(fits, key=self.score, default=None)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether there is nothing but rows, a family that kernels know, and one number that is added or a bound."""
+        e = self.estimation
+        beside = (
+            self.given
+            or self.fixed_weights is not None
+            or self.noise is not None
+            or self.dropping is not None
+        )
+        return (
+            self.family.direct
+            and not beside
+            and e.prior is None
+            and e.fixed is None
+            and np.ndim(e.reg_covar) == 0
         )
 
     def one(
@@ -224,7 +296,7 @@ class GaussianSearch:
         elif resumed is not None:
             start, bound = self._shrinking(resumed[0]), resumed[1]
         else:
-            start = self.starts(self.table, 1)[0]()
+            start = self._start(self.table, self.ways(self.table, 1)[0])
         return self.run(
             start,
             self.table,
