@@ -1,6 +1,8 @@
-"""The whole of `select` over mclust's 14 families and 1 to 9 components, beside R's mclust if it is installed.
+"""Choices of a model beside R's mclust, if that is installed.
 
 python benchmarks/selection.py [--rows 10000 --columns 8]
+
+The whole of `select` over 14 families and 1 to 9 components, and `bootstrap_lrt` on Old Faithful with 199 tables.
 """
 
 from __future__ import annotations
@@ -16,10 +18,41 @@ import numpy as np
 
 import mixtura
 
-R = """
+SELECTION = """
 suppressMessages(library(mclust)); X <- as.matrix(read.csv("{path}")); set.seed(1)
 t <- system.time(b <- mclustBIC(X, verbose=FALSE)); cat("mclust", t[["elapsed"]], "s\\n"); print(summary(b))
 """
+
+TESTS = """
+suppressMessages(library(mclust)); X <- as.matrix(read.csv("{path}")); set.seed(1)
+t <- system.time(b <- mclustBootstrapLRT(X, "VVV", nboot=199, verbose=FALSE))
+cat("mclust", t[["elapsed"]], "s\\n"); print(b)
+"""
+
+FAITHFUL = Path(__file__).parent.parent / "data" / "faithful.csv"
+
+
+def timed(work):
+    """The least of three times, and the answer."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        answer = work()
+        times.append(time.perf_counter() - began)
+    return min(times), answer
+
+
+def in_r(code, X):
+    """What R says of the rows."""
+    if not shutil.which("Rscript"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        names = ",".join(f"x{j}" for j in range(X.shape[1]))
+        np.savetxt(path, X, delimiter=",", header=names, comments="")
+        done = subprocess.run(["Rscript", "-e", code.format(path=path)], capture_output=True, text=True)
+        print(done.stdout or done.stderr)
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
@@ -36,15 +69,10 @@ if __name__ == "__main__":
         rng.integers(0, K, options.rows),
     )
     X = means[z] + np.einsum("nij,nj->ni", roots[z], rng.normal(size=(options.rows, D)))
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        found = mixtura.select(X)
-        times.append(time.perf_counter() - began)
-    print(f"mixtura {min(times):.2f} s, {found.top()}")
-    if shutil.which("Rscript"):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rows.csv"
-            np.savetxt(path, X, delimiter=",", header=",".join(f"x{j}" for j in range(D)), comments="")
-            done = subprocess.run(["Rscript", "-e", R.format(path=path)], capture_output=True, text=True)
-            print(done.stdout or done.stderr)
+    spent, found = timed(lambda: mixtura.select(X))
+    print(f"mixtura {spent:.2f} s, {found.top()}")
+    in_r(SELECTION, X)
+    faithful = np.loadtxt(FAITHFUL, delimiter=",", skiprows=1)
+    spent, tests = timed(lambda: mixtura.bootstrap_lrt(faithful, n_bootstrap=199))
+    print(f"mixtura {spent:.2f} s\n{tests}")
+    in_r(TESTS, faithful)

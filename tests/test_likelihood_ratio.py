@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mixtura
+from mixtura import likelihood_ratio
 from mixtura.likelihood_ratio import bootstrap_lrt
 
 FILES = Path(__file__).parent / "files" / "mclust"
@@ -17,15 +18,14 @@ def test_the_statistics_are_mclusts():
     X = np.array(json.loads((FILES / "faithful.json").read_text())["rows"])
     seen = []
     found = bootstrap_lrt(
-        X, reg_covar=0.0, n_bootstrap=49, progress=lambda k, number: seen.append((k, number))
+        X, reg_covar=0.0, n_bootstrap=99, progress=lambda k, number: seen.append((k, number))
     )
     assert found.chosen == 2
     assert found.n_components == [1, 2]
     np.testing.assert_allclose(found.statistics, [319.065, 6.13], rtol=5e-3)  # both stop early
-    assert found.p_values[0] == pytest.approx(1 / 50)
+    assert found.p_values[0] == pytest.approx(1 / 100)
     assert 0.3 < found.p_values[1] < 0.9
-    assert seen[0] == (1, 1)
-    assert seen[-1] == (2, 49)
+    assert seen == [(1, 50), (1, 99), (2, 50), (2, 99)]
     assert "1 vs 2" in str(found)
     assert str(found).endswith("2 components")
 
@@ -38,6 +38,19 @@ def test_the_level_is_kept(rng):
     ]
     assert np.mean(np.array(p) <= 0.25) < 0.45
     assert np.mean(np.array(p) <= 0.75) > 0.5
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_tables_are_fitted_as_one_by_one(covariance_type, require, monkeypatch, rng):
+    require("native")
+    X = rng.normal(size=(150, 2)) + 4.0 * rng.integers(0, 2, size=(150, 1))
+    how = {"covariance_type": covariance_type, "n_bootstrap": 12, "tol": 1e-9, "random_state": 3}
+    together = bootstrap_lrt(X, [1, 2], **how)
+    monkeypatch.setattr(likelihood_ratio, "FORMS", {})
+    one_by_one = bootstrap_lrt(X, [1, 2], **how)
+    assert together.n_components == one_by_one.n_components
+    for a, b in zip(together.null, one_by_one.null, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)  # of statistics about 10, from 150 rows times tol
 
 
 def test_threads_do_not_matter(rng):

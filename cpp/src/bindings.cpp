@@ -8,6 +8,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "mixtura/arguments.hpp"
@@ -402,7 +403,8 @@ mixtura::Many many_of(const Table& rows, const py::array_t<int64_t, py::array::c
 // outcomes (G,).
 py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
                    int64_t components, const std::string& form, bool tied, double tol, double reg_covar,
-                   int64_t max_iter, uint64_t seed, const std::optional<Integers>& labels, int threads) {
+                   int64_t max_iter, uint64_t seed, const std::optional<Integers>& labels,
+                   const std::optional<std::tuple<Doubles, Doubles, Doubles>>& start, int threads) {
   mixtura::Many many = many_of(rows, offsets, components, form, tied);
   many.tol = tol;
   many.reg_covar = reg_covar;
@@ -420,6 +422,17 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
   const double nothing = std::numeric_limits<double>::quiet_NaN();
   for (auto* array : {&weights, &means, &covariances})
     std::fill_n(array->mutable_data(), array->size(), nothing);
+  if (start) {  // the same for all groups
+    const auto repeat = [&](const Doubles& one, Doubles& all) {
+      if (one.size() * G != all.size()) throw std::invalid_argument("start has the wrong shape");
+      for (py::ssize_t g = 0; g < G; ++g)
+        std::copy_n(one.data(), one.size(), all.mutable_data() + g * one.size());
+    };
+    repeat(std::get<0>(*start), weights);
+    repeat(std::get<1>(*start), means);
+    repeat(std::get<2>(*start), covariances);
+    many.started = true;
+  }
   many.weights = weights.mutable_data();
   many.means = means.mutable_data();
   many.covariances = covariances.mutable_data();
@@ -501,7 +514,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("variances"), py::arg("threads"));
   m.def("fit_many", &fit_many, py::arg("rows"), py::arg("offsets"), py::arg("components"), py::arg("form"),
         py::arg("tied"), py::arg("tol"), py::arg("reg_covar"), py::arg("max_iter"), py::arg("seed"),
-        py::arg("labels"), py::arg("threads"));
+        py::arg("labels"), py::arg("start"), py::arg("threads"));
   m.def("assign_many", &assign_many, py::arg("rows"), py::arg("offsets"), py::arg("form"), py::arg("tied"),
         py::arg("weights"), py::arg("means"), py::arg("covariances"), py::arg("outcome"), py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);

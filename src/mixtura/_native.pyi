@@ -108,6 +108,7 @@ def fit_many(
     max_iter: int,
     seed: int,
     labels: NDArray[np.int32] | None,
+    start: tuple[_Float, _Float, _Float] | None,
     threads: int,
 ) -> tuple[_Float, _Float, _Float, _Float, NDArray[np.int32], NDArray[np.int32]]: ...
 def assign_many(

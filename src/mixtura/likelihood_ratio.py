@@ -16,8 +16,12 @@ from sklearn.utils import check_random_state
 from mixtura import threads
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
+from mixtura.many import FORMS, bounds_of_many
 
 Float = NDArray[np.float64]
+
+# Tables that are drawn and fitted before progress is told.
+_TOGETHER = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,7 @@ def bootstrap_lrt(
     n_threads : int, default=None
         Tables are fitted side by side; the result does not depend on their number.
     progress : callable, optional
-        Is called with K and the number of tables so far.
+        Is called with K and the number of tables so far, after every fifty.
 
     Returns
     -------
@@ -137,24 +141,13 @@ def bootstrap_lrt(
     for k in numbers:
         large = fitted(k + 1)
         observed = 2.0 * len(rows) * (large.lower_bound_ - small.lower_bound_)
-        seeds = rng.randint(1 << 31, size=n_bootstrap)
-
-        def drawn(seed: int, pair: tuple[GaussianMixture, GaussianMixture] = (small, large)) -> float:
-            table, _ = pair[0].sample(len(rows), random_state=int(seed))
-            bounds = []
-            for model in pair:
-                try:
-                    bounds.append(_quiet(_again(model, how), table).lower_bound_)
-                except (SingularError, NotFiniteError):
-                    return np.nan
-            return float(2.0 * len(rows) * (bounds[1] - bounds[0]))
-
-        values = []
-        with ThreadPoolExecutor(workers) as pool:
-            for number, value in enumerate(pool.map(drawn, seeds), 1):
-                values.append(value)
-                if progress is not None:
-                    progress(k, number)
+        values = list[float]()
+        while len(values) < n_bootstrap:
+            tables = _drawn(small, min(_TOGETHER, n_bootstrap - len(values)), len(rows), rng)
+            bounds = [_bounds(model, tables, how, workers) for model in (small, large)]
+            values += list(2.0 * len(rows) * (bounds[1] - bounds[0]))
+            if progress is not None:
+                progress(k, len(values))
         under = np.array([value for value in values if np.isfinite(value)])
         statistics.append(observed)
         p_values.append(float((1 + np.sum(under >= observed)) / (1 + len(under))))
@@ -165,6 +158,29 @@ def bootstrap_lrt(
     tested = numbers[: len(p_values)]
     chosen = tested[-1] if p_values[-1] > level else tested[-1] + 1
     return ComponentTests(tested, np.array(statistics), np.array(p_values), null, chosen)
+
+
+def _drawn(model: GaussianMixture, tables: int, rows: int, rng: np.random.RandomState) -> Float:
+    """Tables drawn from a mixture, (T, N, D)."""
+    together, _ = model.sample(tables * rows, random_state=rng)
+    order = rng.permutation(len(together))  # a sample comes component by component
+    return np.asarray(together[order].reshape(tables, rows, -1), dtype=np.float64)
+
+
+def _bounds(model: GaussianMixture, tables: Float, how: dict[str, Any], workers: int) -> Float:
+    """The bounds of fits to tables (T, N, D), from the parameters of the model; NaN where one became singular."""
+    if how["covariance_type"] in FORMS and threads.native is not None and np.ndim(how["reg_covar"]) == 0:
+        wanted = {name: value for name, value in how.items() if name != "covariance_type"}
+        return bounds_of_many(tables, model, n_threads=workers, **wanted)
+
+    def bound(table: Float) -> float:
+        try:
+            return float(_quiet(_again(model, how), table).lower_bound_)
+        except (SingularError, NotFiniteError):
+            return np.nan
+
+    with ThreadPoolExecutor(workers) as pool:
+        return np.array(list(pool.map(bound, tables)))
 
 
 def _quiet(model: GaussianMixture, rows: Any) -> GaussianMixture:

@@ -26,7 +26,10 @@ __all__ = ["ManyMixtures", "fit_many"]
 Float = NDArray[np.float64]
 
 # The covariance types that the kernels know, and the form in which they keep them.
-_FORMS = {"full": "triangle", "tied": "triangle", "diag": "diagonal", "spherical": "scalar"}
+FORMS = {"full": "triangle", "tied": "triangle", "diag": "diagonal", "spherical": "scalar"}
+
+# What became of a group, by the kernels' number: from this one on it has failed.
+_FIRST_FAILURE = 2
 
 # What the header of a file says that it holds.
 _KIND = "mixtura many 1"
@@ -89,7 +92,7 @@ class ManyMixtures:
     @property
     def fitted(self) -> NDArray[np.bool_]:
         """Which groups have a mixture, (G,)."""
-        return np.asarray(self.outcome < 2)
+        return np.asarray(self.outcome < _FIRST_FAILURE)
 
     @property
     def status(self) -> NDArray[Any]:
@@ -188,7 +191,7 @@ class ManyMixtures:
         found = _native.assign_many(
             _native.Table(rows[order], None),
             offsets,
-            _FORMS[self.covariance_type],
+            FORMS[self.covariance_type],
             self.covariance_type == "tied",
             self.weights[places],
             self.means[places],
@@ -337,8 +340,8 @@ def fit_many(
     rows, names = _rows(X), np.asarray(to_host(groups))
     K = _positive(n_components, "n_components", 1)
     most = _positive(max_iter, "max_iter", 1)
-    if covariance_type not in _FORMS:
-        known = ", ".join(map(repr, _FORMS))
+    if covariance_type not in FORMS:
+        known = ", ".join(map(repr, FORMS))
         raise ValueError(f"covariance_type must be one of {known}, got {covariance_type!r}")
     for name, value in (("tol", tol), ("reg_covar", reg_covar)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0.0:
@@ -361,13 +364,14 @@ def fit_many(
         table,
         offsets,
         K,
-        _FORMS[covariance_type],
+        FORMS[covariance_type],
         covariance_type == "tied",
         float(tol),
         float(reg_covar),
         most,
         _positive(random_state, "random_state", 0),
         first,
+        None,
         0 if n_threads is None else _positive(n_threads, "n_threads", 1),
     )
     G, D = len(distinct), rows.shape[1]
@@ -377,6 +381,56 @@ def fit_many(
     return ManyMixtures(
         distinct, covariance_type, counts, outcome, weights, means, covariances, bound, iterations, columns
     )
+
+
+def bounds_of_many(
+    tables: NDArray[np.floating],
+    start: GaussianMixture,
+    *,
+    tol: float,
+    reg_covar: float,
+    max_iter: int,
+    n_threads: int,
+) -> Float:
+    """The bounds of fits to many tables, each of which starts from the parameters of one mixture; NaN if one fails.
+
+    Parameters
+    ----------
+    tables : ndarray of shape (T, N, D)
+    start : GaussianMixture
+        Of a covariance type that :func:`fit_many` takes.
+    tol, reg_covar, max_iter
+        As for :class:`mixtura.GaussianMixture`.
+    n_threads : int
+
+    Returns
+    -------
+    bounds : ndarray of shape (T,)
+        Log-likelihoods per row.
+    """
+    from mixtura import _native
+
+    T, N, D = tables.shape
+    covariance_type = str(start.covariance_type)
+    weights, means, covariances = (
+        np.ascontiguousarray(part, dtype=np.float64)
+        for part in (start.weights_, start.means_, start.covariances_)
+    )
+    *_, bounds, _, outcome = _native.fit_many(
+        _native.Table(tables.reshape(T * N, D), None),
+        N * np.arange(T + 1, dtype=np.int64),
+        len(means),
+        FORMS[covariance_type],
+        covariance_type == "tied",
+        tol,
+        reg_covar,
+        max_iter,
+        0,
+        None,
+        (weights, means, covariances),
+        n_threads,
+    )
+    return np.asarray(np.where(outcome < _FIRST_FAILURE, bounds, np.nan))
 
 
 def _shape_of(covariance_type: str, G: int, K: int, D: int) -> tuple[int, ...]:

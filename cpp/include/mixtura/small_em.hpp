@@ -436,6 +436,21 @@ inline size_t many_bytes(const Many& m) {
   return arena.used();
 }
 
+// The parameters of a group's mixture, as a caller or an earlier fit left them. Whether covariances are
+// definite.
+inline bool read_parameters(const Many& m, int64_t group, SmallEm& s) {
+  const int64_t K = m.components, D = m.rows.dims, S = m.covariance_size();
+  const double* covariances = m.covariances + group * m.covariances_of_group() * S;
+  for (int64_t k = 0; k < K; ++k) {
+    double log_det = 0.0;
+    pack(s, covariances + (m.tied ? 0 : k * S), s.factors + k * s.T);
+    if (!factorize(s, s.factors + k * s.T, &log_det)) return false;
+    for (int64_t d = 0; d < D; ++d) s.means[k * D + d] = m.means[(group * K + k) * D + d] - s.center[d];
+    set_offset(s, k, m.weights[group * K + k], log_det);
+  }
+  return true;
+}
+
 template <int DIMS>
 void fit_group(const Many& m, int64_t group, void* memory) {
   const int64_t begin = m.offsets[group], N = m.offsets[group + 1] - begin;
@@ -452,15 +467,20 @@ void fit_group(const Many& m, int64_t group, void* memory) {
   Arena arena(memory);
   SmallEm s(m, N, arena);
   if (!read_group(m, begin, s)) return finish(Outcome::not_finite, 0, nothing);
-  if (m.labels) {
+  bool definite = true, converged = false;
+  if (m.started) {
+    definite = read_parameters(m, group, s);
+  } else if (m.labels) {
     for (int64_t i = 0; i < N; ++i) s.label[i / wide_lanes].v[i % wide_lanes] = m.labels[begin + i];
     for (int64_t i = 0; i < K * D; ++i) s.means[i] = 0.0;
   } else {
     Random random(m.seed + static_cast<uint64_t>(group) * 0x9e3779b97f4a7c15u);
     find_start<DIMS>(s, random);
   }
-  accumulate_labels<DIMS>(s);
-  bool definite = maximize(m, s, weights, covariances), converged = false;
+  if (!m.started) {
+    accumulate_labels<DIMS>(s);
+    definite = maximize(m, s, weights, covariances);
+  }
   double bound = nothing;
   int64_t iteration = 0;
   while (definite && !converged && iteration < m.max_iter) {
@@ -483,20 +503,11 @@ void fit_group(const Many& m, int64_t group, void* memory) {
 // The most likely component of each of a group's rows.
 template <int DIMS>
 void assign_group(const Many& m, int64_t group, void* memory) {
-  const int64_t begin = m.offsets[group], N = m.offsets[group + 1] - begin;
-  const int64_t K = m.components, D = m.rows.dims, S = m.covariance_size();
+  const int64_t begin = m.offsets[group], N = m.offsets[group + 1] - begin, K = m.components;
   Arena arena(memory);
   SmallEm s(m, N, arena);
-  bool usable =
-      m.outcome[group] <= static_cast<int32_t>(Outcome::not_converged) && N > 0 && read_group(m, begin, s);
-  const double* covariances = m.covariances + group * m.covariances_of_group() * S;
-  for (int64_t k = 0; k < K && usable; ++k) {
-    double log_det = 0.0;
-    pack(s, covariances + (m.tied ? 0 : k * S), s.factors + k * s.T);
-    usable = factorize(s, s.factors + k * s.T, &log_det);
-    for (int64_t d = 0; d < D; ++d) s.means[k * D + d] = m.means[(group * K + k) * D + d] - s.center[d];
-    set_offset(s, k, m.weights[group * K + k], log_det);
-  }
+  const bool usable = m.outcome[group] <= static_cast<int32_t>(Outcome::not_converged) && N > 0 &&
+                      read_group(m, begin, s) && read_parameters(m, group, s);
   for (int64_t b = 0; b < s.blocks; ++b) {
     if (usable) evaluate_block<DIMS>(s, b);
     for (int64_t i = b * wide_lanes; i < smaller((b + 1) * wide_lanes, N); ++i) {

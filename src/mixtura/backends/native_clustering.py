@@ -71,6 +71,7 @@ class NativeClustering(Clustering):
             max_iter,
             0,
             np.ascontiguousarray(labels.ravel(), dtype=np.int32),
+            None,
             self.threads,
         )
         return Raced(weights, means, covariances, bounds, outcome < _FIRST_FAILURE, int(iterations.sum()) + R)
