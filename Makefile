@@ -54,8 +54,8 @@ coverage: $(VENV)/.test
 	rm -rf build/coverage/python && mkdir build/coverage/python && cp -r src/mixtura build/coverage/python && cp build/coverage/_native*.so build/coverage/python/mixtura/
 	PYTHONPATH=$(CURDIR)/build/coverage/python $(BIN)/coverage run -m pytest -q -n 2 --require-backend native --require-backend numba $(PYTEST)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
-	$(BIN)/gcovr --root . --filter cpp/ --print-summary build/coverage | tail -n 12
+	$(BIN)/coverage report --include='build/coverage/python/*'
+	$(BIN)/gcovr --root . --filter cpp/ --merge-lines --gcov-ignore-parse-errors=suspicious_hits.warn_once_per_file --print-summary build/coverage
 
 # Ratios of times between two commits: make bench-compare BASE=v0.1.0
 bench-compare: $(VENV)/.test
