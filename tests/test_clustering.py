@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from mixtura import GaussianMixture, backends, em, seeding
 from mixtura.components.centers import EUCLIDEAN, Metric
@@ -147,6 +150,7 @@ import os, signal, threading, time
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 from mixtura import backends
@@ -253,3 +257,55 @@ def test_auto_is_not_below_kmeans(covariance_type, degenerate):
         plain = GaussianMixture(3, **how).fit(X)
         auto = GaussianMixture(3, init_params="auto", **how).fit(X)
         assert auto.lower_bound_ >= plain.lower_bound_ - 0.01
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical", "EEI", "EII"])
+@pytest.mark.parametrize("max_iter", [2, 5, 300])
+def test_runs_in_one_call_are_those_of_passes_one_by_one(covariance_type, max_iter, rng, monkeypatch):
+    X = rng.normal(size=(300, 3)) * [1.0, 2.0, 0.5] + 3.0 * rng.integers(0, 3, size=(300, 1)) + 1e3
+    gm = GaussianMixture(3, covariance_type=covariance_type, tol=1e-5, max_iter=max_iter, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = clone(gm).fit(X)
+        monkeypatch.setattr(Table, "may_advance", lambda self, components: False)
+        each = clone(gm).fit(X)
+    assert (whole.n_iter_, whole.converged_) == (each.n_iter_, each.converged_)
+    assert whole.n_iter_ > 1
+    np.testing.assert_allclose(whole.lower_bounds_, each.lower_bounds_, rtol=0, atol=1e-10)
+    for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+        np.testing.assert_allclose(getattr(whole, name), getattr(each, name), rtol=1e-7, atol=1e-9)
+    assert whole.n_passes_ == each.n_passes_
+
+
+def test_a_run_in_one_call_that_becomes_singular_says_so(rng):
+    X = np.vstack([rng.normal(size=(60, 2)), np.repeat([[1.7, 1.7]], 8, axis=0)])
+    start = {"means_init": [[0.0, 0.0], [1.7, 1.7]], "weights_init": [0.5, 0.5]}
+    start |= {"precisions_init": [np.eye(2), 1e6 * np.eye(2)]}
+    with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+        GaussianMixture(2, reg_covar=0.0, **start).fit(X)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"noise": True},
+        {"prior": "default"},
+        {"on_degenerate": "repair"},
+        {"on_degenerate": "drop"},
+        {"accelerate": "squarem"},
+        {"covariance_type": "VVE"},
+        {"reg_covar": "auto"},
+        {"fixed": {"weights": [True, True]}, "weights_init": [0.5, 0.5]},
+    ],
+)
+def test_what_kernels_do_not_know_goes_pass_by_pass(how, rng, monkeypatch):
+    def never(*arguments, **how):
+        raise AssertionError("made in one call")
+
+    monkeypatch.setattr(Table, "advance", never)
+    X = rng.normal(size=(200, 2)) + 5.0 * rng.integers(0, 2, size=(200, 1))
+    assert GaussianMixture(2, random_state=0, **how).fit(X).converged_
+    assert GaussianMixture(2, random_state=0).fit(X, sample_weight=np.full(200, 2.0)).converged_
+    assert GaussianMixture(2, random_state=0).fit(X.astype(np.float32)).converged_
+    with pytest.raises(AssertionError, match="in one call"):
+        GaussianMixture(2, random_state=0).fit(X)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from mixtura import GaussianMixture, KMeans, backends, metrics, swaps
-from mixtura.components.centers import Centers, Metric
+from mixtura.components.centers import EUCLIDEAN, Centers, Metric
 from mixtura.table import Table
 
 NATIVE_OR_ANY = backends.create("auto")
@@ -125,12 +125,20 @@ def test_the_direction_of_least_kurtosis_separates_two_flat_clusters(rng):
     X[:, 1] *= 40.0
     rotation = np.linalg.qr(rng.normal(size=(D, D)))[0]
     table = table_of(X @ rotation)
-    standard, whitened, projected = metrics.several(table, np.random.RandomState(0))
-    assert (standard.form, whitened.form, projected.form) == ("diagonal", "rectangle", "rectangle")
+    *plain, whitened, projected = metrics.several(table, np.random.RandomState(0))
+    assert (plain[0].form, whitened.form, projected.form) == ("diagonal", "rectangle", "rectangle")
     along = (X @ rotation) @ projected.factor[0, 0]
     assert abs(np.corrcoef(along, np.repeat([0.0, 1.0], 450))[0, 1]) > 0.9
     white = (X @ rotation) @ whitened.factor[0].T
     np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(D), atol=1e-8)
+
+
+@pytest.mark.parametrize(("ratio", "own"), [(1.5, False), (3.0, True)])
+def test_columns_in_their_own_units_are_a_metric_where_they_differ(ratio, own, rng):
+    X = rng.normal(size=(4000, 3)) * [1.0, 1.0, ratio]
+    found = metrics.several(table_of(X), np.random.RandomState(0))
+    assert [m.form for m in found] == ["diagonal", *["scalar"] * own, "rectangle", "rectangle"]
+    assert (EUCLIDEAN in found) is own
 
 
 def test_metrics_of_tables_with_little_in_them(rng):

@@ -446,6 +446,49 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
   return py::make_tuple(weights, means, covariances, bound, iterations, outcome);
 }
 
+// A run of EM from given parameters, but for its last M-step: the parameters of its last E-step, the bounds
+// of all, and the outcome.
+py::tuple advance(const Table& rows, const std::string& form, bool tied, double tol, double reg_covar,
+                  int64_t max_iter, const Doubles& weights, const Doubles& means,
+                  const Doubles& covariances) {
+  const int64_t offsets[2] = {0, rows.left.shape(0)};
+  mixtura::Many many{};
+  many.rows = rows.view();
+  many.offsets = offsets;
+  many.groups = 1;
+  many.components = weights.size();
+  many.form = mixtura::arguments::factor_of(form);
+  many.tied = tied;
+  if (many.components < 1 || max_iter < 1 || many.rows.right.dims) throw std::invalid_argument("no such run");
+  if (means.size() != many.components * many.rows.dims ||
+      covariances.size() != many.covariances_of_group() * many.covariance_size())
+    throw std::invalid_argument("parameters have the wrong shape");
+  const auto copied = [](const Doubles& given, double*& place) {
+    Doubles copy(std::vector<py::ssize_t>(given.shape(), given.shape() + given.ndim()));
+    std::copy_n(given.data(), given.size(), place = copy.mutable_data());
+    return copy;
+  };
+  const Doubles last_weights = copied(weights, many.weights), last_means = copied(means, many.means);
+  const Doubles last_covariances = copied(covariances, many.covariances);
+  std::vector<double> bounds(static_cast<size_t>(max_iter));
+  double bound = 0.0;
+  int32_t iterations = 0, outcome = 0;
+  many.tol = tol;
+  many.reg_covar = reg_covar;
+  many.max_iter = max_iter;
+  many.started = true;
+  many.trace = bounds.data();
+  many.bound = &bound;
+  many.iterations = &iterations;
+  many.outcome = &outcome;
+  {
+    py::gil_scoped_release release;
+    mixtura::fit_many(many, 1, look_for_signals);
+  }
+  bounds.resize(static_cast<size_t>(iterations));
+  return py::make_tuple(last_weights, last_means, last_covariances, bounds, outcome);
+}
+
 // The most likely component of each row in its group's mixture, (N,), or -1: see assign_many.
 Integers assign_many(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
                      const std::string& form, bool tied, Doubles weights, Doubles means, Doubles covariances,
@@ -515,6 +558,9 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def("fit_many", &fit_many, py::arg("rows"), py::arg("offsets"), py::arg("components"), py::arg("form"),
         py::arg("tied"), py::arg("tol"), py::arg("reg_covar"), py::arg("max_iter"), py::arg("seed"),
         py::arg("labels"), py::arg("start"), py::arg("threads"));
+  m.def("advance", &advance, py::arg("rows"), py::arg("form"), py::arg("tied"), py::arg("tol"),
+        py::arg("reg_covar"), py::arg("max_iter"), py::arg("weights"), py::arg("means"),
+        py::arg("covariances"));
   m.def("assign_many", &assign_many, py::arg("rows"), py::arg("offsets"), py::arg("form"), py::arg("tied"),
         py::arg("weights"), py::arg("means"), py::arg("covariances"), py::arg("outcome"), py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);

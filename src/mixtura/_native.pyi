@@ -111,6 +111,17 @@ def fit_many(
     start: tuple[_Float, _Float, _Float] | None,
     threads: int,
 ) -> tuple[_Float, _Float, _Float, _Float, NDArray[np.int32], NDArray[np.int32]]: ...
+def advance(
+    rows: Table,
+    form: str,
+    tied: bool,
+    tol: float,
+    reg_covar: float,
+    max_iter: int,
+    weights: _Float,
+    means: _Float,
+    covariances: _Float,
+) -> tuple[_Float, _Float, _Float, list[float], int]: ...
 def assign_many(
     rows: Table,
     offsets: NDArray[np.int64],

@@ -32,6 +32,10 @@ MOST_SAMPLED = 1 << 24
 # Most numbers of a table on which whole runs of EM are made in one call: of a longer one, passes cost more than calls.
 _MOST_RACED = 1 << 17
 
+# Most work of an iteration, N K (D^2 + 20), of a single run of EM that is made in one call, on one thread: with more, a
+# call for each pass costs less than what two threads save.
+_MOST_WORK, _WORK_PER_PAIR = 400_000, 20
+
 # How many numbers about the rows (responsibilities, log-weights) are held at a time, where they must be held.
 _HELD = 1 << 20
 
@@ -386,6 +390,29 @@ class Table:
         uniforms = rng.uniform(size=1 + (components - 1) * trials)
         self.tally.rows += len(self) * components
         return clustering.seed(self.rows, point, self.order(), components, trials, uniforms)
+
+    def may_advance(self, components: int) -> bool:
+        """Whether :meth:`advance` is to be had: as for :meth:`race`, but for fewer rows and components, in float64.
+
+        Passes over float32 rows may sum in float32, which one call does not: fits to a table in memory and to the same
+        one read block by block are to agree.
+        """
+        return (
+            self.may_race
+            and not self.single
+            and len(self) * components * (self.dims**2 + _WORK_PER_PAIR) <= _MOST_WORK
+        )
+
+    def advance(
+        self, start: tuple[Float, Float, Float], form: str, shared: bool, **how: Any
+    ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
+        """A run of EM but for its last M-step: see :meth:`mixtura.backends.clustering.Clustering.advance`."""
+        clustering = self.backend.clustering(self.rows)
+        assert clustering is not None
+        found = clustering.advance(self.rows, start, form, shared, **how)
+        if found is not None:  # whoever called repeats the last pass
+            self.tally.rows += len(self) * (len(found[1]) - 1)
+        return found
 
     @property
     def may_race(self) -> bool:

@@ -24,6 +24,8 @@ struct Many {
   uint64_t seed;
   const int32_t* labels;  // (N,) the first component of each row; null: k-means
   bool started;           // weights, means and covariances hold the first parameters; instead of labels
+  double* trace;          // (max_iter,) or null: the bounds of one group, whose run then ends before its last
+                          // M-step
   double *weights, *means,
       *covariances;     // (G, K), (G, K, D), (G, C, S) with S = D D, D or 1; C = 1 if tied, else K
   double* bound;        // (G,)  log-likelihood per row

@@ -487,10 +487,12 @@ void fit_group(const Many& m, int64_t group, void* memory) {
     const double before = bound;
     bound = expect<DIMS>(s) / static_cast<double>(N);
     if (bound - bound != 0.0) return finish(Outcome::not_finite, iteration, bound);
-    definite = maximize(m, s, weights, covariances);
-    ++iteration;
     const double change = bound - before;
     converged = (change < 0 ? -change : change) < m.tol;
+    if (m.trace) m.trace[iteration] = bound;
+    ++iteration;
+    if (m.trace && (converged || iteration == m.max_iter)) break;
+    definite = maximize(m, s, weights, covariances);
   }
   for (int64_t k = 0; k < K; ++k)
     for (int64_t d = 0; d < D; ++d) m.means[(group * K + k) * D + d] = s.means[k * D + d] + s.center[d];

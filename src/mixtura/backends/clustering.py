@@ -134,6 +134,36 @@ class Clustering(ABC):
         """
 
     @abstractmethod
+    def advance(
+        self,
+        rows: Rows,
+        start: tuple[Float, Float, Float],
+        form: str,
+        shared: bool,
+        reg_covar: float,
+        tol: float,
+        max_iter: int,
+    ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
+        """A run of EM of a Gaussian mixture, but for its last M-step; None if it became singular.
+
+        Parameters
+        ----------
+        rows : Rows
+            Without weights.
+        start : tuple of ndarray
+            Weights (K,), means (K, D) and covariances, in the shape in which they are kept.
+        form, shared, reg_covar, tol, max_iter
+            As for :meth:`race`.
+
+        Returns
+        -------
+        parameters : tuple of ndarray
+            Those of the last E-step.
+        bounds : list of float
+            One for each E-step.
+        """
+
+    @abstractmethod
     def lloyd(
         self, rows: Rows, centers: Quadratics, pivot: Float, total_weight: float, max_iter: int, tol: float
     ) -> Iterated:

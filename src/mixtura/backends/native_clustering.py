@@ -76,6 +76,22 @@ class NativeClustering(Clustering):
         )
         return Raced(weights, means, covariances, bounds, outcome < _FIRST_FAILURE, int(iterations.sum()) + R)
 
+    def advance(
+        self,
+        rows: Rows,
+        start: tuple[Float, Float, Float],
+        form: str,
+        shared: bool,
+        reg_covar: float,
+        tol: float,
+        max_iter: int,
+    ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
+        """See :meth:`Clustering.advance`."""
+        weights, means, covariances, bounds, outcome = _native.advance(
+            _native.Table(rows.X, None), form, shared, tol, reg_covar, max_iter, *start
+        )
+        return None if outcome >= _FIRST_FAILURE else ((weights, means, covariances), bounds)
+
     def lloyd(
         self, rows: Rows, centers: Quadratics, pivot: Float, total_weight: float, max_iter: int, tol: float
     ) -> Iterated:

@@ -560,6 +560,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             self.max_iter,
             rng,
             run,
+            self.algorithm == "em" and self.accelerate is None,
             keep,
         )
         climbed = resumed = None

@@ -86,6 +86,8 @@ class GaussianSearch:
         As in :class:`mixtura.GaussianMixture`.
     run : callable
         :func:`mixtura.em.run`, or an accelerated version of it.
+    plain_em : bool
+        Whether that is EM itself, recorded or not.
     keep : bool
         Whether a KeyboardInterrupt ends the search with the best parameters so far.
     rng : RandomState
@@ -106,6 +108,7 @@ class GaussianSearch:
     max_iter: int
     rng: np.random.RandomState
     run: Run = field(default=em.run)
+    plain_em: bool = True
     keep: bool = False
 
     @property
@@ -228,7 +231,7 @@ class GaussianSearch:
         None where that is not to be had, or every run became singular.
         """
         searches = [way for way in ways if isinstance(way, UnderMetric)]
-        if len(searches) < max(len(ways), 2) or not self._plain or not table.may_race:
+        if len(searches) < max(len(ways), 2) or self.given or not self._simple or not table.may_race:
             return None
         labels = [way.centers(table, self.components, self.rng).nearest(table)[0] for way in searches]
         storage = self.family.storage
@@ -261,15 +264,10 @@ class GaussianSearch:
         return max(fits, key=self.score, default=None)
 
     @property
-    def _plain(self) -> bool:
+    def _simple(self) -> bool:
         """Whether there is nothing but rows, a family that kernels know, and one number that is added or a bound."""
         e = self.estimation
-        beside = (
-            self.given
-            or self.fixed_weights is not None
-            or self.noise is not None
-            or self.dropping is not None
-        )
+        beside = self.fixed_weights is not None or self.noise is not None or self.dropping is not None
         return (
             self.family.direct
             and not beside
@@ -297,15 +295,49 @@ class GaussianSearch:
             start, bound = self._shrinking(resumed[0]), resumed[1]
         else:
             start = self._start(self.table, self.ways(self.table, 1)[0])
-        return self.run(
+        bounds = list[float]()
+        if report is None and bound == -math.inf:
+            start, bounds = self._advanced(start)
+        fit = self.run(
             start,
             self.table,
-            max_iter=self.max_iter,
+            max_iter=self.max_iter - len(bounds),
             stop=lambda step: abs(step.change) < self.tol,
             report=report,
-            bound=bound,
+            bound=bounds[-1] if bounds else bound,
             keep=self.keep,
         )
+        return replace(fit, bounds=[*bounds, *fit.bounds]) if bounds else fit
+
+    def _advanced(self, start: Parameters) -> tuple[Parameters, list[float]]:
+        """The parameters of a run's last E-step, and the bounds of those before it: on short tables, in one call.
+
+        So the last iteration, with all that it tells, is a pass like any other. Where one call is not to be had these
+        are the start, and no bounds.
+        """
+        table, storage, gaussians = self.table, self.family.storage, start.components
+        known = self.plain_em and self._simple and self.estimation.least is None
+        if not (known and self.max_iter > 1 and table.may_advance(self.components)):
+            return start, []
+        if not isinstance(gaussians, Gaussians) or not start.gate.weights.min() > 0.0:
+            return start, []
+        found = table.advance(
+            (start.gate.weights, gaussians.means, gaussians.covariances),
+            storage.form,
+            storage.shared,
+            reg_covar=float(self.estimation.reg_covar),
+            tol=self.tol,
+            max_iter=self.max_iter,
+        )
+        if found is None:  # passes one by one will say what is wrong
+            return start, []
+        (weights, means, covariances), bounds = found
+        try:
+            cholesky = storage.cholesky(covariances)
+        except em.SingularError:
+            return start, []
+        moved = replace(gaussians, means=means, covariances=covariances, precisions_cholesky=cholesky)
+        return replace(start, gate=replace(start.gate, weights=weights), components=moved), bounds[:-1]
 
     def score(self, fit: em.Fit[Parameters]) -> tuple[bool, float]:
         """Runs compare by this: those without spurious or dropped components first, then by their bounds.
