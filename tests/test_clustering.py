@@ -309,3 +309,20 @@ def test_what_kernels_do_not_know_goes_pass_by_pass(how, rng, monkeypatch):
     assert GaussianMixture(2, random_state=0).fit(X.astype(np.float32)).converged_
     with pytest.raises(AssertionError, match="in one call"):
         GaussianMixture(2, random_state=0).fit(X)
+
+
+def test_a_family_that_changes_anothers_m_step_goes_pass_by_pass(rng):
+    from mixtura.components.covariances import Full
+
+    class Halved(Full):
+        name = "halved"
+
+        def estimate(self, moments, mass):
+            return 0.5 * super().estimate(moments, mass)
+
+    class Renamed(Full):
+        name = "renamed"
+
+    assert Full.direct
+    assert Renamed.direct
+    assert not Halved.direct

@@ -8,7 +8,7 @@ methods. A new family is a class in :data:`COVARIANCES`; users add theirs by
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,12 @@ class Covariance(ABC):
     storage: ClassVar[Storage]
     constrained: ClassVar[bool] = False
     direct: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """A family that changes the M-step of another one is not direct, unless it says so."""
+        super().__init_subclass__(**keywords)
+        if "direct" not in vars(cls) and {"estimate", "estimated"} & vars(cls).keys():
+            cls.direct = False
 
     @abstractmethod
     def estimate(self, moments: Moments, mass: Float) -> Float:
