@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from mixtura import GaussianMixture, backends, em, seeding
+from mixtura.backends.clustering import PlainEm
 from mixtura.components.centers import EUCLIDEAN, Metric
 from mixtura.lloyd import lloyd
 from mixtura.table import Table
@@ -203,7 +204,7 @@ def test_races_are_runs_from_the_same_labels(covariance_type, dtype, rng):
     table, storage = table_of(X), family.storage
     mixed = np.where(rng.uniform(size=400) < 0.2, rng.integers(0, 3, 400), z)
     labels = np.stack([z, mixed]).astype(np.int32)
-    raced = table.race(labels, 3, storage.form, storage.shared, reg_covar=1e-6, tol=1e-10, max_iter=200)
+    raced = table.race(labels, 3, PlainEm(storage.form, storage.shared, 1e-6, 1e-10, 200))
     assert raced.good.all()
     # Passes over float32 rows may sum in float32; the race does not.
     slack = 1e-7 if dtype == np.float64 else 1e-4
@@ -232,7 +233,7 @@ def test_a_race_leaves_out_runs_that_become_singular(rng):
     labels = np.zeros((2, 205), dtype=np.int32)
     labels[0, :5] = 1  # five equal rows alone
     labels[1] = X[:, 0] > 5.0
-    raced = table_of(X).race(labels, 2, "triangle", False, reg_covar=0.0, tol=1e-3, max_iter=50)
+    raced = table_of(X).race(labels, 2, PlainEm("triangle", False, 0.0, 1e-3, 50))
     assert raced.good.tolist() == [False, True]
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows
-from mixtura.backends.clustering import Iterated, Raced
+from mixtura.backends.clustering import Iterated, PlainEm, Raced
 from mixtura.cancellation import LOST, is_far, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
@@ -404,12 +403,12 @@ class Table:
         )
 
     def advance(
-        self, start: tuple[Float, Float, Float], form: str, shared: bool, **how: Any
+        self, start: tuple[Float, Float, Float], how: PlainEm
     ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
         """A run of EM but for its last M-step: see :meth:`mixtura.backends.clustering.Clustering.advance`."""
         clustering = self.backend.clustering(self.rows)
         assert clustering is not None
-        found = clustering.advance(self.rows, start, form, shared, **how)
+        found = clustering.advance(self.rows, start, how)
         if found is not None:  # whoever called repeats the last pass
             self.tally.rows += len(self) * (len(found[1]) - 1)
         return found
@@ -422,11 +421,11 @@ class Table:
             plain and len(self) * self.dims <= _MOST_RACED and self.backend.clustering(self.rows) is not None
         )
 
-    def race(self, labels: NDArray[np.int32], components: int, form: str, shared: bool, **how: Any) -> Raced:
+    def race(self, labels: NDArray[np.int32], components: int, how: PlainEm) -> Raced:
         """Whole runs of EM from several labellings (R, N): see :meth:`mixtura.backends.clustering.Clustering.race`."""
         clustering = self.backend.clustering(self.rows)
         assert clustering is not None
-        found = clustering.race(self.rows, labels, components, form, shared, **how)
+        found = clustering.race(self.rows, labels, components, how)
         self.tally.rows += len(self) * found.passes
         return found
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.quadratics import Quadratics
+from mixtura.quadratics import Form, Quadratics
 
 if TYPE_CHECKING:
     from mixtura.backends.base import Rows
@@ -70,6 +70,27 @@ class Raced:
     passes: int
 
 
+@dataclass(frozen=True)
+class PlainEm:
+    """EM of Gaussian mixtures whose covariances are those of the rows, averaged where they are shared.
+
+    Parameters
+    ----------
+    form : {'scalar', 'diagonal', 'triangle'}
+        See :class:`mixtura.quadratics.Quadratics`.
+    shared : bool
+        Whether all components have one covariance.
+    reg_covar, tol, max_iter
+        As in :class:`mixtura.GaussianMixture`.
+    """
+
+    form: Form
+    shared: bool
+    reg_covar: float
+    tol: float
+    max_iter: int
+
+
 class Clustering(ABC):
     """k-means and small mixtures without a call for each pass: on a small table a call costs more than a pass.
 
@@ -110,11 +131,7 @@ class Clustering(ABC):
         rows: Rows,
         labels: NDArray[np.int32],
         components: int,
-        form: str,
-        shared: bool,
-        reg_covar: float,
-        tol: float,
-        max_iter: int,
+        how: PlainEm,
     ) -> Raced:
         """EM of Gaussian mixtures from several labellings, each run from its start to its end on one thread.
 
@@ -126,11 +143,7 @@ class Clustering(ABC):
             The component to which each row belongs at the start of each run.
         components : int
             K.
-        form : {'scalar', 'diagonal', 'triangle'}
-        shared : bool
-            Whether all components have one covariance.
-        reg_covar, tol, max_iter
-            As in :class:`mixtura.GaussianMixture`.
+        how : PlainEm
         """
 
     @abstractmethod
@@ -138,11 +151,7 @@ class Clustering(ABC):
         self,
         rows: Rows,
         start: tuple[Float, Float, Float],
-        form: str,
-        shared: bool,
-        reg_covar: float,
-        tol: float,
-        max_iter: int,
+        how: PlainEm,
     ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
         """A run of EM of a Gaussian mixture, but for its last M-step; None if it became singular.
 
@@ -152,8 +161,7 @@ class Clustering(ABC):
             Without weights.
         start : tuple of ndarray
             Weights (K,), means (K, D) and covariances, in the shape in which they are kept.
-        form, shared, reg_covar, tol, max_iter
-            As for :meth:`race`.
+        how : PlainEm
 
         Returns
         -------

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mixtura import _native
 from mixtura.backends.base import Float, Rows
-from mixtura.backends.clustering import Clustering, End, Iterated, Raced
+from mixtura.backends.clustering import Clustering, End, Iterated, PlainEm, Raced
 from mixtura.quadratics import Quadratics
 
 # What becomes of a run, by the kernels' number: from this one on it has failed.
@@ -52,11 +52,7 @@ class NativeClustering(Clustering):
         rows: Rows,
         labels: NDArray[np.int32],
         components: int,
-        form: str,
-        shared: bool,
-        reg_covar: float,
-        tol: float,
-        max_iter: int,
+        how: PlainEm,
     ) -> Raced:
         """See :meth:`Clustering.race`: each run is a group of its own, with a copy of the rows."""
         R, N = labels.shape
@@ -64,11 +60,11 @@ class NativeClustering(Clustering):
             _native.Table(np.tile(rows.X, (R, 1)), None),
             N * np.arange(R + 1, dtype=np.int64),
             components,
-            form,
-            shared,
-            tol,
-            reg_covar,
-            max_iter,
+            how.form,
+            how.shared,
+            how.tol,
+            how.reg_covar,
+            how.max_iter,
             0,
             np.ascontiguousarray(labels.ravel(), dtype=np.int32),
             None,
@@ -80,15 +76,11 @@ class NativeClustering(Clustering):
         self,
         rows: Rows,
         start: tuple[Float, Float, Float],
-        form: str,
-        shared: bool,
-        reg_covar: float,
-        tol: float,
-        max_iter: int,
+        how: PlainEm,
     ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
         """See :meth:`Clustering.advance`."""
         weights, means, covariances, bounds, outcome = _native.advance(
-            _native.Table(rows.X, None), form, shared, tol, reg_covar, max_iter, *start
+            _native.Table(rows.X, None), how.form, how.shared, how.tol, how.reg_covar, how.max_iter, *start
         )
         return None if outcome >= _FIRST_FAILURE else ((weights, means, covariances), bounds)
 

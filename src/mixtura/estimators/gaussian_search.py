@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura import em
+from mixtura.backends.clustering import PlainEm
 from mixtura.components.beside import Beside, Component
 from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import Estimation
@@ -235,15 +236,7 @@ class GaussianSearch:
             return None
         labels = [way.centers(table, self.components, self.rng).nearest(table)[0] for way in searches]
         storage = self.family.storage
-        found = table.race(
-            np.stack(labels),
-            self.components,
-            storage.form,
-            storage.shared,
-            reg_covar=float(self.estimation.reg_covar),
-            tol=tol,
-            max_iter=self.max_iter,
-        )
+        found = table.race(np.stack(labels), self.components, self._plain_em_until(tol))
         bounded, fits = self.estimation.least is not None, list[em.Fit[Parameters]]()
         for r in np.argsort(-found.bounds, kind="stable"):
             if not found.good[r]:
@@ -275,6 +268,10 @@ class GaussianSearch:
             and e.fixed is None
             and np.ndim(e.reg_covar) == 0
         )
+
+    def _plain_em_until(self, tol: float) -> PlainEm:
+        storage = self.family.storage
+        return PlainEm(storage.form, storage.shared, float(self.estimation.reg_covar), tol, self.max_iter)
 
     def one(
         self,
@@ -321,14 +318,8 @@ class GaussianSearch:
             return start, []
         if not isinstance(gaussians, Gaussians) or not start.gate.weights.min() > 0.0:
             return start, []
-        found = table.advance(
-            (start.gate.weights, gaussians.means, gaussians.covariances),
-            storage.form,
-            storage.shared,
-            reg_covar=float(self.estimation.reg_covar),
-            tol=self.tol,
-            max_iter=self.max_iter,
-        )
+        parameters = start.gate.weights, gaussians.means, gaussians.covariances
+        found = table.advance(parameters, self._plain_em_until(self.tol))
         if found is None:  # passes one by one will say what is wrong
             return start, []
         (weights, means, covariances), bounds = found
