@@ -175,11 +175,13 @@ def _bounds(model: GaussianMixture, tables: Float, how: dict[str, Any], workers:
 
     def bound(table: Float) -> float:
         try:
-            return float(_quiet(_again(model, how), table).lower_bound_)
+            return float(_again(model, how).fit(table).lower_bound_)
         except (SingularError, NotFiniteError):
             return np.nan
 
-    with ThreadPoolExecutor(workers) as pool:
+    # Outside of the threads, which would take each other's filters away.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return np.array(list(pool.map(bound, tables)))
 
 
