@@ -43,6 +43,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from mixtura import GaussianMixture, KMeans
 from mixtura import starts as starts_of_mixtures
+from mixtura.selecting import ALL
 from peers import machine
 from workloads import WORKLOADS, rows
 
@@ -209,8 +210,13 @@ def degenerate_table(seed: int) -> np.ndarray:
 def degenerate(options: argparse.Namespace) -> None:
     for mode in ("repair", "drop"):
         fits = aborts = bad = falls = 0
-        for seed, covariance in itertools.product(range(300), ("full", "tied", "diag", "spherical")):
+        for seed, covariance in itertools.product(range(300), ALL):
             X = degenerate_table(seed)
+            if X.shape[1] == 1 and covariance not in ("VVV", "VVI", "EEE", "VII"):
+                continue
+            covariance = {"VVV": "full", "VVI": "diag", "EEE": "tied", "VII": "spherical"}.get(
+                covariance, covariance
+            )
             K = len(X) - 1 if seed % 8 == 3 else min(1 + seed % 9, len(X))
             fits += 1
             try:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.linalg import expm
+from scipy.stats import invgamma, invwishart, multivariate_normal
 
 from mixtura import GaussianMixture, em, load, save, standard_errors
 from mixtura.components import COVARIANCES, Gaussians, families
+from mixtura.components.estimation import ConjugatePrior, Estimation
 from mixtura.components.families import _disjoint_pairs
 from mixtura.gates import ConstantGate
 from mixtura.mixture import Mixture
@@ -195,9 +197,19 @@ def test_bad_input(rng):
     for how, message in (
         ({"covariance_type": "VVW"}, "covariance_type"),
         ({"covariance_type": "E"}, "is for one column, and X has 2"),
-        ({"covariance_type": "VEV", "on_degenerate": "repair"}, "does not go with on_degenerate='repair'"),
-        ({"covariance_type": "EVE", "prior": "default"}, "does not go with prior"),
-        ({"covariance_type": "VEI", "accelerate": "squarem"}, "does not go with accelerate='squarem'"),
+        ({"covariance_type": "VEI", "accelerate": "newton"}, "accelerate='newton' does not go with"),
+        (
+            {"covariance_type": "EVE", "fixed": {"covariances": [True, False]}},
+            "share parts of their covariances",
+        ),
+        (
+            {
+                "covariance_type": "VEE",
+                "fixed": {"covariances": True},
+                "precisions_init": [np.eye(2), np.diag([1.0, 9.0])],
+            },
+            "are not of the family 'VEE'",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             GaussianMixture(2, **how).fit(X)
@@ -248,3 +260,129 @@ def test_compiled_axes_are_as_good_as_numpys(name, require, rng, monkeypatch):
         assert objective == pytest.approx(wanted, abs=1e-10)
         np.testing.assert_allclose(again, compiled, rtol=1e-4, atol=1e-5 * spread[-1])
         assert families._phi(again, scatters, mass) <= families._phi(compiled, scatters, mass)
+
+
+def overlapping(rng, rows=600, dims=3, components=3):
+    """Rows of clusters that overlap, on which EM is slow."""
+    means = 2.0 * rng.normal(size=(components, dims))
+    roots = rng.normal(size=(components, dims, dims))
+    k = rng.integers(components, size=rows)
+    return means[k] + np.einsum("nij,nj->ni", roots[k], rng.normal(size=(rows, dims)))
+
+
+def is_of_family(name, covariances):
+    nearest = COVARIANCES[name].nearest(np.array(covariances), np.array(covariances))
+    np.testing.assert_allclose(nearest, covariances, rtol=1e-6, atol=1e-7 * np.abs(covariances).max())
+
+
+def test_what_is_nearest_to_a_family_is_of_it(rng):
+    roots = rng.normal(size=(4, 3, 3))
+    others = roots @ roots.transpose(0, 2, 1)
+    for name in CONSTRAINED:
+        family = COVARIANCES[name]
+        given = others if family.kind == "full" else np.diagonal(others, axis1=1, axis2=2)
+        found = family.nearest(given)
+        assert not np.allclose(found, given, rtol=1e-3)
+        is_of_family(name, found)
+
+
+@pytest.mark.parametrize("accelerate", ["squarem", "anderson"])
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_extrapolation_stays_in_the_family(name, accelerate):
+    """The same maximum; the bound never falls on the way, and what is shared stays shared. SQUAREM is quick."""
+    X = overlapping(np.random.default_rng(0), 2000)
+    how = {"covariance_type": name, "tol": 1e-9, "max_iter": 5000, "random_state": 0}
+    plain = GaussianMixture(3, **how).fit(X)
+    quick = GaussianMixture(3, accelerate=accelerate, **how).fit(X)
+    assert np.diff(quick.lower_bounds_).min() >= -1e-12 * abs(quick.lower_bound_)
+    assert quick.lower_bound_ >= plain.lower_bound_ - 1e-6
+    if accelerate == "squarem":
+        assert quick.n_passes_ < plain.n_passes_
+    is_of_family(name, quick.covariances_)
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_prior_of_a_family(name, rng):
+    """The M-step is the mode of the posterior: nothing near it in the family is more likely, by SciPy's densities."""
+    family, K, D, added = COVARIANCES[name], 3, 3, 0.05
+    X, table_of = overlapping(rng, 60, D, K), Table.of
+    resp = rng.dirichlet(np.ones(K), size=len(X))
+    from mixtura import backends
+
+    moments = table_of(backends.create("reference"), X).accumulate(lambda b: resp[b.cut], K, family.kind)
+    scale = np.diag([1.0, 2.0, 3.0]) if family.kind == "diagonal" else np.eye(D) + 0.3
+    prior = ConjugatePrior(rng.normal(size=D), 0.7, 6.0, scale)
+    found = Gaussians.from_moments(family, moments, Estimation(added, prior=prior))
+
+    def log_posterior(means, dense):
+        total = 0.0
+        for k in range(K):
+            total += float(resp[:, k] @ multivariate_normal(means[k], dense[k]).logpdf(X))
+            total += multivariate_normal(prior.mean, dense[k] / prior.shrinkage).logpdf(means[k])
+            if family.kind == "diagonal":
+                total += invgamma(prior.dof / 2.0, scale=np.diag(scale) / 2.0).logpdf(np.diag(dense[k])).sum()
+            else:
+                total += invwishart(prior.dof, scale).logpdf(dense[k])
+            rows = resp[:, k].sum() + prior.rows(K, D, family.storage)
+            total -= 0.5 * added * rows * np.trace(np.linalg.inv(dense[k]))
+        return total
+
+    dense = family.storage.dense(found.covariances, K, D)
+    most = log_posterior(found.means, dense)
+    for size in (1e-3, 1e-2, 0.1):
+        for _ in range(25):
+            assert log_posterior(found.means, nearby(name, dense, rng, size)) <= most + 1e-9 * abs(most)
+            assert log_posterior(found.means + size * rng.normal(size=(K, D)), dense) <= most
+
+    with_prior = GaussianMixture(K, covariance_type=name, prior="default", tol=1e-9, max_iter=500).fit(X)
+    assert np.diff(with_prior.lower_bounds_).min() >= -1e-12 * abs(with_prior.lower_bound_)
+    is_of_family(name, with_prior.covariances_)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_fixed_covariances_of_a_family(name, rng):
+    X = overlapping(rng)
+    first = GaussianMixture(3, covariance_type=name, random_state=0).fit(X)
+    held = GaussianMixture(
+        3,
+        covariance_type=name,
+        precisions_init=first.precisions_,
+        fixed={"covariances": True},
+        random_state=0,
+    ).fit(X[::2])
+    np.testing.assert_allclose(held.covariances_, first.covariances_, rtol=1e-9)
+    own = COVARIANCES[name].n_parameters(3, 3)
+    assert held._n_parameters() == first._n_parameters() - own
+    # As a start, others than those of the family do.
+    other = np.linalg.inv(np.cov(X.T)) + np.arange(3)[:, None, None] * np.diag([0.0, 0.3, 0.1])
+    other = other if COVARIANCES[name].kind == "full" else np.diagonal(other, axis1=1, axis2=2)
+    is_of_family(
+        name, GaussianMixture(3, covariance_type=name, precisions_init=other, max_iter=5).fit(X).covariances_
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_degenerate_rows_of_a_family(name, rng):
+    """With equal rows 'repair' bounds what would vanish and says which; 'drop' goes on without it."""
+    X = np.r_[rng.normal(size=(100, 3)), np.tile([8.0, 8.0, 8.0], (40, 1))]
+    with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+        GaussianMixture(4, covariance_type=name, reg_covar=0.0, random_state=0).fit(
+            np.repeat(X[-3:], 4, axis=0)
+        )
+    repaired = GaussianMixture(2, covariance_type=name, on_degenerate="repair", tol=1e-8, random_state=0).fit(
+        X
+    )
+    assert np.isfinite(repaired.precisions_cholesky_).all()
+    assert np.diff(repaired.lower_bounds_).min() >= -1e-10 * abs(repaired.lower_bound_)
+    narrow = int(np.argmax(repaired.means_[:, 0]))
+    if name in ("VEI", "VEE", "VEV"):  # a volume of its own vanishes
+        assert repaired.degenerate_.tolist() == [k == narrow for k in range(2)]
+    dropped = GaussianMixture(
+        2, covariance_type=name, on_degenerate="drop", reg_covar=0.0, tol=1e-8, random_state=0
+    ).fit(X)
+    assert np.isfinite(dropped.precisions_cholesky_).all()
+    if name in ("VEI", "VEE", "VEV", "EVI", "EVV"):
+        assert dropped.degenerate_.sum() == 1
+        assert len(dropped.means_) == 1

@@ -18,6 +18,10 @@ from mixtura.moments import Kind, Moments
 
 Float = NDArray[np.float64]
 
+# Share of the table's variance below which a variance is taken to have vanished: a hundred times the rounding error of
+# the table's own covariance. It is no larger so that clusters that are narrow beside the table keep their variance.
+LEAST_SHARE = 1e-14
+
 
 class Covariance(ABC):
     """A family of covariances of K Gaussians in D dimensions.
@@ -32,7 +36,7 @@ class Covariance(ABC):
         How the covariances are kept.
     constrained : bool
         Whether the covariances of single components depend on each other, though each is kept: they are then neither
-        bounded, fixed, extrapolated nor given a prior one by one.
+        bounded, fixed nor moved one by one.
     direct : bool
         Whether the M-step is the covariances of the rows themselves, averaged where they are shared: kernels then know
         it, too.
@@ -59,6 +63,26 @@ class Covariance(ABC):
     ) -> Float:
         """:meth:`estimate`, with ``reg_covar`` added to the variances; an iteration may start from those ``before``."""
         return self.storage.regularized(self.estimate(moments, mass), reg_covar)
+
+    def nearest(self, covariances: Float, before: Float | None = None) -> Float:
+        """Covariances of the family in the place of any others, which may have moved away from those ``before``."""
+        return covariances
+
+    def least(self, variances: Float) -> Float:
+        """The least variances of the columns, (D,), that the family can tell from none, given those of a table."""
+        return LEAST_SHARE * variances
+
+    def singular(
+        self,
+        moments: Moments,
+        mass: Float,
+        reg_covar: float | Float,
+        before: Float,
+        scale: Float,
+    ) -> NDArray[np.bool_]:
+        """Which covariances would be singular beside the table's, ``scale``: :attr:`storage` has one for each."""
+        covariances = self.estimated(moments, mass, reg_covar, before)
+        return np.asarray(self.storage.narrowest(covariances, scale, LEAST_SHARE) < LEAST_SHARE)
 
     @abstractmethod
     def n_parameters(self, components: int, dims: int) -> int:

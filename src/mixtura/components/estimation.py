@@ -132,7 +132,8 @@ class Estimation:
         Is added to the variances.
     least : ndarray of shape (D,), optional
         Bounds covariances from below: see :meth:`mixtura.components.storage.Storage.bounded`. The M-step gives the most
-        likely covariances within the bound, so the likelihood rises.
+        likely covariances within the bound, so the likelihood rises. To those of families in which components depend
+        on each other it is added instead, and what that costs is counted.
     prior : ConjugatePrior, optional
         The M-step then gives the mode of the posterior.
     fixed : Fixed, optional
@@ -148,6 +149,10 @@ class Estimation:
         """Variance below which no digit of a moment matters."""
         smallest = float(np.min(self.reg_covar))
         return smallest if self.least is None else max(smallest, float(self.least.min()))
+
+    def added(self, covariance: Covariance) -> float | Float:
+        """What is added to the variances of a family."""
+        return self.least if covariance.constrained and self.least is not None else self.reg_covar
 
     def part(self, kept: Booleans | NDArray[np.intp]) -> Estimation:
         """The same for some of the components, or in another order."""
@@ -171,13 +176,20 @@ class Estimation:
             moments = moments.added(self.prior.scatter(means, storage))
             mass = mass + self.prior.rows(K, D, storage)
         start = None if before is None else before.covariances
-        covariances = covariance.estimated(moments, mass, self.reg_covar, start)
+        if self.fixed is not None and start is not None and self.fixed.covariances.all():
+            covariances = start
+        else:
+            covariances = covariance.estimated(moments, mass, self.added(covariance), start)
         if self.fixed is not None and before is not None:
             # Also before the factorisation, which the rows of a fixed covariance need not allow.
             covariances = self._held(covariances, before.covariances, storage)
         bounded = None
         if self.least is None:
             cholesky = storage.cholesky(covariances)
+        elif covariance.constrained:
+            cholesky = storage.cholesky(covariances)
+            # Half of a variance or more is what was added.
+            bounded = storage.bounded(covariances, 2.0 * self.least)[2]
         else:
             covariances, cholesky, changed = storage.bounded(covariances, self.least)
             bounded = np.broadcast_to(changed, K)
@@ -188,11 +200,12 @@ class Estimation:
         return means, covariances, cholesky, bounded
 
     def kept_within(
-        self, moved: Estimates, before: Estimates, storage: Storage
+        self, moved: Estimates, before: Estimates, covariance: Covariance
     ) -> tuple[Float, Float, Float]:
         """Means, covariances and factors of components that have moved anywhere, with bound and fixed values kept."""
         means, covariances, cholesky = moved.means, moved.covariances, moved.precisions_cholesky
-        if self.least is not None:
+        storage = covariance.storage
+        if self.least is not None and not covariance.constrained:
             covariances, cholesky, _ = storage.bounded(covariances, self.least)
         if self.fixed is not None:
             means = np.where(self.fixed.means, before.means, means)

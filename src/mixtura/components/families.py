@@ -30,7 +30,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.components.covariances import COVARIANCES, Covariance
+from mixtura.components.covariances import COVARIANCES, LEAST_SHARE, Covariance
 from mixtura.components.storage import Diagonals, Matrices, Scalars
 from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.moments import Kind, Moments
@@ -60,6 +60,9 @@ _TINY = float(np.finfo(np.float64).tiny)
 # A variance along an axis that is a smaller share of the largest one, for each column, is rounding.
 _SINGULAR = 4.0 * float(np.finfo(np.float64).eps)
 
+# So many times that, a variance has two digits, with which the M-step is good to four.
+_SURE = 32.0
+
 
 class Constrained(Covariance):
     """A family of which the covariances are found together, from scatters to which ``reg_covar`` was added before."""
@@ -87,14 +90,46 @@ class Constrained(Covariance):
         self, moments: Moments, mass: Float, reg_covar: float | Float, before: Float | None
     ) -> Float:
         """See :meth:`Covariance.estimated`."""
-        own = self.storage.regularized(np.array(moments.covariances(mass)), reg_covar)
+        return self._constrained(self._of_rows(moments, mass, reg_covar), mass, before)
+
+    def _of_rows(self, moments: Moments, mass: Float, reg_covar: float | Float) -> Float:
+        return self.storage.regularized(np.array(moments.covariances(mass)), reg_covar)
+
+    def _constrained(self, covariances: Float, mass: Float, before: Float | None) -> Float:
+        """:meth:`constrain`, of covariances that may be singular."""
         try:
             with np.errstate(
                 divide="ignore", invalid="ignore", over="ignore"
             ):  # a component without a volume
-                return self.constrain(own, mass, before)
+                found = self.constrain(covariances, mass, before)
         except np.linalg.LinAlgError as error:
             raise IllDefinedCovarianceError from error
+        if not np.isfinite(found).all():
+            raise IllDefinedCovarianceError
+        return found
+
+    def nearest(self, covariances: Float, before: Float | None = None) -> Float:
+        """See :meth:`Covariance.nearest`: the most likely ones of as many rows with each of those covariances."""
+        return self._constrained(covariances, np.ones(len(covariances)), before)
+
+    def singular(
+        self,
+        moments: Moments,
+        mass: Float,
+        reg_covar: float | Float,
+        before: Float,
+        scale: Float,
+    ) -> NDArray[np.bool_]:
+        """See :meth:`Covariance.singular`.
+
+        Where what the components share is itself singular, it is those whose own rows are, or the one with fewest rows.
+        """
+        try:
+            return super().singular(moments, mass, reg_covar, before, scale)
+        except IllDefinedCovarianceError:
+            own = self._of_rows(moments, mass, reg_covar)
+            narrow = self.storage.narrowest(own, scale, LEAST_SHARE) < LEAST_SHARE
+            return np.asarray(narrow if narrow.any() else np.arange(len(mass)) == np.argmin(mass))
 
 
 class _Axes(Constrained):
@@ -109,6 +144,11 @@ class _Turned(Constrained):
 
     kind: ClassVar[Kind] = "full"
     storage = Matrices()
+
+    def least(self, variances: Float) -> Float:
+        """See :meth:`Covariance.least`: along axes that are turned, the digits of the largest column count."""
+        rounding = _SURE * _SINGULAR * len(variances) * variances.max()
+        return np.asarray(np.maximum(super().least(variances), rounding))
 
 
 class EII(Covariance):
@@ -270,6 +310,12 @@ class _CommonAxes(_Turned):
         starts = [self._turned(covariances, mass, s, _FIRST_SWEEPS, True) for s in _starts(covariances, mass)]
         best = min(starts, key=lambda axes: self._phi(_along(covariances, axes), mass))
         return self._on(covariances, mass, self._turned(covariances, mass, best, _MANY_SWEEPS))
+
+    def nearest(self, covariances: Float, before: Float | None = None) -> Float:
+        """See :meth:`Covariance.nearest`: on axes that a few sweeps reach from those ``before``."""
+        mass = np.ones(len(covariances))
+        axes = _common_axes(covariances if before is None else before)
+        return self._on(covariances, mass, self._turned(covariances, mass, axes, _FEW_SWEEPS))
 
     def _on(self, covariances: Float, mass: Float, axes: Float) -> Float:
         """The most likely covariances on given axes."""

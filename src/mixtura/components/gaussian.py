@@ -19,10 +19,6 @@ from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
 
-# Share of the table's variance below which a variance is taken to have vanished: a hundred times the rounding error of
-# the table's own covariance. It is no larger so that clusters that are narrow beside the table keep their variance.
-LEAST_SHARE = 1e-14
-
 # A component is spurious if it has fewer than so many rows for each dimension, and a variance below this share of
 # what is typical of the mixture's components.
 _FEW_ROWS = 2.0
@@ -75,11 +71,15 @@ class Gaussians(Components):
 
     @property
     def bound(self) -> float:
-        """The log-density of the prior, if there is one."""
-        prior = self.estimation.prior
+        """The log-density of the prior, if there is one.
+
+        The rows that it counts as also lose what each row loses to ``reg_covar``.
+        """
+        prior, storage, (K, D) = self.estimation.prior, self.covariance.storage, self.means.shape
         if prior is None:
             return 0.0
-        return prior.log_density(self.means, self.precisions_cholesky, self.covariance.storage)
+        log_density = prior.log_density(self.means, self.precisions_cholesky, storage)
+        return log_density - prior.rows(K, D, storage) * float(self._penalties.sum())
 
     @property
     def quadratics(self) -> Quadratics:
@@ -97,13 +97,13 @@ class Gaussians(Components):
     def _penalties(self) -> Float:
         """What the log-density of each component loses to ``reg_covar``, (K,): 0 outside of fits.
 
-        A family whose covariances are found together has ``reg_covar`` R added to its rows' scatters. That is the
-        M-step of densities times ``exp(-tr(S_k^-1 R) / 2)``, whose bound therefore never falls. The other families
-        have it added to covariances, and not counted, as in scikit-learn.
+        A family whose covariances are found together has ``reg_covar``, or the least variance allowed, R added to its
+        rows' scatters. That is the M-step of densities times ``exp(-tr(S_k^-1 R) / 2)``, whose bound therefore never
+        falls. The other families have it added to covariances, and not counted, as in scikit-learn.
         """
         K, D = self.means.shape
-        added = np.broadcast_to(self.estimation.reg_covar, D)
-        if not (self.covariance.constrained and self.estimation.least is None and added.any()):
+        added = np.broadcast_to(self.estimation.added(self.covariance), D)
+        if not (self.covariance.constrained and added.any()):
             return np.zeros(K)
         storage = self.covariance.storage
         precisions = storage.dense(storage.precisions(self.precisions_cholesky), K, D)
@@ -142,7 +142,9 @@ class Gaussians(Components):
     def within_bounds(self) -> bool:
         """See :attr:`Components.within_bounds`: no covariance is narrower than the least one."""
         least = self.estimation.least
-        return least is None or not self.covariance.storage.bounded(self.covariances, least)[2].any()
+        if least is None or self.covariance.constrained:
+            return True
+        return not self.covariance.storage.bounded(self.covariances, least)[2].any()
 
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """See :meth:`Components.parametric`."""
@@ -190,8 +192,11 @@ class Gaussians(Components):
         means = coordinates[: K * D].reshape(K, D)
         cholesky = storage.at(coordinates[K * D :], K, D)
         covariances = storage.covariances_of(cholesky)
+        if self.covariance.constrained:
+            covariances = self.covariance.nearest(covariances, self.covariances)
+            cholesky = storage.cholesky(covariances)
         moved = replace(self, means=means, covariances=covariances, precisions_cholesky=cholesky)
-        means, covariances, cholesky = self.estimation.kept_within(moved, self, storage)
+        means, covariances, cholesky = self.estimation.kept_within(moved, self, self.covariance)
         return replace(moved, means=means, covariances=covariances, precisions_cholesky=cholesky)
 
     def spurious(self, moments: Moments) -> NDArray[np.bool_]:
@@ -224,8 +229,7 @@ class Gaussians(Components):
         empty = moments.mass <= _EMPTY * moments.mass.sum()
         if storage.shared:
             return np.asarray(empty)
-        covariances = self.covariance.estimated(moments, mass, reg_covar, self.covariances)
-        return np.asarray(empty | (storage.narrowest(covariances, scale, LEAST_SHARE) < LEAST_SHARE))
+        return np.asarray(empty | self.covariance.singular(moments, mass, reg_covar, self.covariances, scale))
 
     def part(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> Gaussians:
         """Some of the components, by a mask (K,), or all of them in another order."""

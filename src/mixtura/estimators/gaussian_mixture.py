@@ -26,7 +26,7 @@ from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.estimation import Estimation, Fixed
-from mixtura.components.gaussian import LEAST_SHARE, Gaussians
+from mixtura.components.gaussian import Gaussians
 from mixtura.components.uniform import Uniform
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.callbacks import Tasks
@@ -57,6 +57,9 @@ _AUTO_REG = 1e-6
 
 # Range of variances whose inverses and products can be represented.
 _LEAST, _MOST = 1e-290, 1e290
+
+# Largest error of the product of a precision and a covariance of the family that count as inverse to each other.
+_OF_THE_FAMILY = 1e-6
 
 # Largest error of the sum of log-likelihoods that counts as no difference.
 _NO_DIFFERENCE = 1e-3
@@ -138,6 +141,8 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         in any direction falls below ``reg_covar`` or 1e-14 of the table's, whichever is larger; ``reg_covar`` is then a
         bound, and nothing is added, so that the likelihood rises. 'drop': components that would be singular all the
         same are removed, and the fit goes on with fewer. With both a warning says what happened; see ``degenerate_``.
+        Of families whose components share parts of their covariances all variances rise by the bound, of families
+        that may be turned by at least 3e-14 D of the widest column's, and the objective counts what that costs.
     prior : 'default', dict or None, default=None
         A conjugate prior of means and covariances, whose log-density, up to a constant, is part of the objective. A
         dict may have 'mean' (D,), by default that of X; 'shrinkage', the number of rows that it counts as, 0.01; 'dof',
@@ -153,8 +158,9 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         (Cappé and Moulines 2009), for tables of which every pass counts. See :meth:`partial_fit`.
     fixed : dict or None, default=None
         Parameters that keep their initial values: masks under the keys 'weights' (K,), 'means' (K,) or (K, D), and
-        'covariances' (K,), or True for all. The values are those of ``weights_init``, ``means_init`` and
-        ``precisions_init``, where entries that are not fixed may be NaN: these start from ``init_params``.
+        'covariances' (K,), or True for all; components that share parts of their covariances hold all or none. The
+        values are those of ``weights_init``, ``means_init`` and ``precisions_init``, where entries that are not fixed
+        may be NaN: these start from ``init_params``.
     order : {'weight', 'mean'} or None, default=None
         Sort the fitted components: by falling weight, or by their means, first column first.
     on_interrupt : {'raise', 'keep'}, default='raise'
@@ -604,7 +610,7 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
         )
         if raising:
             return Estimation(reg_covar, prior=prior, fixed=fixed), None
-        least = np.maximum(np.broadcast_to(reg_covar, D), np.maximum(LEAST_SHARE * scale, _LEAST))
+        least = np.maximum(np.broadcast_to(reg_covar, D), np.maximum(self._covariance.least(scale), _LEAST))
         dropping = (
             Dropping(storage.of_matrix(covariance), reg_covar) if self.on_degenerate == "drop" else None
         )
@@ -622,20 +628,11 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             raise ValueError(
                 f"covariance_type={name!r} is for one column, and X has {dims}: 'EII' and 'VII' are the same for more"
             )
-        if not self._covariance.constrained:
-            return
-        reasons = {
-            f"on_degenerate={self.on_degenerate!r}": self.on_degenerate != "raise",
-            "prior": self.prior is not None,
-            "fixed covariances": self.fixed is not None and "covariances" in self.fixed,
-            f"accelerate={self.accelerate!r}": self.accelerate is not None,
-        }
-        for reason, holds in reasons.items():
-            if holds:
-                raise ValueError(
-                    f"covariance_type={self._covariance.name!r} does not go with {reason}: what holds for single "
-                    "components would break what they share"
-                )
+        if self._covariance.constrained and self.accelerate == "newton":
+            raise ValueError(
+                f"accelerate='newton' does not go with covariance_type={self._covariance.name!r}, whose components "
+                "share parts of their covariances: use 'squarem' or 'anderson'"
+            )
 
     def _check_newton(self, labelled: bool) -> None:
         """Raise ValueError if Newton's method or stepwise EM cannot do what else is asked for."""
@@ -790,7 +787,26 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             if not covariance.storage.shared:
                 precisions = precisions[~np.isnan(precisions.reshape(K, -1)).any(axis=1)]
             covariance.storage.check_precisions(precisions, covariance.name)
+            if covariance.constrained and len(precisions) == K:
+                given["precisions"] = self._of_the_family(precisions)
         return given
+
+    def _of_the_family(self, precisions: Float) -> Float:
+        """Initial precisions of a family whose components share parts of them.
+
+        Others than such are a start for the nearest ones, but cannot be fixed.
+        """
+        covariance, storage = self._covariance, self._covariance.storage
+        nearest = covariance.nearest(storage.covariances_of(storage.cholesky_of_precisions(precisions)))
+        K, D = self.n_components, precisions.shape[1]
+        ratios = storage.dense(precisions, K, D) @ storage.dense(nearest, K, D)
+        if np.abs(ratios - np.eye(D)).max() < _OF_THE_FAMILY:
+            return precisions
+        if self.fixed is not None and np.any(self.fixed.get("covariances", False)):
+            raise ValueError(
+                f"fixed holds covariances, but those of precisions_init are not of the family {covariance.name!r}"
+            )
+        return storage.precisions(storage.cholesky(nearest))
 
     def _attributes(
         self,

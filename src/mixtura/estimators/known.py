@@ -94,9 +94,10 @@ def check_fixed(
     weights = _mask(fixed, "weights", ((K,),), (K,))
     means = _mask(fixed, "means", ((K,), (K, D)), (K, D))
     covariances = _mask(fixed, "covariances", ((K,),), (K,))
-    if covariance.storage.shared and covariances.any() != covariances.all():
+    if (covariance.storage.shared or covariance.constrained) and covariances.any() != covariances.all():
+        share = "parts of their covariances" if covariance.constrained else "one covariance"
         raise ValueError(
-            f"fixed['covariances'] holds some components and not others, which share one covariance "
+            f"fixed['covariances'] holds some components and not others, which share {share} "
             f"({covariance.name!r}): hold all or none"
         )
     of_gaussians = Fixed(means, covariances) if means.any() or covariances.any() else None
@@ -162,9 +163,8 @@ def n_fixed(
     if weights is not None:
         held += min(int(weights.sum()), components - 1)  # the last weight is what the others leave
     if gaussians is not None:
-        shared = covariance.storage.shared
-        each = covariance.n_parameters(components, dims) // (1 if shared else components)
-        held += int(gaussians.means.sum()) + each * int(gaussians.covariances[: 1 if shared else None].sum())
+        share = covariance.n_parameters(components, dims) * float(gaussians.covariances.mean())
+        held += int(gaussians.means.sum()) + round(share)
     return held
 
 
