@@ -9,11 +9,13 @@ from scipy.linalg import expm
 from scipy.stats import invgamma, invwishart, multivariate_normal
 
 from mixtura import GaussianMixture, em, load, save, standard_errors
+from mixtura.autodiff import Parameters, value_and_grad
 from mixtura.components import COVARIANCES, Gaussians, families
 from mixtura.components.estimation import ConjugatePrior, Estimation
 from mixtura.components.families import _disjoint_pairs
 from mixtura.gates import ConstantGate
 from mixtura.mixture import Mixture
+from mixtura.parametric import ParametricMixture
 from mixtura.table import Table
 
 NAMES = ["EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"]
@@ -197,7 +199,6 @@ def test_bad_input(rng):
     for how, message in (
         ({"covariance_type": "VVW"}, "covariance_type"),
         ({"covariance_type": "E"}, "is for one column, and X has 2"),
-        ({"covariance_type": "VEI", "accelerate": "newton"}, "accelerate='newton' does not go with"),
         (
             {"covariance_type": "EVE", "fixed": {"covariances": [True, False]}},
             "share parts of their covariances",
@@ -223,19 +224,106 @@ def test_bad_input(rng):
             GaussianMixture(4, covariance_type=name, reg_covar=0.0, random_state=0).fit(same)
 
 
+def at_maximum(name, X, **how):
+    return GaussianMixture(
+        2, covariance_type=name, reg_covar=0.0, max_iter=5000, accelerate="newton", random_state=0, **how
+    ).fit(X)
+
+
+@pytest.fixture(scope="module")
+def two_clusters():
+    rng = np.random.default_rng(3)
+    first = rng.normal(size=(300, 2)) @ [[1.5, 0.6], [0.0, 0.7]]
+    second = rng.normal(size=(500, 2)) @ [[1.0, 0.3], [0.0, 1.2]] + [5.0, 4.0]
+    return np.r_[first, second]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_standard_errors_or_why_not(name, rng):
-    """The families with free entries have standard errors, one variance for all included; the others say why not."""
-    X = np.r_[rng.normal(size=(150, 2)), rng.normal(6.0, 2.0, size=(150, 2))]
-    model = GaussianMixture(2, covariance_type=name, random_state=0).fit(X)
-    if name in CONSTRAINED:
-        with pytest.raises(ValueError, match="there are no derivatives for covariances of type"):
-            standard_errors(model, X)
-    else:
-        found = standard_errors(model, X)
-        assert found.covariances.shape == model.covariances_.shape
-        assert np.all(found.errors > 0.0)
-        assert not found.boundary
+def test_standard_errors(name, two_clusters):
+    """The sandwich is near the bootstrap, where the model is wrong too; covariances that are equal err equally."""
+    model = at_maximum(name, two_clusters)
+    found = standard_errors(model, two_clusters, "sandwich")
+    bootstrap = standard_errors(model, two_clusters, "bootstrap", n_bootstrap=200)
+    assert found.covariances.shape == model.covariances_.shape
+    assert np.all(found.errors > 0.0)
+    assert not found.boundary
+    assert bootstrap.failed == 0
+    np.testing.assert_allclose(np.median(found.errors / bootstrap.errors), 1.0, atol=0.2)
+    free = np.linalg.matrix_rank(found.theta_covariance, tol=1e-9 * np.abs(found.theta_covariance).max())
+    assert free == COVARIANCES[name].n_parameters(2, 2) + 5
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_information_of_a_family(name, two_clusters):
+    """Minus the inverse of the covariance of the free parameters is the log-likelihood's Hessian, by differences."""
+    model = at_maximum(name, two_clusters)
+    parameters, surface = Parameters.of(model), model._surface()
+    others = len(parameters) - len(surface.tangent())
+    along = surface.among(others)
+
+    def value(step):
+        return value_and_grad(parameters.at(surface.moved(parameters.theta, step)), two_clusters)[0]
+
+    covariance = standard_errors(model, two_clusters).theta_covariance
+    back = np.linalg.pinv(along)
+    found = -np.linalg.inv(back @ covariance @ back.T)
+    n, h = along.shape[1], 1e-3
+    for _ in range(5):
+        d = np.random.default_rng(n).normal(size=n)
+        numeric = (
+            -value(2 * h * d) + 16 * value(h * d) - 30 * value(0 * d) + 16 * value(-h * d) - value(-2 * h * d)
+        ) / (12 * h * h)
+        assert d @ found @ d == pytest.approx(numeric, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_newton_ends_at_the_maximum_of_a_family(name, two_clusters):
+    model = at_maximum(name, two_clusters)
+    gradient = value_and_grad(model, two_clusters)[1]
+    surface = model._surface()
+    along = surface.among(len(gradient) - len(surface.tangent()))
+    assert np.abs(along.T @ gradient).max() < 1e-7 * len(two_clusters)
+    assert np.diff(model.lower_bounds_).min() >= -1e-14 * abs(model.lower_bound_)
+    is_of_family(name, model.covariances_)
+    plain = GaussianMixture(2, covariance_type=name, reg_covar=0.0, tol=1e-12, max_iter=9999, random_state=0)
+    assert model.lower_bound_ >= plain.fit(two_clusters).lower_bound_ - 1e-12
+    # Where a bound holds, it stays.
+    bounded = at_maximum(name, two_clusters, on_degenerate="repair")
+    assert bounded.lower_bound_ == pytest.approx(model.lower_bound_, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_surface(name, rng):
+    """Its places are of the family; its tangent and bend are the first and second derivatives of the scales."""
+    family, K, D = COVARIANCES[name], 3, 3
+    roots = rng.normal(size=(K, D, D))
+    own = roots @ roots.transpose(0, 2, 1) + 0.2 * np.eye(D)
+    own = own if family.kind == "full" else np.array(np.diagonal(own, axis1=1, axis2=2))
+    covariances = family.constrain(own, np.array([5.0, 7.0, 9.0]), None)
+    surface = family.surface(covariances)
+    n = family.n_parameters(K, D)
+    assert surface.size == n
+    assert len(set(surface.names())) == n
+    theta = np.concatenate([np.zeros(K - 1 + K * D), surface.at(np.zeros(n)).ravel()])
+    form = "diagonal" if family.kind == "diagonal" else "triangle"
+    step = np.concatenate([np.zeros(K - 1 + K * D), 0.3 * rng.normal(size=n)])
+    for moved, wanted in ((0.0 * step, covariances), (step, None)):
+        roots = ParametricMixture(K, 0, D, form, surface.moved(theta, moved)).choleskys
+        dense = roots @ roots.transpose(0, 2, 1)
+        found = dense if form == "triangle" else np.diagonal(dense, axis1=1, axis2=2)
+        is_of_family(name, found)
+        if wanted is not None:
+            np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+    h, units = 1e-4, np.eye(n)
+    slopes = np.stack([(surface.at(h * u) - surface.at(-h * u)).ravel() / (2 * h) for u in units], axis=1)
+    np.testing.assert_allclose(surface.tangent(), slopes, atol=1e-5)
+    weights = rng.normal(size=len(slopes))
+    bend = surface.bend(weights)
+    for _ in range(5):
+        d = rng.normal(size=n)
+        d /= np.linalg.norm(d)
+        second = (surface.at(h * d) - 2 * surface.at(0 * d) + surface.at(-h * d)).ravel() / h**2
+        assert d @ bend @ d == pytest.approx(weights @ second, abs=1e-4 * (1.0 + np.abs(bend).max()))
 
 
 @pytest.mark.parametrize("name", ["EVE", "VVE"])

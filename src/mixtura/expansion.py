@@ -85,6 +85,8 @@ class Expansion:
             return None
         if table.membership is not None or not isinstance(table.x, np.ndarray):
             return None
+        if mixture.components.surface() is not None:
+            return None
         try:
             m = mixture.parametric()
         except ValueError:  # a weight of 0, priors, a family without such a form

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura import em
+from mixtura.components.surfaces import Surface
 from mixtura.likelihood import Likelihood
 from mixtura.mixture import Mixture
 from mixtura.table import Table
@@ -76,13 +77,26 @@ def run(
 
 @dataclass(frozen=True)
 class _Expansion:
-    """The objective about a mixture: value, gradient (P,) and Hessian (P, P) at its theta (P,)."""
+    """The objective about a mixture: value, gradient and Hessian at its theta (P,), by the parameters that are free."""
 
     mixture: Mixture[Any, Any]
     theta: Float
     value: float
     gradient: Float
     hessian: Float
+    surface: Surface | None
+
+    def moved(self, step: Float) -> Mixture[Any, Any]:
+        """The mixture after a step of the parameters that are free."""
+        theta = self.theta + step if self.surface is None else self.surface.moved(self.theta, step)
+        return self.mixture.with_parametric(self.mixture.parametric().at(theta))
+
+    def lengths(self, step: Float) -> Float:
+        """A step by all parameters, as shares of a large one of each, to first order."""
+        whole = step
+        if self.surface is not None:
+            whole = self.surface.among(len(step) - self.surface.size) @ step
+        return np.asarray(np.abs(whole / self.mixture.parametric().sizes))
 
     def is_finite(self) -> bool:
         """Whether all numbers are finite."""
@@ -152,7 +166,11 @@ class _Finish:
         n = len(slope)
         gradient[:n] += slope
         hessian[:n, :n] += curvature
-        found = _Expansion(mixture, at.theta, value + penalty, gradient, hessian)
+        surface = mixture.components.surface()
+        if surface is not None:
+            hessian = surface.hessian(gradient, hessian)
+            gradient = surface.among(at.gate_size + at.coefficient_size).T @ gradient
+        found = _Expansion(mixture, at.theta, value + penalty, gradient, hessian, surface)
         return found if found.is_finite() else None
 
     def _direction(self, here: _Expansion, scale: Float) -> Float:
@@ -165,14 +183,13 @@ class _Finish:
 
     def _moved(self, here: _Expansion, direction: Float) -> _Expansion | None:
         """Where the longest step leads whose objective is not below the one here; None if there is none."""
-        longest = np.abs(direction / here.mixture.parametric().sizes).max(initial=0.0)
+        longest = here.lengths(direction).max(initial=0.0)
         step = min(1.0, _LONGEST / longest) if longest > 0.0 else 1.0
         allowed = here.value - _ROUNDING * abs(here.value)
-        form = here.mixture.parametric()
         for _ in range(_TRIALS):
             with np.errstate(all="ignore"):
                 try:
-                    mixture = here.mixture.with_parametric(form.at(here.theta + step * direction))
+                    mixture = here.moved(step * direction)
                     inside = mixture.components.within_bounds
                 except (em.SingularError, np.linalg.LinAlgError):
                     inside = False

@@ -16,6 +16,7 @@ from scipy.special import ndtri
 
 from mixtura.autodiff.functions import Prepared, threads_of
 from mixtura.autodiff.parameters import Parameters
+from mixtura.components.surfaces import Surface
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.natural import Field
 from mixtura.threads import thread_limit
@@ -262,18 +263,30 @@ def standard_errors(
         return StandardErrors(method, natural, covariance, of_theta, boundary, failed, values)
     at = Prepared.of(parameters, X, y, sample_weight)
     with threads_of(at.table):
-        of_theta = _covariance(at, method, parameters.names)
+        of_theta = _covariance(at, method, parameters.names, _surface(parameters.model))
     return StandardErrors(method, natural, slopes @ of_theta @ slopes.T, of_theta, boundary)
 
 
-def _covariance(at: Prepared, method: str, names: list[str]) -> Float:
-    """Covariance of theta, (P, P)."""
+def _surface(model: Any) -> Surface | None:
+    """What of the model's scales is free; None if all are."""
+    surface: Surface | None = model._surface() if hasattr(model, "_surface") else None
+    return surface
+
+
+def _covariance(at: Prepared, method: str, names: list[str], surface: Surface | None) -> Float:
+    """Covariance of theta, (P, P): where not all of theta is free, by way of the parameters that are."""
+    if surface is None:
+        along: Float = np.eye(at.mixture.size)
+    else:
+        others = at.mixture.gate_size + at.mixture.coefficient_size
+        along, names = surface.among(others), names[:others] + surface.names()
     if method == "opg":
-        return _inverse(at.outer_products(), names)
-    second = at.expanded()[2]
+        return np.asarray(along @ _inverse(along.T @ at.outer_products() @ along, names) @ along.T)
+    _, gradient, second = at.expanded()
     at.checked(second)
-    inverse = _inverse(-second, names)
-    return inverse if method == "observed" else inverse @ at.outer_products() @ inverse
+    free = second if surface is None else surface.hessian(gradient, second)
+    inverse = along @ _inverse(-free, names) @ along.T
+    return np.asarray(inverse if method == "observed" else inverse @ at.outer_products() @ inverse)
 
 
 def _inverse(information: Float, names: list[str]) -> Float:

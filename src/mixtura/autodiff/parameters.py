@@ -41,7 +41,8 @@ class Parameters:
     - the means row by row; for experts, each target's intercept and slopes;
     - for each component the lower Cholesky factor of its covariance, packed row by row, with logarithms on the
       diagonal. For diagonal covariances and for experts these are the logarithms of the standard deviations, for
-      spherical ones a single logarithm. Tied covariances have one such block for all components.
+      spherical ones a single logarithm. Tied covariances have one such block for all components. Families that share
+      parts of their covariances have one for each component, and theta may leave them.
 
     Use :meth:`of`; a ``Parameters`` stands wherever a model may stand in :mod:`mixtura.autodiff`.
 

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.components.surfaces import Surface
 from mixtura.found import Found
 from mixtura.moments import Kind
 from mixtura.parametric import ParametricMixture
@@ -70,6 +71,10 @@ class Components(ABC):
     def with_parametric(self, mixture: ParametricMixture) -> Self:
         """Components with the parameters of a mixture that :meth:`parametric` gave the form of."""
         raise ValueError(f"there are no derivatives for {type(self).__name__}")
+
+    def surface(self) -> Surface | None:
+        """What of the scales in :meth:`parametric` is free; None if all are."""
+        return None
 
     @property
     def coordinates(self) -> Float:

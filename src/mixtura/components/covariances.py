@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.components.storage import Diagonals, Matrices, Scalars, Storage
+from mixtura.components.surfaces import Surface
 from mixtura.moments import Kind, Moments
 
 Float = NDArray[np.float64]
@@ -83,6 +84,10 @@ class Covariance(ABC):
         """Which covariances would be singular beside the table's, ``scale``: :attr:`storage` has one for each."""
         covariances = self.estimated(moments, mass, reg_covar, before)
         return np.asarray(self.storage.narrowest(covariances, scale, LEAST_SHARE) < LEAST_SHARE)
+
+    def surface(self, covariances: Float) -> Surface | None:
+        """What of the covariances is free, near given ones; None if all that is kept is."""
+        return None
 
     @abstractmethod
     def n_parameters(self, components: int, dims: int) -> int:

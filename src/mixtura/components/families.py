@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from mixtura.components.covariances import COVARIANCES, LEAST_SHARE, Covariance
 from mixtura.components.storage import Diagonals, Matrices, Scalars
+from mixtura.components.surfaces import Surface
 from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.moments import Kind, Moments
 from mixtura.threads import compiled_allowed, native
@@ -68,6 +69,12 @@ class Constrained(Covariance):
     """A family of which the covariances are found together, from scatters to which ``reg_covar`` was added before."""
 
     constrained: ClassVar[bool] = True
+
+    @property
+    def _shared(self) -> tuple[bool, bool, bool]:
+        """Whether volume, shape and orientation are the same for all components."""
+        volume, shape, orientation = (letter == "E" for letter in self.name)
+        return volume, shape, orientation
 
     @abstractmethod
     def constrain(self, covariances: Float, mass: Float, before: Float | None) -> Float:
@@ -138,6 +145,10 @@ class _Axes(Constrained):
     kind: ClassVar[Kind] = "diagonal"
     storage = Diagonals()
 
+    def surface(self, covariances: Float) -> Surface:
+        """See :meth:`Covariance.surface`."""
+        return Surface(np.log(covariances), None, *self._shared)
+
 
 class _Turned(Constrained):
     """A family whose ellipses may be turned: matrices."""
@@ -149,6 +160,14 @@ class _Turned(Constrained):
         """See :meth:`Covariance.least`: along axes that are turned, the digits of the largest column count."""
         rounding = _SURE * _SINGULAR * len(variances) * variances.max()
         return np.asarray(np.maximum(super().least(variances), rounding))
+
+    def surface(self, covariances: Float) -> Surface:
+        """See :meth:`Covariance.surface`."""
+        axes = np.linalg.eigh(covariances)[1]
+        if self._shared[2]:
+            axes = np.broadcast_to(_common_axes(covariances), covariances.shape)
+        spreads = np.einsum("kid,kij,kjd->kd", axes, covariances, axes)
+        return Surface(np.log(spreads), axes, *self._shared)
 
 
 class EII(Covariance):

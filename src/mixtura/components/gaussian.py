@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixtura.components.base import Components
 from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import Estimation
+from mixtura.components.surfaces import Surface
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
 from mixtura.parametric import Form, ParametricMixture, packed_scales
@@ -142,9 +143,7 @@ class Gaussians(Components):
     def within_bounds(self) -> bool:
         """See :attr:`Components.within_bounds`: no covariance is narrower than the least one."""
         least = self.estimation.least
-        if least is None or self.covariance.constrained:
-            return True
-        return not self.covariance.storage.bounded(self.covariances, least)[2].any()
+        return least is None or not self.covariance.storage.bounded(self.covariances, least)[2].any()
 
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """See :meth:`Components.parametric`."""
@@ -152,7 +151,7 @@ class Gaussians(Components):
         roots = storage.roots(self.precisions_cholesky, D)
         form: Form = "triangle" if storage.form == "rectangle" else storage.form
         scales = packed_scales(form, roots)
-        if family.n_parameters(K, D) != scales.size:
+        if family.n_parameters(K, D) != scales.size and not family.constrained:
             raise ValueError(
                 f"there are no derivatives for covariances of type {family.name!r}, which constrain what is kept"
             )
@@ -169,6 +168,10 @@ class Gaussians(Components):
             covariances=covariances,
             precisions_cholesky=cholesky,
         )
+
+    def surface(self) -> Surface | None:
+        """See :meth:`Components.surface`."""
+        return self.covariance.surface(self.covariances)
 
     @property
     def coordinates(self) -> Float:

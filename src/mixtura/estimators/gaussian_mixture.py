@@ -27,6 +27,7 @@ from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.estimation import Estimation, Fixed
 from mixtura.components.gaussian import Gaussians
+from mixtura.components.surfaces import Surface
 from mixtura.components.uniform import Uniform
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.callbacks import Tasks
@@ -628,11 +629,6 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
             raise ValueError(
                 f"covariance_type={name!r} is for one column, and X has {dims}: 'EII' and 'VII' are the same for more"
             )
-        if self._covariance.constrained and self.accelerate == "newton":
-            raise ValueError(
-                f"accelerate='newton' does not go with covariance_type={self._covariance.name!r}, whose components "
-                "share parts of their covariances: use 'squarem' or 'anderson'"
-            )
 
     def _check_newton(self, labelled: bool) -> None:
         """Raise ValueError if Newton's method or stepwise EM cannot do what else is asked for."""
@@ -1044,6 +1040,10 @@ class GaussianMixture(DensityMixin, LabellingEstimator):
 
     def _parameter_names(self, mixture: ParametricMixture) -> list[str]:
         return mixture.names([], self._column_names())
+
+    def _surface(self) -> Surface | None:
+        """What of the scales is free; None if all are."""
+        return self._mixture().components.surface()
 
     def _natural(self, mixture: ParametricMixture) -> list[Field]:
         return natural.fields(mixture, [], self._column_names())
