@@ -71,6 +71,8 @@ if __name__ == "__main__":
     X = means[z] + np.einsum("nij,nj->ni", roots[z], rng.normal(size=(options.rows, D)))
     spent, found = timed(lambda: mixtura.select(X))
     print(f"mixtura {spent:.2f} s, {found.top()}")
+    spent, found = timed(lambda: mixtura.select(X, early=True))
+    print(f"mixtura, fits that cannot win end early, {spent:.2f} s, {found.top()}")
     in_r(SELECTION, X)
     faithful = np.loadtxt(FAITHFUL, delimiter=",", skiprows=1)
     spent, tests = timed(lambda: mixtura.bootstrap_lrt(faithful, n_bootstrap=199))

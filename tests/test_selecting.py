@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import mixtura
-from mixtura import GaussianMixture, GaussianMixtureSelector, load
+from mixtura import GaussianMixture, GaussianMixtureSelector, load, selecting
 from mixtura.cli import main
 from mixtura.hierarchical import scaled, tree
 from mixtura.selecting import ALL, select
@@ -106,6 +106,44 @@ def test_nested_families_are_in_order():
             assert np.all(above[fitted] >= below[fitted] - 1e-5 * len(X))
 
 
+@pytest.mark.parametrize("criterion", ["bic", "aic"])
+@pytest.mark.parametrize("name", TOP)
+def test_fits_that_cannot_win_end_early(name, criterion):
+    """The winner is that of whole fits, to rounding; fits that ended had reached less, in fewer iterations."""
+    X, _ = rows_of(name)
+    whole, early = (select(X, range(1, 8), criterion=criterion, early=e, tol=1e-7) for e in (False, True))
+    assert whole.top(1)[0][:2] == early.top(1)[0][:2]
+    assert early.best_.lower_bound_ == pytest.approx(whole.best_.lower_bound_, abs=1e-10)
+    assert early.best_.n_iter_ == len(early.best_.lower_bounds_) == whole.best_.n_iter_
+    assert not early.best_.warm_start
+    assert early.best_.max_iter == 1000
+    ended = early.status == "ended early: it cannot win"
+    assert ended.sum() > 10
+    both = ended & np.isfinite(whole.log_likelihood)  # some would become singular
+    assert np.all(early.log_likelihood[both] <= whole.log_likelihood[both] + 1e-6)
+    assert np.nanmin(early.values[ended]) > early.top(1)[0][2]
+    again = select(X, range(1, 8), criterion=criterion, early=True, tol=1e-7, n_threads=1)
+    np.testing.assert_array_equal(again.values, early.values)
+
+
+def test_what_ended_early_goes_on_if_the_winner_does_not_count(monkeypatch):
+    """A fit that is on its way to a singular covariance is above all others, until it is found out."""
+    X, _ = rows_of("iris")
+    holds = selecting._Cell.holds
+
+    def only_of_others(cell, *others):
+        if (cell.family, cell.components) in (("VEV", 2), ("VEV", 3), ("VVV", 2)):
+            cell.status = "singular"
+            return False
+        return holds(cell, *others)
+
+    monkeypatch.setattr(selecting._Cell, "holds", only_of_others)
+    whole, early = (select(X, range(1, 6), early=e, tol=1e-7) for e in (False, True))
+    assert (whole.status == "singular").sum() >= 3
+    assert whole.top(1)[0][:2] == early.top(1)[0][:2]
+    assert early.best_.lower_bound_ == pytest.approx(whole.best_.lower_bound_, abs=1e-10)
+
+
 @pytest.mark.parametrize("criterion", ["bic", "aic", "icl"])
 def test_criteria(criterion, rng):
     X = np.concatenate([rng.normal(size=(150, 2)), rng.normal(size=(150, 2)) + 7.0])
@@ -167,6 +205,8 @@ def test_bad_input(rng):
         ({"covariance_types": ["XYZ"]}, "unknown covariance_type"),
         ({"criterion": "cic"}, "criterion must be one of"),
         ({"n_components": [40]}, "no fit succeeded: fewer rows than components"),
+        ({"early": True, "criterion": "icl"}, "early=True is for the criteria 'bic' and 'aic'"),
+        ({"early": True, "nested": True}, "early=True is for the criteria 'bic' and 'aic'"),
     ):
         with pytest.raises(ValueError, match=message):
             select(X, **how)
@@ -204,6 +244,8 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert "1. EEE, 3: 2314.3" in capsys.readouterr().out
     assert load("m").covariance_type == "EEE"
     assert Path("p.png").stat().st_size > 5000
+    assert main(["select", "t.csv", "-k", "1:4", "--early"]) == 0
+    assert "1. EEE, 3: 2314.3" in capsys.readouterr().out
     assert main(["select", "t.csv", "-k", "2", "--covariances", "EII,VVV", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["best"]["covariance"] == "full"

@@ -59,6 +59,14 @@ _WORTH_THREADS = 20_000
 _FURTHER, _MUCH_FURTHER = 1e-4, 2000
 
 _SPURIOUS = "spurious: a component sits on a few rows"
+_EARLY = "ended early: it cannot win"
+
+# Fits that may end early have so many iterations at first, and then so many times as many from one look to the next.
+_FIRST_LEG, _GROWTH = 8, 2
+
+# A fit is taken to gain at most so many times what its last steps foretell, if each shrinks as the last one did; and
+# what is foretold of steps that hardly shrink.
+_GENEROUS, _HARDLY = 5.0, 0.99
 
 # Log-likelihood per row by which a family may lie below one that it contains, before it is fitted again from there.
 _BELOW = 1e-6
@@ -70,6 +78,9 @@ def _doubt(model: GaussianMixture, X: Any) -> float:
 
 
 CRITERIA = ("bic", "icl", "aic")
+
+# Those that a higher likelihood always lowers.
+_MONOTONE = ("bic", "aic")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,7 +99,8 @@ class Selection:
         Of all rows.
     n_parameters : ndarray of int of the same shape
     status : ndarray of str of the same shape
-        'converged', 'not converged', or why there is no fit, or why it does not count.
+        'converged', 'not converged', or why there is no fit, or why it does not count. The criterion of a fit that
+        ended early is what it had reached.
     best_ : GaussianMixture
         The fit with the least criterion.
     """
@@ -177,6 +189,7 @@ def select(
     *,
     init: str = "hierarchical",
     nested: bool = False,
+    early: bool = False,
     sample_weight: ArrayLike | None = None,
     tol: float | None = None,
     reg_covar: float = 0.0,
@@ -204,6 +217,10 @@ def select(
     nested : bool, default=False
         Whether a fit that ends below that of a family which it contains is made again from there. The table's
         likelihoods are then in the order of the families, and often higher than mclust's.
+    early : bool, default=False
+        Whether fits whose criterion cannot become the least end before they have converged, which saves much of the
+        time: after 8, 16, 32, ... iterations those stop that would lose even if they gained five times what their last
+        steps foretell, and what BIC charges for a component. For the criteria 'bic' and 'aic', and not with ``nested``.
     sample_weight : array-like of shape (N,), default=None
         The tree does not look at weights, but leaves out rows of weight 0.
     tol : float, default=None
@@ -224,7 +241,7 @@ def select(
     Raises
     ------
     ValueError
-        X is not finite, a name is unknown, or no fit succeeds.
+        X is not finite, a name is unknown, no fit succeeds, or ``early`` goes with another criterion or ``nested``.
 
     References
     ----------
@@ -247,6 +264,11 @@ def select(
     families = families_of(covariance_types, rows.shape)
     if not callable(criterion) and criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(CRITERIA)} or a function, got {criterion!r}")
+    if early and (nested or criterion not in _MONOTONE):
+        raise ValueError(
+            "early=True is for the criteria 'bic' and 'aic', which a higher likelihood lowers, and does not go with "
+            "nested=True, which needs whole fits"
+        )
     table, rng = Table.of(backend, rows, weights), check_random_state(random_state)
     seed = int(rng.randint(1 << 31))
     starts = _Starts.of(table, rng) if init == "hierarchical" else None
@@ -269,7 +291,11 @@ def select(
         workers = 1  # Python does most of the work of small fits, on one thread at a time
     with ThreadPoolExecutor(workers) as pool:
         longest = sorted(cells, key=lambda cell: (cell.family not in ("EVE", "VVE"), -cell.components))
-        list(pool.map(lambda cell: cell.fit(rows, weights, how, starts), longest))
+        first = {**how, "max_iter": min(_FIRST_LEG, max_iter)} if early else how
+        list(pool.map(lambda cell: cell.fit(rows, weights, first, starts), longest))
+        for cell in cells:
+            if cell.model is not None:
+                cell.model.set_params(max_iter=max_iter)
         of = {(cell.family, cell.components): cell for cell in cells}
         for name in families if nested else ():  # each after those that it contains
             again = [of[name, k] for k in numbers]
@@ -277,8 +303,12 @@ def select(
             jobs = zip(again, within, strict=True)
             list(pool.map(lambda job: job[0].improve(job[1], rows, weights, how, table), jobs))
         list(pool.map(lambda cell: cell.judge(rows, weights, criterion), cells))
-    while (winner := _winner(cells)) is not None and not winner.holds(rows, weights, how):
-        continue
+        while True:
+            if early:
+                _raced(pool, longest, rows, weights, how, criterion)
+            winner = _winner(cells)
+            if winner is None or winner.holds(rows, weights, how):
+                break
     return _selection(cells, families, numbers, criterion)
 
 
@@ -370,6 +400,44 @@ class _Cell:
         model.set_params(**dict.fromkeys(given), n_threads=None)
         return model, "converged" if model.converged_ else "not converged"
 
+    def foreseen(self, rows: Any, weights: Any) -> float:
+        """The least criterion that a fit which has not converged is given a chance of.
+
+        EM may rest on a plateau and then find a better place for a component: a fit may at least gain what BIC charges
+        for one.
+        """
+        assert self.model is not None
+        bounds = self.model.lower_bounds_
+        gain = np.inf
+        if len(bounds) > 2 and bounds[-2] > bounds[-3]:
+            ratio = (bounds[-1] - bounds[-2]) / (bounds[-2] - bounds[-3])
+            if ratio < 1.0:  # else the steps grow, and nobody knows how far they lead
+                ratio = min(ratio, _HARDLY)
+                gain = _GENEROUS * (bounds[-1] - bounds[-2]) * ratio / (1.0 - ratio)
+        total = _total(rows, weights)
+        of_component = self.model._n_parameters() / self.components * np.log(total)
+        return float(self.value - max(2.0 * total * gain, of_component))
+
+    def go_on(self, rows: Any, weights: Any, how: dict[str, Any], criterion: Criterion) -> None:
+        """As many iterations again as the fit has had, and one more for each."""
+        model = self.model
+        assert model is not None
+        done = model.lower_bounds_
+        more = min(_GROWTH * len(done), how["max_iter"]) - len(done)
+        model.set_params(warm_start=True, max_iter=more, n_threads=1)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(rows, sample_weight=weights)
+        except SingularError:
+            self.model, self.status, self.value = None, "singular", np.nan
+            return
+        model.set_params(warm_start=False, max_iter=how["max_iter"], n_threads=None)
+        model.lower_bounds_ = [*done, *model.lower_bounds_]
+        model.n_iter_ = len(model.lower_bounds_)
+        self.status = "converged" if model.converged_ else "not converged"
+        self.judge(rows, weights, criterion)
+
     def improve(
         self, within: Sequence[_Cell], rows: Any, weights: Any, how: dict[str, Any], table: Table
     ) -> None:
@@ -419,7 +487,7 @@ class _Cell:
         if callable(criterion):
             self.value = float(criterion(model, rows))
         else:
-            total = len(rows) if weights is None else float(weights.sum())
+            total = _total(rows, weights)
             charge = 2.0 if criterion == "aic" else np.log(total)
             self.value = -2.0 * total * model.lower_bound_ + charge * model._n_parameters()
             if criterion == "icl":
@@ -428,6 +496,41 @@ class _Cell:
             self.status = "the criterion is NaN"
         elif model.degenerate_.any():
             self.status = _SPURIOUS
+
+
+def _total(rows: Any, weights: Any) -> float:
+    """The number of rows, or the sum of their weights."""
+    return len(rows) if weights is None else float(weights.sum())
+
+
+def _raced(
+    pool: ThreadPoolExecutor,
+    cells: Sequence[_Cell],
+    rows: Any,
+    weights: Any,
+    how: dict[str, Any],
+    criterion: Criterion,
+) -> None:
+    """Let fits go on for as long as they can win: the others' status becomes that they ended early.
+
+    All fits have as many iterations as they were granted before any of them is judged, so that the outcome does not
+    depend on threads. What ended early goes on if the fit that it lost to turns out not to count.
+    """
+
+    def running(cell: _Cell) -> bool:
+        waits = cell.status in ("not converged", _EARLY)
+        return waits and cell.model is not None and len(cell.model.lower_bounds_) < how["max_iter"]
+
+    while True:
+        least = min((c.value for c in cells if c.status in ("converged", "not converged")), default=np.inf)
+        chances = []
+        for cell in filter(running, cells):
+            wins = cell.foreseen(rows, weights) <= least
+            cell.status = "not converged" if wins else _EARLY
+            chances += [cell] if wins else []
+        if not chances:
+            return
+        list(pool.map(lambda cell: cell.go_on(rows, weights, how, criterion), chances))
 
 
 def _selection(

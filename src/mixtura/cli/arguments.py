@@ -123,6 +123,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     choose.add_argument(
         "--nested", action="store_true", help="fit again from families that a family contains"
     )
+    choose.add_argument("--early", action="store_true", help="end fits early that cannot win")
     choose.add_argument(
         "--init",
         choices=["hierarchical", "auto", "kmeans"],

@@ -86,6 +86,7 @@ def select(options: argparse.Namespace) -> None:
         options.criterion,
         init=options.init,
         nested=options.nested,
+        early=options.early,
         sample_weight=weights,
         tol=options.tol,
         reg_covar=options.reg_covar,

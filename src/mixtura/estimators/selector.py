@@ -26,6 +26,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
     criterion : {'bic', 'icl', 'aic'} or callable, default='bic'
     init : str, default='hierarchical'
     nested : bool, default=False
+    early : bool, default=False
     tol : float, default=None
     reg_covar : float, default=0.0
     max_iter : int, default=1000
@@ -65,6 +66,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
         criterion: Criterion = "bic",
         init: str = "hierarchical",
         nested: bool = False,
+        early: bool = False,
         tol: float | None = None,
         reg_covar: float = 0.0,
         max_iter: int = 1000,
@@ -76,6 +78,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
         self.criterion = criterion
         self.init = init
         self.nested = nested
+        self.early = early
         self.tol = tol
         self.reg_covar = reg_covar
         self.max_iter = max_iter
@@ -106,6 +109,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
             self.criterion,
             init=self.init,
             nested=self.nested,
+            early=self.early,
             sample_weight=sample_weight,
             tol=self.tol,
             reg_covar=self.reg_covar,
