@@ -125,6 +125,9 @@ def test_experts(gate, noise, targets, offset, rng):
         forward = ad.value_and_grad(parameters, X, w, y=Y, mode="forward")
         assert value == pytest.approx(forward[0], rel=1e-10)
         assert_near(gradient, forward[1], rtol)
+        of_reference = Derivatives().forward_sums(parameters.mixture, Rows(X, Y), w)
+        for got, want in zip(of_reference[:2], forward, strict=True):
+            assert_near(got, want, 1e-10)
         assert_near(w @ ad.jacobian(parameters, X, y=Y), forward[1], rtol)
         assert_near(
             ad.hessian(parameters, X, w, y=Y), ad.hessian(parameters, X, w, y=Y, mode="forward"), rtol

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster, is_valid_linkage
 from sklearn.utils.estimator_checks import check_estimator
 
 import mixtura
@@ -26,6 +27,20 @@ def test_one_gaussian_a_class_is_mclusts():
     assert np.sum(found.predict(X) != y) == 3
     np.testing.assert_allclose(found.predict_proba(X).sum(axis=1), 1.0)
     np.testing.assert_array_equal(found.classes_[found.predict_proba(X).argmax(axis=1)], found.predict(X))
+
+
+@pytest.mark.parametrize("criterion", ["bic", "aic"])
+def test_the_family_of_one_gaussian_a_class_has_the_least_criterion(criterion, rng):
+    """By log-likelihoods of the labelled rows, and parameters that are counted by hand: EII, VVI and VVV."""
+    X, y = rng.normal(size=(60, 3)) * [1.0, 1.2, 0.9], np.repeat([0, 1, 2], 20)
+    X += 5.0 * y[:, None]
+    values = {}
+    for name, free in (("EII", 1), ("VVI", 9), ("VVV", 18)):
+        one = MixtureClassifier(1, covariance_types=[name], criterion=criterion, reg_covar=0.0).fit(X, y)
+        total = one.score_samples(X).sum()
+        values[name] = -2.0 * total + (np.log(60) if criterion == "bic" else 2.0) * (free + 9 + 2)
+    chosen = MixtureClassifier(1, covariance_types=list(values), criterion=criterion, reg_covar=0.0).fit(X, y)
+    assert chosen.covariance_type_ == min(values, key=values.get)
 
 
 def test_mixtures_draw_borders_that_no_gaussian_can(rng):
@@ -90,6 +105,13 @@ def test_merging_lowers_entropy_most(rng):
         assert entropy(then) == pytest.approx(min(pairs), rel=1e-9)
         assert entropy(then) == pytest.approx(merged.entropy[n - 2], rel=1e-9)
         assert then.shape == (300, n - 1)
+    heights = fcluster(merged.linkage(), 2.5, "distance")  # after two merges
+    assert len(set(zip(heights, merged.clusters(3), strict=True))) == 3
+    tree = merged.linkage()
+    np.testing.assert_array_equal(tree[:, 2], np.arange(1, 5))
+    assert tree[-1, 3] == 5
+    assert sorted(tree[:, :2].ravel()) == list(range(8))
+    assert is_valid_linkage(tree)
     assert merged.clusters(1).tolist() == [0] * 5
     assert merged.clusters(5).tolist() == [0, 1, 2, 3, 4]
 

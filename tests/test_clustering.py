@@ -14,6 +14,7 @@ from mixtura import GaussianMixture, backends, em, seeding
 from mixtura.backends.clustering import PlainEm
 from mixtura.components.centers import EUCLIDEAN, Metric
 from mixtura.lloyd import lloyd
+from mixtura.membership import Labels
 from mixtura.table import Table
 
 
@@ -156,6 +157,7 @@ import warnings
 import numpy as np
 from mixtura import backends
 from mixtura.lloyd import lloyd
+from mixtura.membership import Labels
 from mixtura.table import Table
 
 # Set: what a shell starts in the background inherits that SIGINT is ignored.
@@ -327,3 +329,25 @@ def test_a_family_that_changes_anothers_m_step_goes_pass_by_pass(rng):
     assert Full.direct
     assert Renamed.direct
     assert not Halved.direct
+
+
+def test_what_may_run_in_one_call(rng):
+    """Rows without weights, labels and targets, and no more than so many numbers."""
+    backend, X = backends.create("native"), rng.normal(size=(50, 2))
+    assert Table.of(backend, X).may_race
+    assert not Table.of(backend, X, np.ones(50)).may_race
+    assert not Table.of(backend, X, None, X[:, :1]).may_race
+    assert not Table.of(backend, X, membership=Labels(np.zeros(50, dtype=np.intp))).may_race
+    assert Table.of(backend, X).may_advance(3)
+    assert not Table.of(backend, X.astype(np.float32)).may_advance(3)
+    assert not Table.of(backend, X).may_advance(1 << 24)
+
+
+def test_one_call_counts_its_passes(rng):
+    """As a fit does that goes iteration by iteration because somebody listens."""
+    X = rng.normal(size=(300, 3)) + 4.0 * rng.integers(0, 3, size=(300, 1))
+    how = {"backend": "native", "random_state": 0, "tol": 1e-6}
+    silent = GaussianMixture(3, **how).fit(X)
+    heard = GaussianMixture(3, **how).set_params(verbose=2, verbose_interval=1000).fit(X)
+    assert silent.n_iter_ == heard.n_iter_
+    assert silent.n_passes_ == heard.n_passes_

@@ -107,3 +107,21 @@ def test_refuse_shapes_that_do_not_fit():
         arguments[i] = bad
         with pytest.raises(ValueError, match=says):
             Quadratics(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"),
+    [
+        ("scalar", (2,)), ("scalar", (3, 4)), ("diagonal", (3, 3)), ("diagonal", (3,)), ("triangle", (3, 4, 3)),
+        ("triangle", (3, 3, 4)), ("triangle", (2, 4, 4)), ("rectangle", (3, 0, 4)), ("rectangle", (3, 2, 3)),
+    ],
+)  # fmt: skip
+def test_factors_that_do_not_fit_are_refused(form, shape):
+    with pytest.raises(ValueError, match="do not fit form"):
+        Quadratics(form, np.zeros(3), np.zeros((3, 4)), np.ones(shape))
+    with pytest.raises(ValueError, match="unknown form"):
+        Quadratics("round", np.zeros(3), np.zeros((3, 4)), np.ones(3))
+    with pytest.raises(ValueError, match="are not"):
+        Quadratics("scalar", np.zeros(2), np.zeros((3, 4)), np.ones(3))
+    with pytest.raises(ValueError, match="linear terms"):
+        Quadratics("scalar", np.zeros(3), np.zeros((3, 4)), np.ones(3), np.zeros((3, 3)))

@@ -8,6 +8,7 @@ import mixtura
 from mixtura import GaussianMixture, MixtureOfExperts, standard_errors
 from mixtura import autodiff as ad
 from mixtura.natural import fields
+from mixtura.uncertainty import _aligned
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +233,20 @@ def test_progress_reports(faithful, capfd):
     gm = GaussianMixture(2, random_state=0).fit(faithful)
     standard_errors(gm, faithful, "bootstrap", n_bootstrap=10, progress=True)
     assert "bootstrap" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_fits_of_the_bootstrap_are_aligned(kind, rng):
+    """Components in another order are put back, with all that belongs to them."""
+    X = rng.normal(size=(300, 2)) + 9.0 * rng.integers(0, 4, size=(300, 1))
+    gm = GaussianMixture(4, covariance_type=kind, random_state=0, order="mean").fit(X)
+    like = ad.Parameters.of(gm)
+    order = [2, 0, 3, 1]
+    other = GaussianMixture(
+        4, covariance_type=kind, weights_init=gm.weights_[order], means_init=gm.means_[order],
+        precisions_init=gm.precisions_ if kind == "tied" else gm.precisions_[order], max_iter=0,
+    ).fit(X)  # fmt: skip
+    found = ad.Parameters.of(other)
+    assert not np.allclose(found.theta, like.theta)
+    np.testing.assert_allclose(_aligned(found, like).theta, like.theta, rtol=1e-9, atol=1e-9)
+    assert _aligned(like, like) is like
