@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from mixtura.joint import Joint
 from mixtura.lloyd import lloyd
 from mixtura.quadratics import Quadratics
+from mixtura.randomness import generator
 from mixtura.starts import column_variance, seed_rows
 from mixtura.table import Responsibilities, Table, drawn_rows
 
@@ -72,8 +73,8 @@ def random(
     base_seed = int(rng.randint(1 << 31))
 
     def resp(block: Table) -> Float:
-        block_rng = np.random.RandomState((base_seed + block.start) % (1 << 32))
-        drawn = block_rng.standard_exponential(size=(len(block), components))
+        with generator((base_seed + block.start) % (1 << 32)) as block_rng:
+            drawn = block_rng.standard_exponential(size=(len(block), components))
         return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
 
     return resp
@@ -84,8 +85,8 @@ def nearly_equal(components: int, share: float, rng: np.random.RandomState) -> R
     base_seed = int(rng.randint(1 << 31))
 
     def resp(block: Table) -> Float:
-        block_rng = np.random.RandomState((base_seed + block.start) % (1 << 32))
-        drawn = block_rng.standard_exponential(size=(len(block), components))
+        with generator((base_seed + block.start) % (1 << 32)) as block_rng:
+            drawn = block_rng.standard_exponential(size=(len(block), components))
         drawn /= drawn.sum(axis=1, keepdims=True)
         return np.asarray((1.0 - share) / components + share * drawn)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,12 @@ def drawn_rows(candidates: int, size: int, rng: np.random.RandomState) -> NDArra
     """Indices of about ``size`` of many more rows, drawn with replacement and each kept once, sorted."""
     drawn = np.sort(rng.randint(candidates, size=size))
     return np.asarray(drawn[np.append(True, drawn[1:] != drawn[:-1])])
+
+
+@lru_cache(maxsize=64)
+def _combination(columns: int) -> Float:
+    """A fixed combination of columns, (D,), which hardly any two rows that differ have in common."""
+    return np.asarray(np.random.RandomState(0).uniform(0.5, 1.5, size=columns))
 
 
 def _point_inside(X: Real, counted: NDArray[np.intp] | None) -> Float:
@@ -206,8 +212,7 @@ class Table:
         first = X[:, 0]
         order = np.argsort(first)
         if len(X) > 1 and np.any(first[order[1:]] == first[order[:-1]]):
-            drawn = np.asarray(np.random.RandomState(0).uniform(0.5, 1.5, size=X.shape[1]))
-            combination = drawn.astype(X.dtype)
+            combination = _combination(X.shape[1]).astype(X.dtype)
             with np.errstate(over="ignore", invalid="ignore"):
                 ties = X @ combination
             order = np.lexsort((ties, first))

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
@@ -32,6 +31,7 @@ from mixtura.joint import Joint
 from mixtura.mixture import Mixture
 from mixtura.online import Online
 from mixtura.progress import Progress, progress
+from mixtura.randomness import generator
 from mixtura.streamed import Streamed
 from mixtura.table import Table
 from mixtura.threads import allow
@@ -206,7 +206,8 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         """What makes a checkpoint record runs of EM, if there is a path, and the random numbers of the fit."""
         seed: Any = getattr(self, "random_state", None)
         if path is None:
-            yield lambda run: run, check_random_state(seed)
+            with generator(seed) as rng:
+                yield lambda run: run, rng
             return
         self._check_recordable(every, seed)
         drawn = int(np.random.RandomState().randint(2**31)) if seed is None else int(seed)
@@ -214,7 +215,8 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             fit = described(self, table)
         checkpoint = Checkpoint.open(path, fit, float(every), drawn)
         try:
-            yield checkpoint.recorded, check_random_state(checkpoint.seed)
+            with generator(checkpoint.seed) as rng:
+                yield checkpoint.recorded, rng
         finally:
             checkpoint.close()
 
