@@ -11,8 +11,12 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from mixtura import GaussianMixture, backends, em, seeding
-from mixtura.backends.clustering import PlainEm
-from mixtura.components.centers import EUCLIDEAN, Metric
+from mixtura.backends.clustering import End, PlainEm
+from mixtura.components.centers import EUCLIDEAN, Centers, Metric
+from mixtura.components.covariances import COVARIANCES
+from mixtura.components.estimation import Estimation
+from mixtura.components.gaussian import Gaussians
+from mixtura.gates import ConstantGate
 from mixtura.lloyd import lloyd
 from mixtura.membership import Labels
 from mixtura.table import Table
@@ -351,3 +355,56 @@ def test_one_call_counts_its_passes(rng):
     heard = GaussianMixture(3, **how).set_params(verbose=2, verbose_interval=1000).fit(X)
     assert silent.n_iter_ == heard.n_iter_
     assert silent.n_passes_ == heard.n_passes_
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_searches_are_seeds_and_iterations_one_after_the_other(dtype, weighted, rng):
+    X = (rng.normal(size=(200, 3)) + 3.0 * rng.integers(0, 4, size=(200, 1))).astype(dtype)
+    table = table_of(X, rng.uniform(0.5, 2.0, 200) if weighted else None)
+    tol = 1e-4 * float(X.var(axis=0).mean())
+    found = table.searches(Centers(table.pivot[None]).quadratics, 4, 3, 5, 50, tol, np.random.RandomState(3))
+    generator = np.random.RandomState(3)
+    for r in range(5):
+        start = table.points(seeding.seed(table, 4, generator))
+        fit = lloyd(table, start, max_iter=50, tol=tol)
+        np.testing.assert_array_equal(found.means[r], fit.parameters.components.means)
+        labels, distances = fit.parameters.components.nearest(table)
+        np.testing.assert_array_equal(found.labels[r], labels)
+        assert found.inertia[r] == pytest.approx(float(table.weight @ distances), rel=1e-12)
+        assert found.iterations[r] == len(fit.bounds)
+        assert found.ends[r] == (End.CONVERGED if fit.converged else End.LIMIT)
+    again = table_of(X, table.sample_weight, threads=1).searches(
+        Centers(table.pivot[None]).quadratics, 4, 3, 5, 50, tol, np.random.RandomState(3)
+    )
+    np.testing.assert_array_equal(again.means, found.means)
+
+
+def test_searches_say_why_they_ended(rng):
+    def ends(X, components, max_iter=50):
+        table = table_of(X)
+        point = Centers(table.pivot[None]).quadratics
+        return table.searches(point, components, 2, 3, max_iter, 0.0, np.random.RandomState(0)).ends.tolist()
+
+    X = rng.normal(size=(100, 2))
+    assert ends(X, 5, max_iter=1) == [End.LIMIT] * 3
+    assert ends(np.repeat(X[:2], 10, axis=0), 4) == [End.EMPTY] * 3
+    assert ends(X * 1e200, 2) == [End.NOT_FINITE] * 3
+
+
+def test_a_run_from_labels_is_the_one_from_their_m_step(rng):
+    X = rng.normal(size=(150, 2)) + 3.0 * rng.integers(0, 3, size=(150, 1))
+    table, labels = table_of(X), rng.integers(0, 3, 150).astype(np.int32)
+    for form, shape in (("triangle", (3, 2, 2)), ("diagonal", (3, 2)), ("scalar", (3,))):
+        how = PlainEm(form, False, 1e-6, 1e-4, 30)
+        zeros = np.zeros(3), np.zeros((3, 2)), np.zeros(shape)
+        (weights, means, covariances), bounds = table.advance(zeros, how, labels)
+        kind = {"triangle": "full", "diagonal": "diag", "scalar": "spherical"}[form]
+        family = COVARIANCES[kind]
+        moments = table.accumulate(lambda b: np.eye(3)[labels[b.cut]], 3, family.kind)
+        first = Gaussians.from_moments(family, moments, Estimation(1e-6))
+        gate = ConstantGate.from_moments(moments)
+        (w, m, c), b = table.advance((gate.weights, first.means, first.covariances), how)
+        np.testing.assert_allclose(bounds, b, rtol=1e-12)
+        for got, want in ((weights, w), (means, m), (covariances, c)):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)

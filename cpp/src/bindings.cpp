@@ -356,18 +356,23 @@ py::tuple lloyd(const Table& rows, const Quadratics& quadratics, const Doubles& 
   return py::make_tuple(means, bounds, static_cast<int>(end));
 }
 
+// Throws unless there is something to choose, and the order in which rows are gone through is one.
+void check_order(const py::array_t<int64_t, py::array::c_style>& order, int64_t rows, int64_t components,
+                 int64_t trials) {
+  if (rows < 1 || components < 1 || trials < 1) throw std::invalid_argument("nothing to choose");
+  if (order.ndim() != 1 || order.shape(0) != rows) throw std::invalid_argument("order has the wrong shape");
+  for (py::ssize_t i = 0; i < order.shape(0); ++i)
+    if (order.data()[i] < 0 || order.data()[i] >= rows)
+      throw std::invalid_argument("order names rows that do not exist");
+}
+
 // Indices (K,) of the rows that greedy k-means++ chose.
 py::array_t<int64_t> seed(const Table& rows, const Quadratics& quadratics,
                           const std::optional<Doubles>& sample_weight,
                           const py::array_t<int64_t, py::array::c_style>& order, int64_t components,
                           int64_t trials, const Doubles& uniforms, int threads) {
   const mixtura::Pass pass = clustering_pass(rows, quadratics, sample_weight);
-  if (pass.rows.count < 1 || components < 1 || trials < 1) throw std::invalid_argument("nothing to choose");
-  if (order.ndim() != 1 || order.shape(0) != pass.rows.count)
-    throw std::invalid_argument("order has the wrong shape");
-  for (py::ssize_t i = 0; i < order.shape(0); ++i)
-    if (order.data()[i] < 0 || order.data()[i] >= pass.rows.count)
-      throw std::invalid_argument("order names rows that do not exist");
+  check_order(order, pass.rows.count, components, trials);
   const double* numbers = checked(uniforms, {1 + (components - 1) * trials}, "uniforms");
   py::array_t<int64_t> chosen(components);
   int64_t* memory = chosen.mutable_data();
@@ -379,6 +384,29 @@ py::array_t<int64_t> seed(const Table& rows, const Quadratics& quadratics,
 }
 
 using Integers = py::array_t<int32_t, py::array::c_style>;
+
+// Centres (R, K, D), labels (R, N), inertias and ends (R,) of searches with rows of `uniforms` (R, ...).
+py::tuple searches(const Table& rows, const Quadratics& quadratics, const Doubles& pivot,
+                   const std::optional<Doubles>& sample_weight,
+                   const py::array_t<int64_t, py::array::c_style>& order, int64_t components, int64_t trials,
+                   const Doubles& uniforms, double total_weight, int64_t max_iter, double tol, int threads) {
+  mixtura::Pass pass = clustering_pass(rows, quadratics, sample_weight);
+  pass.pivot = checked(pivot, {pass.rows.dims}, "pivot");
+  check_order(order, pass.rows.count, components, trials);
+  const py::ssize_t R = uniforms.ndim() == 2 ? uniforms.shape(0) : 0;
+  const double* numbers = checked(uniforms, {R, 1 + (components - 1) * trials}, "uniforms");
+  Doubles means({R, static_cast<py::ssize_t>(components), static_cast<py::ssize_t>(pass.rows.dims)}),
+      inertia(R);
+  Integers labels({R, static_cast<py::ssize_t>(pass.rows.count)}), iterations(R), ends(R);
+  const mixtura::Searches found{means.mutable_data(), labels.mutable_data(), inertia.mutable_data(),
+                                iterations.mutable_data(), ends.mutable_data()};
+  {
+    py::gil_scoped_release release;
+    mixtura::searches(pass, order.data(), R, components, trials, numbers, total_weight, max_iter, tol,
+                      threads, found, look_for_signals);
+  }
+  return py::make_tuple(means, labels, inertia, iterations, ends);
+}
 
 // Groups of rows, which are in the groups' order, and the shape of their mixtures.
 mixtura::Many many_of(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
@@ -446,11 +474,11 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
   return py::make_tuple(weights, means, covariances, bound, iterations, outcome);
 }
 
-// A run of EM from given parameters, but for its last M-step: the parameters of its last E-step, the bounds
-// of all, and the outcome.
+// A run of EM from the first component of each row or, without labels, from given parameters, but for its
+// last M-step: the parameters of its last E-step, the bounds of all, and the outcome.
 py::tuple advance(const Table& rows, const std::string& form, bool tied, double tol, double reg_covar,
-                  int64_t max_iter, const Doubles& weights, const Doubles& means,
-                  const Doubles& covariances) {
+                  int64_t max_iter, const Doubles& weights, const Doubles& means, const Doubles& covariances,
+                  const std::optional<Integers>& labels) {
   const int64_t offsets[2] = {0, rows.left.shape(0)};
   mixtura::Many many{};
   many.rows = rows.view();
@@ -476,7 +504,12 @@ py::tuple advance(const Table& rows, const std::string& form, bool tied, double 
   many.tol = tol;
   many.reg_covar = reg_covar;
   many.max_iter = max_iter;
-  many.started = true;
+  if (labels) {
+    if (labels->ndim() != 1 || labels->shape(0) != many.rows.count)
+      throw std::invalid_argument("labels have the wrong shape");
+    many.labels = labels->data();
+  }
+  many.started = !labels;
   many.trace = bounds.data();
   many.bound = &bound;
   many.iterations = &iterations;
@@ -539,6 +572,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("total_weight"), py::arg("max_iter"), py::arg("tol"), py::arg("threads"));
   m.def("seed", &seed, py::arg("rows"), py::arg("quadratics"), py::arg("sample_weight"), py::arg("order"),
         py::arg("components"), py::arg("trials"), py::arg("uniforms"), py::arg("threads"));
+  m.def("searches", &searches, py::arg("rows"), py::arg("quadratics"), py::arg("pivot"),
+        py::arg("sample_weight"), py::arg("order"), py::arg("components"), py::arg("trials"),
+        py::arg("uniforms"), py::arg("total_weight"), py::arg("max_iter"), py::arg("tol"),
+        py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
         py::arg("threads"));
   m.def("common_axes", &common_axes, py::arg("matrices"), py::arg("axes"), py::arg("mass"),
@@ -560,7 +597,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("labels"), py::arg("start"), py::arg("threads"));
   m.def("advance", &advance, py::arg("rows"), py::arg("form"), py::arg("tied"), py::arg("tol"),
         py::arg("reg_covar"), py::arg("max_iter"), py::arg("weights"), py::arg("means"),
-        py::arg("covariances"));
+        py::arg("covariances"), py::arg("labels"));
   m.def("assign_many", &assign_many, py::arg("rows"), py::arg("offsets"), py::arg("form"), py::arg("tied"),
         py::arg("weights"), py::arg("means"), py::arg("covariances"), py::arg("outcome"), py::arg("threads"));
   m.def("instruction_sets", &mixtura::instruction_sets);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "mixtura/driver.hpp"
+#include "mixtura/share.hpp"
 
 namespace mixtura {
 namespace {
@@ -159,6 +160,33 @@ void seed(Pass pass, const int64_t* order, int64_t components, int64_t trials, c
     chosen[k] = candidates[best];
     for (int64_t i = 0; i < N; ++i) closest[i] = distances[i * trials + best];
   }
+}
+
+void searches(const Pass& pass, const int64_t* order, int64_t count, int64_t components, int64_t trials,
+              const double* uniforms, double total_weight, int64_t max_iter, double tol, int threads,
+              const Searches& found, const std::function<void()>& look) {
+  const int64_t N = pass.rows.count, D = pass.rows.dims, K = components;
+  share_out(count, threads, 0, look, [&](int64_t r, char*) {
+    std::vector<int64_t> chosen(static_cast<size_t>(K));
+    std::vector<double> offsets(static_cast<size_t>(K)), best(static_cast<size_t>(N)), bounds;
+    double* means = found.means + r * K * D;
+    seed(pass, order, K, trials, uniforms + r * (1 + (K - 1) * trials), 1, chosen.data(), {});
+    for (int64_t k = 0; k < K; ++k) read_row(pass.rows, chosen[k], means + k * D);
+    Pass own = pass;
+    own.quadratics.components = K;
+    own.quadratics.shared = K > 1;
+    own.quadratics.offsets = offsets.data();
+    found.ends[r] = static_cast<int32_t>(lloyd(own, means, total_weight, max_iter, tol, 1, bounds, {}));
+    found.iterations[r] = static_cast<int32_t>(bounds.size());
+    own.quadratics.means = means;
+    own.answers.labels = found.labels + r * N;
+    own.answers.best = best.data();
+    run_pass(own, 1, nullptr);
+    double inertia = 0.0;
+    for (int64_t i = 0; i < N; ++i)
+      inertia -= 2.0 * best[i] * (pass.sample_weight ? pass.sample_weight[i] : 1.0);
+    found.inertia[r] = inertia;
+  });
 }
 
 }  // namespace mixtura

@@ -72,6 +72,20 @@ def seed(
     uniforms: _Float,
     threads: int,
 ) -> NDArray[np.intp]: ...
+def searches(
+    rows: Table,
+    quadratics: Quadratics,
+    pivot: _Float,
+    sample_weight: _Float | None,
+    order: NDArray[np.intp],
+    components: int,
+    trials: int,
+    uniforms: _Float,
+    total_weight: float,
+    max_iter: int,
+    tol: float,
+    threads: int,
+) -> tuple[_Float, NDArray[np.int32], _Float, NDArray[np.int32], NDArray[np.int32]]: ...
 
 class Parametric:
     def __init__(
@@ -121,6 +135,7 @@ def advance(
     weights: _Float,
     means: _Float,
     covariances: _Float,
+    labels: NDArray[np.int32] | None,
 ) -> tuple[_Float, _Float, _Float, list[float], int]: ...
 def assign_many(
     rows: Table,

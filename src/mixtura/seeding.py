@@ -43,11 +43,11 @@ def seed(
     counted = table.counted
     if counted is not None:  # squared distances of rows of weight 0 may overflow
         return counted[seed(table.take(counted), n_clusters, rng, metric, beside, greedy)]
-    table, trials = table.unrestricted, 2 + int(np.log(n_clusters))
+    table = table.unrestricted
     if greedy is None:
         greedy = is_small(table, n_clusters)
     if greedy and beside is None:
-        whole = table.seed(Centers(table.pivot[None], metric).quadratics, n_clusters, trials, rng)
+        whole = table.seed(Centers(table.pivot[None], metric).quadratics, n_clusters, trials(n_clusters), rng)
         if whole is not None:
             return whole
     order, weight = table.order(), table.weight
@@ -63,7 +63,12 @@ def seed(
 
     if beside is None and not greedy:
         return _batches(table, weight, n_clusters, draw, rng, metric)
-    return _greedy(table, weight, n_clusters, trials, draw, rng, squared_distances, beside)
+    return _greedy(table, weight, n_clusters, trials(n_clusters), draw, rng, squared_distances, beside)
+
+
+def trials(n_clusters: int) -> int:
+    """How many rows greedy k-means++ draws for each centre, as in scikit-learn."""
+    return 2 + int(np.log(n_clusters))
 
 
 def is_small(table: Table, n_clusters: int) -> bool:

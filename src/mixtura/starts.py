@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from sklearn.utils.random import sample_without_replacement
 
 from mixtura.backends.base import Float
+from mixtura.backends.clustering import End
 from mixtura.components.centers import EUCLIDEAN, Centers, Metric
+from mixtura.errors import NotFiniteError
 from mixtura.hierarchical import MOST_ROWS, Tree, scaled, tree
 from mixtura.layouts import LAYOUTS
 from mixtura.lloyd import lloyd
 from mixtura.metrics import several, standardizing
 from mixtura.moments import Kind, Moments
-from mixtura.seeding import is_small, seed
+from mixtura.seeding import is_small, seed, trials
 from mixtura.swaps import improved
 from mixtura.table import Table, drawn_rows
 
@@ -69,12 +71,23 @@ _TOL = 1e-4
 # iterations on the table, and averaged over seeds they lead to a better likelihood than one search in the whole table.
 _SEARCHES = 3
 
+# A table is short if its rows times components times so many operations, for each pair of columns and besides, are at
+# most so many. On a short table so many searches are made, and the run of EM counts that ends best; if the first ones
+# end alike, they are all.
+_SHORT, _PER_PAIR = 100_000, 20
+SEARCHES_OF_SHORT, _FIRST_SEARCHES = 10, 3
+
+_EMPTY, _NOT_FINITE = int(End.EMPTY), int(End.NOT_FINITE)
+
+# Relative difference of inertias up to which two searches have ended alike, given that they end with a tolerance.
+_SAME = 1e-5
+
 # Rows with a known component, for each dimension, from which a component can be estimated.
 _LABELLED_ROWS = 2
 
 # Number of components from which on one start, with swaps of centres, does better than several without, and costs less.
 # With fewer rows for each component swaps cost more than they save.
-_MANY_COMPONENTS = 16
+MANY_COMPONENTS = 16
 _MANY_ROWS = 16
 
 
@@ -85,7 +98,7 @@ def _quick(table: Table, components: int, kind: Kind) -> bool:
 
 def _many(table: Table, components: int) -> bool:
     """Whether there are so many components, and rows for them, that centres are to be swapped."""
-    return components >= _MANY_COMPONENTS and len(table) >= _MANY_ROWS * components
+    return components >= MANY_COMPONENTS and len(table) >= _MANY_ROWS * components
 
 
 def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:
@@ -245,6 +258,86 @@ def kmeans(
     return _assigned(table, best, kind, floor)
 
 
+@dataclass(frozen=True, eq=False)
+class Clustered:
+    """Each component begins with the rows of a cluster: an :class:`Initializer`.
+
+    Parameters
+    ----------
+    centers : Centers
+    labels : ndarray of shape (N,), optional
+        The nearest centre of each row, if it is known.
+    """
+
+    centers: Centers
+    labels: NDArray[np.int32] | None = None
+
+    def __call__(
+        self,
+        table: Table,
+        components: int,
+        kind: Kind,
+        floor: float,
+        rng: np.random.RandomState,
+        known: Float | None = None,
+    ) -> Moments:
+        """See :class:`Initializer`."""
+        return _assigned(table, self.centers, kind, floor)
+
+    def labelled(self, table: Table) -> NDArray[np.int32]:
+        """The nearest centre of each row, (N,)."""
+        return self.centers.nearest(table)[0] if self.labels is None else self.labels
+
+
+def is_short(table: Table, components: int) -> bool:
+    """Whether passes over a table take less time than all around them, so that a few runs of EM cost little."""
+    return len(table) * components * (table.dims**2 + _PER_PAIR) <= _SHORT
+
+
+def clusterings(table: Table, components: int, count: int, rng: np.random.RandomState) -> list[Clustered]:
+    """The unlike ends of so many searches of k-means, in the order in which they are found: for short tables."""
+    tol, found = _TOL * column_variance(table), list[tuple[float, Clustered]]()
+    for some in (min(count, _FIRST_SEARCHES), max(count - _FIRST_SEARCHES, 0)):
+        if some and len(found) != 1:
+            _add_searches(found, table, components, some, tol, rng)
+    return [clustered for _, clustered in found]
+
+
+def _add_searches(
+    found: list[tuple[float, Clustered]],
+    table: Table,
+    components: int,
+    count: int,
+    tol: float,
+    rng: np.random.RandomState,
+) -> None:
+    """Add those of several searches of k-means, with their inertias, that end unlike all before."""
+
+    def ended(start: Float) -> None:
+        centers = lloyd(table, start, max_iter=_MAX_ITER, tol=tol).parameters.components
+        add(centers.inertia(table), centers, None)
+
+    def add(inertia: float, centers: Centers, labels: NDArray[np.int32] | None) -> None:
+        if all(abs(inertia - other) > _SAME * other for other, _ in found):
+            found.append((inertia, Clustered(centers, labels)))
+
+    whole = None
+    if table.counted is None and table.membership is None:
+        point = Centers(table.pivot[None]).quadratics
+        whole = table.searches(point, components, trials(components), count, _MAX_ITER, tol, rng)
+    if whole is None:
+        for _ in range(count):
+            ended(first_centers(table, components, rng, swap=False).means)
+        return
+    for r, (end, inertia) in enumerate(zip(whole.ends.tolist(), whole.inertia.tolist(), strict=True)):
+        if end == _NOT_FINITE:
+            raise NotFiniteError
+        if end == _EMPTY:  # iterations one by one move centres without rows
+            ended(whole.means[r])
+        else:
+            add(inertia, Centers(whole.means[r]), whole.labels[r])
+
+
 def random_rows(table: Table, components: int, rng: np.random.RandomState) -> NDArray[np.intp]:
     """Indices of K different rows, (K,), drawn by weight."""
     weights = table.sample_weight
@@ -354,6 +447,6 @@ def candidates(table: Table, components: int, rng: np.random.RandomState) -> lis
     """Unlike ways to start: k-means from several seeds under several metrics."""
     if components == 1:
         return [kmeans]
-    if components >= _MANY_COMPONENTS:
+    if components >= MANY_COMPONENTS:
         return [UnderMetric(standardizing(table))]
     return [UnderMetric(metric) for metric in several(table, rng) for _ in range(_SEEDS)]

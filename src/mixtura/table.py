@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows
-from mixtura.backends.clustering import Iterated, PlainEm, Raced
+from mixtura.backends.clustering import Iterated, PlainEm, Raced, Searched
 from mixtura.cancellation import LOST, is_far, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
@@ -395,6 +395,40 @@ class Table:
         self.tally.rows += len(self) * components
         return clustering.seed(self.rows, point, self.order(), components, trials, uniforms)
 
+    def searches(
+        self,
+        point: Quadratics,
+        components: int,
+        trials: int,
+        count: int,
+        max_iter: int,
+        tol: float,
+        rng: np.random.RandomState,
+    ) -> Searched | None:
+        """So many searches of k-means in one call; None where that is not to be had.
+
+        Rows have positive weight, and may belong to any component.
+        """
+        clustering = self.backend.clustering(self.rows)
+        if clustering is None:
+            return None
+        uniforms = rng.uniform(size=(count, 1 + (components - 1) * trials))
+        found = clustering.searches(
+            self.rows,
+            point,
+            self.pivot,
+            self.order(),
+            components,
+            trials,
+            uniforms,
+            self.total_weight,
+            max_iter,
+            tol,
+        )
+        # Once for each seed, each iteration, and the labels.
+        self.tally.rows += len(self) * (count * (components + 1) + int(found.iterations.sum()))
+        return found
+
     def may_advance(self, components: int) -> bool:
         """Whether :meth:`advance` is to be had: as for :meth:`race`, but for fewer rows and components, in float64.
 
@@ -408,14 +442,14 @@ class Table:
         )
 
     def advance(
-        self, start: tuple[Float, Float, Float], how: PlainEm
+        self, start: tuple[Float, Float, Float], how: PlainEm, labels: NDArray[np.int32] | None = None
     ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
         """A run of EM but for its last M-step: see :meth:`mixtura.backends.clustering.Clustering.advance`."""
         clustering = self.backend.clustering(self.rows)
         assert clustering is not None
-        found = clustering.advance(self.rows, start, how)
+        found = clustering.advance(self.rows, start, how, labels)
         if found is not None:  # whoever called repeats the last pass
-            self.tally.rows += len(self) * (len(found[1]) - 1)
+            self.tally.rows += len(self) * (len(found[1]) - (labels is None))
         return found
 
     @property

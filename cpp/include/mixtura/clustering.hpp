@@ -37,4 +37,19 @@ LloydEnd lloyd(Pass pass, double* means, double total_weight, int64_t max_iter, 
 void seed(Pass pass, const int64_t* order, int64_t components, int64_t trials, const double* uniforms,
           int threads, int64_t* chosen, const std::function<void()>& look);
 
+// What several searches of k-means find, one after the other in each array.
+struct Searches {
+  double* means;        // (R, K, D)
+  int32_t* labels;      // (R, N)  the nearest centre of each row
+  double* inertia;      // (R,)
+  int32_t* iterations;  // (R,)    of Lloyd's algorithm
+  int32_t* ends;        // (R,)    a LloydEnd
+};
+
+// R searches, `seed` and then `lloyd`, each on one thread; `uniforms` is (R, 1 + (K - 1) trials). `pass` has
+// the rows, their weights, the pivot and one quadratic with the factor F. For tables of few rows.
+void searches(const Pass& pass, const int64_t* order, int64_t count, int64_t components, int64_t trials,
+              const double* uniforms, double total_weight, int64_t max_iter, double tol, int threads,
+              const Searches& found, const std::function<void()>& look);
+
 }  // namespace mixtura

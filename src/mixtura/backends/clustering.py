@@ -46,6 +46,29 @@ class Iterated:
 
 
 @dataclass(frozen=True)
+class Searched:
+    """The results of R searches of k-means.
+
+    Parameters
+    ----------
+    means : ndarray of shape (R, K, D)
+    labels : ndarray of shape (R, N)
+        The nearest centre of each row.
+    inertia : ndarray of shape (R,)
+    iterations : ndarray of shape (R,)
+        Of Lloyd's algorithm.
+    ends : ndarray of shape (R,)
+        Why they ended, an :class:`End` each.
+    """
+
+    means: Float
+    labels: NDArray[np.int32]
+    inertia: Float
+    iterations: NDArray[np.int32]
+    ends: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class Raced:
     """The ends of R runs of EM on the same rows.
 
@@ -126,6 +149,31 @@ class Clustering(ABC):
         """
 
     @abstractmethod
+    def searches(
+        self,
+        rows: Rows,
+        point: Quadratics,
+        pivot: Float,
+        order: NDArray[np.intp],
+        components: int,
+        trials: int,
+        uniforms: Float,
+        total_weight: float,
+        max_iter: int,
+        tol: float,
+    ) -> Searched:
+        """Several searches, each as :meth:`seed` and :meth:`lloyd` one after the other: for tables of few rows.
+
+        Parameters
+        ----------
+        rows, point, order, components, trials
+            As for :meth:`seed`.
+        uniforms : ndarray of shape (R, 1 + (K - 1) trials)
+        pivot, total_weight, max_iter, tol
+            As for :meth:`lloyd`.
+        """
+
+    @abstractmethod
     def race(
         self,
         rows: Rows,
@@ -152,6 +200,7 @@ class Clustering(ABC):
         rows: Rows,
         start: tuple[Float, Float, Float],
         how: PlainEm,
+        labels: NDArray[np.int32] | None = None,
     ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
         """A run of EM of a Gaussian mixture, but for its last M-step; None if it became singular.
 
@@ -162,6 +211,8 @@ class Clustering(ABC):
         start : tuple of ndarray
             Weights (K,), means (K, D) and covariances, in the shape in which they are kept.
         how : PlainEm
+        labels : ndarray of shape (N,), optional
+            The component to which each row belongs at the start; of ``start`` only the shapes then count.
 
         Returns
         -------

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mixtura import _native
 from mixtura.backends.base import Float, Rows
-from mixtura.backends.clustering import Clustering, End, Iterated, PlainEm, Raced
+from mixtura.backends.clustering import Clustering, End, Iterated, PlainEm, Raced, Searched
 from mixtura.quadratics import Quadratics
 
 # What becomes of a run, by the kernels' number: from this one on it has failed.
@@ -47,6 +47,37 @@ class NativeClustering(Clustering):
             self.threads,
         )
 
+    def searches(
+        self,
+        rows: Rows,
+        point: Quadratics,
+        pivot: Float,
+        order: NDArray[np.intp],
+        components: int,
+        trials: int,
+        uniforms: Float,
+        total_weight: float,
+        max_iter: int,
+        tol: float,
+    ) -> Searched:
+        """See :meth:`Clustering.searches`."""
+        return Searched(
+            *_native.searches(
+                _native.Table(rows.X, rows.y),
+                _native.Quadratics(point.form, point.offsets, point.means, point.factors),
+                pivot,
+                rows.sample_weight,
+                order,
+                components,
+                trials,
+                uniforms,
+                total_weight,
+                max_iter,
+                tol,
+                self.threads,
+            )
+        )
+
     def race(
         self,
         rows: Rows,
@@ -77,10 +108,18 @@ class NativeClustering(Clustering):
         rows: Rows,
         start: tuple[Float, Float, Float],
         how: PlainEm,
+        labels: NDArray[np.int32] | None = None,
     ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
         """See :meth:`Clustering.advance`."""
         weights, means, covariances, bounds, outcome = _native.advance(
-            _native.Table(rows.X, None), how.form, how.shared, how.tol, how.reg_covar, how.max_iter, *start
+            _native.Table(rows.X, None),
+            how.form,
+            how.shared,
+            how.tol,
+            how.reg_covar,
+            how.max_iter,
+            *start,
+            labels,
         )
         return None if outcome >= _FIRST_FAILURE else ((weights, means, covariances), bounds)
 

@@ -32,6 +32,11 @@ _LITTLE_ADDED = 1e-3
 _EMPTY = 1e-14
 
 
+def few_rows(dims: int) -> float:
+    """Number of rows below which a component may be spurious: see :meth:`Gaussians.spurious`."""
+    return _FEW_ROWS * (dims + 1)
+
+
 @dataclass(frozen=True)
 class Gaussians(Components):
     """K Gaussian components.
@@ -214,7 +219,7 @@ class Gaussians(Components):
         """
         K, D = self.means.shape
         rows = moments.mass * (moments.n_samples / moments.mass.sum())
-        few = rows < _FEW_ROWS * (D + 1)
+        few = rows < few_rows(D)
         if K == 1 or self.covariance.storage.shared or not few.any():
             return np.zeros(K, dtype=bool)
         typical = np.tensordot(moments.mass / moments.mass.sum(), self.covariances, axes=1)

@@ -16,7 +16,7 @@ from mixtura.backends.clustering import PlainEm
 from mixtura.components.beside import Beside, Component
 from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import Estimation
-from mixtura.components.gaussian import Gaussians
+from mixtura.components.gaussian import Gaussians, few_rows
 from mixtura.gates.constant import ConstantGate
 from mixtura.levels import climb, least_gain, nested
 from mixtura.mixture import Mixture
@@ -24,9 +24,14 @@ from mixtura.shrinking import Shrinking
 from mixtura.starts import (
     AUTO,
     INITIALIZERS,
+    MANY_COMPONENTS,
+    SEARCHES_OF_SHORT,
+    Clustered,
     Initializer,
     UnderMetric,
     candidates,
+    clusterings,
+    is_short,
     labelled_means,
     labelled_moments,
 )
@@ -291,10 +296,34 @@ class GaussianSearch:
         elif resumed is not None:
             start, bound = self._shrinking(resumed[0]), resumed[1]
         else:
-            start = self._start(self.table, self.ways(self.table, 1)[0])
+            return self._begun(self._beginning(), report)
         bounds = list[float]()
         if report is None and bound == -math.inf:
             start, bounds = self._advanced(start)
+        return self._run_on(start, bounds, bound, report)
+
+    def _begun(self, way: Initializer, report: Callable[[em.Step[Any]], bool] | None) -> em.Fit[Parameters]:
+        """One run from a way to start."""
+        if report is None and isinstance(way, Clustered) and self._may_advance:
+            K, D, storage = self.components, self.table.dims, self.family.storage
+            shapes = np.zeros(K), np.zeros((K, D)), np.zeros(storage.shape(K, D))
+            found = self.table.advance(shapes, self._plain_em_until(self.tol), way.labelled(self.table))
+            moved = None if found is None else self._mixture_of(found[0])
+            if moved is not None and found is not None:
+                return self._run_on(moved, found[1][:-1], -math.inf, report)
+        start, bounds = self._start(self.table, way), list[float]()
+        if report is None:
+            start, bounds = self._advanced(start)
+        return self._run_on(start, bounds, -math.inf, report)
+
+    def _run_on(
+        self,
+        start: Parameters,
+        bounds: list[float],
+        bound: float,
+        report: Callable[[em.Step[Any]], bool] | None,
+    ) -> em.Fit[Parameters]:
+        """The run after iterations that had these bounds, or from a bound that is given."""
         fit = self.run(
             start,
             self.table,
@@ -306,15 +335,73 @@ class GaussianSearch:
         )
         return replace(fit, bounds=[*bounds, *fit.bounds]) if bounds else fit
 
+    def _beginning(self) -> Initializer:
+        """How a run on the whole table starts.
+
+        On a short table several searches of k-means are made, and the run starts where EM will end best.
+        """
+        short = self.init_params == "kmeans" and 1 < self.components < MANY_COMPONENTS and self.max_iter > 0
+        if not (short and self._simple and not self.given and is_short(self.table, self.components)):
+            return self.ways(self.table, 1)[0]
+        count = -(-SEARCHES_OF_SHORT // self.n_init)
+        if self.table.membership is not None or count == 1:
+            return self.ways(self.table, 1)[0]
+        ways = clusterings(self.table, self.components, count, self.rng)
+        if len(ways) == 1:
+            return ways[0]
+        if self.table.may_race:
+            return ways[self._best_of_race(ways)]
+        fits = [self._tried(way) for way in ways]
+        ends = [(False, -math.inf) if fit is None else self.score(fit) for fit in fits]
+        return ways[max(range(len(ways)), key=lambda r: ends[r])]
+
+    def _tried(self, way: Initializer) -> em.Fit[Parameters] | None:
+        """The run from a way to start; None if it becomes singular."""
+        try:
+            return self._begun(way, None)
+        except (em.SingularError, em.NotFiniteError):
+            return None
+
+    def _best_of_race(self, ways: Sequence[Clustered]) -> int:
+        """The clustering from which EM ends best, all runs in one call."""
+        table, K = self.table, self.components
+        labels = np.stack([way.labelled(table) for way in ways])
+        found = table.race(labels, K, self._plain_em_until(self.tol))
+        order = [int(r) for r in np.argsort(-found.bounds, kind="stable") if found.good[r]]
+        for r in order:
+            few = found.weights[r] * len(table) < few_rows(table.dims)
+            if not few.any():
+                return r
+            fit = self._tried(ways[r])
+            if fit is not None and self.score(fit)[0]:
+                return r
+        return order[0] if order else 0
+
+    @property
+    def _may_advance(self) -> bool:
+        known = self.plain_em and self._simple and self.estimation.least is None
+        return known and self.max_iter > 1 and self.table.may_advance(self.components)
+
+    def _mixture_of(self, parameters: tuple[Float, Float, Float]) -> Parameters | None:
+        """The mixture with weights, means and covariances; None if one is singular."""
+        weights, means, covariances = parameters
+        try:
+            cholesky = self.family.storage.cholesky(covariances)
+        except em.SingularError:
+            return None
+        return Mixture(
+            ConstantGate(weights=weights),
+            Gaussians(self.family, means, covariances, cholesky, self.estimation),
+        )
+
     def _advanced(self, start: Parameters) -> tuple[Parameters, list[float]]:
         """The parameters of a run's last E-step, and the bounds of those before it: on short tables, in one call.
 
         So the last iteration, with all that it tells, is a pass like any other. Where one call is not to be had these
         are the start, and no bounds.
         """
-        table, storage, gaussians = self.table, self.family.storage, start.components
-        known = self.plain_em and self._simple and self.estimation.least is None
-        if not (known and self.max_iter > 1 and table.may_advance(self.components)):
+        table, gaussians = self.table, start.components
+        if not self._may_advance:
             return start, []
         if not isinstance(gaussians, Gaussians) or not start.gate.weights.min() > 0.0:
             return start, []
@@ -322,13 +409,9 @@ class GaussianSearch:
         found = table.advance(parameters, self._plain_em_until(self.tol))
         if found is None:  # passes one by one will say what is wrong
             return start, []
-        (weights, means, covariances), bounds = found
-        try:
-            cholesky = storage.cholesky(covariances)
-        except em.SingularError:
-            return start, []
-        moved = replace(gaussians, means=means, covariances=covariances, precisions_cholesky=cholesky)
-        return replace(start, gate=replace(start.gate, weights=weights), components=moved), bounds[:-1]
+        parameters, bounds = found
+        moved = self._mixture_of(parameters)
+        return (start, []) if moved is None else (moved, bounds[:-1])
 
     def score(self, fit: em.Fit[Parameters]) -> tuple[bool, float]:
         """Runs compare by this: those without spurious or dropped components first, then by their bounds.
