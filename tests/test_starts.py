@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 from mixtura import GaussianMixture, backends, starts
 from mixtura.components.estimation import Estimation
@@ -148,3 +149,29 @@ def test_a_spurious_end_does_not_win_on_a_short_table(seed):
     X = np.r_[many, pair, [[-4.0, 3.0]] + 0.5 * rng.normal(size=(9, 2))]
     gm = GaussianMixture(4, reg_covar=1e-16, random_state=0, tol=1e-6, max_iter=1000).fit(X)
     assert not gm.degenerate_.any()
+
+
+def test_unlike_labellings_under_several_metrics(require, rng):
+    """Those of searches under each metric, whichever the names of the clusters, each once."""
+    X = overlapping(rng) * [1.0, 1e3] + 1e4
+    table = Table.of(require("native"), X)
+    ways = starts.candidates(table, 3, np.random.RandomState(0))
+    found = starts.labellings(table, ways, 3, np.random.RandomState(0))
+    assert 1 < len(found) <= len(ways)
+    partitions = {frozenset(frozenset(np.flatnonzero(labels == k)) for k in range(3)) for labels in found}
+    assert len(partitions) == len(found)
+    for way in ways:  # one search by the passes of the reference, under the metric itself
+        labels = way.centers(table, 3, np.random.RandomState(1)).nearest(table)[0]
+        agree = max(adjusted_rand_score(labels, other) for other in found)
+        assert agree > 0.6
+    apart = Table.of(require("native"), X + 1e7 * rng.integers(0, 2, size=(200, 1)))
+    assert len(starts.labellings(apart, ways, 2, np.random.RandomState(0))) < len(ways)
+
+
+def test_partitions_do_not_depend_on_names(rng):
+    labels = rng.integers(0, 4, 50).astype(np.int32)
+    names = np.array([2, 0, 3, 1], dtype=np.int32)
+    assert starts._partition(labels, 4) == starts._partition(names[labels], 4)
+    other = labels.copy()
+    other[7] = (other[7] + 1) % 4
+    assert starts._partition(labels, 4) != starts._partition(other, 4)

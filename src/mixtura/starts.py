@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -287,6 +289,35 @@ class Clustered:
     def labelled(self, table: Table) -> NDArray[np.int32]:
         """The nearest centre of each row, (N,)."""
         return self.centers.nearest(table)[0] if self.labels is None else self.labels
+
+
+def labellings(
+    table: Table, ways: Sequence[UnderMetric], components: int, rng: np.random.RandomState
+) -> NDArray[np.int32]:
+    """The unlike clusterings (R, N) of a table in memory that searches under several metrics end with, as labels.
+
+    Under each metric k-means is made of rows in its coordinates, which are those of the kernels for plain distances.
+    """
+    found = dict[bytes, NDArray[np.int32]]()
+    points = table.points(np.arange(len(table))) - table.pivot
+    for metric, group in groupby(ways, key=lambda way: way.metric):
+        count = len(list(group))
+        rows = replace(Table.of(table.backend, metric.applied(points)), tally=table.tally)
+        point, tol = Centers(rows.pivot[None]).quadratics, _TOL * _variance(table, metric)
+        whole = rows.searches(
+            point, components, trials(components), count, _MAX_ITER_OF_QUICK_SAMPLE, tol, rng
+        )
+        assert whole is not None  # the backend has whole searches
+        for labels, end in zip(whole.labels, whole.ends.tolist(), strict=True):
+            if end not in (_EMPTY, _NOT_FINITE):
+                found.setdefault(_partition(labels, components), labels)
+    return np.stack(list(found.values())) if found else np.empty((0, len(table)), dtype=np.int32)
+
+
+def _partition(labels: NDArray[np.int32], components: int) -> bytes:
+    """What labels say of which rows belong together, whatever the clusters are called."""
+    first = [int(np.argmax(labels == k)) for k in range(components)]
+    return bytes(np.argsort(np.argsort(first, kind="stable"), kind="stable").astype(np.uint8)[labels])
 
 
 def is_short(table: Table, components: int) -> bool:

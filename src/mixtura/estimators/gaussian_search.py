@@ -34,6 +34,7 @@ from mixtura.starts import (
     is_short,
     labelled_means,
     labelled_moments,
+    labellings,
 )
 from mixtura.table import Table
 
@@ -239,9 +240,10 @@ class GaussianSearch:
         searches = [way for way in ways if isinstance(way, UnderMetric)]
         if len(searches) < max(len(ways), 2) or self.given or not self._simple or not table.may_race:
             return None
-        labels = [way.centers(table, self.components, self.rng).nearest(table)[0] for way in searches]
-        storage = self.family.storage
-        found = table.race(np.stack(labels), self.components, self._plain_em_until(tol))
+        storage, labels = self.family.storage, labellings(table, searches, self.components, self.rng)
+        if not len(labels):
+            return None
+        found = table.race(labels, self.components, self._plain_em_until(tol))
         bounded, fits = self.estimation.least is not None, list[em.Fit[Parameters]]()
         for r in np.argsort(-found.bounds, kind="stable"):
             if not found.good[r]:
