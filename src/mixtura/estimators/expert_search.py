@@ -32,6 +32,9 @@ _NOISE_FLOOR = 2.0**20 * float(np.finfo(np.float64).eps)
 # Change of the objective that rounding alone may cause if rows are float32.
 _SINGLE_TOL = 1e-6
 
+# Multiple of the least noise variance up to which a regression may be exact.
+_NEARLY_EXACT = 1e8
+
 # Shortfall of the objective per unit of weight, beside that of one regression, that is more than rounding.
 _BELOW = 1e-9
 
@@ -167,6 +170,10 @@ class ExpertSearch:
             return fit
         one = self.start(self.table, nearly_equal(self.components, 0.0, self.rng))
         least = one.expect(self.table).objective / self.table.total_weight
+        if np.any(one.components.noise < _NEARLY_EXACT * one.components.noise_floor):
+            # Noise about residuals far from 0 has few digits: further steps find that there is none.
+            settled = self._run(one, None)
+            one, least = settled.parameters, max(least, settled.bound)
         if fit.bound >= least - _BELOW * (1.0 + abs(least)):
             return fit
         start = self.start(self.table, nearly_equal(self.components, 0.1, self.rng))
