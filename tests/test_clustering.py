@@ -274,7 +274,7 @@ def test_runs_in_one_call_are_those_of_passes_one_by_one(covariance_type, max_it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         whole = clone(gm).fit(X)
-        monkeypatch.setattr(Table, "may_advance", lambda self, components: False)
+        monkeypatch.setattr(Table, "may_advance", lambda self, components, form: False)
         each = clone(gm).fit(X)
     assert (whole.n_iter_, whole.converged_) == (each.n_iter_, each.converged_)
     assert whole.n_iter_ > 1
@@ -342,9 +342,12 @@ def test_what_may_run_in_one_call(rng):
     assert not Table.of(backend, X, np.ones(50)).may_race
     assert not Table.of(backend, X, None, X[:, :1]).may_race
     assert not Table.of(backend, X, membership=Labels(np.zeros(50, dtype=np.intp))).may_race
-    assert Table.of(backend, X).may_advance(3)
-    assert not Table.of(backend, X.astype(np.float32)).may_advance(3)
-    assert not Table.of(backend, X).may_advance(1 << 24)
+    assert Table.of(backend, X).may_advance(3, "triangle")
+    assert not Table.of(backend, X.astype(np.float32)).may_advance(3, "triangle")
+    assert not Table.of(backend, X).may_advance(1 << 24, "scalar")
+    wide = Table.of(backend, rng.normal(size=(500, 60)))
+    assert wide.may_advance(5, "diagonal")
+    assert not wide.may_advance(5, "triangle")
 
 
 def test_one_call_counts_its_passes(rng):
@@ -408,3 +411,20 @@ def test_a_run_from_labels_is_the_one_from_their_m_step(rng):
         np.testing.assert_allclose(bounds, b, rtol=1e-12)
         for got, want in ((weights, w), (means, m), (covariances, c)):
             np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_long_runs_are_made_in_parts_between_which_an_interrupt_may_come(rng, monkeypatch):
+    from mixtura.backends import native_clustering
+
+    X = rng.normal(size=(150, 2)) + 1.5 * rng.integers(0, 3, size=(150, 1))
+    table, labels = table_of(X), rng.integers(0, 3, 150).astype(np.int32)
+    zeros = np.zeros(3), np.zeros((3, 2)), np.zeros((3, 2, 2))
+    for max_iter, tol in ((100, 0.0), (101, 0.0), (400, 1e-4), (1, 0.0)):
+        how = PlainEm("triangle", False, 1e-6, tol, max_iter)
+        whole, bounds = table.advance(zeros, how, labels)
+        with monkeypatch.context() as patched:
+            patched.setattr(native_clustering, "_MOST_ITERATIONS", 7)
+            parts, same = table.advance(zeros, how, labels)
+        np.testing.assert_allclose(same, bounds, rtol=1e-12)
+        for got, want in zip(parts, whole, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-10)

@@ -529,7 +529,7 @@ def test_an_interrupt_may_keep_the_best_so_far(overlapping, monkeypatch):
         return original(self, found)
 
     monkeypatch.setattr(Mixture, "maximize", interrupted)
-    monkeypatch.setattr(Table, "may_advance", lambda self, components: False)
+    monkeypatch.setattr(Table, "may_advance", lambda self, components, form: False)
     gm = GaussianMixture(3, random_state=0, covariance_type="diag", tol=0.0)
     # k-means uses the same loop: count from the first iteration of EM.
     given = {"weights_init": np.full(3, 1 / 3), "means_init": X[:3], "precisions_init": np.ones((3, 2))}

@@ -16,7 +16,7 @@ from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
 from mixtura.membership import Membership
 from mixtura.moments import Kind, Moments
-from mixtura.quadratics import Quadratics
+from mixtura.quadratics import Form, Quadratics
 from mixtura.streamed import Streamed
 
 Float = NDArray[np.float64]
@@ -31,9 +31,10 @@ MOST_SAMPLED = 1 << 24
 # Most numbers of a table on which whole runs of EM are made in one call: of a longer one, passes cost more than calls.
 _MOST_RACED = 1 << 17
 
-# Most work of an iteration, N K (D^2 + 20), of a single run of EM that is made in one call, on one thread: with more, a
-# call for each pass costs less than what two threads save.
-_MOST_WORK, _WORK_PER_PAIR = 400_000, 20
+# Most work of an iteration of a single run of EM that is made in one call, on one thread: with more, threads save more
+# than a call for each pass costs. It is N K times D^2, or 2 D where covariances are no matrices, and 20 besides; these
+# are about a tenth of a millisecond, as a call is.
+_MOST_WORK, _WORK_PER_PAIR = 1_500_000, 20
 
 # How many numbers about the rows (responsibilities, log-weights) are held at a time, where they must be held.
 _HELD = 1 << 20
@@ -429,16 +430,17 @@ class Table:
         self.tally.rows += len(self) * (count * (components + 1) + int(found.iterations.sum()))
         return found
 
-    def may_advance(self, components: int) -> bool:
+    def may_advance(self, components: int, form: Form) -> bool:
         """Whether :meth:`advance` is to be had: as for :meth:`race`, but for fewer rows and components, in float64.
 
         Passes over float32 rows may sum in float32, which one call does not: fits to a table in memory and to the same
         one read block by block are to agree.
         """
+        of_pair = self.dims**2 if form == "triangle" else 2 * self.dims
         return (
-            self.may_race
+            self._plain
             and not self.single
-            and len(self) * components * (self.dims**2 + _WORK_PER_PAIR) <= _MOST_WORK
+            and len(self) * components * (of_pair + _WORK_PER_PAIR) <= _MOST_WORK
         )
 
     def advance(
@@ -455,10 +457,13 @@ class Table:
     @property
     def may_race(self) -> bool:
         """Whether :meth:`race` is to be had: for rows without weights, labels and targets, not too many."""
-        plain = self.membership is None and self.sample_weight is None and not self.targets
-        return (
-            plain and len(self) * self.dims <= _MOST_RACED and self.backend.clustering(self.rows) is not None
-        )
+        return self._plain and len(self) * self.dims <= _MOST_RACED
+
+    @property
+    def _plain(self) -> bool:
+        """Whether there are only rows, and a backend that makes whole runs."""
+        rows_alone = self.membership is None and self.sample_weight is None and not self.targets
+        return rows_alone and self.backend.clustering(self.rows) is not None
 
     def race(self, labels: NDArray[np.int32], components: int, how: PlainEm) -> Raced:
         """Whole runs of EM from several labellings (R, N): see :meth:`mixtura.backends.clustering.Clustering.race`."""

@@ -11,7 +11,10 @@ from mixtura.backends.clustering import Clustering, End, Iterated, PlainEm, Race
 from mixtura.quadratics import Quadratics
 
 # What becomes of a run, by the kernels' number: from this one on it has failed.
-_FIRST_FAILURE = 2
+_CONVERGED, _FIRST_FAILURE = 0, 2
+
+# Most iterations of EM that one call makes, about a tenth of a second.
+_MOST_ITERATIONS = 500
 
 
 class NativeClustering(Clustering):
@@ -111,17 +114,18 @@ class NativeClustering(Clustering):
         labels: NDArray[np.int32] | None = None,
     ) -> tuple[tuple[Float, Float, Float], list[float]] | None:
         """See :meth:`Clustering.advance`."""
-        weights, means, covariances, bounds, outcome = _native.advance(
-            _native.Table(rows.X, None),
-            how.form,
-            how.shared,
-            how.tol,
-            how.reg_covar,
-            how.max_iter,
-            *start,
-            labels,
-        )
-        return None if outcome >= _FIRST_FAILURE else ((weights, means, covariances), bounds)
+        table, bounds = _native.Table(rows.X, None), list[float]()
+        while True:  # between calls an interrupt may come
+            most = min(how.max_iter - len(bounds), _MOST_ITERATIONS)
+            weights, means, covariances, more, outcome = _native.advance(
+                table, how.form, how.shared, how.tol, how.reg_covar, most, *start, labels
+            )
+            if outcome >= _FIRST_FAILURE:
+                return None
+            start, labels = (weights, means, covariances), None
+            if outcome == _CONVERGED or len(bounds) + len(more) >= how.max_iter:
+                return start, [*bounds, *more]
+            bounds += more[:-1]  # the next call begins with the last E-step of this one
 
     def lloyd(
         self, rows: Rows, centers: Quadratics, pivot: Float, total_weight: float, max_iter: int, tol: float

@@ -171,9 +171,9 @@ class ExpertSearch:
         one = self.start(self.table, nearly_equal(self.components, 0.0, self.rng))
         least = one.expect(self.table).objective / self.table.total_weight
         if np.any(one.components.noise < _NEARLY_EXACT * one.components.noise_floor):
-            # Noise about residuals far from 0 has few digits: further steps find that there is none.
+            # Its noise has few digits at first: further steps find that there is none, and nothing is better.
             settled = self._run(one, None)
-            one, least = settled.parameters, max(least, settled.bound)
+            return max(fit, settled, key=self.score)
         if fit.bound >= least - _BELOW * (1.0 + abs(least)):
             return fit
         start = self.start(self.table, nearly_equal(self.components, 0.1, self.rng))

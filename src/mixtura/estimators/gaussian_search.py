@@ -382,7 +382,8 @@ class GaussianSearch:
     @property
     def _may_advance(self) -> bool:
         known = self.plain_em and self._simple and self.estimation.least is None
-        return known and self.max_iter > 1 and self.table.may_advance(self.components)
+        form = self.family.storage.form
+        return known and self.max_iter > 1 and self.table.may_advance(self.components, form)
 
     def _mixture_of(self, parameters: tuple[Float, Float, Float]) -> Parameters | None:
         """The mixture with weights, means and covariances; None if one is singular."""
