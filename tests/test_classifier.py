@@ -69,6 +69,8 @@ def test_bad_input(rng):
         MixtureClassifier(1).fit(X, (np.arange(20) == 3).astype(int))
     with pytest.raises(ValueError, match="priors must be 2 numbers"):
         MixtureClassifier(1, priors=[0.2, 0.2]).fit(X, np.arange(20) % 2)
+    with pytest.raises(ValueError, match="2 features"):
+        MixtureClassifier(1).fit(X, np.arange(20) % 2).predict(X[:, :1])
     with pytest.raises(ValueError, match="unknown covariance_type"):
         MixtureClassifier(1, covariance_types=["XXX"]).fit(X, np.arange(20) % 2)
 

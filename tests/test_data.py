@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixtura.data import TableError, read_table
+from mixtura.data import TableError, files, read_table
 
 pa = pytest.importorskip("pyarrow")
 
@@ -69,3 +69,10 @@ def test_pickled_arrays_are_not_opened():
     np.save("o.npy", np.array([[{}]], dtype=object), allow_pickle=True)
     with pytest.raises(TableError, match=r"not a .npy file"):
         read_table("o.npy")
+
+
+def test_lists_of_names_are_short():
+    names = [f"c{i}" for i in range(14)]
+    assert files._list(names[:2]) == "'c0', 'c1'"
+    assert files._list(names[:10]).count(",") == 9
+    assert files._list(names) == ", ".join(map(repr, names[:10])) + " and 4 more"

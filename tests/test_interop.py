@@ -146,6 +146,7 @@ def test_mixtures_go_to_scikit_learn_and_back(kind, table):
     assert gm.means_.min() > 900.0
     own = sklearn.mixture.GaussianMixture(3, covariance_type=kind, random_state=0).fit(table.astype(float))
     back = GaussianMixture.from_sklearn(own)
+    assert back.lower_bounds_ == getattr(own, "lower_bounds_", [own.lower_bound_])
     assert_array_equal(back.predict(table), own.predict(table))
     assert back.n_iter_ == own.n_iter_
     assert back.summary()

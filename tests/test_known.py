@@ -618,3 +618,27 @@ def test_fixed_weights_stay_in_a_warm_start(rng):
     )
     for _ in range(3):
         assert gm.fit(X).weights_.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("constant", [-1e6, -3.0, 0.0, 3.0, 1e6])
+def test_a_constant_column_has_the_scale_of_its_number(constant, rng):
+    X = np.column_stack([np.full(80, constant), rng.normal(size=80)])
+    with pytest.warns(ConvergenceWarning, match="narrower than the least variance"):
+        gm = GaussianMixture(1, covariance_type="diag", on_degenerate="repair", reg_covar=0.0).fit(X)
+    assert gm.covariances_[0, 0] == pytest.approx(1e-14 * (constant**2 if constant else 1.0), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("n_init", 0),
+        ("n_components", 0),
+        ("max_iter", -1),
+        ("tol", -1.0),
+        ("verbose_interval", 0),
+        ("n_threads", 0),
+    ],
+)
+def test_numbers_out_of_range_are_refused(parameter, value, rng):
+    with pytest.raises(ValueError, match=f"'{parameter}' parameter"):
+        GaussianMixture(**{parameter: value}).fit(rng.normal(size=(9, 2)))

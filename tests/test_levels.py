@@ -38,6 +38,15 @@ def test_samples_are_parts_of_each_other(monkeypatch):
     np.testing.assert_array_equal(again[0].x, found[0].x)
 
 
+def test_samples_of_wide_tables_hold_no_more_numbers(monkeypatch):
+    monkeypatch.setattr(levels, "_ROWS", 100)
+    table = Table.of(REFERENCE, np.random.default_rng(0).normal(size=(30_000, 3)))
+    for most, sizes in ((1000, [100]), (1200, [100, 400]), (4799, [100, 400]), (4800, [100, 400, 1600])):
+        monkeypatch.setattr(levels, "MOST_SAMPLED", most)
+        found = levels.nested(table, 0, 0, np.random.RandomState(0))
+        assert [len(t) for t in found[:-1]] == [pytest.approx(n, rel=0.05) for n in sizes]
+
+
 @pytest.mark.parametrize(
     ("components", "n_parameters", "sizes"),
     [

@@ -77,3 +77,10 @@ def test_bad_input(rng):
     ):
         with pytest.raises(ValueError, match=message):
             bootstrap_lrt(X, **how)
+
+
+def test_one_table_is_enough(rng):
+    found = bootstrap_lrt(rng.normal(size=(80, 1)), n_bootstrap=1)
+    assert found.p_values[0] in (0.5, 1.0)
+    with pytest.raises(ValueError, match="n_bootstrap"):
+        bootstrap_lrt(rng.normal(size=(80, 1)), n_bootstrap=0)

@@ -28,6 +28,7 @@ from mixtura import (
     em,
 )
 from mixtura.components.linear import least_squares
+from mixtura.components.normal_equations import root_of
 from mixtura.joint import Joint
 from mixtura.table import Table
 
@@ -840,3 +841,22 @@ def test_callbacks_hear_of_experts_and_k_means(rng):
         model.set_callbacks(watch).fit(X, y)
         assert watch.tasks.count("initialization") == 2
         assert watch.tasks.count("iteration") >= model.n_iter_
+
+
+def test_a_root_of_a_matrix_that_is_only_semidefinite(rng):
+    root = rng.normal(size=(4, 2))
+    found = root_of(root @ root.T)
+    np.testing.assert_allclose(found @ found.T, root @ root.T, atol=1e-12)
+    definite = root @ root.T + np.eye(4)
+    np.testing.assert_allclose(np.tril(root_of(definite)), root_of(definite))
+
+
+def test_learnt_priors_of_another_shape_are_refused(rng):
+    x, y = rng.normal(size=(60, 2)), rng.normal(size=60)
+    ridge = LinearExpert(prior_mean=0.0, prior_covariance=1.0)
+    priors = MixtureOfExperts(2, experts=ridge, tol=1.0).fit(x, y)._parameters.components.priors
+    same = priors.restored(priors.mean + 1.0, 2.0 * priors.covariance)
+    np.testing.assert_allclose(same.precision[same.present], 0.5 * priors.precision[priors.present])
+    for mean, covariance in ((priors.mean[:1], priors.covariance), (priors.mean, priors.covariance[:1])):
+        with pytest.raises(ValueError, match="priors of shape"):
+            priors.restored(mean, covariance)

@@ -255,3 +255,27 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     for bad in ("0", "3:1", "x"):
         with pytest.raises(SystemExit):
             main(["select", "t.csv", "-k", bad])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "gain"),
+    [
+        ([-3.0, -2.0, -1.5], 5 * 0.5 * 0.5 / 0.5),
+        ([-9.0, -3.0, -2.0, -1.9], 5 * 0.1 * 0.1 / 0.9),
+        ([-3.0, -2.0, -1.001], 5 * 0.999 * 0.99 / 0.01),  # steps that hardly shrink
+        ([-3.0, -2.0, -0.9], np.inf),  # steps that grow
+        ([-3.0, -2.0], np.inf),
+        ([-3.0, -3.0, -2.9], np.inf),
+    ],
+)
+def test_what_a_fit_is_given_a_chance_of(bounds, gain):
+    cell, X = selecting._Cell("VVV", 2), np.zeros((50, 2))
+    cell.model, cell.value = GaussianMixture(2), 400.0
+    cell.model.means_, cell.model.lower_bounds_, cell.model.n_features_in_ = np.zeros((2, 2)), bounds, 2
+    cell.model.weights_ = np.full(2, 0.5)
+    of_component = cell.model._n_parameters() / 2 * np.log(50)
+    assert cell.foreseen(X, None) == pytest.approx(400.0 - max(2.0 * 50 * gain, of_component))
+    halves = np.full(50, 0.5)
+    assert cell.foreseen(X, halves) == pytest.approx(
+        400.0 - max(2.0 * 25 * gain, cell.model._n_parameters() / 2 * np.log(25))
+    )

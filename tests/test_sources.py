@@ -369,3 +369,24 @@ def test_bad_input(rows):
     with pytest.raises(ValueError, match="y has shape"):
         MixtureOfExperts(2).fit(source, np.zeros(3))
     assert isinstance(source, Streamed)
+
+
+def test_what_a_survey_says_of_each_column(rng):
+    """Numbers that are not finite, least, greatest, mean and standard deviation, of rows of positive weight."""
+    X = rng.normal(size=(5000, 3)) * [1.0, 0.1, 50.0] + [1e4, 0.0, -7.0]
+    weights = np.ones(5000)
+    X[17], weights[17] = 1e9, 0.0
+    found = as_source(X).survey(weights)
+    kept = np.delete(X, 17, axis=0)
+    np.testing.assert_array_equal(found[:, :2], 0.0)
+    np.testing.assert_array_equal(found[:, 2], kept.min(axis=0))
+    np.testing.assert_array_equal(found[:, 3], kept.max(axis=0))
+    np.testing.assert_allclose(found[:, 4], kept.mean(axis=0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found[:, 5], kept.std(axis=0), rtol=1e-9)
+
+
+def test_the_first_number_that_is_not_finite_is_named(rng):
+    X = rng.normal(size=(3000, 4))
+    X[2500, 1], X[2500, 3], X[2700, 0] = np.nan, np.inf, np.nan
+    with pytest.raises(ValueError, match=r"row 2500, column 1, holds nan"):
+        GaussianMixture(2).fit(as_source(X))

@@ -35,6 +35,7 @@ def table(rows):
 def test_what_a_table_knows(rows, table):
     X, y, weights = rows
     assert len(table) == 500
+    assert table.tally.rows == 0
     assert (table.dims, table.covariates, table.targets) == (5, 3, 2)
     assert table.total_weight == weights.sum()
     np.testing.assert_array_equal(table.weight, weights)
