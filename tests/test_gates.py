@@ -277,14 +277,17 @@ def test_softmax_stays_where_no_step_gains(found):
 def test_softmax_remembers_only_what_bends(found):
     gate = SoftmaxGate().start(K, found.table, RNG)
     step = np.ones((K, 1 + D))
-    assert gate._remember(step, step) == ((step, step),)
+    ((kept_step, kept_change, curvature),) = gate._remember(step, step)
+    np.testing.assert_array_equal(kept_step, np.ones(K * (1 + D)))
+    np.testing.assert_array_equal(kept_change, kept_step)
+    assert curvature == K * (1 + D)
     assert gate._remember(step, -step) == ()
     assert gate._remember(step, 0.0 * step) == ()
-    full = replace(gate, memory=tuple((step * i, step) for i in range(1, _MEMORY + 1)))
+    full = replace(gate, memory=tuple((step.ravel() * i, step.ravel(), 1.0) for i in range(1, _MEMORY + 1)))
     kept = full._remember(9.0 * step, step)
     assert len(kept) == _MEMORY
-    assert kept[-1][0][0, 0] == 9.0
-    assert kept[0][0][0, 0] == 2.0
+    assert kept[-1][0][0] == 9.0
+    assert kept[0][0][0] == 2.0
 
 
 def test_softmax_direction_is_the_inverse_of_the_remembered_curvature(found, rng):
@@ -293,7 +296,7 @@ def test_softmax_direction_is_the_inverse_of_the_remembered_curvature(found, rng
     root = rng.normal(size=(K * (1 + D),) * 2)
     B = root @ root.T + np.eye(len(root))
     s = rng.normal(size=len(root))
-    remembered = replace(gate, memory=((s.reshape(K, -1), (B @ s).reshape(K, -1)),))
+    remembered = replace(gate, memory=((s, B @ s, s @ B @ s),))
     np.testing.assert_allclose(remembered._direction((B @ s).reshape(K, -1)).ravel(), s, rtol=1e-9)
 
 

@@ -221,6 +221,7 @@ class LinearExperts(Components):
         empty = moments.mass <= least_mass
         anchor, level = np.zeros((K, D)), np.zeros((K, M))
         slopes, posterior, squares = np.empty((K, M, D)), np.empty((K, M, D, D)), np.zeros((K, M))
+        spread = np.empty((K, M))  # the sum of squares of y itself, approximately
         roots = np.zeros_like(posterior)
         dependent, delicate = np.zeros(K, dtype=bool), np.zeros(K, dtype=bool)
         for k, s in enumerate(of_experts):
@@ -250,12 +251,12 @@ class LinearExperts(Components):
             if self.priors.present[k]:
                 posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
                 squares[k] += np.maximum(s.residual(slopes[k] - before), ROUNDING * s.yy)
-            spread = s.yy  # the sum of squares of y itself, approximately
+            spread[k] = s.yy
             if baseline is not None:
-                spread = spread + np.einsum("md,de,me->m", before, s.xx, before)
+                spread[k] += np.einsum("md,de,me->m", before, s.xx, before)
                 level[k] += base.of(k, s.x) if self.intercept else 0.0
-            least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * s.mass)
-            delicate[k] |= bool(np.any(squares[k] <= least))
+        least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * moments.mass[:, None])
+        delicate |= (squares <= least).any(axis=1)
         pooled = squares.sum(axis=0) / moments.mass.sum()
         each = squares / np.where(empty, 1.0, moments.mass)[:, None]
         noise = np.where(self.shared_noise | empty[:, None], pooled, each)

@@ -87,11 +87,10 @@ def scatters(moments: Moments, dims: int, intercept: bool) -> list[Scatter]:
             whole = unpack_symmetric(np.concatenate(seconds), size)
         else:
             whole = unpack_symmetric(moments.recenter(np.zeros(size)).second, size)
+    own = np.maximum(np.diagonal(whole, axis1=1, axis2=2)[:, dims:], 0.0)
     return [
-        Scatter(
-            float(n), c[:dims], c[dims:], S[:dims, :dims], S[:dims, dims:], np.maximum(np.diag(S)[dims:], 0.0)
-        )
-        for n, c, S in zip(moments.mass, centers, whole, strict=True)
+        Scatter(n, c[:dims], c[dims:], S[:dims, :dims], S[:dims, dims:], yy)
+        for n, c, S, yy in zip(moments.mass.tolist(), centers, whole, own, strict=True)
     ]
 
 
@@ -121,9 +120,10 @@ def least_squares(xx: Float, xy: Float) -> Solution:
     Columns are standardised first, so that the result does not depend on their units. With dependent columns (copies,
     constants, too few rows) there are many solutions: the slopes are those of least norm, from the pseudo-inverse.
     """
-    scale = np.sqrt(np.maximum(np.diag(xx), 0.0))
-    scale[scale <= 0.0] = 1.0
-    correlation = xx / np.outer(scale, scale)
+    variances = xx.diagonal()
+    scale = np.sqrt(np.where(variances > 0.0, variances, 1.0))
+    scales = scale[:, None] * scale
+    correlation = xx / scales
     target = xy / scale[:, None]
     factor, failed = lapack.dpotrf(correlation, lower=1, clean=1)
     if not failed:
@@ -131,19 +131,17 @@ def least_squares(xx: Float, xy: Float) -> Solution:
         if condition > _DELICATE[1]:
             # Not by potri, which wakes BLAS's threads for matrices of any size: they spin beside the kernels.
             root, _ = lapack.dtrtri(factor, lower=1)
-            inverse = root.T @ root / np.outer(scale, scale)
+            inverse = root.T @ root / scales
             half, _ = lapack.dtrtrs(factor, target, lower=1)
             solution, _ = lapack.dtrtrs(factor, half, lower=1, trans=1)
             slopes = np.ascontiguousarray((solution / scale[:, None]).T)
-            explained = np.sum(half**2, axis=0)
+            explained = np.square(half).sum(axis=0)
             return Solution(slopes, inverse, explained, explained * (_SOLVED / condition) ** 2, False, False)
     values, vectors = np.linalg.eigh(correlation)
     independent = values > _DEPENDENT * len(values)
     parts = vectors[:, independent].T @ target / np.sqrt(values[independent])[:, None]
     slopes = vectors[:, independent] @ (parts / np.sqrt(values[independent])[:, None]) / scale[:, None]
-    inverse = (
-        (vectors[:, independent] / values[independent]) @ vectors[:, independent].T / np.outer(scale, scale)
-    )
+    inverse = (vectors[:, independent] / values[independent]) @ vectors[:, independent].T / scales
     low, high = _DELICATE
     return Solution(
         np.ascontiguousarray(slopes.T),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.linalg import lapack
 
 from mixtura.found import Found
 from mixtura.gates.base import Gate, log_normalized, state
@@ -88,7 +90,7 @@ class SoftmaxGate(Gate):
     slope: Float = state()
     curvature: Float = state(saved=False)
     partition: _Partition = state(saved=False)
-    memory: tuple[tuple[Float, Float], ...] = state(saved=False)
+    memory: tuple[tuple[Float, Float, float], ...] = state(saved=False)
     strength: float = state(saved=False)
 
     def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
@@ -176,23 +178,25 @@ class SoftmaxGate(Gate):
             step *= 0.5
         return self
 
-    def _remember(self, step: Float, change: Float) -> tuple[tuple[Float, Float], ...]:
-        curvature = float(np.sum(step * change))
-        if not curvature > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+    def _remember(self, step: Float, change: Float) -> tuple[tuple[Float, Float, float], ...]:
+        step, change = step.ravel(), change.ravel()
+        curvature = float(np.dot(step, change))
+        if not curvature > 1e-10 * math.sqrt(np.dot(step, step) * np.dot(change, change)):
             return self.memory
-        return (*self.memory, (step, change))[-_MEMORY:]
+        return (*self.memory, (step, change, curvature))[-_MEMORY:]
 
     def _direction(self, gradient: Float) -> Float:
         """The inverse of the remembered curvature times the gradient, (K, 1 + D): Nocedal's two loops."""
-        q, coefficients = gradient.copy(), []
-        for step, change in reversed(self.memory):
-            along = float(np.sum(step * q) / np.sum(step * change))
-            q -= along * change
+        q, coefficients = gradient.ravel(), []
+        for step, change, curvature in reversed(self.memory):
+            along = np.dot(step, q) / curvature
+            q = q - along * change
             coefficients.append(along)
-        q = linalg.cho_solve((self.curvature, True), q.T).T
-        for (step, change), along in zip(self.memory, reversed(coefficients), strict=True):
-            q += (along - float(np.sum(change * q) / np.sum(step * change))) * step
-        return q
+        factor, _ = lapack.dpotrs(self.curvature, q.reshape(gradient.shape).T, lower=1)
+        q = np.ascontiguousarray(factor.T).ravel()
+        for (step, change, curvature), along in zip(self.memory, reversed(coefficients), strict=True):
+            q = q + (along - np.dot(change, q) / curvature) * step
+        return np.asarray(q.reshape(gradient.shape))
 
     @property
     def coordinates(self) -> Float:
