@@ -97,6 +97,12 @@ TESTS = {
     "estimators/bayesian_mixture.py": ["test_bayesian.py"],
     "estimators/classifier.py": ["test_classifier.py"],
     "estimators/expert_search.py": ["test_mixture_of_experts.py", "test_experts_ends.py"],
+    "estimators/fitted_gaussians.py": [
+        "test_gaussian_mixture.py",
+        "test_persistence.py",
+        "test_interop.py",
+        "test_noise.py",
+    ],
     "estimators/fitted_experts.py": ["test_mixture_of_experts.py", "test_persistence.py"],
     "estimators/gaussian_mixture.py": [
         "test_gaussian_mixture.py",
