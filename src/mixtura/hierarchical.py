@@ -16,7 +16,6 @@ model-based clustering using Gaussian hierarchical partitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,26 +129,33 @@ def tree(X: Float, criterion: str = "VVV") -> Tree:
     N = len(rows)
     centered = rows - rows.mean(axis=0)
     least = max(float(np.sum(centered**2)) / max(N * D, 1), float(np.finfo(np.float64).tiny))
-    cost = _ward if criterion == "EII" else _gaussian(least, D)
-    counts, means = np.ones(N), centered.copy()
-    scatters = np.zeros((N, D, D)) if criterion == "VVV" else np.zeros((N, 1, 1))
-    costs = cost(counts, scatters)
+    gaussian = criterion == "VVV"
+    counts, means, traces = np.ones(N), centered.copy(), np.zeros(N)
+    scatters = np.zeros((N, D, D)) if gaussian else np.zeros((N, 0, 0))
+    costs = np.log(np.full(N, least)) if gaussian else np.zeros(N)
 
-    def unions(i: int, others: slice | NDArray[np.intp]) -> tuple[Float, Float, Float, Float]:
-        """Counts, means, scatters and costs of the unions of group i with others."""
+    def scatter_of(i: int, others: NDArray[np.intp], share: Float, away: Float) -> Float:
+        """Scatters of the unions of group i with others, (n, D, D)."""
+        between = share[:, None, None] * away[:, :, None] * away[:, None, :]
+        return np.asarray(scatters[i] + scatters[others] + between)
+
+    def joined(i: int, others: NDArray[np.intp]) -> tuple[Float, Float, Float, Float, Float]:
+        """Counts of the unions of group i with others, shares, ways between the means, traces and costs."""
         n = counts[i] + counts[others]
         away = means[others] - means[i]
         share = counts[i] * counts[others] / n
-        mean = means[i] + away * (counts[others] / n)[:, None]
-        if criterion == "VVV":
-            between = share[:, None, None] * away[:, :, None] * away[:, None, :]
-        else:
-            between = (share * np.sum(away**2, axis=1))[:, None, None]
-        scatter = scatters[i] + scatters[others] + between
-        return n, mean, scatter, cost(n, scatter)
+        trace = traces[i] + traces[others] + share * np.sum(away**2, axis=1)
+        if not gaussian:
+            return n, share, away, trace, trace
+        volume, many = np.zeros(len(n)), n > D  # fewer rows have no volume
+        if many.any():
+            scatter = scatter_of(i, others[many], share[many], away[many])
+            volume[many] = np.maximum(np.linalg.det(scatter / n[many, None, None]), 0.0)
+        with np.errstate(divide="ignore"):
+            return n, share, away, trace, n * np.log(volume + (trace + least) / n)
 
     # increases[i, j] for i < j; the least of each column j, and the last i that has it.
-    increases = np.full((N, N), np.inf)
+    increases = np.full((N, N), np.inf, order="F")
     lowest, where = np.full(N, np.inf), np.zeros(N, dtype=np.intp)
 
     def look_at_column(j: int) -> None:
@@ -158,14 +164,14 @@ def tree(X: Float, criterion: str = "VVV") -> Tree:
             where[j] = len(column) - 1 - int(np.argmin(column[::-1]))
             lowest[j] = column[where[j]]
 
-    plain = criterion == "EII" or D >= 2  # two rows have no volume
+    plain = not gaussian or D >= 2  # two rows have no volume
     for j in range(1, N):
         if plain:
             square = 0.5 * np.sum((centered[:j] - centered[j]) ** 2, axis=1)
-            joined = square if criterion == "EII" else 2.0 * np.log((square + least) / 2.0)
+            both = 2.0 * np.log((square + least) / 2.0) if gaussian else square
         else:
-            _, _, _, joined = unions(j, slice(0, j))
-        increases[:j, j] = joined - costs[j] - costs[:j]
+            both = joined(j, np.arange(j))[-1]
+        increases[:j, j] = both - costs[j] - costs[:j]
         look_at_column(j)
     merges = np.empty((max(N - 1, 0), 2), dtype=np.intp)
     for step in range(N - 1):
@@ -173,23 +179,22 @@ def tree(X: Float, criterion: str = "VVV") -> Tree:
         j = size - 1 - int(np.argmin(lowest[1:size][::-1]))
         i = int(where[j])
         merges[step] = i, j
-        n, mean, scatter, joined = unions(i, np.array([j]))
-        counts[i], means[i], scatters[i], costs[i] = n[0], mean[0], scatter[0], joined[0]
+        other = np.array([j])
+        n, share, away, trace, both = joined(i, other)
+        if gaussian:
+            scatters[i] = scatter_of(i, other, share, away)[0]
+        means[i] += away[0] * (counts[j] / n[0])
+        counts[i], traces[i], costs[i] = n[0], trace[0], both[0]
         last = size - 1
         if j != last:  # the last group moves to slot j
-            counts[j], means[j], scatters[j], costs[j] = (
-                counts[last],
-                means[last],
-                scatters[last],
-                costs[last],
-            )
+            for held in (counts, means, scatters, traces, costs):
+                held[j] = held[last]
             increases[:j, j] = increases[:j, last]
             increases[j, j + 1 : last] = increases[j + 1 : last, last]
         others = np.delete(np.arange(last), i)
         if not len(others):
             break
-        _, _, _, joined = unions(i, others)
-        increase = joined - costs[i] - costs[others]
+        increase = joined(i, others)[-1] - costs[i] - costs[others]
         below, above = others < i, others > i
         increases[others[below], i] = increase[below]
         increases[i, others[above]] = increase[above]
@@ -207,20 +212,3 @@ def tree(X: Float, criterion: str = "VVV") -> Tree:
             )
             lowest[right[better]], where[right[better]] = increases[row, right[better]], row
     return Tree(merges)
-
-
-def _ward(counts: Float, scatters: Float) -> Float:
-    return np.asarray(scatters[:, 0, 0])
-
-
-def _gaussian(least: float, dims: int) -> Callable[[Float, Float], Float]:
-    def cost(counts: Float, scatters: Float) -> Float:
-        spread = (np.trace(scatters, axis1=1, axis2=2) + least) / counts
-        many = counts > dims
-        volume = np.zeros(len(counts))
-        if many.any():
-            volume[many] = np.maximum(np.linalg.det(scatters[many] / counts[many, None, None]), 0.0)
-        with np.errstate(divide="ignore"):
-            return np.asarray(counts * np.log(volume + spread))
-
-    return cost
