@@ -206,6 +206,8 @@ def lines_left_out(source: str) -> set[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise):
             add(node)
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            add(node)  # nothing executes it but a type checker
         elif isinstance(node, ast.FunctionDef):
             add(node.returns)
             for argument in (*node.args.args, *node.args.kwonlyargs):

@@ -391,6 +391,32 @@ def test_neural_gate_by_definition(found):
     assert gate.n_parameters(K, D) == (2 + 1) * 5 + (5 + 1) * 4 + (4 + 1) * (K - 1)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("batch_size", [50, 1 << 17])
+def test_neural_steps_that_lead_down_are_not_taken(found, steps, batch_size):
+    """Of steps that are much too long none is better: the layers stay as they are, and the next steps are shorter."""
+    pytest.importorskip("torch")
+    gate = NeuralGate(hidden=(5,), steps=steps, learning_rate=300.0, batch_size=batch_size)
+    gate = gate.start(K, found.table, np.random.RandomState(0))
+    stayed = gate.maximize(found)
+    for before, after in zip(gate.layers, stayed.layers, strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert gate.trainer._rate == 150.0
+
+
+def test_neural_steps_keep_the_best_on_the_way(found):
+    """Long steps overshoot: what is returned is no worse than after fewer of them."""
+    pytest.importorskip("torch")
+
+    def objective(steps):
+        gate = NeuralGate(hidden=(5,), steps=steps, learning_rate=0.5)
+        moved = gate.start(K, found.table, np.random.RandomState(0)).maximize(found)
+        return float(np.sum(weighted(found) * moved.log_weights(found.table)))
+
+    reached = [objective(steps) for steps in range(1, 30)]
+    assert np.all(np.diff(reached) >= -1e-9 * np.abs(reached[0]))
+
+
 def test_gates_that_look_at_rows_are_worked_out_by_blocks(found, monkeypatch):
     """Sparse and neural gates: the same numbers from small blocks as from one."""
     monkeypatch.setattr("mixtura.table._HELD", 1024 * K)
