@@ -175,3 +175,15 @@ def test_partitions_do_not_depend_on_names(rng):
     other = labels.copy()
     other[7] = (other[7] + 1) % 4
     assert starts._partition(labels, 4) != starts._partition(other, 4)
+
+
+def test_many_components_are_searched_with_swaps(require, rng, monkeypatch):
+    X = 30.0 * rng.normal(size=(20, 2))[rng.integers(0, 20, 600)] + rng.normal(size=(600, 2))
+    table = Table.of(require("native"), X)
+    way = starts.UnderMetric(starts.EUCLIDEAN)
+    found = starts.labellings(table, [way, way], 20, np.random.RandomState(0))
+    again = way.centers(table, 20, np.random.RandomState(0)).nearest(table)[0]
+    assert found.shape == (2, 600)
+    np.testing.assert_array_equal(found[0], again)
+    fit = GaussianMixture(20, init_params="auto", n_init=2, random_state=0, tol=1e-2).fit(X)
+    assert fit.converged_

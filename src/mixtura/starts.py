@@ -297,7 +297,11 @@ def labellings(
     """The unlike clusterings (R, N) of a table in memory that searches under several metrics end with, as labels.
 
     Under each metric k-means is made of rows in its coordinates, which are those of the kernels for plain distances.
+    Many components need swaps of centres, and have one search after the other.
     """
+    if components >= MANY_COMPONENTS:
+        centers = [way.centers(table, components, rng) for way in ways]
+        return np.stack([found.nearest(table)[0] for found in centers])
     found = dict[bytes, NDArray[np.int32]]()
     points = table.points(np.arange(len(table))) - table.pivot
     for metric, group in groupby(ways, key=lambda way: way.metric):
