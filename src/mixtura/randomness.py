@@ -1,4 +1,4 @@
-"""Generators of random numbers that serve one fit after the other: to make one takes longer than a small fit does."""
+"""Generators of random numbers that serve one fit after the other: to make one takes a third of a small fit's time."""
 
 from __future__ import annotations
 

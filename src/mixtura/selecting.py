@@ -419,7 +419,7 @@ class _Cell:
         return float(self.value - max(2.0 * total * gain, of_component))
 
     def go_on(self, rows: Any, weights: Any, how: dict[str, Any], criterion: Criterion) -> None:
-        """As many iterations again as the fit has had, and one more for each."""
+        """Go on until the fit has had twice as many iterations as now."""
         model = self.model
         assert model is not None
         done = model.lower_bounds_

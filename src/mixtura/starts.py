@@ -74,8 +74,8 @@ _TOL = 1e-4
 _SEARCHES = 3
 
 # A table is short if its rows times components times so many operations, for each pair of columns and besides, are at
-# most so many. On a short table so many searches are made, and the run of EM counts that ends best; if the first ones
-# end alike, they are all.
+# most so many. On a short table so many searches are made, and the run of EM counts that ends best; if the first few
+# end alike, no more are made.
 _SHORT, _PER_PAIR = 100_000, 20
 SEARCHES_OF_SHORT, _FIRST_SEARCHES = 10, 3
 

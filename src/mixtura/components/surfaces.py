@@ -82,7 +82,7 @@ class Surface:
         """A name for each coordinate."""
         K, D = self.logs.shape
 
-        def of(shared: bool, *more: int) -> list[list[str]]:
+        def of(shared: bool) -> list[list[str]]:
             return [[] if shared else [str(k)] for k in range(1 if shared else K)]
 
         found = ["".join(["volume", *(f"[{k}]" for k in who)]) for who in of(self.one_volume)]
@@ -110,8 +110,12 @@ class Surface:
 
     def tangent(self) -> Float:
         """Derivatives of the scales by the coordinates, (K S, coordinates)."""
+        return self._tangent
+
+    @cached_property
+    def _tangent(self) -> Float:
         if self.axes is None:
-            return 0.5 * self.stretching
+            return np.asarray(0.5 * self.stretching)
         columns = (self.at(step).imag.ravel() for step in 1j * _IMAGINARY * np.eye(self.size))
         return np.stack(list(columns), axis=1) / _IMAGINARY
 

@@ -381,6 +381,7 @@ class GaussianSearch:
 
     @property
     def _may_advance(self) -> bool:
+        """Whether a run of EM on the whole table may be made in one call."""
         known = self.plain_em and self._simple and self.estimation.least is None
         form = self.family.storage.form
         return known and self.max_iter > 1 and self.table.may_advance(self.components, form)
