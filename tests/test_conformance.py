@@ -78,13 +78,23 @@ def test_expect(kernel_backend, kind, form, shared, dtype, rng):
         assert_moments_close(got, want, p, computing_eps(kernel_backend, p.X))
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_expect_hard(kernel_backend, kind, form, rng):
+def test_expect_hard(kernel_backend, kind, form, shared, rng):
     reference = ReferenceBackend()
-    for i, (components, dims, rows) in enumerate(SHAPES):
+    # The last ones have more rows a component than wait for each other.
+    for i, (components, dims, rows) in enumerate([*SHAPES, (3, 40, 700), (2, 25, 400), (1, 24, 150)]):
         p = problem(
-            rng, form, components, dims, rows, gate=i % 2 == 0, weighted=i % 3 == 0, linear=i % 4 in (1, 2)
+            rng,
+            form,
+            components,
+            dims,
+            rows,
+            shared=shared,
+            gate=i % 2 == 0,
+            weighted=i % 3 == 0,
+            linear=i % 4 in (1, 2),
         )
         arguments = (replace(p.joint, hard=True), kind, p.pivot)
         joint = reference.log_joint(p.placed(reference), p.joint)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mixtura.moments import Moments
+from mixtura.moments import Moments, inverse_norms
 from mixtura.triangles import pack_symmetric, unpack_symmetric
 
 KINDS = ("mass", "mean", "trace", "diagonal", "full", "shared")
@@ -244,3 +244,29 @@ def test_a_map_for_each_component(rng):
         np.testing.assert_allclose(m.means()[k], want.means()[0], atol=1e-12)
     with pytest.raises(ValueError, match="hold too little for an affine map"):
         Moments.of(X, "diagonal").mapped(A[0])
+
+
+def test_norms_of_inverse_correlations(rng):
+    """They are those of the dense inverses; where less will do, a bound of its largest eigenvalue; else infinity."""
+    columns = rng.normal(size=(5, 40, 6))
+    columns[1, :, 2] = 1e-6 * columns[1, :, 0]  # singular
+    columns[2, :, 3] = 4.0  # does not vary
+    columns[3] *= 10.0 ** np.arange(-6.0, 6.0, 2.0)  # units do not matter
+    columns[4, :, 0] = columns[4, :, 1] + 1e-3 * columns[4, :, 0]
+    covariances = np.stack([np.cov(X, rowvar=False) for X in columns])
+    good = [0, 3, 4]
+    inverses = np.linalg.inv(np.stack([np.corrcoef(X, rowvar=False) for X in columns[good]]))
+    exact = np.abs(inverses).sum(axis=2).max(axis=1)
+    norms = inverse_norms(covariances)
+    assert norms[1] > 1e12  # rounding decides whether it is infinite
+    assert norms[2] == np.inf
+    np.testing.assert_allclose(norms[good], exact, rtol=1e-9)  # the last one's inverse has lost six digits
+    np.testing.assert_allclose(inverse_norms(covariances[good]), exact, rtol=1e-9)
+    eigenvalues = np.linalg.eigvalsh(inverses).max(axis=1)
+    bounds = inverse_norms(covariances[good], enough=1e4)
+    assert np.all(bounds >= eigenvalues * (1.0 - 1e-9))
+    assert bounds[:2].max() < 1e2
+    np.testing.assert_allclose(bounds[2], exact[2], rtol=1e-9)
+    each = inverse_norms(covariances[good], enough=np.array([0.0, 1e4, 1e12]))
+    np.testing.assert_allclose(each[0], exact[0], rtol=1e-9)
+    assert each[2] >= eigenvalues[2] * (1.0 - 1e-9)

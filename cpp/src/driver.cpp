@@ -88,7 +88,8 @@ Buffer<T> aligned_buffer(size_t size) {
 
 // Rows per chunk, whole blocks.
 int64_t chunk_rows(const Pass& p) {
-  const int64_t work = p.quadratics.components * (p.rows.dims + statistics_size(p.kind, p.rows.dims) + 16);
+  const int64_t statistics = statistics_size(p.kind, p.rows.dims), components = p.quadratics.components;
+  const int64_t work = components * (p.rows.dims + 16) + (p.hard ? 1 : components) * statistics;
   const int64_t rows = std::min(std::max(chunk_operations / work, chunk_rows_least), chunk_rows_most);
   return (rows + block_rows - 1) / block_rows * block_rows;
 }

@@ -44,35 +44,53 @@ _ROWS_FOR_EIGENVECTORS = 8
 # Magnification above which the closer bound would not be small either.
 _HOPELESS = 1e12
 
+# Numbers of the matrices whose norms are taken together.
+_TOGETHER = 1 << 21
+
 # Keeps the mass of an empty component positive, as scikit-learn does: its weight is then 1e-15 / N, not 0.
 _MASS_FLOOR = 10 * float(np.finfo(np.float64).eps)
 
 
-def inverse_norms(covariances: Float) -> Float:
+def inverse_norms(covariances: Float, enough: Float | float = 0.0) -> Float:
     """Norms (K,) of the inverses of the covariances' correlation matrices; infinity where one is singular.
 
     They are the largest sums of absolute values along a row, from one over the smallest eigenvalue to sqrt(D) times it.
+    Of matrices for which a bound of that eigenvalue's inverse that costs D^2 operations is at most ``enough``, (K,) or
+    one number, it is that bound instead of the norm, which costs D^3.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = 1.0 / np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
-        correlations = covariances * scale[:, :, None] * scale[:, None, :]
-    varies = np.flatnonzero(np.isfinite(correlations).all(axis=(1, 2)))
+    enough = np.broadcast_to(enough, len(covariances))
+    with np.errstate(invalid="ignore"):
+        deviations = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    varies = np.flatnonzero((deviations > 0.0).all(axis=1) & np.isfinite(deviations).all(axis=1))
     norms = np.full(len(covariances), np.inf)
+
+    def measure(k: NDArray[np.intp]) -> None:
+        norms[k] = _norms(inverse_choleskys(covariances[k]), deviations[k], enough[k])
+
     try:
-        norms[varies] = _norms(correlations[varies])
+        # As many at a time as stay in the caches.
+        together = max(1, _TOGETHER // max(covariances.shape[-1] ** 2, 1))
+        for first in range(0, len(varies), together):
+            measure(varies[first : first + together])
     except SingularError:  # which of them it is, they tell one by one
         for k in varies:
             with suppress(SingularError):
-                norms[k] = _norms(correlations[[k]])[0]
+                measure(np.array([k]))
     return norms
 
 
-def _norms(matrices: Float) -> Float:
-    """The same of positive definite matrices (K, D, D) themselves."""
-    if not len(matrices):
-        return np.zeros(0)
-    factors = inverse_choleskys(matrices)
-    return np.asarray(np.abs(factors @ np.swapaxes(factors, 1, 2)).sum(axis=2).max(axis=1))
+def _norms(factors: Float, deviations: Float, enough: Float) -> Float:
+    """Norms (K,) of ``U U'``, or bounds of their largest eigenvalues: U are the factors times deviations, by row."""
+    factors *= deviations[:, :, None]
+    sizes = np.abs(factors)
+    # The largest eigenvalue is at most the sum of all, and at most |U|_1 |U|_inf.
+    norms = np.einsum("kij,kij->k", factors, factors)
+    norms = np.minimum(norms, sizes.sum(axis=1).max(axis=1) * sizes.sum(axis=2).max(axis=1))
+    close = np.flatnonzero(norms > enough)
+    if len(close):
+        products = factors[close] @ np.swapaxes(factors[close], 1, 2)
+        norms[close] = np.abs(products).sum(axis=2).max(axis=1)
+    return np.asarray(norms)
 
 
 @dataclass(frozen=True)
@@ -386,7 +404,7 @@ class Moments:
             sums = np.where(np.isfinite(factor), ratio.sum(axis=1), 0.0)
             far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
             if len(far):
-                of_matrices = sums[far] * self._collinearity(far, floor)
+                of_matrices = sums[far] * self._collinearity(far, floor, _SUSPECT / sums[far])
                 suspect = (of_matrices > _SUSPECT) & (of_matrices < _HOPELESS)
                 worth = self.n_samples >= _ROWS_FOR_EIGENVECTORS * self.first.shape[1]
                 if worth and suspect.any():
@@ -423,9 +441,14 @@ class Moments:
             bounds = size / np.maximum(values, _TINY)
         return np.asarray(np.broadcast_to(bounds.max(axis=1), len(selected)))
 
-    def _collinearity(self, selected: NDArray[np.intp], floor: float) -> Float:
-        """About one over the smallest eigenvalue of the correlations of each of the selected components, (n,)."""
-        return np.broadcast_to(inverse_norms(self._scatters(selected, floor)), len(selected))
+    def _collinearity(self, selected: NDArray[np.intp], floor: float, enough: Float) -> Float:
+        """About one over the smallest eigenvalue of the correlations of each of the selected components, (n,).
+
+        Less closely where that is at most ``enough`` anyway.
+        """
+        scatters = self._scatters(selected, floor)
+        each = enough if len(scatters) == len(enough) else enough.min()  # one matrix may serve all
+        return np.broadcast_to(inverse_norms(scatters, each), len(selected))
 
     def without_rounding(self) -> Moments:
         """These moments, with columns set to exactly 0 where their spread about the pivot is rounding error alone.

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "mixtura/accumulate.hpp"
+#include "mixtura/bins.hpp"
 #include "mixtura/block.hpp"
 #include "mixtura/evaluate.hpp"
 #include "mixtura/problem.hpp"
@@ -185,6 +186,41 @@ inline void add_rows(const Pass& p, const Statistics& s, const double* means, co
   }
 }
 
+// out = row - about, and the row's squared distance to `mean`.
+template <class T>
+inline double take_row(const T* row, int64_t dims, const double* mean, const double* about, double* out) {
+  wide squares{};
+  int64_t d = 0;
+  for (; d + wide_lanes <= dims; d += wide_lanes) {
+    const wide x = load_wide(row + d), difference = x - load_wide(mean + d);
+    squares += difference * difference;
+    store_wide(out + d, x - load_wide(about + d));
+  }
+  double square = sum(squares);
+  for (; d < dims; ++d) {
+    const double x = static_cast<double>(row[d]), difference = x - mean[d];
+    square += difference * difference;
+    out[d] = x - about[d];
+  }
+  return square;
+}
+
+inline double take_row(const Columns& rows, int64_t i, const double* mean, const double* about, double* out) {
+  if (rows.column_stride == 1) {
+    const int64_t at = i * rows.row_stride;
+    return rows.single_precision
+               ? take_row(static_cast<const float*>(rows.data) + at, rows.dims, mean, about, out)
+               : take_row(static_cast<const double*>(rows.data) + at, rows.dims, mean, about, out);
+  }
+  double square = 0.0;
+  for (int64_t d = 0; d < rows.dims; ++d) {
+    const double x = number(rows, i, d), difference = x - mean[d];
+    square += difference * difference;
+    out[d] = x - about[d];
+  }
+  return square;
+}
+
 // Labels of rows b .. b + n, and the log densities of their centres, by differences in double precision.
 inline void write_labels(const Pass& p, int64_t b, int64_t n, const integer* label, const double* means,
                          const double* constants) {
@@ -206,6 +242,7 @@ struct NearestWorkspace {
   real *x, *squares, *leading, *trailing;
   integer *label, *unsure;
   double *exact, *weight, *row;
+  Bins bins;
 };
 
 inline size_t lay_out_nearest(const Pass& p, void* memory, NearestWorkspace& w) {
@@ -224,6 +261,7 @@ inline size_t lay_out_nearest(const Pass& p, void* memory, NearestWorkspace& w) 
   take(w.exact, padded_dims);
   take(w.weight, block_rows);
   take(w.row, dims);
+  w.bins.lay_out(statistics(p), p, take);
   return static_cast<size_t>(at - static_cast<char*>(memory));
 }
 
@@ -248,6 +286,8 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
                      p.kind != Kind::diagonal && p.kind != Kind::full;
   bool varied = false;
   for (int64_t k = 0; k < q.components; ++k) varied = varied || exact[l.constants + k] != 0.0;
+  const bool bins = in_bins(p);
+  if (bins) w.bins.clear(q.components);
   wide squares{};
   double constants = 0.0, rest = 0.0;
   for (int64_t b = begin; b < end; b += block_rows) {
@@ -299,16 +339,14 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
         if (w.weight[i] == 0.0) continue;
         const double* mean = means + w.label[i] * dims;
         const double* about = p.own_pivots ? p.own_pivots + w.label[i] * dims : p.pivot;
-        for (int64_t d = 0; d < dims; ++d) {
-          const double x = number(p.rows.left, b + i, d), difference = x - mean[d];
-          rest += w.weight[i] * difference * difference;
-          w.row[d] = x - about[d];
-        }
+        rest += w.weight[i] * take_row(p.rows.left, b + i, mean, about, w.row);
         if (p.own_pivots && !p.wanted[w.label[i]]) continue;
         double* own = sums + w.label[i] * s.size;
         if (s.order == Order::means) {
           own[s.mass] += w.weight[i];
           for (int64_t d = 0; d < dims; ++d) own[d] += w.weight[i] * w.row[d];
+        } else if (bins) {
+          w.bins.add(s, w.row, w.weight[i], w.label[i], sums);
         } else {
           add_row(p.kind, dims, w.row, w.weight[i], own);
         }
@@ -317,6 +355,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
     for (int64_t i = 0; varied && i < n; ++i) constants += w.weight[i] * exact[l.constants + w.label[i]];
   }
   if (p.answers.labels) return;
+  if (bins) w.bins.empty_all(s, q.components, sums);
   const double scale = q.factors[0] * q.factors[0];
   sums[q.components * s.size] += scale * (constants - 0.5 * (sum(squares) + rest));
 }

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "mixtura/accumulate.hpp"
+#include "mixtura/bins.hpp"
 #include "mixtura/block.hpp"
 #include "mixtura/evaluate.hpp"
 #include "mixtura/nearest.hpp"
@@ -23,6 +24,7 @@ struct Workspace {
   integer* label;
   double *exact, *weight, *row;
   int64_t* active;
+  Bins bins;
 };
 
 inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspace& w) {
@@ -48,6 +50,7 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.trailing, padded_dims);
   take(w.row, dims);
   take(w.active, components);
+  w.bins.lay_out(s, p, take);
   take(w.rows, features ? block_rows * row_stride(s) : 0);
   take(w.transformed, transformed * stride);
   take(w.zero, transformed);
@@ -105,10 +108,13 @@ inline void take_responsibilities(const Pass& p, int64_t begin, int64_t n, int64
   }
 }
 
-inline void accumulate_hard(const Statistics& s, const Workspace& w, int64_t n, double* sums) {
+inline void accumulate_hard(const Statistics& s, Workspace& w, int64_t n, double* sums) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t d = 0; d < s.dims; ++d) w.row[d] = static_cast<double>(w.x[d * stride + i]);
-    add_row(s.kind, s.dims, w.row, w.weight[i], sums + w.label[i] * s.size);
+    if (s.order == Order::blocks)
+      w.bins.add(s, w.row, w.weight[i], w.label[i], sums);
+    else
+      add_row(s.kind, s.dims, w.row, w.weight[i], sums + w.label[i] * s.size);
   }
 }
 
@@ -204,6 +210,8 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
   const bool early = stacked(q) > 1;  // few multiply-adds a row: rows arrive as fast as memory gives them
+  const bool bins = in_bins(p);
+  if (bins) w.bins.clear(components);
   double log2_likelihood = 0.0;
   for (int64_t b = begin; b < end; b += block_rows) {
     const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
@@ -246,6 +254,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
         accumulate_soft(s, a, w.scratch, sums);
     }
   }
+  if (bins) w.bins.empty_all(s, components, sums);
   if (!has_answers(p)) sums[components * s.size] += log2_likelihood * ln2;
 }
 

@@ -24,6 +24,11 @@ MIXTURA_INLINE bool one_at_a_time(int64_t dims, int64_t components) {
   return components <= blocks_components_broken && dims >= blocks_dims_broken && dims % lanes != 0;
 }
 
+// Whether rows that each belong to one component wait for others of theirs: bins.hpp.
+MIXTURA_INLINE bool in_bins(const Pass& p) {
+  return p.hard && !p.own_pivots && !has_answers(p) && p.kind == Kind::full && p.rows.dims >= bins_dims;
+}
+
 // Shifts of the circulant order: 0 for the squares alone.
 MIXTURA_INLINE int64_t shifts(Kind kind, int64_t dims) {
   return kind == Kind::full ? dims / 2 + 1 : kind == Kind::diagonal ? 1 : 0;
@@ -58,10 +63,10 @@ inline Statistics statistics(const Pass& p) {
     s.order = Order::means;
     s.linear = s.mass = round_up(s.dims, wide_lanes);
     s.size = round_up(s.mass + 1, 8);
-  } else if (p.hard || p.own_pivots || size - scalars < 2 * lanes) {
+  } else if ((p.hard && !in_bins(p)) || p.own_pivots || size - scalars < 2 * lanes) {
     s.order = Order::plain;
     s.size = size;
-  } else if (s.kind == Kind::full && one_at_a_time(s.dims, p.quadratics.components)) {
+  } else if (in_bins(p) || (s.kind == Kind::full && one_at_a_time(s.dims, p.quadratics.components))) {
     s.order = Order::blocks;
     s.linear = round_up(s.dims, lanes);
     s.mass = s.linear + block_offset(round_up(s.dims, block_height) / block_height);

@@ -104,6 +104,11 @@ constexpr int block_vectors = 3;
 // scaled row.
 constexpr int shifts_together = 8;
 
+// Rows of a component's bin: more move its triangle through the caches less often, until the bin itself no
+// longer fits; and the columns from which there are bins, because fewer cost less than the way through one.
+constexpr int64_t bin_rows = 64;
+constexpr int64_t bins_dims = 24;
+
 // Fifths of all pairs, and of one component's, below which rows that count are taken from lists: lists save
 // work in proportion, but their kernels reuse less.
 constexpr int64_t sparse_fifths = 2;
