@@ -49,7 +49,9 @@ class Pool {
   bool try_enter() { return busy_.try_lock(); }
   void leave() { busy_.unlock(); }
 
-  // Only between try_enter and leave.
+  // Only between try_enter and leave. A worker that has not woken by the time the caller is done is not
+  // waited for: nothing is left to do, and where processors are busy with other work it may sleep for
+  // milliseconds.
   void run(int threads, const std::function<void(int)>& task) {
     grow(threads - 1);
     const int workers = std::min(threads - 1, static_cast<int>(threads_.size()));
@@ -57,14 +59,13 @@ class Pool {
       std::lock_guard<std::mutex> lock(mutex_);
       task_ = &task;
       wanted_ = workers;
-      running_ = workers;
       ++generation_;
     }
     wake_.notify_all();
     call(task, 0);
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [this] { return running_ == 0; });
     task_ = nullptr;
+    done_.wait(lock, [this] { return running_ == 0; });
     if (error_) {
       std::exception_ptr error;
       std::swap(error, error_);
@@ -90,8 +91,9 @@ class Pool {
     for (;;) {
       wake_.wait(lock, [&] { return generation_ != seen; });
       seen = generation_;
-      if (worker > wanted_) continue;
+      if (worker > wanted_ || !task_) continue;
       const std::function<void(int)>& task = *task_;
+      ++running_;
       lock.unlock();
       call(task, worker);
       lock.lock();
