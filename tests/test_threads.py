@@ -196,6 +196,43 @@ def test_the_hosts_half_uses_the_threads_that_the_user_allowed(monkeypatch, rng)
     assert threads.compiled_allowed() is (threads.native is not None)
 
 
+def blas_threads():
+    return {lib["num_threads"] for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_beside_the_kernels(monkeypatch, require, rng):
+    """For a table of some columns, and of few that start no threads anyway as many as before."""
+    require("native")
+    from mixtura.components import storage
+
+    seen = []
+    found = storage.inverse_choleskys
+    monkeypatch.setattr(storage, "inverse_choleskys", lambda c: (seen.append(blas_threads()), found(c))[1])
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        for dims, backend, most in ((20, "native", 1), (2, "native", 2), (20, "reference", 2)):
+            seen.clear()
+            X = rng.normal(size=(200, dims))
+            GaussianMixture(2, backend=backend, random_state=0, max_iter=2, tol=10).fit(X)
+            assert max(n for numbers in seen for n in numbers) == most
+        assert blas_threads() == {2}
+
+
+def test_the_last_one_to_hold_blas_restores_its_threads():
+    """Whoever comes first, and also where it ends by an error."""
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        first, second = threads.one_blas_thread(), threads.one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        assert blas_threads() == {1}
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}
+        with pytest.raises(ValueError, match="within"), threads.one_blas_thread():
+            raise ValueError("within")
+        assert blas_threads() == {2}
+
+
 @pytest.mark.skipif(not hasattr(os, "kill"), reason="no signals")
 @pytest.mark.parametrize("listening", ["default", "own"])
 def test_ctrl_c_ends_a_long_pass(require, listening):

@@ -11,7 +11,7 @@ from scipy import linalg
 from scipy.linalg import cython_lapack, lapack
 
 from mixtura.errors import SingularError
-from mixtura.threads import blas, compiled_allowed, native, thread_limit
+from mixtura.threads import FEW, compiled_allowed, native, one_blas_thread, thread_limit
 
 Float = NDArray[np.float64]
 
@@ -45,20 +45,17 @@ def inverse_cholesky(covariance: Float) -> Float:
 # Eigenvalue of a correlation matrix, times the number of columns, below which it is rounding error.
 _SINGULAR = 1e-12
 
-# Number of columns up to which BLAS starts no threads of its own.
-_FEW = 16
-
 # Number of elements of all covariance matrices from which on they are factorised on all threads.
 _MANY = 1 << 16
 
 
 def inverse_choleskys(covariances: Float) -> Float:
     """As :func:`inverse_cholesky`, for K matrices (K, D, D), on the compiled kernels' threads if they are available."""
-    few, many = covariances.shape[-1] <= _FEW, len(covariances) > 1 and covariances.size >= _MANY
+    few, many = covariances.shape[-1] <= FEW, len(covariances) > 1 and covariances.size >= _MANY
     if native is None or not compiled_allowed() or not (few or many):
         return np.stack([inverse_cholesky(c) for c in covariances])
     routines = cython_lapack.__pyx_capi__
-    with nullcontext() if few else blas().limit(limits=1, user_api="blas"):
+    with nullcontext() if few else one_blas_thread():
         threads = thread_limit() if many else 1
         inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], threads)
     if inverse is None or not np.isfinite(inverse).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -18,12 +19,14 @@ from mixtura.membership import Membership
 from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Form, Quadratics
 from mixtura.streamed import Streamed
+from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 Real = NDArray[np.floating]
 
-# Number of rows whose mean is the pivot: enough for a point well inside the data.
-_PIVOT_ROWS = 1 << 12
+# Number of rows whose mean is the pivot: enough for a point well inside the data. Of many columns fewer rows, but never
+# fewer than the last, will do.
+_PIVOT_ROWS, _PIVOT_NUMBERS, _FEW_PIVOT_ROWS = 1 << 12, 1 << 17, 1 << 8
 
 # Most numbers of a sample of rows that is taken for a fit.
 MOST_SAMPLED = 1 << 24
@@ -57,7 +60,8 @@ def _combination(columns: int) -> Float:
 
 def _point_inside(X: Real, counted: NDArray[np.intp] | None) -> Float:
     """A point inside the rows that count, (D,): the mean of some of them."""
-    step = max(1, len(X) // _PIVOT_ROWS)
+    rows = min(_PIVOT_ROWS, max(_PIVOT_NUMBERS // X.shape[1], _FEW_PIVOT_ROWS))
+    step = max(1, len(X) // rows)
     # Turned, since NumPy takes ten times as long for sums along columns that are short steps apart.
     sample = np.ascontiguousarray(np.asarray(X[::step] if counted is None else X[counted[::step]]).T)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -152,6 +156,10 @@ class Table:
         """The targets, (N, M)."""
         y = self.all_y
         return y if y is None or len(y) == len(self) else y[self.cut]
+
+    def host_limits(self) -> AbstractContextManager[None]:
+        """Hold the host's half of the work to the threads that the user allowed, and to NumPy beside the reference."""
+        return allow(self.backend.n_threads, self.backend.compiled, self.dims)
 
     @property
     def dims(self) -> int:

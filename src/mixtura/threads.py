@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,8 +21,9 @@ except ImportError:  # a pure-Python installation: mixtura.backends.available() 
 native = _native
 
 
-# Number of columns from which on BLAS gains from more than one thread.
-_WIDE = 128
+# Numbers of columns up to which BLAS starts no threads for a matrix, and from which on its threads gain more than they
+# cost the kernels.
+FEW, _LARGE = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,29 @@ _allowed: ContextVar[Allowed] = ContextVar("allowed", default=_ALL)
 
 
 @contextmanager
-def allow(threads: int | None, compiled: bool) -> Iterator[None]:
+def allow(threads: int | None, compiled: bool, dims: int) -> Iterator[None]:
     """Hold the host's half of a fit, and BLAS with it, to the threads that the user allowed.
+
+    Beside the kernels BLAS has one thread, unless matrices are very large: its others would spin for milliseconds after
+    each product, in wait for the next, on processors that the kernels need then.
 
     Parameters
     ----------
     threads : int or None
     compiled : bool
+    dims : int
+        Columns of the table.
     """
     token = _allowed.set(Allowed(threads, compiled))
+    of_blas = 1 if compiled and FEW < dims <= _LARGE else threads
     try:
-        if threads is None:
+        if of_blas is None:
             yield
+        elif of_blas == 1:
+            with one_blas_thread():
+                yield
         else:
-            with blas().limit(limits=threads, user_api="blas"):
+            with blas().limit(limits=of_blas, user_api="blas"):
                 yield
     finally:
         _allowed.reset(token)
@@ -68,6 +79,27 @@ def allow(threads: int | None, compiled: bool) -> Iterator[None]:
 def blas() -> threadpoolctl.ThreadpoolController:
     """The controller that limits the threads of BLAS."""
     return threadpoolctl.ThreadpoolController()
+
+
+_lock = threading.Lock()
+_holders: list[Any] = []  # one entry for each that holds BLAS to one thread; the first knows what was before
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread.
+
+    Of several that do so at a time, side by side or nested, the last one to leave restores the limit.
+    """
+    with _lock:
+        _holders.append(None if _holders else blas().limit(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with _lock:
+            if len(_holders) == 1:
+                _holders[0].restore_original_limits()
+            _holders.pop()
 
 
 def compiled_allowed() -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import ndtri
 
-from mixtura.autodiff.functions import Prepared, threads_of
+from mixtura.autodiff.functions import Prepared
 from mixtura.autodiff.parameters import Parameters
 from mixtura.components.surfaces import Surface
 from mixtura.errors import NotFiniteError, SingularError
@@ -262,7 +262,7 @@ def standard_errors(
         covariance = np.cov(values, rowvar=False).reshape(len(slopes), len(slopes))
         return StandardErrors(method, natural, covariance, of_theta, boundary, failed, values)
     at = Prepared.of(parameters, X, y, sample_weight)
-    with threads_of(at.table):
+    with at.table.host_limits():
         of_theta = _covariance(at, method, parameters.names, _surface(parameters.model))
     return StandardErrors(method, natural, slopes @ of_theta @ slopes.T, of_theta, boundary)
 

@@ -17,8 +17,6 @@ from mixtura.autodiff.own_functions import jacobian_of
 from mixtura.autodiff.parameters import Differentiable, Parameters
 from mixtura.estimators.validation import check_finite
 from mixtura.likelihood import Likelihood
-from mixtura.table import Table
-from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 
@@ -47,11 +45,6 @@ class Prepared(Likelihood):
             "rows of X are so far from every component that their log-density cannot be represented: scale the input "
             "data, or remove such rows"
         )
-
-
-def threads_of(table: Table) -> Any:
-    """Hold BLAS to the threads that the model allows."""
-    return allow(table.backend.n_threads, table.backend.compiled)
 
 
 def _check_mode(mode: str) -> bool:
@@ -122,7 +115,7 @@ def value_and_grad(
     True
     """
     at = Prepared.of(model, X, y, sample_weight)
-    with threads_of(at.table):
+    with at.table.host_limits():
         if _check_mode(mode):
             value, gradient, _ = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)
             at.checked(value, gradient)
@@ -171,7 +164,7 @@ def hessian(
     2.0
     """
     at = Prepared.of(model, X, y, sample_weight)
-    with threads_of(at.table):
+    with at.table.host_limits():
         if _check_mode(mode):
             second = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)[2]
             at.checked(second)
@@ -215,7 +208,7 @@ def jvp(
     """
     at = Prepared.of(model, X, y, None)
     vector = _vector(direction, at.mixture.size, "direction", "parameter")
-    with threads_of(at.table):
+    with at.table.host_limits():
         along = at.derivatives.tangent(at.mixture, at.rows, vector)[1]
     at.checked(along)
     return along
@@ -261,7 +254,7 @@ def vjp(
         part = np.maximum(sign * weights, 0.0)
         if part.any():
             at = Prepared.of(parameters, X, y, part)
-            with threads_of(at.table):
+            with at.table.host_limits():
                 gradient = at.value_and_grad()[1]
             at.checked(gradient)
             total += sign * gradient
@@ -306,7 +299,7 @@ def jacobian(
     if callable(model):
         return jacobian_of(model, X)
     at = Prepared.of(model, X, y, None)
-    with threads_of(at.table):
+    with at.table.host_limits():
         scores = at.derivatives.adjoints(at.mixture, at.rows, scores=True).scores
     assert scores is not None
     at.checked(scores)
@@ -341,7 +334,7 @@ def grad_x(
     [[-0.5, -3.0]]
     """
     at = Prepared.of(model, X, y, None)
-    with threads_of(at.table):
+    with at.table.host_limits():
         if _check_mode(mode):
             gradient = at.derivatives.forward_rows(at.mixture, at.rows)[1]
         else:
@@ -379,7 +372,7 @@ def hessian_x(
     [[[-0.25]]]
     """
     at = Prepared.of(model, X, y, None)
-    with threads_of(at.table):
+    with at.table.host_limits():
         if _check_mode(mode):
             second = at.derivatives.forward_rows(at.mixture, at.rows)[2]
         else:

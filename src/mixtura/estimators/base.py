@@ -34,7 +34,6 @@ from mixtura.progress import Progress, progress
 from mixtura.randomness import generator
 from mixtura.streamed import Streamed
 from mixtura.table import Table
-from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 M = TypeVar("M", bound=em.Model)
@@ -195,7 +194,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             tol = self._least_change() if self.verbose else 0.0
             reporter = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init, tol)
         tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
-        with allow(self.n_threads, table.backend.compiled):
+        with table.host_limits():
             best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score, keep)
         return best, tasks
 
@@ -211,7 +210,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             return
         self._check_recordable(every, seed)
         drawn = int(np.random.RandomState().randint(2**31)) if seed is None else int(seed)
-        with allow(self.n_threads, table.backend.compiled):
+        with table.host_limits():
             fit = described(self, table)
         checkpoint = Checkpoint.open(path, fit, float(every), drawn)
         try:
@@ -249,12 +248,12 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         early: list[tuple[Any, Any, Any]] | None = getattr(self, "_early", None)
         if state is not None:
             table = table_of(*block)
-            with allow(self.n_threads, table.backend.compiled):
+            with table.host_limits():
                 state = state.step(table)
         elif fitted and early is None:
             table = table_of(*block)
             rows = max(int(getattr(self, "_n_rows", len(table))), len(table))
-            with allow(self.n_threads, table.backend.compiled):
+            with table.host_limits():
                 state = Online.begin(self._to_go_on(table), table, max(rows // len(table), 1), rows)
         else:
             early = [] if early is None else early
@@ -265,7 +264,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             early.append(block)
             table = table_of(X, y, weight)
             if len(table) >= _EARLY_ROWS or len(table) * table.dims >= _EARLY_NUMBERS:
-                with allow(self.n_threads, table.backend.compiled):
+                with table.host_limits():
                     state = Online.begin(self._to_go_on(table), table, len(early))
             self._early, self._n_steps = early, len(early)
         if state is not None:

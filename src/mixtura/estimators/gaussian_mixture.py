@@ -38,7 +38,6 @@ from mixtura.estimators.validation import check_fit, check_rows, check_weights, 
 from mixtura.moments import Kind
 from mixtura.starts import AUTO, INITIALIZERS
 from mixtura.table import Table
-from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 # Share of a column's variance that reg_covar='auto' adds to it.
@@ -454,7 +453,7 @@ class GaussianMixture(FittedGaussians):
         if state is None:
             self.n_iter_ = self._n_steps
             return self
-        with allow(self.n_threads, table.backend.compiled):
+        with table.host_limits():
             estimate, found = state.estimate(table)
         fit = em.Fit(estimate, state.bound, [state.bound], False, found)
         attributes = self._attributes(fit, table.backend.name, table.x.dtype)
@@ -505,20 +504,22 @@ class GaussianMixture(FittedGaussians):
         self._check_newton(membership is not None)
         self._check_family(D)
         table = Table.of(backend, X, weights, membership=membership)
-        with allow(self.n_threads, backend.compiled):
+        with table.host_limits():
             estimation, dropping = self._estimation(table, fixed)
-        run = ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate]
-        with self._checkpointed(checkpoint, every, table) as (recorded, rng):
-            run = recorded(run)
-            best, tasks = self._searched(table, estimation, dropping, given, fixed_weights, run, rng, warm)
-        bad = Degenerate.of(best, K)
-        self._warn(best, bad)
-        self._n_rows, self._fitted_type = len(table), self._covariance.name
-        if not self._wants_noise:  # nothing of it stays from an earlier fit
-            self.__dict__.pop("noise_", None)
-            self.__dict__.pop("noise_weight_", None)
-        self.__dict__.pop("_sampler", None)
-        self._adopt(self._attributes(best, backend.name, X.dtype, bad), given_rows, table, tasks)
+            run = ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate]
+            with self._checkpointed(checkpoint, every, table) as (recorded, rng):
+                run = recorded(run)
+                best, tasks = self._searched(
+                    table, estimation, dropping, given, fixed_weights, run, rng, warm
+                )
+            bad = Degenerate.of(best, K)
+            self._warn(best, bad)
+            self._n_rows, self._fitted_type = len(table), self._covariance.name
+            if not self._wants_noise:  # nothing of it stays from an earlier fit
+                self.__dict__.pop("noise_", None)
+                self.__dict__.pop("noise_weight_", None)
+            self.__dict__.pop("_sampler", None)
+            self._adopt(self._attributes(best, backend.name, X.dtype, bad), given_rows, table, tasks)
         return table
 
     def _least_change(self) -> float:
@@ -560,8 +561,7 @@ class GaussianMixture(FittedGaussians):
         if warm:
             resumed = (self._mixture(estimation, fixed_weights), self.lower_bound_)
         else:
-            with allow(self.n_threads, backend.compiled):
-                climbed = search.best_start()
+            climbed = search.best_start()
 
         def one(_: int, report: Callable[[em.Step[Any]], bool] | None) -> em.Fit[Parameters]:
             return search.one(climbed, resumed, report)

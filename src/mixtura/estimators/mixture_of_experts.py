@@ -46,7 +46,6 @@ from mixtura.report import summary
 from mixtura.starts import AUTO
 from mixtura.starts_of_experts import RESPONSIBILITIES, given_labels
 from mixtura.table import Table
-from mixtura.threads import allow
 
 Float = NDArray[np.float64]
 
@@ -346,7 +345,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             )
             best, tasks = self._searched(search, initial_experts if warm else None)
             if isinstance(self.init, str) and not warm and membership is None:
-                with allow(self.n_threads, backend.compiled):
+                with table.host_limits():
                     best = search.not_below_one_regression(best)
         self._type, self._n_rows = str(np.result_type(X, y)), N
         if best.found is None:  # max_iter is 0
@@ -360,7 +359,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     def _searched(self, search: ExpertSearch, initial: LinearExperts | None) -> tuple[em.Fit[Experts], Tasks]:
         """The best fit; with ``initial`` from the last one's parameters, else from the best start."""
         table, climbed, resumed = search.table, None, None
-        with allow(self.n_threads, table.backend.compiled):
+        with table.host_limits():
             if initial is not None:
                 resumed = self._resumed(initial, table, search.rng)
             else:
@@ -436,7 +435,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         if state is None:
             self.n_iter_ = self._n_steps
             return self
-        with allow(self.n_threads, table.backend.compiled):
+        with table.host_limits():
             estimate, found = state.estimate(table)
         fit = em.Fit(estimate, state.bound, [state.bound], False, found)
         attributes = self._attributes(fit) | {"n_iter_": state.steps, "n_passes_": 1.0}
