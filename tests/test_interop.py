@@ -9,7 +9,15 @@ import sklearn.cluster
 import sklearn.mixture
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mixtura import GaussianMixture, KMeans, LinearExpert, MixtureOfExperts, load, save
+from mixtura import (
+    BayesianGaussianMixture,
+    GaussianMixture,
+    KMeans,
+    LinearExpert,
+    MixtureOfExperts,
+    load,
+    save,
+)
 from mixtura.cli import main
 from mixtura.extension import Component, register_component
 from mixtura.quadratics import Quadratics
@@ -153,6 +161,40 @@ def test_mixtures_go_to_scikit_learn_and_back(kind, table):
     assert_array_equal(back.to_sklearn().covariances_, own.covariances_)
 
 
+@pytest.mark.parametrize("weights", ["dirichlet_process", "dirichlet_distribution"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_posteriors_go_to_scikit_learn_and_back(kind, weights, table, tmp_path):
+    how = {
+        "n_components": 4,
+        "covariance_type": kind,
+        "weight_concentration_prior_type": weights,
+        "random_state": 0,
+    }
+    X = table.astype(np.float64)
+    # Of 'diag' and 'spherical' scikit-learn has other distributions, of about N_k degrees of freedom.
+    near = 1e-9 if kind in ("full", "tied") else X.shape[1] ** 2 / (len(X) / 4)
+    model = BayesianGaussianMixture(**how, init_params="hierarchical").fit(X)
+    theirs = model.to_sklearn()
+    assert type(theirs) is sklearn.mixture.BayesianGaussianMixture
+    theirs._validate_params()
+    assert theirs.init_params == "kmeans"
+    assert_allclose(theirs.score_samples(X), model.score_samples(X), atol=near)
+    assert_allclose(theirs.predict_proba(X), model.predict_proba(X), atol=near)
+    theirs.means_[:] = 0.0  # a copy
+    assert model.means_.min() > 900.0
+    own = sklearn.mixture.BayesianGaussianMixture(**how).fit(X)
+    back = BayesianGaussianMixture.from_sklearn(own)
+    assert_allclose(back.score_samples(X), own.score_samples(X), atol=near)
+    assert back.lower_bound_ == own.lower_bound_
+    save(back, tmp_path / "m")
+    assert load(tmp_path / "m").summary() == back.summary()
+    again = back.to_sklearn()
+    for name in ("covariances_", "degrees_of_freedom_", "mean_precision_", "weights_"):
+        assert_array_equal(getattr(again, name), getattr(own, name))
+    for one, other in zip(again.weight_concentration_, own.weight_concentration_, strict=True):
+        assert_array_equal(one, other)
+
+
 def test_centres_go_to_scikit_learn_and_back(table, tmp_path):
     km = KMeans(3, random_state=0, init="auto").fit(table)
     theirs = km.to_sklearn()
@@ -172,6 +214,8 @@ def test_what_scikit_learn_does_not_have(table):
         GaussianMixture.from_sklearn(sklearn.cluster.KMeans(2))
     with pytest.raises(TypeError, match="expected a KMeans of scikit-learn, got int"):
         KMeans.from_sklearn(3)
+    with pytest.raises(TypeError, match="expected a BayesianGaussianMixture of scikit-learn, got KMeans"):
+        BayesianGaussianMixture.from_sklearn(sklearn.cluster.KMeans(2))
     with pytest.raises(sklearn.exceptions.NotFittedError):
         KMeans.from_sklearn(sklearn.cluster.KMeans(2))
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -609,6 +609,62 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
 
         return onnx.of_gaussian_mixture(self, path, dtype)
 
+    def to_sklearn(self) -> Any:
+        """The same model as scikit-learn's estimator, for programs that know only that.
+
+        Parameters that only this class has are left out; one of the next fit that scikit-learn does not know takes its
+        default. Predictions are the same for 'full' and 'tied'. For 'diag' and 'spherical' scikit-learn takes the
+        digamma functions of other distributions: log-densities then differ by about D^2 / 4 over a component's degrees
+        of freedom. ``lower_bound_`` stays this class's.
+
+        Returns
+        -------
+        sklearn.mixture.BayesianGaussianMixture
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixtura import BayesianGaussianMixture
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> model = BayesianGaussianMixture(n_components=2, random_state=0, tol=10.0).fit(X)
+        >>> bool((model.to_sklearn().predict(X) == model.predict(X)).all())
+        True
+        """
+        from mixtura.interop import scikit_learn
+
+        return scikit_learn.bayesian_to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any) -> BayesianGaussianMixture:
+        """A fitted estimator of scikit-learn as one of this class.
+
+        Parameters
+        ----------
+        estimator : sklearn.mixture.BayesianGaussianMixture
+
+        Returns
+        -------
+        BayesianGaussianMixture
+            With scikit-learn's posterior and bound; predictions as in :meth:`to_sklearn`.
+
+        Raises
+        ------
+        TypeError
+            It is something else.
+
+        Examples
+        --------
+        >>> import numpy as np, sklearn.mixture
+        >>> from mixtura import BayesianGaussianMixture
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> theirs = sklearn.mixture.BayesianGaussianMixture(n_components=2, random_state=0, tol=10.0).fit(X)
+        >>> bool((BayesianGaussianMixture.from_sklearn(theirs).predict(X) == theirs.predict(X)).all())
+        True
+        """
+        from mixtura.interop import scikit_learn
+
+        return cast(BayesianGaussianMixture, scikit_learn.bayesian_from_sklearn(cls, estimator))
+
     def summary(self) -> str:
         """The fit in a few lines of text.
 
@@ -622,7 +678,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         return summary(
             f"Bayesian Gaussian mixture, {K} components, {self.covariance_type} covariance",
             {
-                "rows x columns": f"{self._n_rows} x {D}",
+                "rows x columns": f"{self._n_rows} x {D}" if hasattr(self, "_n_rows") else f"? x {D}",
                 "evidence lower bound": f"{self.lower_bound_:.8g}",
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
                 "backend": self.backend_,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.mixture import BayesianGaussianMixture as SklearnBayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,6 +25,16 @@ _OF_MIXTURES = (
     "lower_bounds_",
     "n_features_in_",
     "feature_names_in_",
+)
+_OF_POSTERIORS = (
+    *_OF_MIXTURES,
+    "mean_precision_",
+    "degrees_of_freedom_",
+    "weight_concentration_prior_",
+    "mean_precision_prior_",
+    "mean_prior_",
+    "degrees_of_freedom_prior_",
+    "covariance_prior_",
 )
 _OF_CENTRES = ("cluster_centers_", "labels_", "inertia_", "n_iter_", "n_features_in_", "feature_names_in_")
 
@@ -85,6 +96,39 @@ def mixture_from_sklearn(kind: type[Any], theirs: Any) -> Any:
     model._fitted_type = theirs.covariance_type
     if not hasattr(model, "lower_bounds_"):  # older versions keep only the last
         model.lower_bounds_ = [theirs.lower_bound_]
+    model._check_state()
+    return model
+
+
+def bayesian_to_sklearn(model: Any) -> SklearnBayesianGaussianMixture:
+    """See ``BayesianGaussianMixture.to_sklearn``."""
+    check_is_fitted(model)
+    theirs = SklearnBayesianGaussianMixture(**_shared_parameters(model, SklearnBayesianGaussianMixture))
+    if not _valid(theirs, "init_params"):
+        theirs.set_params(init_params="kmeans")
+    _moved(model, theirs, _OF_POSTERIORS)
+    for name in _OF_POSTERIORS[:5]:
+        setattr(theirs, name, getattr(theirs, name).astype(np.float64))
+    held = np.array(to_host(model._concentration))
+    theirs.weight_concentration_ = (held[0], held[1]) if held.ndim == 2 else held
+    return theirs
+
+
+def bayesian_from_sklearn(kind: type[Any], theirs: Any) -> Any:
+    """See ``BayesianGaussianMixture.from_sklearn``."""
+    if not isinstance(theirs, SklearnBayesianGaussianMixture):
+        raise TypeError(f"expected a BayesianGaussianMixture of scikit-learn, got {type(theirs).__name__}")
+    check_is_fitted(theirs)
+    model = kind(**_shared_parameters(theirs, kind))
+    _moved(theirs, model, _OF_POSTERIORS)
+    model._concentration = np.array(theirs.weight_concentration_)
+    model.degrees_of_freedom_ = np.asarray(theirs.degrees_of_freedom_, dtype=np.float64)
+    model.backend_ = "scikit-learn"
+    model.lower_bound_ = np.asarray(theirs.lower_bound_).item()  # of 'tied' an array of one number
+    # Older versions keep only the last.
+    model.lower_bounds_ = [
+        np.asarray(b).item() for b in getattr(theirs, "lower_bounds_", [theirs.lower_bound_])
+    ]
     model._check_state()
     return model
 
