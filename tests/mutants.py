@@ -154,7 +154,7 @@ TESTS = {
     "mixture.py": ["test_table.py", "test_mixture_of_experts.py"],
     "moments.py": ["test_moments.py", "test_table.py"],
     "natural.py": ["test_uncertainty.py", "test_online.py", "test_expansion.py"],
-    "newton.py": ["test_newton.py"],
+    "newton.py": ["test_newton.py", "test_families.py"],
     "online.py": ["test_online.py"],
     "parametric.py": ["test_autodiff.py", "test_uncertainty.py", "test_newton.py"],
     "parts.py": ["test_extension.py", "test_persistence.py"],

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, stats
 from scipy.special import digamma, gammaln
 from sklearn.mixture import BayesianGaussianMixture as Theirs
 
 from mixtura import BayesianGaussianMixture, load, save
+from mixtura.components import bayesian
 from mixtura.data import as_source
 from mixtura.gates.sticks import StickGate
 
@@ -182,3 +183,16 @@ def test_bad_input(rows):
     ):
         with pytest.raises(ValueError, match=message):
             BayesianGaussianMixture(n_components=2, **how).fit(rows)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 5])
+def test_the_factor_of_a_wishart_density(dims, rng):
+    """It is all of scipy's density but the powers of the matrix."""
+    root = rng.normal(size=(dims, dims)) + 2.0 * np.eye(dims)
+    scale, dof = root @ root.T, dims + 1.5
+    at = stats.wishart(df=dof, scale=scale).rvs(random_state=0).reshape(dims, dims)
+    powers = 0.5 * (dof - dims - 1.0) * np.linalg.slogdet(at)[1] - 0.5 * np.trace(np.linalg.solve(scale, at))
+    volume = np.linalg.slogdet(scale)[1]
+    factor = bayesian._log_wishart(np.array([volume]), np.array([dof]), dims)
+    want = stats.wishart(df=dof, scale=scale).logpdf(at if dims > 1 else at.item())
+    assert factor[0] + powers == pytest.approx(float(want), rel=1e-12)

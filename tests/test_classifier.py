@@ -118,6 +118,17 @@ def test_merging_lowers_entropy_most(rng):
     assert merged.clusters(5).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_noise_takes_no_part_in_merging(rng):
+    """Shares of the components are what they are among the components."""
+    X = np.concatenate([rng.normal(size=(300, 2)), rng.uniform(-30.0, 30.0, size=(100, 2))])
+    gm = GaussianMixture(3, noise=True, random_state=0).fit(X)
+    merged = merge_components(gm, X)
+    shares = gm.predict_proba(X)[:, :3]
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(merged.predict_proba(3), shares, atol=1e-12)
+    assert merged.entropy[-1] == pytest.approx(-np.sum(shares * np.log(np.maximum(shares, 1e-300))), rel=1e-9)
+
+
 def test_clusters_that_are_no_gaussians(rng):
     angle = rng.uniform(0, np.pi, 800)
     arch = 6.0 * np.column_stack([np.cos(angle), np.sin(angle)]) + 0.4 * rng.normal(size=(800, 2))

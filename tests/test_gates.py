@@ -439,3 +439,29 @@ def test_gates_that_look_at_rows_are_worked_out_by_blocks(found, monkeypatch):
     found_mass = table.expect(joint, "mass")
     np.testing.assert_allclose(found_mass.mass, np.exp(whole - want[:, None]).sum(axis=0), rtol=1e-10)
     assert found_mass.log_likelihood == pytest.approx(want.sum(), rel=1e-12)
+
+
+def test_the_softmax_penalty_and_its_derivatives(found, rng):
+    """By the definition for standardised slopes that sum to 0, and by differences."""
+    gate = replace(
+        SoftmaxGate(l2=0.7).start(K, found.table, np.random.RandomState(0)),
+        slope=rng.normal(size=(K, D)),
+        level=rng.normal(size=K),
+    )
+    odds = gate.log_odds
+    slope = gate.slope - gate.slope.mean(axis=0)
+    value, gradient, hessian = gate.penalty
+    assert value == pytest.approx(-0.5 * gate.strength * np.sum(slope**2), rel=1e-12)
+
+    def penalty(flat):
+        return gate.with_log_odds(flat.reshape(odds.shape)).penalty
+
+    for i in range(odds.size):
+        step = np.zeros(odds.size)
+        step[i] = 0.1
+        above, below = penalty(odds.ravel() + step), penalty(odds.ravel() - step)
+        # Of a square, differences are exact.
+        assert (above[0] - below[0]) / 0.2 == pytest.approx(gradient[i], rel=1e-8, abs=1e-8 * abs(value))
+        np.testing.assert_allclose(
+            (above[1] - below[1]) / 0.2, hessian[:, i], rtol=1e-8, atol=1e-8 * np.abs(hessian).max()
+        )

@@ -128,6 +128,8 @@ def test_membership_follows_rows_and_components():
         np.testing.assert_array_equal(known.labels, [0, -1, 2, 1])
         inside = known.log_weights(slice(1, 3), 4) == 0.0
         np.testing.assert_array_equal(inside, [[1, 1, 1, 1], [0, 0, 1, 0]])
+        beyond = known.log_weights(slice(0, 2), 5) == 0.0
+        np.testing.assert_array_equal(beyond, [[1, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
         np.testing.assert_array_equal(known.taken(np.array([3, 0])).labels, [1, 0])
         # Component 1 is removed: its row may belong to any other.
         np.testing.assert_array_equal(known.part(np.array([True, False, True])).labels, [0, -1, 1, -1])

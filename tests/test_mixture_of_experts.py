@@ -448,6 +448,20 @@ def test_warm_starts_go_on(gate, lines):
     np.testing.assert_allclose(model.intercept_, 0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("gate", ["softmax", "gaussian"])
+def test_a_warm_start_keeps_the_gate_unless_it_has_changed(gate, lines):
+    """The first iteration's bound is that of the last parameters, gate included, or another."""
+    x, y = lines
+    model = MixtureOfExperts(2, gate=gate, max_iter=300, tol=1e-7, random_state=0, warm_start=True).fit(x, y)
+    end = model.lower_bound_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        first = model.set_params(max_iter=1).fit(x, y).lower_bounds_[0]
+        assert first == pytest.approx(end, abs=1e-5)
+        anew = model.set_params(gate="constant").fit(x, y).lower_bounds_[0]
+    assert abs(anew - end) > 0.05
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("two", [False, True], ids=["one target", "two targets"])

@@ -270,3 +270,27 @@ def test_norms_of_inverse_correlations(rng):
     each = inverse_norms(covariances[good], enough=np.array([0.0, 1e4, 1e12]))
     np.testing.assert_allclose(each[0], exact[0], rtol=1e-9)
     assert each[2] >= eigenvalues[2] * (1.0 - 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["trace", "diagonal", "full"])
+def test_a_spread_that_is_rounding_error_is_taken_for_none(kind):
+    """Of the second component's first column alone; of the third's all."""
+    pivots = np.array([[1.0, 1.0], [0.1, 3.0], [0.1, 0.3]])
+    away = np.array([[1.0, 1.0], [1e-17, 1.0], [1e-17, 1e-17]])
+    first = away.copy()
+    matrices = away[:, :, None] * away[:, None, :]
+    second = {
+        "trace": np.trace(matrices, axis1=1, axis2=2),
+        "diagonal": np.diagonal(matrices, axis1=1, axis2=2),
+        "full": pack_symmetric(matrices),
+    }[kind]
+    moments = Moments(kind, pivots, np.ones(3), first, second, 0.0, 1).without_rounding()
+    zero = np.array([[False, False], [kind != "trace", False], [True, True]])
+    np.testing.assert_array_equal(moments.first == 0.0, zero)
+    if kind == "trace":
+        np.testing.assert_array_equal(moments.second == 0.0, [False, False, True])
+    elif kind == "diagonal":
+        np.testing.assert_array_equal(moments.second == 0.0, zero)
+    else:
+        np.testing.assert_array_equal(moments.second == 0.0, [[False] * 3, [True, True, False], [True] * 3])
+    np.testing.assert_array_equal(moments.first[~zero], first[~zero])

@@ -8,6 +8,7 @@ from mixtura import GaussianMixture, backends, starts
 from mixtura.components.estimation import Estimation
 from mixtura.components.gaussian import Gaussians
 from mixtura.estimators import gaussian_search
+from mixtura.membership import Labels
 from mixtura.table import Table
 
 REFERENCE = backends.create("reference")
@@ -187,3 +188,25 @@ def test_many_components_are_searched_with_swaps(require, rng, monkeypatch):
     np.testing.assert_array_equal(found[0], again)
     fit = GaussianMixture(20, init_params="auto", n_init=2, random_state=0, tol=1e-2).fit(X)
     assert fit.converged_
+
+
+def test_labelled_rows_start_their_own_components(rng):
+    X, weights = rng.normal(size=(60, 2)), rng.uniform(0.5, 2.0, size=60)
+    labels = np.repeat([0, 1, 2, -1], 15)
+    table = Table.of(REFERENCE, X, weights, membership=Labels(labels))
+    found = starts.labelled_moments(table, 3, "full")
+    for k in range(3):
+        own = labels == k
+        assert found.mass[k] == pytest.approx(weights[own].sum(), rel=1e-12)
+        np.testing.assert_allclose(found.means()[k], np.average(X[own], axis=0, weights=weights[own]))
+    assert starts.labelled_moments(Table.of(REFERENCE, X), 3, "full") is None
+    assert starts.labelled_moments(table, 4, "full") is None  # nothing is known of the fourth
+
+
+def test_random_responsibilities_share_each_row(rng):
+    weights = rng.uniform(0.5, 2.0, size=400)
+    table = Table.of(REFERENCE, rng.normal(size=(400, 2)), weights)
+    found = starts.random(table, 4, "mean", 0.0, np.random.RandomState(0))
+    assert found.mass.sum() == pytest.approx(weights.sum(), rel=1e-12)
+    assert found.mass.max() < 0.3 * weights.sum()
+    assert np.ptp(found.mass) > 0.0

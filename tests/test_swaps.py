@@ -165,3 +165,15 @@ def test_auto_finds_flat_parallel_clusters(covariance_type, rng):
         3, covariance_type=covariance_type, init_params="auto", random_state=0, n_threads=1
     ).fit(X)
     np.testing.assert_array_equal(again.means_, auto.means_)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_centre_takes_part_in_two_swaps(seed):
+    rng = np.random.default_rng(seed)
+    X = np.repeat(rng.uniform(-50.0, 50.0, size=(12, 2)), 20, axis=0) + rng.normal(size=(240, 2))
+    centers = Centers(X[rng.choice(len(X), 12, replace=False)])
+    moments = table_of(X).expect(centers.joint, "full")
+    found = swaps._pairs(centers, moments)
+    parts = [index for merged, split, _ in found for index in (*merged, split)]
+    assert found
+    assert len(set(parts)) == len(parts)
