@@ -50,7 +50,12 @@ TESTS = {
     "backends/derivatives.py": ["test_autodiff.py"],
     "backends/native_clustering.py": ["test_clustering.py"],
     "best_step.py": ["test_best_step.py", "test_em.py", "test_gaussian_mixture.py", "test_experts_ends.py"],
-    "cancellation.py": ["test_moments.py", "test_table.py", "test_gaussian_mixture.py"],
+    "cancellation.py": [
+        "test_cancellation.py",
+        "test_moments.py",
+        "test_table.py",
+        "test_gaussian_mixture.py",
+    ],
     "checkpoints.py": ["test_checkpoints.py"],
     "choosing.py": ["test_cli.py"],
     "cli/arguments.py": ["test_cli.py"],

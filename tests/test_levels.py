@@ -38,6 +38,14 @@ def test_samples_are_parts_of_each_other(monkeypatch):
     np.testing.assert_array_equal(again[0].x, found[0].x)
 
 
+def test_a_level_goes_on_for_a_share_of_what_it_can_tell():
+    """A hundredth of P / n, but no less than two fifths of P / N, which the table is to tell."""
+    table = Table.of(REFERENCE, np.zeros((10_000, 1)))
+    small, large = table.take(np.arange(100)), table.take(np.arange(1000))
+    assert levels.least_gain(50, small, table) == pytest.approx(0.01 * 50 / 100)
+    assert levels.least_gain(50, large, table) == pytest.approx(0.4 * 50 / 10_000)
+
+
 def test_samples_of_wide_tables_hold_no_more_numbers(monkeypatch):
     monkeypatch.setattr(levels, "_ROWS", 100)
     table = Table.of(REFERENCE, np.random.default_rng(0).normal(size=(30_000, 3)))

@@ -27,6 +27,8 @@ _WORTH = 4
 
 # Share of P / n that a gain must reach for a level to go on.
 _SHARE = 0.01
+# Share of P / N.
+_SHARE_OF_TABLE = 0.4
 
 # Of so many starts, one goes on to the next level.
 _ONE_OF = 3
@@ -107,7 +109,8 @@ def climb(
             fits = _better(fits, levels[0], run, score, iterations, tol)
         best = fits[0] if fits else None
         for level in levels[:-1]:
-            fits = _better(fits, level, run, score, max_iter, max(tol, least_gain(n_parameters, level)))
+            least = max(tol, least_gain(n_parameters, level, levels[-1]))
+            fits = _better(fits, level, run, score, max_iter, least)
             best = fits[0] if fits else None
     except KeyboardInterrupt:
         if not keep or best is None or not best.bounds:
@@ -116,9 +119,13 @@ def climb(
     return best
 
 
-def least_gain(n_parameters: int, level: Table) -> float:
-    """The gain per unit of weight below which a level has told what it can."""
-    return _SHARE * n_parameters / len(level)
+def least_gain(n_parameters: int, level: Table, table: Table) -> float:
+    """The gain per unit of weight below which a level has told what it can, or the table itself is about to tell it.
+
+    What a level leaves open takes iterations on the table, each as long as many on the level; but where the level is a
+    large part of the table, little is saved by going on there.
+    """
+    return n_parameters * max(_SHARE / len(level), _SHARE_OF_TABLE / len(table))
 
 
 def _begun(starts: Sequence[Callable[[], M]]) -> list[em.Fit[M]]:

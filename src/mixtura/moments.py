@@ -386,13 +386,13 @@ class Moments:
         with np.errstate(invalid="ignore"):
             return bool(np.all(of_means * (self.pivot.shape[-1] / _FAR) < variance))
 
-    def cancellation(self, floor: float = 0.0) -> Float:
+    def cancellation(self, floor: float = 0.0, calm: NDArray[np.bool_] | None = None) -> Float:
         """Factor by which rounding error about the pivot is magnified in the variances, (K,).
 
         Times machine epsilon, it bounds the relative error of the variance along the worst direction: the largest
         of ``(mean - pivot)^2 / (variance + floor)`` over the columns and, where matrices are kept and the mean lies
         ten spreads or more from the pivot, the sum of these over the smallest eigenvalue of the correlations.
-        It is 0 for components without mass.
+        It is 0 for components without mass. Of ``calm`` components (K,) only the columns are looked at.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
         about_pivot, of_means = self.squares()
@@ -402,7 +402,8 @@ class Moments:
         factor = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
         if self.layout.has_matrices:
             sums = np.where(np.isfinite(factor), ratio.sum(axis=1), 0.0)
-            far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
+            looked_at = self.mass > 0.0 if calm is None else (self.mass > 0.0) & ~calm
+            far = np.flatnonzero(looked_at & (sums > _FAR))
             if len(far):
                 of_matrices = sums[far] * self._collinearity(far, floor, _SUSPECT / sums[far])
                 suspect = (of_matrices > _SUSPECT) & (of_matrices < _HOPELESS)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows
 from mixtura.backends.clustering import Iterated, PlainEm, Raced, Searched
-from mixtura.cancellation import LOST, is_far, refined
+from mixtura.cancellation import LOST, Predicted, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
 from mixtura.membership import Membership
@@ -357,7 +357,8 @@ class Table:
         layout, joint = LAYOUTS[kind], self._permitted(joint)
         self.tally.rows += len(self)
         one_pass = layout.has_second and layout.own and self.backend.each_in_one_pass
-        if one_pass and is_far(joint, self.pivot, floor, permitted):
+        predicted = Predicted.of(joint, self.pivot) if layout.has_second else None
+        if one_pass and predicted is not None and predicted.lost(floor, permitted):
             # About a common pivot the variances would lose digits, and a second pass would be needed.
             every = np.ones(joint.components, dtype=bool)
             means = joint.quadratics.means
@@ -379,7 +380,8 @@ class Table:
             return total
 
         eps = self.backend.rounding(self.rows, joint, self.pivot)
-        return refined(moments, each, floor, eps, permitted)
+        calm = None if predicted is None else predicted.calm(eps, permitted)
+        return refined(moments, each, floor, eps, permitted, calm)
 
     def lloyd(self, joint: Joint, max_iter: int, tol: float) -> Iterated | None:
         """Lloyd's iterations from the means of ``joint``, in one call; None where that is not to be had."""

@@ -216,7 +216,9 @@ class GaussianSearch:
         n = self.n_init if auto else max(self.n_init, _SEARCHES if self.init_params == "kmeans" else 1)
         first, alone = levels[0], len(levels) == 1
         ways = self.ways(first, n)
-        raced = self._raced(first, ways, self.tol if alone else least_gain(self.n_parameters, first))
+        raced = self._raced(
+            first, ways, self.tol if alone else least_gain(self.n_parameters, first, self.table)
+        )
         if raced is not None and alone:
             return raced
         return climb(
