@@ -27,6 +27,7 @@ from mixtura import (
     SparseGate,
     em,
 )
+from mixtura.components import normal_equations
 from mixtura.components.linear import least_squares
 from mixtura.components.normal_equations import root_of
 from mixtura.joint import Joint
@@ -529,6 +530,32 @@ def test_link_function_of_equal_means_is_equal_means(rng):
     link = LinkFunction(lambda w: -0.5 * 0.7 * ((w[0] - w[1]) ** 2).sum())
     want = EqualMeans(0.7).maximize(W, P, W)
     np.testing.assert_allclose(link.maximize(W, P, W), want, atol=1e-7)
+
+
+def test_the_equations_of_several_experts(rng):
+    """Together they have each one's own solution, also where one of them has dependent columns."""
+    X, Y = rng.normal(size=(4, 50, 3)) * [1.0, 30.0, 1e-3], rng.normal(size=(4, 50, 2))
+    xx, xy = X.transpose(0, 2, 1) @ X, X.transpose(0, 2, 1) @ Y
+    assert normal_equations._regular(xx, xy) is not None
+    singular, nearly, constant = xx.copy(), xx.copy(), xx.copy()
+    copied = X[2].copy()
+    copied[:, 1] = copied[:, 0]
+    singular[2] = copied.T @ copied
+    copied[:, 1] += 1e-5 * X[2, :, 1]
+    nearly[2] = copied.T @ copied
+    constant[1, 2], constant[1, :, 2] = 0.0, 0.0
+    for some in (singular, nearly, constant):
+        assert normal_equations._regular(some, xy) is None
+    for some in (xx, singular, nearly, constant):
+        for k, found in enumerate(normal_equations.least_squares_each(some, xy)):
+            alone = least_squares(some[k], xy[k])
+            np.testing.assert_allclose(found.slopes, alone.slopes, rtol=1e-10)
+            np.testing.assert_allclose(found.inverse, alone.inverse, rtol=1e-10)
+            np.testing.assert_allclose(found.explained, alone.explained, rtol=1e-10)
+            assert (found.dependent, found.delicate) == (alone.dependent, alone.delicate)
+            # The condition is known, or estimated within a small factor.
+            np.testing.assert_array_less(found.spoilt, 20.0 * alone.spoilt + 1e-300)
+            np.testing.assert_array_less(alone.spoilt, 20.0 * found.spoilt + 1e-300)
 
 
 def test_least_squares_of_least_norm(rng):

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.components.base import Components
-from mixtura.components.normal_equations import ROUNDING, least_squares, posterior_of, root_of, scatters
+from mixtura.components.normal_equations import (
+    ROUNDING,
+    Scatters,
+    least_squares,
+    least_squares_each,
+    posterior_of,
+    root_of,
+)
 from mixtura.components.priors import LinearExpert, Priors
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
@@ -216,45 +223,43 @@ class LinearExperts(Components):
         """
         K, M, D = self.slopes.shape
         base = Baseline.none(K, M, D) if baseline is None else baseline
-        of_experts = scatters(moments, D, self.intercept)
+        s = Scatters.of(moments, D, self.intercept)
         least_mass = _EMPTY * float(moments.mass.sum())
         empty = moments.mass <= least_mass
-        anchor, level = np.zeros((K, D)), np.zeros((K, M))
+        anchor, level = (s.x, s.y) if self.intercept else (np.zeros((K, D)), np.zeros((K, M)))
         slopes, posterior, squares = np.empty((K, M, D)), np.empty((K, M, D, D)), np.zeros((K, M))
-        spread = np.empty((K, M))  # the sum of squares of y itself, approximately
+        spread = s.yy  # the sum of squares of y itself, approximately
         roots = np.zeros_like(posterior)
         dependent, delicate = np.zeros(K, dtype=bool), np.zeros(K, dtype=bool)
-        for k, s in enumerate(of_experts):
+        with_prior = self.priors.present
+        for k in np.flatnonzero(with_prior).tolist():
             before = base.slopes[k]  # the solution is the difference from these slopes
-            if self.intercept:
-                anchor[k], level[k] = s.x, s.y
-            if self.priors.present[k] and empty[k]:
+            if empty[k]:
                 # An expert without rows returns to its prior.
                 slopes[k], roots[k] = self.priors.mean[k], np.linalg.cholesky(self.priors.covariance[k])
-            elif self.priors.present[k]:
+            else:
                 w0 = self.priors.mean[k]
                 for m in range(M):
-                    away = s.xy[:, m] - s.xx @ (w0[m] - before[m])
-                    solved = posterior_of(self.priors.covariance[k], s.xx, self.noise[k, m], away)
+                    away = s.xy[k, :, m] - s.xx[k] @ (w0[m] - before[m])
+                    solved = posterior_of(self.priors.covariance[k], s.xx[k], self.noise[k, m], away)
                     slopes[k, m], roots[k, m], squares[k, m] = w0[m] + solved.step, solved.root, solved.spread
-            else:
-                # For a tiny mass the inverse of the sums could overflow, so means are used instead.
-                n = max(s.mass, _TINY)
-                fitted = least_squares(s.xx / n, s.xy / n)
-                slopes[k], dependent[k], delicate[k] = (
-                    before + fitted.slopes,
-                    fitted.dependent,
-                    fitted.delicate,
-                )
-                posterior[k] = fitted.inverse / max(n, least_mass)  # times the noise, once that is known
-                squares[k] = np.maximum(s.yy - n * fitted.explained, n * fitted.spoilt + ROUNDING * s.yy)
-            if self.priors.present[k]:
-                posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
-                squares[k] += np.maximum(s.residual(slopes[k] - before), ROUNDING * s.yy)
-            spread[k] = s.yy
-            if baseline is not None:
-                spread[k] += np.einsum("md,de,me->m", before, s.xx, before)
-                level[k] += base.of(k, s.x) if self.intercept else 0.0
+            posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
+            squares[k] += np.maximum(s.residual(k, slopes[k] - before), ROUNDING * s.yy[k])
+        without = np.flatnonzero(~with_prior)
+        if len(without):
+            # For a tiny mass the inverse of the sums could overflow, so means are used instead.
+            n = np.maximum(s.mass[without], _TINY)
+            each = n[:, None, None]
+            fits = least_squares_each(s.xx[without] / each, s.xy[without] / each)
+            for k, n_k, fit in zip(without.tolist(), n, fits, strict=True):
+                slopes[k], dependent[k], delicate[k] = fit.slopes, fit.dependent, fit.delicate
+                posterior[k] = fit.inverse / max(n_k, least_mass)  # times the noise, once that is known
+                squares[k] = np.maximum(s.yy[k] - n_k * fit.explained, n_k * fit.spoilt + ROUNDING * s.yy[k])
+            slopes[without] += base.slopes[without]
+        if baseline is not None:
+            spread = spread + np.einsum("kmd,kde,kme->km", base.slopes, s.xx, base.slopes)
+            if self.intercept:
+                level = level + np.stack([base.of(k, x) for k, x in enumerate(s.x)])
         least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * moments.mass[:, None])
         delicate |= (squares <= least).any(axis=1)
         pooled = squares.sum(axis=0) / moments.mass.sum()

@@ -32,66 +32,71 @@ _CONSTANT = 1e-20
 # Rounding error of second moments, as a share of their largest eigenvalue, and of sums of squares, as a share of them.
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
+# Numbers of experts from which on, and of columns up to which, their equations are solved together.
+_SEVERAL, _FEW = 3, 32
+
 _TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
-class Scatter:
-    """Second moments of one expert's rows about a point: their mean, or 0 if there is no intercept.
+class Scatters:
+    """Second moments of each expert's rows about a point: their mean, or 0 if there is no intercept.
 
-    The moments are xx (D, D), xy (D, M) and yy (M,); the point is x (D,) and y (M,).
+    The moments are xx (K, D, D), xy (K, D, M) and yy (K, M); the points are x (K, D) and y (K, M).
     """
 
-    mass: float
+    mass: Float
     x: Float
     y: Float
     xx: Float
     xy: Float
     yy: Float
 
-    def residual(self, slopes: Float) -> Float:
-        """Sums of squared residuals of given slopes (M, D), (M,)."""
-        fitted = np.einsum("md,de,me->m", slopes, self.xx, slopes)
-        return np.asarray(np.maximum(self.yy - 2.0 * np.einsum("md,dm->m", slopes, self.xy) + fitted, 0.0))
-
-
-def scatters(moments: Moments, dims: int, intercept: bool) -> list[Scatter]:
-    """The scatter of each expert, from moments of kind 'full' of z = [x; y]."""
-    size = moments.first.shape[1]
-    if intercept:
-        mass = np.maximum(moments.mass, _TINY)
-        centers = moments.means(mass)
-        whole = moments.covariances(mass) * mass[:, None, None]
-        squares = np.diagonal(whole, axis1=1, axis2=2)
-        weight = mass.sum()
-        offset = centers - mass @ centers / weight
-        total = (squares + mass[:, None] * offset**2).sum(axis=0) / weight
-        constant = squares <= _CONSTANT * total * mass[:, None]
-        constant[:, dims:] = False
-        whole[constant[:, :, None] | constant[:, None, :]] = 0.0
-    else:
-        centers = np.zeros_like(moments.first)
-        if moments.pivot.ndim == 2:  # each component has its own pivot, so they are recentred one by one
-            seconds = [
-                replace(
-                    moments,
-                    pivot=moments.pivot[k],
-                    mass=moments.mass[[k]],
-                    first=moments.first[[k]],
-                    second=moments.second[[k]],
-                )
-                .recenter(np.zeros(size))
-                .second
-                for k in range(len(moments.mass))
-            ]
-            whole = unpack_symmetric(np.concatenate(seconds), size)
+    @classmethod
+    def of(cls, moments: Moments, dims: int, intercept: bool) -> Scatters:
+        """From moments of kind 'full' of z = [x; y]."""
+        size = moments.first.shape[1]
+        if intercept:
+            mass = np.maximum(moments.mass, _TINY)
+            centers = moments.means(mass)
+            whole = moments.covariances(mass)
+            whole *= mass[:, None, None]
+            squares = np.diagonal(whole, axis1=1, axis2=2)
+            weight = mass.sum()
+            offset = centers - mass @ centers / weight
+            total = (squares + mass[:, None] * offset**2).sum(axis=0) / weight
+            constant = squares <= _CONSTANT * total * mass[:, None]
+            constant[:, dims:] = False
+            if constant.any():
+                whole[constant[:, :, None] | constant[:, None, :]] = 0.0
         else:
-            whole = unpack_symmetric(moments.recenter(np.zeros(size)).second, size)
-    own = np.maximum(np.diagonal(whole, axis1=1, axis2=2)[:, dims:], 0.0)
-    return [
-        Scatter(n, c[:dims], c[dims:], S[:dims, :dims], S[:dims, dims:], yy)
-        for n, c, S, yy in zip(moments.mass.tolist(), centers, whole, own, strict=True)
-    ]
+            centers = np.zeros_like(moments.first)
+            if moments.pivot.ndim == 2:  # each component has its own pivot, so they are recentred one by one
+                seconds = [
+                    replace(
+                        moments,
+                        pivot=moments.pivot[k],
+                        mass=moments.mass[[k]],
+                        first=moments.first[[k]],
+                        second=moments.second[[k]],
+                    )
+                    .recenter(np.zeros(size))
+                    .second
+                    for k in range(len(moments.mass))
+                ]
+                whole = unpack_symmetric(np.concatenate(seconds), size)
+            else:
+                whole = unpack_symmetric(moments.recenter(np.zeros(size)).second, size)
+        own = np.maximum(np.diagonal(whole, axis1=1, axis2=2)[:, dims:], 0.0)
+        x, y = centers[:, :dims], centers[:, dims:]
+        return cls(moments.mass, x, y, whole[:, :dims, :dims], whole[:, :dims, dims:], own)
+
+    def residual(self, k: int, slopes: Float) -> Float:
+        """Sums of squared residuals of given slopes (M, D) of expert k, (M,)."""
+        fitted = np.einsum("md,de,me->m", slopes, self.xx[k], slopes)
+        return np.asarray(
+            np.maximum(self.yy[k] - 2.0 * np.einsum("md,dm->m", slopes, self.xy[k]) + fitted, 0.0)
+        )
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,37 @@ class Solution:
     spoilt: Float
     dependent: bool
     delicate: bool
+
+
+def least_squares_each(xx: Float, xy: Float) -> list[Solution]:
+    """As :func:`least_squares`, for K experts (K, D, D) and (K, D, M), which cost less together."""
+    regular = _regular(xx, xy) if len(xx) >= _SEVERAL and xx.shape[1] <= _FEW else None
+    return [least_squares(*both) for both in zip(xx, xy, strict=True)] if regular is None else regular
+
+
+def _regular(xx: Float, xy: Float) -> list[Solution] | None:
+    """The solutions where all are far from dependent; None otherwise."""
+    variances = np.diagonal(xx, axis1=1, axis2=2)
+    if not (variances > 0.0).all():
+        return None
+    scale = np.sqrt(variances)
+    scales = scale[:, :, None] * scale[:, None, :]
+    correlation = xx / scales
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(correlation))
+    except np.linalg.LinAlgError:
+        return None
+    turned = root.transpose(0, 2, 1)
+    inverse = turned @ root
+    norms = np.abs(correlation).sum(axis=1).max(axis=1) * np.abs(inverse).sum(axis=1).max(axis=1)
+    if not (norms * _DELICATE[1] < 1.0).all():
+        return None
+    half = root @ (xy / scale[:, :, None])
+    slopes = np.ascontiguousarray((turned @ half / scale[:, :, None]).transpose(0, 2, 1))
+    explained = np.square(half).sum(axis=1)
+    spoilt = explained * ((_SOLVED * norms) ** 2)[:, None]
+    found = zip(slopes, inverse / scales, explained, spoilt, strict=True)
+    return [Solution(*parts, False, False) for parts in found]
 
 
 def least_squares(xx: Float, xy: Float) -> Solution:
