@@ -61,8 +61,10 @@ class Predicted:
         It would if the factor times eps exceeds the permitted loss, and ``|m_k - p|^2 eps`` exceeds that loss times
         ``floor``, the variance below which no digit matters.
         """
+        if not self.squares.max() * _EPS > permitted:
+            return False
         far = (self.squares * _EPS > permitted) & (self.lengths * _EPS > permitted * floor)
-        return bool(np.any(far))
+        return bool(far.any())
 
     def calm(self, eps: float = _EPS, permitted: float = LOST) -> NDArray[np.bool_]:
         """Components (K,) of which nothing is lost unless they become 10^4 times narrower in this very iteration."""
@@ -83,7 +85,7 @@ def refined(
     floor: float = 0.0,
     eps: float = _EPS,
     permitted: float = LOST,
-    calm: NDArray[np.bool_] | None = None,
+    predicted: Predicted | None = None,
 ) -> Moments:
     """Moments in which those of far components are recomputed about the components' own means.
 
@@ -102,12 +104,12 @@ def refined(
         Unit of rounding in the moments.
     permitted : float
         Relative error of a variance that is permitted in sums in float64.
-    calm : ndarray of bool of shape (K,), optional
-        Components whose variances along other directions than the columns need not be looked at: see
-        :meth:`Predicted.calm`.
+    predicted : Predicted, optional
+        Of the components that were evaluated; those that were calm need no close look.
     """
     if moments.near_pivot(floor) or not moments.is_finite():
         return moments
+    calm = None if predicted is None else predicted.calm(eps, permitted)
     far = moments.cancellation(floor, calm) * eps > _most(eps, permitted)
     layout = moments.layout
     if floor == 0.0 and layout.own:

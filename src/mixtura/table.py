@@ -380,8 +380,7 @@ class Table:
             return total
 
         eps = self.backend.rounding(self.rows, joint, self.pivot)
-        calm = None if predicted is None else predicted.calm(eps, permitted)
-        return refined(moments, each, floor, eps, permitted, calm)
+        return refined(moments, each, floor, eps, permitted, predicted)
 
     def lloyd(self, joint: Joint, max_iter: int, tol: float) -> Iterated | None:
         """Lloyd's iterations from the means of ``joint``, in one call; None where that is not to be had."""
