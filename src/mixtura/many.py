@@ -16,6 +16,7 @@ from sklearn.utils import check_array
 
 from mixtura import backends
 from mixtura.array_kinds import to_host
+from mixtura.backends.clustering import FIRST_FAILURE
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.validation import check_finite
 from mixtura.files import write_whole
@@ -27,9 +28,6 @@ Float = NDArray[np.float64]
 
 # The covariance types that the kernels know, and the form in which they keep them.
 FORMS = {"full": "triangle", "tied": "triangle", "diag": "diagonal", "spherical": "scalar"}
-
-# What became of a group, by the kernels' number: from this one on it has failed.
-_FIRST_FAILURE = 2
 
 # What the header of a file says that it holds.
 _KIND = "mixtura many 1"
@@ -92,7 +90,7 @@ class ManyMixtures:
     @property
     def fitted(self) -> NDArray[np.bool_]:
         """Which groups have a mixture, (G,)."""
-        return np.asarray(self.outcome < _FIRST_FAILURE)
+        return np.asarray(self.outcome < FIRST_FAILURE)
 
     @property
     def status(self) -> NDArray[Any]:
@@ -430,7 +428,7 @@ def bounds_of_many(
         (weights, means, covariances),
         n_threads,
     )
-    return np.asarray(np.where(outcome < _FIRST_FAILURE, bounds, np.nan))
+    return np.asarray(np.where(outcome < FIRST_FAILURE, bounds, np.nan))
 
 
 def _shape_of(covariance_type: str, G: int, K: int, D: int) -> tuple[int, ...]:

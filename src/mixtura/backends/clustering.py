@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 
 
+# What becomes of a run of EM that is made whole, by the kernels' number: from the last one on it has failed.
+CONVERGED, FIRST_FAILURE = 0, 2
+
+
 class End(IntEnum):
     """Why Lloyd's iterations ended."""
 

@@ -7,11 +7,17 @@ from numpy.typing import NDArray
 
 from mixtura import _native
 from mixtura.backends.base import Float, Rows
-from mixtura.backends.clustering import Clustering, End, Iterated, PlainEm, Raced, Searched
+from mixtura.backends.clustering import (
+    CONVERGED,
+    FIRST_FAILURE,
+    Clustering,
+    End,
+    Iterated,
+    PlainEm,
+    Raced,
+    Searched,
+)
 from mixtura.quadratics import Quadratics
-
-# What becomes of a run, by the kernels' number: from this one on it has failed.
-_CONVERGED, _FIRST_FAILURE = 0, 2
 
 # Most iterations of EM that one call makes, about a tenth of a second.
 _MOST_ITERATIONS = 500
@@ -104,7 +110,7 @@ class NativeClustering(Clustering):
             None,
             self.threads,
         )
-        return Raced(weights, means, covariances, bounds, outcome < _FIRST_FAILURE, int(iterations.sum()) + R)
+        return Raced(weights, means, covariances, bounds, outcome < FIRST_FAILURE, int(iterations.sum()) + R)
 
     def advance(
         self,
@@ -120,10 +126,10 @@ class NativeClustering(Clustering):
             weights, means, covariances, more, outcome = _native.advance(
                 table, how.form, how.shared, how.tol, how.reg_covar, most, *start, labels
             )
-            if outcome >= _FIRST_FAILURE:
+            if outcome >= FIRST_FAILURE:
                 return None
             start, labels = (weights, means, covariances), None
-            if outcome == _CONVERGED or len(bounds) + len(more) >= how.max_iter:
+            if outcome == CONVERGED or len(bounds) + len(more) >= how.max_iter:
                 return start, [*bounds, *more]
             bounds += more[:-1]  # the next call begins with the last E-step of this one
 
