@@ -211,6 +211,9 @@ def test_regions_of_highest_density(many):
     normal = Mixture([1.0], [2.0], [9.0])
     ((low, high),) = normal.highest_density_intervals(0.95)
     np.testing.assert_allclose([low, high], stats.norm(2.0, 3.0).interval(0.95), rtol=1e-9)
+    for deviation in (1e-4, 1e4):  # however wide, and nearly all of it
+        ((low, high),) = Mixture([1.0], [2.0], [deviation**2]).highest_density_intervals(1.0 - 1e-9)
+        np.testing.assert_allclose([low, high], stats.norm(2.0, deviation).interval(1.0 - 1e-9), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
@@ -271,6 +274,8 @@ def test_a_weight_of_zero_is_allowed():
     assert len(mixture.modes()) == 2
     assert mixture.entropy(100).lower < 3.0
     assert mixture.highest_density_intervals(0.9)[-1][1] < 10.0
+    with pytest.raises(ValueError, match="the weight of component 1 is 0: leave it out"):
+        mixture._parametric()
 
 
 def test_bad_input(many, blobs):

@@ -78,6 +78,9 @@ def test_comparisons_take_the_branch_of_the_value():
     assert derivative(f, 0.5) == 3.0
     x = Dual(np.array([1.0, 2.0]), 1.0)
     assert (x >= 2.0).tolist() == [False, True]
+    assert (x <= 1.0).tolist() == [True, False]
+    assert (x > 1.0).tolist() == [False, True]
+    assert (x < 2.0).tolist() == [True, False]
     assert (x == [1.0, 0.0]).tolist() == [True, False]
     assert np.isfinite(x).all()
 

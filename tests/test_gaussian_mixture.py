@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
 from mixtura import GaussianMixture
+from mixtura.components.covariances import COVARIANCES, LEAST_SHARE
 
 EPS = np.finfo(np.float64).eps
 TYPES = ("full", "tied", "diag", "spherical")
@@ -880,3 +881,9 @@ def test_rows_of_weight_0_may_lie_anywhere(blobs):
     assert gm.bic(X, weights) == pytest.approx(gm.bic(blobs), rel=1e-13)
     with pytest.raises(ValueError, match="so far from every component"):
         gm.bic(X)
+
+
+def test_the_least_variance_of_a_family_is_a_share_of_each_columns():
+    variances = np.array([1e-20, 1e-3, 1e9])
+    for name in ("full", "diag", "spherical", "tied"):
+        np.testing.assert_allclose(COVARIANCES[name].least(variances), LEAST_SHARE * variances)

@@ -1,5 +1,6 @@
 """KMeans: Lloyd's algorithm, to the digit."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -285,3 +286,13 @@ def test_labels_of_more_rows_than_fit_are_not_kept(weighted, blobs, monkeypatch,
     np.testing.assert_array_equal(again, whole.labels_)
     streamed.fit(blobs, sample_weight=weights)
     np.testing.assert_array_equal(streamed.labels_, whole.labels_)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_lines_are_printed_where_no_progress_is_shown(verbose, terminal, blobs, capsys, monkeypatch):
+    """A terminal shows one run's progress instead of the lines, which then need verbose=2."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    KMeans(3, random_state=0, verbose=verbose).fit(blobs)
+    lines = "Initialization complete" in capsys.readouterr().out
+    assert lines == (verbose == 2 or (verbose == 1 and not terminal))
