@@ -81,6 +81,7 @@ def test_a_component_is_looked_at_closely_unless_it_is_calm(flat):
     calm = Predicted(np.array([1e3]), np.array([2e6]))
     assert refined(about, each, predicted=calm) is about
     assert refined(about, each, predicted=replace(calm, squares=np.array([1e6]))) is not about
+    assert refined(about, each, closely=False) is about
     # A pass finds out from what it evaluates that the component is not calm.
     root = np.linalg.inv(np.linalg.cholesky(np.cov(flat.T)))
     narrow = Quadratics("triangle", np.zeros(1), flat.mean(axis=0)[None], root[None])

@@ -86,6 +86,7 @@ def refined(
     eps: float = _EPS,
     permitted: float = LOST,
     predicted: Predicted | None = None,
+    closely: bool = True,
 ) -> Moments:
     """Moments in which those of far components are recomputed about the components' own means.
 
@@ -106,10 +107,13 @@ def refined(
         Relative error of a variance that is permitted in sums in float64.
     predicted : Predicted, optional
         Of the components that were evaluated; those that were calm need no close look.
+    closely : bool, default=True
+        Whether variances along other directions than the columns are looked at.
     """
     if moments.near_pivot(floor) or not moments.is_finite():
         return moments
     calm = None if predicted is None else predicted.calm(eps, permitted)
+    calm = calm if closely else np.ones(len(moments.mass), dtype=bool)
     far = moments.cancellation(floor, calm) * eps > _most(eps, permitted)
     layout = moments.layout
     if floor == 0.0 and layout.own:

@@ -56,7 +56,8 @@ def improved(table: Table, centers: Centers, tol: float) -> Centers:
         return centers
     best, most = centers, K
     kind: Kind = "full" if table.dims <= _MOST_COLUMNS else "diagonal"
-    moments = table.expect(best.joint, kind)
+    # Where a cluster is longest takes no digits of where it is shortest.
+    moments = table.expect(best.joint, kind, closely=False)
     for _ in range(_ROUNDS):
         pairs = _pairs(best, moments)[:most]
         if not pairs:
@@ -68,7 +69,7 @@ def improved(table: Table, centers: Centers, tol: float) -> Centers:
             swapped[split], swapped[freed] = best.means[split] - offset, best.means[split] + offset
         fit = lloyd(table, swapped, max_iter=_ITERATIONS, tol=tol, metric=best.metric)
         candidate = fit.parameters.components
-        after = table.expect(candidate.joint, kind)
+        after = table.expect(candidate.joint, kind, closely=False)
         if after.log_likelihood > moments.log_likelihood:
             best, moments = candidate, after
         elif most == 1:

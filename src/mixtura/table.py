@@ -338,7 +338,9 @@ class Table:
             return joint
         return joint.restricted(lambda block: known.log_weights(block.cut, joint.components))
 
-    def expect(self, joint: Joint, kind: Kind, floor: float = 0.0, permitted: float = LOST) -> Moments:
+    def expect(
+        self, joint: Joint, kind: Kind, floor: float = 0.0, permitted: float = LOST, closely: bool = True
+    ) -> Moments:
         """Moments of the rows, weighted with their responsibilities under ``joint``: one pass.
 
         They have about 7 correct digits however far apart the components lie, which may take a second pass: see
@@ -353,6 +355,8 @@ class Table:
             Variance below which no digit matters.
         permitted : float
             Relative rounding error of a variance that is permitted.
+        closely : bool, default=True
+            Whether that holds along all directions, or along the columns alone.
         """
         layout, joint = LAYOUTS[kind], self._permitted(joint)
         self.tally.rows += len(self)
@@ -380,7 +384,7 @@ class Table:
             return total
 
         eps = self.backend.rounding(self.rows, joint, self.pivot)
-        return refined(moments, each, floor, eps, permitted, predicted)
+        return refined(moments, each, floor, eps, permitted, predicted, closely)
 
     def lloyd(self, joint: Joint, max_iter: int, tol: float) -> Iterated | None:
         """Lloyd's iterations from the means of ``joint``, in one call; None where that is not to be had."""
