@@ -474,3 +474,19 @@ def test_degenerate_rows_of_a_family(name, rng):
     if name in ("VEI", "VEE", "VEV", "EVI", "EVV"):
         assert dropped.degenerate_.sum() == 1
         assert len(dropped.means_) == 1
+
+
+@pytest.mark.parametrize("name", ["EVE", "VVE"])
+def test_slopes_and_bends_of_common_axes(name, rng):
+    """The part of the objective that two axes have, and its derivatives by the product of their variances."""
+    family, dims = COVARIANCES[name], 3
+    product, others = rng.uniform(0.5, 3.0, size=(4, 2)), rng.normal(size=(4, 2))
+    mass, step = rng.uniform(10.0, 50.0, size=(4, 1)), 1e-5
+    value, slope, bend = family._terms(product, others, mass, dims)
+    above, below = (family._terms(product + s, others, mass, dims) for s in (step, -step))
+    # Differences of second order: their error is about step^2, or eps / step.
+    np.testing.assert_allclose((above[0] - below[0]) / (2.0 * step), slope, rtol=1e-7)
+    np.testing.assert_allclose((above[1] - below[1]) / (2.0 * step), bend, rtol=1e-7)
+    logs = np.log(product) + others
+    want = mass * np.exp(logs / dims) if name == "EVE" else mass * np.log(product)
+    np.testing.assert_allclose(value, want, rtol=1e-12)

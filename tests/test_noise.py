@@ -71,6 +71,14 @@ def test_false_is_none(rng):
     assert gm.partial_fit(X) is gm
 
 
+def test_a_start_has_its_share_of_noise(rng):
+    X = np.concatenate([rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 9.0])
+    gm = GaussianMixture(2, noise=True, max_iter=0, random_state=0).fit(X)
+    assert gm.weights_.sum() + gm.noise_weight_ == pytest.approx(1.0, rel=1e-12)
+    assert 0.0 < gm.noise_weight_ < 0.2
+    np.testing.assert_allclose(gm.weights_, 0.5 * (1.0 - gm.noise_weight_), rtol=1e-3)
+
+
 def test_bad_input(rng):
     X = rng.normal(size=(50, 2))
     for noise in (0.0, -1.0, "nonsense"):
