@@ -1,5 +1,6 @@
 """The command line as a person types it."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from mixtura import GaussianMixture, KMeans, load, save
 from mixtura.cli import main
+from mixtura.cli.arguments import parser_of_commands
 
 FAITHFUL = str(Path(__file__).parents[1] / "data" / "faithful.csv")
 
@@ -136,7 +138,8 @@ def test_columns_and_weights(tmp_path, capsys, rng):
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npy"])
 def test_every_kind_of_file(kind, capsys, rng):
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import argparse
+import csv, parquet
 
     X = rng.normal(size=(200, 2))
     table = pa.table({"x0": X[:, 0], "x1": X[:, 1]})
@@ -650,3 +653,14 @@ def test_experts_of_several_files_and_their_checkpoints(tmp_path, monkeypatch, c
 
     assert parquet.read_table("means.parquet").column_names[:2] == ["mean", "std"]
     assert "cannot be used with several files" in fails([*fit[:5], "3", "--weights", "a"], capsys)
+
+
+def test_options_are_written_out(capsys):
+    """An abbreviation would change its meaning with the next option that begins so."""
+    parser = parser_of_commands()
+    (commands,) = (a.choices.values() for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for command in (parser, *commands):
+        assert not command.allow_abbrev, command.prog
+    with pytest.raises(SystemExit):
+        main(["fit", "rows.csv", "-k", "2", "--covar", "diag"])
+    assert "--covar" in capsys.readouterr().err

@@ -887,3 +887,10 @@ def test_the_least_variance_of_a_family_is_a_share_of_each_columns():
     variances = np.array([1e-20, 1e-3, 1e9])
     for name in ("full", "diag", "spherical", "tied"):
         np.testing.assert_allclose(COVARIANCES[name].least(variances), LEAST_SHARE * variances)
+
+
+def test_a_matrix_in_each_storage():
+    """A multiple of the identity has the mean variance, a diagonal has the variances."""
+    matrix = np.array([[4.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
+    for name, want in (("full", matrix), ("tied", matrix), ("diag", [4.0, 2.0, 3.0]), ("spherical", 3.0)):
+        np.testing.assert_allclose(COVARIANCES[name].storage.of_matrix(matrix), want)
