@@ -138,8 +138,7 @@ def test_columns_and_weights(tmp_path, capsys, rng):
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npy"])
 def test_every_kind_of_file(kind, capsys, rng):
     import pyarrow as pa
-    from pyarrow import argparse
-import csv, parquet
+    from pyarrow import csv, parquet
 
     X = rng.normal(size=(200, 2))
     table = pa.table({"x0": X[:, 0], "x1": X[:, 1]})

@@ -105,6 +105,23 @@ def test_expect_hard(kernel_backend, kind, form, shared, rng):
         assert_moments_close(got, reference.expect(p.placed(reference), *arguments), p)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
+def test_moments_of_the_nearest_centres(kernel_backend, kind, dtype, order, weighted, rng):
+    """Rows wait for others of their centre's: more and fewer than wait, columns that fill vectors or do not."""
+    reference = ReferenceBackend()
+    for components, dims, rows in ((1, 24, 150), (3, 25, 400), (7, 40, 1500), (2, 57, 300), (130, 24, 400)):
+        p = problem(rng, "scalar", components, dims, rows, shared=True, weighted=weighted, dtype=dtype)
+        if weighted:
+            p.sample_weight[::7] = 0.0
+        p = replace(p, X=np.asarray(p.X, order=order))
+        arguments = (replace(p.joint, hard=True), kind, p.pivot)
+        got = kernel_backend.expect(p.placed(kernel_backend), *arguments)
+        assert_moments_close(got, reference.expect(p.placed(reference), *arguments), p)
+
+
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("form", FORMS)

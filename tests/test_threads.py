@@ -217,20 +217,56 @@ def test_blas_has_one_thread_beside_the_kernels(monkeypatch, require, rng):
         assert blas_threads() == {2}
 
 
-def test_the_last_one_to_hold_blas_restores_its_threads():
-    """Whoever comes first, and also where it ends by an error."""
-    with threadpoolctl.threadpool_limits(2, "blas"):
-        first, second = threads.one_blas_thread(), threads.one_blas_thread()
-        first.__enter__()
-        second.__enter__()
-        assert blas_threads() == {1}
-        first.__exit__(None, None, None)
-        assert blas_threads() == {1}
-        second.__exit__(None, None, None)
-        assert blas_threads() == {2}
-        with pytest.raises(ValueError, match="within"), threads.one_blas_thread():
+@pytest.mark.parametrize("order", ["first in, first out", "nested"])
+@pytest.mark.parametrize("numbers", [(1, 1), (1, 2), (2, 1)])
+def test_the_last_one_to_limit_blas_restores_its_threads(numbers, order):
+    """Whoever comes first; the least limit of those in force holds."""
+    with threadpoolctl.threadpool_limits(3, "blas"):
+        held = [threads.limit_blas(n) for n in numbers]
+        for i, limit in enumerate(held):
+            limit.__enter__()
+            assert blas_threads() == {min(numbers[: i + 1])}
+        first, last = (0, 1) if order == "first in, first out" else (1, 0)
+        held[first].__exit__(None, None, None)
+        assert blas_threads() == {numbers[last]}
+        held[last].__exit__(None, None, None)
+        assert blas_threads() == {3}
+        with pytest.raises(ValueError, match="within"), threads.limit_blas(1):
             raise ValueError("within")
-        assert blas_threads() == {2}
+        assert blas_threads() == {3}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_forgets_the_limits_of_its_parents_threads():
+    """A fork in the midst of another thread's fit, which may even hold the lock."""
+    code = """
+import os, sys, threading, threadpoolctl
+from mixtura import threads
+def number():
+    return {lib["num_threads"] for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"}
+threadpoolctl.threadpool_limits(2, "blas")
+inside, done = threading.Event(), threading.Event()
+def fit():
+    with threads.limit_blas(1):
+        threads._limits.lock.acquire()
+        inside.set()
+        done.wait()
+        threads._limits.lock.release()
+other = threading.Thread(target=fit)
+other.start()
+inside.wait()
+child = os.fork()
+if not child:
+    good = number() == {2}
+    with threads.limit_blas(1):
+        good &= number() == {1}
+    os._exit(not (good and number() == {2}))
+done.set()
+other.join()
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(status or number() != {2})
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.skipif(not hasattr(os, "kill"), reason="no signals")

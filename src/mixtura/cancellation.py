@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,62 +18,31 @@ Float = NDArray[np.float64]
 LOST, _LOST_IN_SINGLE = 2e-7, 1e-3
 _EPS = float(np.finfo(np.float64).eps)
 
-# Ratio of a variance to what an iteration makes of it from which on that is sudden.
-_SUDDEN = 1e4
-
 # Mass below which a component is taken to have a single row. Without regularisation its variance is left as it
 # is: the small mass at the pivot that Moments.kept_mass adds makes it positive. scikit-learn also fits such components,
 # and only refuses components of several equal rows.
 _SINGLE_ROW = 1.5
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """How far components that are about to be evaluated lie from the pivot, in their present spreads.
+def is_far(joint: Joint, pivot: Float, floor: float, permitted: float = LOST) -> bool:
+    """Whether a component that is about to be evaluated lies so far from the pivot that its variance would be lost.
 
-    Parameters
-    ----------
-    squares : ndarray of shape (K,)
-        ``|F_k (m_k - p)|^2``: the factor by which rounding errors are magnified along the worst direction.
-    lengths : ndarray of shape (K,)
-        ``|m_k - p|^2``.
+    This is predicted from its present mean and spread: it is far if ``|F_k (m_k - p)|^2 eps`` exceeds the permitted
+    loss, and ``|m_k - p|^2 eps`` exceeds that loss times ``floor``, the variance below which no digit matters. It is
+    false for hard assignment and for log-weights computed row by row, where :func:`refined` checks afterwards.
     """
-
-    squares: Float
-    lengths: Float
-
-    @classmethod
-    def of(cls, joint: Joint, pivot: Float) -> Predicted | None:
-        """None for hard assignment and for log-weights computed row by row."""
-        if joint.hard or joint.held:
-            return None
-        q = joint.quadratics
-        away = q.means - pivot
-        if q.form in ("scalar", "diagonal"):
-            spreads = away * (q.factors[:, None] if q.form == "scalar" else q.factors)
-        else:
-            spreads = np.matmul(q.factors, away[:, :, None])[:, :, 0]
-        return cls(np.einsum("kr,kr->k", spreads, spreads), np.einsum("kd,kd->k", away, away))
-
-    def lost(self, floor: float, permitted: float = LOST) -> bool:
-        """Whether a component's variance would be lost about the pivot.
-
-        It would if the factor times eps exceeds the permitted loss, and ``|m_k - p|^2 eps`` exceeds that loss times
-        ``floor``, the variance below which no digit matters.
-        """
-        if not self.squares.max() * _EPS > permitted:
-            return False
-        far = (self.squares * _EPS > permitted) & (self.lengths * _EPS > permitted * floor)
-        return bool(far.any())
-
-    def calm(self, eps: float = _EPS, permitted: float = LOST) -> NDArray[np.bool_]:
-        """Components (K,) of which nothing is lost unless they become 10^4 times narrower in this very iteration."""
-        return self.squares * eps < _most(eps, permitted) / _SUDDEN
-
-
-def _most(eps: float, permitted: float) -> float:
-    """The loss that is permitted where the unit of rounding is ``eps``."""
-    return _LOST_IN_SINGLE if eps > _EPS else permitted
+    if joint.hard or joint.held:
+        return False
+    q = joint.quadratics
+    away = q.means - pivot
+    if q.form in ("scalar", "diagonal"):
+        spreads = away * (q.factors[:, None] if q.form == "scalar" else q.factors)
+    else:
+        spreads = np.matmul(q.factors, away[:, :, None])[:, :, 0]
+    lost = np.einsum("kr,kr->k", spreads, spreads) * _EPS > permitted
+    if not lost.any():
+        return False
+    return bool(np.any(lost & (np.einsum("kd,kd->k", away, away) * _EPS > permitted * floor)))
 
 
 Each = Callable[[Float, NDArray[np.bool_], Kind], Moments]
@@ -85,7 +54,6 @@ def refined(
     floor: float = 0.0,
     eps: float = _EPS,
     permitted: float = LOST,
-    predicted: Predicted | None = None,
     closely: bool = True,
 ) -> Moments:
     """Moments in which those of far components are recomputed about the components' own means.
@@ -105,16 +73,13 @@ def refined(
         Unit of rounding in the moments.
     permitted : float
         Relative error of a variance that is permitted in sums in float64.
-    predicted : Predicted, optional
-        Of the components that were evaluated; those that were calm need no close look.
     closely : bool, default=True
         Whether variances along other directions than the columns are looked at.
     """
     if moments.near_pivot(floor) or not moments.is_finite():
         return moments
-    calm = None if predicted is None else predicted.calm(eps, permitted)
-    calm = calm if closely else np.ones(len(moments.mass), dtype=bool)
-    far = moments.cancellation(floor, calm) * eps > _most(eps, permitted)
+    most = (_LOST_IN_SINGLE if eps > _EPS else permitted) / eps
+    far = moments.cancellation(floor, most, closely) > most
     layout = moments.layout
     if floor == 0.0 and layout.own:
         far &= moments.mass >= _SINGLE_ROW

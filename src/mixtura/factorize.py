@@ -11,7 +11,7 @@ from scipy import linalg
 from scipy.linalg import cython_lapack, lapack
 
 from mixtura.errors import SingularError
-from mixtura.threads import FEW, compiled_allowed, native, one_blas_thread, thread_limit
+from mixtura.threads import BLAS_ALONE, compiled_allowed, limit_blas, native, thread_limit
 
 Float = NDArray[np.float64]
 
@@ -51,11 +51,11 @@ _MANY = 1 << 16
 
 def inverse_choleskys(covariances: Float) -> Float:
     """As :func:`inverse_cholesky`, for K matrices (K, D, D), on the compiled kernels' threads if they are available."""
-    few, many = covariances.shape[-1] <= FEW, len(covariances) > 1 and covariances.size >= _MANY
+    few, many = covariances.shape[-1] <= BLAS_ALONE, len(covariances) > 1 and covariances.size >= _MANY
     if native is None or not compiled_allowed() or not (few or many):
         return np.stack([inverse_cholesky(c) for c in covariances])
     routines = cython_lapack.__pyx_capi__
-    with nullcontext() if few else one_blas_thread():
+    with nullcontext() if few else limit_blas(1):
         threads = thread_limit() if many else 1
         inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], threads)
     if inverse is None or not np.isfinite(inverse).all():

@@ -25,10 +25,8 @@ _ROWS_PER_COMPONENT = 128
 _GROWTH = 4
 _WORTH = 4
 
-# Share of P / n that a gain must reach for a level to go on.
-_SHARE = 0.01
-# Share of P / N.
-_SHARE_OF_TABLE = 0.4
+# Shares of P / n, of the level's n rows, and of P / N, of the table's, that a gain must reach for a level to go on.
+_SHARE, _SHARE_OF_TABLE = 0.01, 0.4
 
 # Of so many starts, one goes on to the next level.
 _ONE_OF = 3
@@ -120,10 +118,10 @@ def climb(
 
 
 def least_gain(n_parameters: int, level: Table, table: Table) -> float:
-    """The gain per unit of weight below which a level has told what it can, or the table itself is about to tell it.
+    """The gain of an iteration, per unit of weight, below which EM on a level stops.
 
-    What a level leaves open takes iterations on the table, each as long as many on the level; but where the level is a
-    large part of the table, little is saved by going on there.
+    It is a hundredth of P / n, the sampling error that n rows leave, or two fifths of P / N if that is more: what is
+    left then takes few iterations on the whole table, of which the level is a large part.
     """
     return n_parameters * max(_SHARE / len(level), _SHARE_OF_TABLE / len(table))
 

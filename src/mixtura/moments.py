@@ -55,8 +55,8 @@ def inverse_norms(covariances: Float, enough: Float | float = 0.0) -> Float:
     """Norms (K,) of the inverses of the covariances' correlation matrices; infinity where one is singular.
 
     They are the largest sums of absolute values along a row, from one over the smallest eigenvalue to sqrt(D) times it.
-    Of matrices for which a bound of that eigenvalue's inverse that costs D^2 operations is at most ``enough``, (K,) or
-    one number, it is that bound instead of the norm, which costs D^3.
+    Where a bound of that eigenvalue's inverse, from the Cholesky factor alone, is at most ``enough``, (K,) or one
+    number, it is that bound: the product of the factor with itself, 2 D^3 operations, is then not needed.
     """
     enough = np.broadcast_to(enough, len(covariances))
     with np.errstate(invalid="ignore"):
@@ -386,13 +386,22 @@ class Moments:
         with np.errstate(invalid="ignore"):
             return bool(np.all(of_means * (self.pivot.shape[-1] / _FAR) < variance))
 
-    def cancellation(self, floor: float = 0.0, calm: NDArray[np.bool_] | None = None) -> Float:
+    def cancellation(self, floor: float = 0.0, most: float = 0.0, closely: bool = True) -> Float:
         """Factor by which rounding error about the pivot is magnified in the variances, (K,).
 
         Times machine epsilon, it bounds the relative error of the variance along the worst direction: the largest
         of ``(mean - pivot)^2 / (variance + floor)`` over the columns and, where matrices are kept and the mean lies
         ten spreads or more from the pivot, the sum of these over the smallest eigenvalue of the correlations.
-        It is 0 for components without mass. Of ``calm`` components (K,) only the columns are looked at.
+        It is 0 for components without mass.
+
+        Parameters
+        ----------
+        floor : float, default=0
+            Is added to the variances.
+        most : float, default=0
+            A factor up to which a bound of it will do, which costs less.
+        closely : bool, default=True
+            Whether matrices are looked at.
         """
         mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
         about_pivot, of_means = self.squares()
@@ -400,12 +409,12 @@ class Moments:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = np.nan_to_num((self.first / mass[:, None]) ** 2 / variance, nan=0.0, posinf=np.inf)
         factor = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
-        if self.layout.has_matrices:
+        if closely and self.layout.has_matrices:
             sums = np.where(np.isfinite(factor), ratio.sum(axis=1), 0.0)
-            looked_at = self.mass > 0.0 if calm is None else (self.mass > 0.0) & ~calm
-            far = np.flatnonzero(looked_at & (sums > _FAR))
+            far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
             if len(far):
-                of_matrices = sums[far] * self._collinearity(far, floor, _SUSPECT / sums[far])
+                enough = min(_SUSPECT, most) / sums[far]
+                of_matrices = sums[far] * self._collinearity(far, floor, enough)
                 suspect = (of_matrices > _SUSPECT) & (of_matrices < _HOPELESS)
                 worth = self.n_samples >= _ROWS_FOR_EIGENVECTORS * self.first.shape[1]
                 if worth and suspect.any():

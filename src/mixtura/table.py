@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Rows
 from mixtura.backends.clustering import Iterated, PlainEm, Raced, Searched
-from mixtura.cancellation import LOST, Predicted, refined
+from mixtura.cancellation import LOST, is_far, refined
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
 from mixtura.membership import Membership
@@ -24,8 +24,8 @@ from mixtura.threads import allow
 Float = NDArray[np.float64]
 Real = NDArray[np.floating]
 
-# Number of rows whose mean is the pivot: enough for a point well inside the data. Of many columns fewer rows, but never
-# fewer than the last, will do.
+# Rows whose mean is the pivot, enough for a point well inside the data: at most so many, at most so many numbers, and
+# at least so many rows.
 _PIVOT_ROWS, _PIVOT_NUMBERS, _FEW_PIVOT_ROWS = 1 << 12, 1 << 17, 1 << 8
 
 # Most numbers of a sample of rows that is taken for a fit.
@@ -158,7 +158,7 @@ class Table:
         return y if y is None or len(y) == len(self) else y[self.cut]
 
     def host_limits(self) -> AbstractContextManager[None]:
-        """Hold the host's half of the work to the threads that the user allowed, and to NumPy beside the reference."""
+        """Hold NumPy's part of the work to the threads that the user allowed; the reference uses NumPy alone."""
         return allow(self.backend.n_threads, self.backend.compiled, self.dims)
 
     @property
@@ -361,8 +361,7 @@ class Table:
         layout, joint = LAYOUTS[kind], self._permitted(joint)
         self.tally.rows += len(self)
         one_pass = layout.has_second and layout.own and self.backend.each_in_one_pass
-        predicted = Predicted.of(joint, self.pivot) if layout.has_second else None
-        if one_pass and predicted is not None and predicted.lost(floor, permitted):
+        if one_pass and is_far(joint, self.pivot, floor, permitted):
             # About a common pivot the variances would lose digits, and a second pass would be needed.
             every = np.ones(joint.components, dtype=bool)
             means = joint.quadratics.means
@@ -384,7 +383,7 @@ class Table:
             return total
 
         eps = self.backend.rounding(self.rows, joint, self.pivot)
-        return refined(moments, each, floor, eps, permitted, predicted, closely)
+        return refined(moments, each, floor, eps, permitted, closely)
 
     def lloyd(self, joint: Joint, max_iter: int, tol: float) -> Iterated | None:
         """Lloyd's iterations from the means of ``joint``, in one call; None where that is not to be had."""

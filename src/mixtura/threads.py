@@ -23,7 +23,7 @@ native = _native
 
 # Numbers of columns up to which BLAS starts no threads for a matrix, and from which on its threads gain more than they
 # cost the kernels.
-FEW, _LARGE = 16, 1024
+BLAS_ALONE, _LARGE = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,12 @@ def allow(threads: int | None, compiled: bool, dims: int) -> Iterator[None]:
         Columns of the table.
     """
     token = _allowed.set(Allowed(threads, compiled))
-    of_blas = 1 if compiled and FEW < dims <= _LARGE else threads
+    of_blas = 1 if compiled and BLAS_ALONE < dims <= _LARGE else threads
     try:
         if of_blas is None:
             yield
-        elif of_blas == 1:
-            with one_blas_thread():
-                yield
         else:
-            with blas().limit(limits=of_blas, user_api="blas"):
+            with limit_blas(of_blas):
                 yield
     finally:
         _allowed.reset(token)
@@ -81,25 +78,61 @@ def blas() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()
 
 
-_lock = threading.Lock()
-_holders: list[Any] = []  # one entry for each that holds BLAS to one thread; the first knows what was before
+class _Limits:
+    """The limits on BLAS's threads that are in force, of which the least holds.
+
+    Fits run side by side: whoever is the last to leave restores what was before, in whatever order they came and go.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.in_force: dict[object, int] = {}
+        self.before: Any = None  # knows the numbers of threads to restore
+        self.least = 0
+
+    def enter(self, holder: object, threads: int) -> None:
+        with self.lock:
+            self.in_force[holder] = threads
+            self._apply()
+
+    def leave(self, holder: object) -> None:
+        with self.lock:
+            self.in_force.pop(holder, None)
+            self._apply()
+
+    def _apply(self) -> None:
+        least = min(self.in_force.values(), default=0)
+        if least == self.least:
+            return
+        if self.before is not None and not least:
+            self.before.restore_original_limits()
+            self.before = None
+        elif least:
+            limited = blas().limit(limits=least, user_api="blas")
+            self.before = self.before or limited
+        self.least = least
+
+    def forget(self) -> None:
+        """In a child after fork: the threads that held limits, and maybe the lock, are not in it."""
+        self.lock = threading.Lock()
+        self.in_force.clear()
+        self._apply()
+
+
+_limits = _Limits()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_limits.forget)
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread.
-
-    Of several that do so at a time, side by side or nested, the last one to leave restores the limit.
-    """
-    with _lock:
-        _holders.append(None if _holders else blas().limit(limits=1, user_api="blas"))
+def limit_blas(threads: int) -> Iterator[None]:
+    """Hold BLAS to so many threads, or fewer if something else asks for fewer at the time."""
+    holder = object()
     try:
+        _limits.enter(holder, threads)
         yield
     finally:
-        with _lock:
-            if len(_holders) == 1:
-                _holders[0].restore_original_limits()
-            _holders.pop()
+        _limits.leave(holder)
 
 
 def compiled_allowed() -> bool:

@@ -74,27 +74,27 @@ struct Bins {
 
   // Row `x` - pivot, of weight w, to component k.
   void add(const Statistics& s, const double* x, double w, int64_t k, double* sums) {
-    double* own = sums + k * s.size;
+    double* of_component = sums + k * s.size;
     const int64_t at = k * bin_rows + counts[k];
     double* copy = rows + at * pitch;
-    own[s.mass] += w;
+    of_component[s.mass] += w;
     for (int64_t d = 0; d < s.dims; ++d) {
-      own[d] += w * x[d];
+      of_component[d] += w * x[d];
       copy[d] = x[d];
     }
     for (int64_t d = s.dims; d < pitch; ++d) copy[d] = 0.0;
     weights[at] = w;
-    if (++counts[k] == bin_rows) empty(s, k, sums);
+    if (++counts[k] == bin_rows) flush(s, k, sums);
   }
 
   // What still waits.
-  void empty_all(const Statistics& s, int64_t components, double* sums) {
+  void flush_all(const Statistics& s, int64_t components, double* sums) {
     for (int64_t k = 0; k < components; ++k)
-      if (counts[k]) empty(s, k, sums);
+      if (counts[k]) flush(s, k, sums);
   }
 
  private:
-  void empty(const Statistics& s, int64_t k, double* sums) {
+  void flush(const Statistics& s, int64_t k, double* sums) {
     double* second = sums + k * s.size + s.linear;
     if (weighted)
       add_triangle<true>(s.dims, k, second);

@@ -286,8 +286,8 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
                      p.kind != Kind::diagonal && p.kind != Kind::full;
   bool varied = false;
   for (int64_t k = 0; k < q.components; ++k) varied = varied || exact[l.constants + k] != 0.0;
-  const bool bins = in_bins(p);
-  if (bins) w.bins.clear(q.components);
+  const bool binned = in_bins(p);
+  if (binned) w.bins.clear(q.components);
   wide squares{};
   double constants = 0.0, rest = 0.0;
   for (int64_t b = begin; b < end; b += block_rows) {
@@ -345,7 +345,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
         if (s.order == Order::means) {
           own[s.mass] += w.weight[i];
           for (int64_t d = 0; d < dims; ++d) own[d] += w.weight[i] * w.row[d];
-        } else if (bins) {
+        } else if (binned) {
           w.bins.add(s, w.row, w.weight[i], w.label[i], sums);
         } else {
           add_row(p.kind, dims, w.row, w.weight[i], own);
@@ -355,7 +355,7 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
     for (int64_t i = 0; varied && i < n; ++i) constants += w.weight[i] * exact[l.constants + w.label[i]];
   }
   if (p.answers.labels) return;
-  if (bins) w.bins.empty_all(s, q.components, sums);
+  if (binned) w.bins.flush_all(s, q.components, sums);
   const double scale = q.factors[0] * q.factors[0];
   sums[q.components * s.size] += scale * (constants - 0.5 * (sum(squares) + rest));
 }

@@ -210,8 +210,8 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
   const bool early = stacked(q) > 1;  // few multiply-adds a row: rows arrive as fast as memory gives them
-  const bool bins = in_bins(p);
-  if (bins) w.bins.clear(components);
+  const bool binned = in_bins(p);
+  if (binned) w.bins.clear(components);
   double log2_likelihood = 0.0;
   for (int64_t b = begin; b < end; b += block_rows) {
     const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
@@ -254,7 +254,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
         accumulate_soft(s, a, w.scratch, sums);
     }
   }
-  if (bins) w.bins.empty_all(s, components, sums);
+  if (binned) w.bins.flush_all(s, components, sums);
   if (!has_answers(p)) sums[components * s.size] += log2_likelihood * ln2;
 }
 

@@ -104,8 +104,9 @@ constexpr int block_vectors = 3;
 // scaled row.
 constexpr int shifts_together = 8;
 
-// Rows of a component's bin: more move its triangle through the caches less often, until the bin itself no
-// longer fits; and the columns from which there are bins, because fewer cost less than the way through one.
+// Rows of a component's bin: more rows share one reading of its triangle, until the bin itself no longer fits
+// the caches. And the columns from which there are bins: with fewer, adding a row directly is cheaper than
+// copying it to a bin.
 constexpr int64_t bin_rows = 64;
 constexpr int64_t bins_dims = 24;
 

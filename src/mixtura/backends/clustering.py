@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 
 
-# What becomes of a run of EM that is made whole, by the kernels' number: from the last one on it has failed.
+# How a run of EM that is one call to the kernels has ended: codes from FIRST_FAILURE on are failures.
 CONVERGED, FIRST_FAILURE = 0, 2
 
 

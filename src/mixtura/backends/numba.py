@@ -20,7 +20,7 @@ from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS, Kind
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
-from mixtura.threads import one_blas_thread, thread_limit
+from mixtura.threads import limit_blas, thread_limit
 
 T = TypeVar("T")
 
@@ -59,11 +59,11 @@ class NumbaBackend(Backend):
         chunks = [(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
         threads = min(self.n_threads or thread_limit(), len(chunks))
         if threads <= 1:
-            with one_blas_thread():
+            with limit_blas(1):
                 for start, stop in chunks:
                     yield task(start, stop)
             return
-        with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        with limit_blas(1), ThreadPoolExecutor(threads) as pool:
             ahead: deque[Future[T]] = deque()
             for start, stop in chunks:
                 ahead.append(pool.submit(task, start, stop))

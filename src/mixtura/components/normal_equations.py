@@ -33,7 +33,7 @@ _CONSTANT = 1e-20
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 # Numbers of experts from which on, and of columns up to which, their equations are solved together.
-_SEVERAL, _FEW = 3, 32
+_TOGETHER_FROM, _TOGETHER_COLUMNS = 3, 32
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -121,7 +121,7 @@ class Solution:
 
 def least_squares_each(xx: Float, xy: Float) -> list[Solution]:
     """As :func:`least_squares`, for K experts (K, D, D) and (K, D, M), which cost less together."""
-    regular = _regular(xx, xy) if len(xx) >= _SEVERAL and xx.shape[1] <= _FEW else None
+    regular = _regular(xx, xy) if len(xx) >= _TOGETHER_FROM and xx.shape[1] <= _TOGETHER_COLUMNS else None
     return [least_squares(*both) for both in zip(xx, xy, strict=True)] if regular is None else regular
 
 

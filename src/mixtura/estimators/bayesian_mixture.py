@@ -612,10 +612,10 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
     def to_sklearn(self) -> Any:
         """The same model as scikit-learn's estimator, for programs that know only that.
 
-        Parameters that only this class has are left out; one of the next fit that scikit-learn does not know takes its
+        Parameters that only this class has are left out, and ``init_params='hierarchical'`` becomes scikit-learn's
         default. Predictions are the same for 'full' and 'tied'. For 'diag' and 'spherical' scikit-learn takes the
-        digamma functions of other distributions: log-densities then differ by about D^2 / 4 over a component's degrees
-        of freedom. ``lower_bound_`` stays this class's.
+        digamma functions of other distributions: a component's log-densities then differ by about D (D - 1) / 4 and
+        (D - 1) (D + 2) / 4 over its degrees of freedom. ``lower_bound_`` stays this class's.
 
         Returns
         -------
