@@ -901,3 +901,20 @@ def test_learnt_priors_of_another_shape_are_refused(rng):
     for mean, covariance in ((priors.mean[:1], priors.covariance), (priors.mean, priors.covariance[:1])):
         with pytest.raises(ValueError, match="priors of shape"):
             priors.restored(mean, covariance)
+
+
+@pytest.mark.parametrize("gate", ["softmax", "constant"])
+def test_slopes_of_nearly_equal_columns_far_from_the_middle(gate, rng):
+    """What the experts' densities look at, the residuals, tells nothing of how thin the columns' cloud is."""
+    x, side = rng.normal(size=(800, 3)), np.repeat([-1.0, 1.0], 400)
+    x[:, 2] = x[:, 1] + 1e-3 * rng.normal(size=800)
+    x[:, 1:] += 1e4 * side[:, None]
+    slopes = np.array([1.0, -10.0, 10.0])
+    y = side * (x @ slopes) + np.where(side > 0.0, 0.0, 3.0) + 0.1 * rng.normal(size=800)
+    labels = (side > 0.0).astype(int)
+    model = MixtureOfExperts(2, gate=gate, init=labels, random_state=0).fit(x, y)
+    up = int(model.coef_[:, 0].argmax())
+    for k, rows in ((up, side > 0.0), (1 - up, side < 0.0)):
+        design = np.column_stack([x[rows] - x[rows].mean(axis=0), np.ones(400)])
+        alone = np.linalg.lstsq(design, y[rows], rcond=None)[0][:3]
+        assert np.abs(model.coef_[k] - alone).max() < 1e-4
