@@ -60,7 +60,7 @@ TESTS = {
     "choosing.py": ["test_cli.py"],
     "cli/arguments.py": ["test_cli.py"],
     "cli/fitting.py": ["test_cli.py"],
-    "cli/groups.py": ["test_cli.py"],
+    "cli/groups.py": ["test_cli.py", "test_many.py"],
     "cli/predicting.py": ["test_cli.py"],
     "cli/tables.py": ["test_cli.py"],
     "complete_data.py": ["test_uncertainty.py", "test_autodiff.py"],
@@ -116,7 +116,12 @@ TESTS = {
         "test_known.py",
         "test_families.py",
     ],
-    "estimators/gaussian_search.py": ["test_gaussian_mixture.py", "test_known.py"],
+    "estimators/gaussian_search.py": [
+        "test_gaussian_mixture.py",
+        "test_known.py",
+        "test_noise.py",
+        "test_starts.py",
+    ],
     "estimators/kmeans.py": ["test_kmeans.py", "test_persistence.py", "test_scikit_learn.py"],
     "estimators/known.py": ["test_known.py"],
     "estimators/mixture_of_experts.py": [
@@ -223,6 +228,7 @@ def lines_left_out(source: str) -> set[int]:
 def mutants(module: str) -> Iterator[Mutant]:
     """All of a module."""
     source = (PACKAGE / module).read_text()
+    lines = source.splitlines()
     out, nodes = lines_left_out(source), list(ast_nodes(get_ast(source)))
     for name in operator_names():
         if (
@@ -232,7 +238,8 @@ def mutants(module: str) -> Iterator[Mutant]:
         operator = get_operator(name)()
         positions = [place for node in nodes for place in operator.mutation_positions(node)]
         for i, ((line, _), _) in enumerate(positions):
-            if line not in out:
+            # cosmic-ray takes the star before keyword-only parameters for a product.
+            if line not in out and lines[line - 1].strip() != "*,":
                 yield Mutant(module, name, i, line)
 
 

@@ -918,3 +918,14 @@ def test_slopes_of_nearly_equal_columns_far_from_the_middle(gate, rng):
         design = np.column_stack([x[rows] - x[rows].mean(axis=0), np.ones(400)])
         alone = np.linalg.lstsq(design, y[rows], rcond=None)[0][:3]
         assert np.abs(model.coef_[k] - alone).max() < 1e-4
+
+
+@pytest.mark.parametrize(("noise", "of_noise"), [("shared", 2), ("per-expert", 6)])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_parameters_of_several_targets(noise, of_noise, intercept, rng):
+    x, labels = rng.normal(size=(300, 4)), np.repeat([0, 1, 2], 100)
+    y = np.stack([labels + x[:, 0], labels - x[:, 1]], axis=1) + 0.1 * rng.normal(size=(300, 2))
+    model = MixtureOfExperts(
+        3, noise=noise, fit_intercept=intercept, init=labels, random_state=0, gate="constant"
+    ).fit(x, y)
+    assert model._parameters.components.n_parameters() == 3 * 2 * (4 + intercept) + of_noise
