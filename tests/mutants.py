@@ -5,7 +5,8 @@ python tests/mutants.py [--sample 100] [--seed 0] [--workers 2] [--only gates] [
 
 cosmic-ray knows what can be changed: operators, comparisons, numbers, loops, conditions. A mutant is caught if the
 tests fail or take ten times as long. Left out are annotations, which nothing executes, module-level constants in
-capitals, of which most set a speed and no result, and what only words an error. Mutants are drawn with equal chances
+capitals, of which most set a speed and no result, what only words an error, and the star before keyword-only
+parameters, which it takes for a product. Mutants are drawn with equal chances
 from all of them; the same seed draws the same. The last line is the share that was caught; the exit status says
 whether that is at least --least.
 """
@@ -238,7 +239,6 @@ def mutants(module: str) -> Iterator[Mutant]:
         operator = get_operator(name)()
         positions = [place for node in nodes for place in operator.mutation_positions(node)]
         for i, ((line, _), _) in enumerate(positions):
-            # cosmic-ray takes the star before keyword-only parameters for a product.
             if line not in out and lines[line - 1].strip() != "*,":
                 yield Mutant(module, name, i, line)
 

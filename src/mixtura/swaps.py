@@ -56,7 +56,7 @@ def improved(table: Table, centers: Centers, tol: float) -> Centers:
         return centers
     best, most = centers, K
     kind: Kind = "full" if table.dims <= _MOST_COLUMNS else "diagonal"
-    # Where a cluster is longest takes no digits of where it is shortest.
+    # A split goes along a cluster's longest direction, which does not need the digits of its shortest one.
     moments = table.expect(best.joint, kind, closely=False)
     for _ in range(_ROUNDS):
         pairs = _pairs(best, moments)[:most]

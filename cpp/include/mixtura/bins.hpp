@@ -2,10 +2,10 @@
 //
 //   sums[k] += sum over the rows of component k of w_i [1 | x_i | x_i x_i^T]
 //
-// Of these statistics a row changes all P, for P multiply-adds: added one by one, rows move a triangle
-// through the caches each. So they wait in a bin of their component's until it is full, and are then added
-// together, as a product of their columns that keeps a tile of the triangle in registers. The sums are in
-// double precision, whatever the rows are.
+// A row changes all P sums of its component, for P multiply-adds. Added one by one, each row would read and
+// write the whole triangle. So rows are collected in their component's bin, and a full bin is added as one
+// product of its columns, which keeps a tile of the triangle in registers. The sums are in double precision,
+// whatever the rows are.
 #pragma once
 
 #include "mixtura/accumulate.hpp"
@@ -54,7 +54,7 @@ inline void bin_tile(const double* rows, const double* weights, int64_t n, int64
 // A bin for each component, in memory that the caller gives.
 struct Bins {
   double *rows, *weights;  // (K, bin_rows, pitch), zeros beyond D; (K, bin_rows)
-  int64_t* counts;         // (K,)  rows that wait
+  int64_t* counts;         // (K,)  rows in each bin
   int64_t pitch;
   bool weighted;
 
@@ -87,7 +87,7 @@ struct Bins {
     if (++counts[k] == bin_rows) flush(s, k, sums);
   }
 
-  // What still waits.
+  // Adds the rows that are still in bins.
   void flush_all(const Statistics& s, int64_t components, double* sums) {
     for (int64_t k = 0; k < components; ++k)
       if (counts[k]) flush(s, k, sums);

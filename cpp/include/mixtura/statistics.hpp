@@ -24,8 +24,8 @@ MIXTURA_INLINE bool one_at_a_time(int64_t dims, int64_t components) {
   return components <= blocks_components_broken && dims >= blocks_dims_broken && dims % lanes != 0;
 }
 
-// Whether rows that each belong to one component wait for others of theirs: bins.hpp. With more components a
-// chunk has too few rows of each.
+// Whether rows that each belong to one component are collected in bins before they are added (bins.hpp). With
+// more components a chunk has too few rows of each.
 MIXTURA_INLINE bool in_bins(const Pass& p) {
   return p.hard && !p.own_pivots && !has_answers(p) && p.kind == Kind::full && p.rows.dims >= bins_dims &&
          8 * p.quadratics.components <= chunk_rows_least;

@@ -266,8 +266,7 @@ class LinearExperts(Components):
         each = squares / np.where(empty, 1.0, moments.mass)[:, None]
         noise = np.where(self.shared_noise | empty[:, None], pooled, each)
         noise = np.maximum(noise, self.noise_floor)
-        without_prior = ~self.priors.present
-        posterior[without_prior] *= noise[without_prior][:, :, None, None]
+        posterior[without] *= noise[without][:, :, None, None]
         return replace(
             self,
             priors=self.priors.updated(slopes, posterior),
