@@ -93,6 +93,26 @@ def test_selections_are_mclusts(name):
     assert -found.best_.bic(X) == pytest.approx(TOP[name][0][2], abs=0.05)
 
 
+@pytest.mark.parametrize(("data", "groups"), [("iris", 5), ("banknote", 6), ("thyroid", 2), ("thyroid", 7)])
+def test_common_axes_have_a_second_start(data, groups):
+    """VVE goes on from EVE's fit as well, whose axes lead above mclust where those of its own start do not."""
+    held = json.loads((FILES / f"{data}.json").read_text())
+    X, wanted = np.array(held["rows"]), held["log_likelihood_and_parameters"]["VVE"][str(groups)][0]
+    how = {"tol": 1e-9, "max_iter": 10_000, "reg_covar": 0.0}
+    alone = select(X, groups, ["VVE"], **how).log_likelihood[0, 0]
+    both = select(X, groups, ["VVE", "EVE"], **how).log_likelihood
+    assert alone < wanted - 1.0
+    assert both[1, 0] >= wanted - 1e-6 * abs(wanted)
+    assert both[1, 0] > both[0, 0]  # VVE contains EVE
+
+
+def test_a_second_start_is_not_better_for_a_component_of_a_few_rows():
+    X, _ = rows_of("diabetes")
+    found = select(X, 8, ["EVE", "VVE"], tol=1e-9, max_iter=10_000, reg_covar=0.0)
+    assert found.status.ravel().tolist() == ["converged", "converged"]
+    assert not found.best_.degenerate_.any()
+
+
 def test_nested_families_are_in_order():
     from mixtura.selecting import _WITHIN
 
