@@ -301,3 +301,31 @@ def test_two_experts_are_not_below_one_exact_regression(seed):
     one = MixtureOfExperts(1).fit(x, y)
     two = MixtureOfExperts(2, random_state=seed, max_iter=200).fit(x, y)
     assert two.lower_bound_ >= one.lower_bound_ - 1e-6
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_prior_on_columns_that_are_multiples_of_each_other():
+    """What the slopes' covariance adds to the noise is not negative, though rounding may say so."""
+    for seed in range(5):
+        x = np.random.default_rng(seed).normal(size=(100, 1))
+        X, y = x * np.arange(1, 6) / 3, x[:, 0]
+        model = MixtureOfExperts(1, experts=LinearExpert(prior_covariance=1.0)).fit(X, y)
+        assert np.all(model.predict(X, return_std=True)[1] > 0.0)
+        assert np.isfinite(model.score_samples(X, y)).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_start_without_an_iteration(rng):
+    X = rng.normal(size=(50, 2))
+    model = MixtureOfExperts(2, init="auto", max_iter=0, random_state=0).fit(X, X[:, 0])
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_a_refused_start_leaves_the_last_fit(rng):
+    X = rng.normal(size=(100, 2))
+    model = MixtureOfExperts(2, random_state=0, warm_start=True).fit(X, X[:, 0] + rng.normal(size=100))
+    before = model.predict(X)
+    for other, y in ((X[:, :1], X[:, 0]), (X, X)):
+        with pytest.raises(ValueError, match="warm_start: the last fit had"):
+            model.fit(other, y)
+    np.testing.assert_array_equal(model.predict(X), before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -644,3 +646,30 @@ def test_a_constant_column_has_the_scale_of_its_number(constant, rng):
 def test_numbers_out_of_range_are_refused(parameter, value, rng):
     with pytest.raises(ValueError, match=f"'{parameter}' parameter"):
         GaussianMixture(**{parameter: value}).fit(rng.normal(size=(9, 2)))
+
+
+def test_weights_count_rows_beside_a_prior(rng):
+    """A prior is worth so many rows: a table with counts is fitted as the table that it stands for."""
+    X, counts = rng.normal(size=(40, 2)), rng.integers(1, 6, size=40)
+    prior = {"mean": [0.0, 0.0], "shrinkage": 1.0, "dof": 20.0, "scale": 50.0}
+    how = {"prior": prior, "tol": 1e-10, "max_iter": 500}
+    counted = GaussianMixture(1, **how).fit(X, sample_weight=counts)
+    repeated = GaussianMixture(1, **how).fit(np.repeat(X, counts, axis=0))
+    np.testing.assert_allclose(counted.covariances_, repeated.covariances_, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(counted.means_, repeated.means_, rtol=1e-12, atol=1e-14)
+    assert counted.lower_bound_ == pytest.approx(repeated.lower_bound_, rel=1e-12)
+
+
+def test_a_fit_goes_on_with_the_components_that_are_left():
+    for seed in range(4, 8):
+        rng = np.random.default_rng(seed)
+        X = np.repeat(rng.normal(size=(3, 2)), 20, axis=0)
+        X[40:] += rng.normal(size=(20, 2))
+        gm = GaussianMixture(4, on_degenerate="drop", reg_covar=0.0, random_state=0, warm_start=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            left, bound = len(gm.fit(X).means_), gm.lower_bound_
+            gm.fit(X)
+        assert left < 4
+        assert len(gm.means_) == len(gm.degenerate_) == left
+        assert gm.lower_bound_ >= bound - 1e-9

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from mixtura import GaussianMixture, MixtureOfExperts
 from mixtura import autodiff as ad
@@ -108,3 +109,22 @@ def test_bad_input(blobs, rng):
     y = blobs @ [1.0, 2.0, 3.0]
     with pytest.raises(ValueError, match="dirichlet gate"):
         MixtureOfExperts(2, gate="dirichlet", accelerate="newton").fit(blobs, y)
+
+
+def test_steps_go_on_from_a_saddle():
+    """Random responsibilities start near a saddle, at which EM rests: Newton's steps leave it, or say so."""
+    better = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = np.concatenate([rng.normal(size=(100, 1)) + m for m in (-5, 0, 5)])
+        how = {"covariance_type": "tied", "init_params": "random", "random_state": seed, "tol": 1e-3}
+        gm = GaussianMixture(3, accelerate="newton", **how).fit(X)
+        assert gm.converged_
+        start = {"weights_init": gm.weights_, "means_init": gm.means_, "precisions_init": gm.precisions_}
+        on = GaussianMixture(3, covariance_type="tied", tol=1e-9, max_iter=1000, reg_covar=0.0, **start).fit(
+            X
+        )
+        better += on.lower_bound_ < gm.lower_bound_ + 1e-3
+    assert better >= 10
+    with pytest.warns(ConvergenceWarning):
+        GaussianMixture(3, accelerate="newton", max_iter=12, **how | {"tol": 1e-7}).fit(X)

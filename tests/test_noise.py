@@ -94,3 +94,36 @@ def test_command_line(tmp_path, monkeypatch, capsys, rng):
     np.save("t.npy", X)
     assert main(["fit", "t.npy", "-k", "1", "--noise", "uniform", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["noise_weight"] == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", ["sum", "copy", "float32", "offset"])
+def test_columns_that_depend_on_each_other(kind, rng):
+    """An axis along which rows differ by rounding alone is a constant one, and no reason to call all rows noise."""
+    A = rng.normal(size=(200, 2)) + 5.0 * rng.integers(2, size=(200, 1))
+    X = np.column_stack([A, A[:, 0] if kind == "copy" else A.sum(axis=1)])
+    X = X.astype(np.float32) if kind == "float32" else X + 1e6 * (kind == "offset")
+    for how in ({}, {"on_degenerate": "repair"}, {"prior": {"scale": 1.0}}):
+        gm = GaussianMixture(2, noise=True, random_state=0, **how).fit(X)
+        assert gm.noise_weight_ < 0.3
+        assert np.isfinite(gm.lower_bound_)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_numpy_truth_values(flag, rng):
+    X = rng.normal(size=(100, 2)) + 5.0 * rng.integers(2, size=(100, 1))
+    one, other = (GaussianMixture(2, noise=noise, random_state=0).fit(X) for noise in (flag, np.bool_(flag)))
+    assert one.lower_bound_ == other.lower_bound_
+    assert one._has_noise == other._has_noise == flag
+
+
+def test_fixed_weights_stay_beside_noise(rng):
+    clusters = rng.normal(size=(600, 2)) + np.repeat([[0.0, 0.0], [8.0, 0.0]], 300, axis=0)
+    X = np.concatenate([clusters, rng.uniform(-30, 30, size=(60, 2))])
+    how = {"noise": True, "random_state": 0, "means_init": [[0.0, 0.0], [8.0, 0.0]]}
+    gm = GaussianMixture(2, weights_init=[0.5, np.nan], fixed={"weights": [True, False]}, **how).fit(X)
+    assert gm.weights_[0] == pytest.approx(0.5, abs=1e-12)
+    assert gm.weights_.sum() + gm.noise_weight_ == pytest.approx(1.0, abs=1e-12)
+    assert 0.05 < gm.noise_weight_ < 0.15
+    with pytest.raises(ValueError, match="leaves nothing for the noise"):
+        GaussianMixture(2, weights_init=[0.6, 0.4], fixed={"weights": True}, **how).fit(X)

@@ -299,3 +299,18 @@ def test_what_a_fit_is_given_a_chance_of(bounds, gain):
     assert cell.foreseen(X, halves) == pytest.approx(
         400.0 - max(2.0 * 25 * gain, cell.model._n_parameters() / 2 * np.log(25))
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tables_that_are_nearly_singular(seed):
+    """Families whose fit is as good as singular have that status, and the others are compared."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(200, 2))
+    for table, numbers in (
+        (np.column_stack([X, X[:, 0]]), [1, 2, 3]),
+        (rng.dirichlet(np.ones(3), 200), [1, 2, 3]),
+        (rng.normal(size=(10, 4)), range(1, 6)),
+    ):
+        found = select(table, numbers)
+        assert "singular" in found.status
+        assert np.isfinite(found.best_.score(table))

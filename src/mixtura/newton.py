@@ -24,8 +24,8 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
-# Most Newton steps, and lengths of one that are tried.
-_STEPS, _TRIALS = 25, 5
+# Lengths of a step that are tried.
+_TRIALS = 5
 
 # Gradient per unit of weight, in units of each parameter's own curvature, at which the maximum is reached.
 _FLAT = 1e-11
@@ -66,7 +66,7 @@ def run(
     )
     if table.sampled or not fit.converged:
         return fit
-    finish = _Finish(fit, table.unrestricted, max_iter, report)
+    finish = _Finish(fit, table.unrestricted, max_iter, stop, report)
     try:
         return finish.run()
     except KeyboardInterrupt:
@@ -121,6 +121,8 @@ class _Finish:
     table : Table
     max_iter : int
         Most iterations, EM's included.
+    stop : callable
+        Whether a run is over after a step.
     report : callable, optional
     """
 
@@ -129,9 +131,10 @@ class _Finish:
         fit: em.Fit[Any],
         table: Table,
         max_iter: int,
+        stop: Callable[[em.Step[Any]], bool],
         report: Callable[[em.Step[Any]], bool] | None,
     ) -> None:
-        self.fit, self.max_iter, self.report = fit, max_iter, report
+        self.fit, self.max_iter, self.stop, self.report = fit, max_iter, stop, report
         self.table = replace(table, backend=table.backend.doubled())
 
     def run(self) -> em.Fit[Any]:
@@ -140,7 +143,7 @@ class _Finish:
         if here is None or len(here.theta) > MOST_PARAMETERS:
             return self.fit
         slope = math.inf
-        for _ in range(min(_STEPS, self.max_iter - self.fit.n_iter)):
+        for _ in range(self.max_iter - self.fit.n_iter):
             scale, last = here.scale, slope
             slope = np.abs(here.gradient * scale).max(initial=0.0) / math.sqrt(self.table.total_weight)
             if not slope > _FLAT or (slope < _NEARLY_FLAT and slope > 0.5 * last):
@@ -203,8 +206,8 @@ class _Finish:
         """Make the step the fit's last iteration; whether the user wants the fit to end."""
         bound, last = after.value / self.table.total_weight, self.fit.bound
         bounds = [*self.fit.bounds, bound]
-        self.fit = replace(self.fit, parameters=after.mixture, bound=bound, bounds=bounds)
-        if self.report is None:
-            return False
         step = em.Step(len(bounds), before.mixture, after.mixture, bound, bound - last, self.fit.found)
-        return self.report(step)
+        # Newton's steps may leave a saddle where EM had come to rest; the last of those allowed need not be the end.
+        over = self.stop(step)
+        self.fit = replace(self.fit, parameters=after.mixture, bound=bound, bounds=bounds, converged=over)
+        return self.report is not None and self.report(step)

@@ -403,10 +403,17 @@ class _Cell:
     ) -> tuple[GaussianMixture | None, str]:
         model = GaussianMixture(self.components, covariance_type=self.family, **{**how, **given})
         try:
+            if (
+                given
+            ):  # an earlier fit's, which may be so nearly singular that its precisions are not definite
+                model._check_given(rows.shape[1])
+        except ValueError:
+            return None, "singular"
+        try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(rows, sample_weight=weights)
-        except SingularError:
+        except (SingularError, np.linalg.LinAlgError):
             return None, "singular"
         except NotFiniteError:
             return None, "not finite"

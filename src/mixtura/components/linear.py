@@ -302,7 +302,8 @@ class LinearExperts(Components):
         for k in np.flatnonzero(self.priors.present):
             away = X - self.anchor[k]
             for m in range(M):
-                out[:, k, m] += np.einsum("nd,nd->n", away @ self.posterior[k, m], away)
+                # The slopes' covariance is not negative, but for rounding where the prior alone determines some.
+                out[:, k, m] += np.maximum(np.einsum("nd,nd->n", away @ self.posterior[k, m], away), 0.0)
         return out
 
     def spurious(self, moments: Moments) -> NDArray[np.bool_]:

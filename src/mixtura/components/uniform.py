@@ -19,6 +19,10 @@ Float = NDArray[np.float64]
 # Rows that are looked at together.
 _BLOCK = 1 << 16
 
+# By how many rounding errors an extent may differ from 0: of the numbers at its ends, which are two rows, their
+# differences from the centre and the projection; and of the principal axes, which come from sums over all rows.
+_ROUNDINGS, _OF_AXES = 4.0, 1000.0
+
 
 @dataclass(frozen=True, eq=False)
 class Uniform(Component):
@@ -75,11 +79,20 @@ class Uniform(Component):
         boxes = []
         for turn in (np.eye(D), axes):
             low, high = np.full(D, np.inf), np.full(D, -np.inf)
+            size, spread = np.abs(center), np.zeros(D)
             for rows in _blocks(table):
                 along = (rows - center) @ turn
                 low, high = np.minimum(low, along.min(axis=0)), np.maximum(high, along.max(axis=0))
-            # A constant column has no extent: it counts as one unit.
-            extent = np.where(high > low, high - low, 1.0)
+                size = np.maximum(size, np.abs(rows).max(axis=0))
+                spread = np.maximum(spread, np.abs(rows - center).max(axis=0))
+            # A constant column has no extent, nor has an axis along which rows differ by their rounding alone, as where
+            # columns depend on each other: it counts as one unit.
+            of_rows, of_axes = (
+                np.finfo(table.x.dtype).eps * size,
+                _OF_AXES * np.finfo(np.float64).eps * spread,
+            )
+            rounding = (_ROUNDINGS * of_rows + of_axes) @ np.abs(turn)
+            extent = np.where(high - low > rounding, high - low, 1.0)
             boxes.append((float(np.log(extent).sum()), turn, low, high))
         log_volume, axes, low, high = min(boxes, key=lambda box: box[0])
         log_density = -log_volume if self.density is None else float(np.log(self.density))

@@ -104,7 +104,9 @@ class ExpertSearch:
         """First responsibilities of run number ``run``, on the whole table."""
         if not isinstance(self.init, str):
             return given_labels(self.init, self.components, self.table)
-        init = "random" if self.init == "kmeans" and run % 2 else self.init
+        # 'auto' comes here if there is no iteration, or all its starts have failed: the last one says why.
+        chosen = "kmeans" if self.init == AUTO else self.init
+        init = "random" if chosen == "kmeans" and run % 2 else chosen
         return RESPONSIBILITIES[init](self.table, self.components, *self.spread, self.rng)
 
     def best_start(self) -> em.Fit[Experts] | None:

@@ -65,13 +65,13 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
     @property
     def _wants_noise(self) -> bool:
         """Whether the next fit has noise."""
-        return self.noise is not None and self.noise is not False
+        return self.noise is not None and not (isinstance(self.noise, bool | np.bool_) and not self.noise)
 
     def _noise(self) -> Component:
         """The component that ``noise`` names or asks for, not yet fitted."""
         if isinstance(self.noise, Component):
             return self.noise
-        if isinstance(self.noise, bool):
+        if isinstance(self.noise, bool | np.bool_):
             return Uniform()
         return COMPONENTS[self.noise]() if isinstance(self.noise, str) else Uniform(float(self.noise))  # type: ignore[arg-type]
 

@@ -481,22 +481,22 @@ class GaussianMixture(FittedGaussians):
         if warm:
             self._check_resumable(X)
         X = check_rows(self, X, reset=True, min_rows=2, backend=backend, finite=False)
-        K, D = self.n_components, X.shape[1]
+        # A fit that goes on has the components that are left of the last one.
+        K, D = len(self.means_) if warm else self.n_components, X.shape[1]
         if X.shape[0] < K:
             raise ValueError(
-                "Expected n_samples >= n_components "
-                f"but got n_components = {self.n_components}, n_samples = {X.shape[0]}"
+                f"Expected n_samples >= n_components but got n_components = {K}, n_samples = {X.shape[0]}"
             )
         weights = check_weights(sample_weight, X)
         check_fit(X, weights, K, getattr(self, "feature_names_in_", None))
-        if weights is not None:
+        if weights is not None and self.prior is None:
             # Only their ratios matter; with a mean of 1 they are large beside the mass that is added to empty
-            # components.
+            # components. A prior counts as so many rows, and does not grow with the weights.
             weights = weights / weights.max()
             weights *= np.count_nonzero(weights) / weights.sum()
         given = self._check_given(D)
         fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
-        check_fixed_values(given, fixed_weights, fixed, self._covariance.storage.shared)
+        check_fixed_values(given, fixed_weights, fixed, self._covariance.storage.shared, self._wants_noise)
         membership = check_labels(labels, X.shape[0], K)
         if membership is not None and self.order is not None:
             raise ValueError("labels name the components, so they keep their order: set order=None")
@@ -537,7 +537,8 @@ class GaussianMixture(FittedGaussians):
         warm: bool,
     ) -> tuple[em.Fit[Parameters], Tasks]:
         """The best fit, from the last one's parameters or from the best start."""
-        K, D, backend, keep = self.n_components, table.dims, table.backend, self.on_interrupt == "keep"
+        K = len(self.means_) if warm else self.n_components
+        D, backend, keep = table.dims, table.backend, self.on_interrupt == "keep"
         search = GaussianSearch(
             table,
             K,
@@ -577,7 +578,7 @@ class GaussianMixture(FittedGaussians):
 
     def _estimation(self, table: Table, fixed: Fixed | None) -> tuple[Estimation, Dropping | None]:
         """How the M-step estimates, and whether components are dropped."""
-        K, D, storage = self.n_components, table.dims, self._covariance.storage
+        D, storage = table.dims, self._covariance.storage
         raising = self.on_degenerate == "raise"
         if raising and self.prior is None and not isinstance(self.reg_covar, str):
             return Estimation(self.reg_covar, fixed=fixed), None
@@ -593,7 +594,12 @@ class GaussianMixture(FittedGaussians):
         reg_covar: float | Float = _AUTO_REG * scale if isinstance(self.reg_covar, str) else self.reg_covar
         n = table.total_weight
         prior = check_prior(
-            self.prior, K, D, mean, covariance * (n / max(n - 1.0, 1.0)), diagonal=storage.form != "triangle"
+            self.prior,
+            self.n_components,
+            D,
+            mean,
+            covariance * (n / max(n - 1.0, 1.0)),
+            diagonal=storage.form != "triangle",
         )
         if raising:
             return Estimation(reg_covar, prior=prior, fixed=fixed), None
@@ -656,7 +662,7 @@ class GaussianMixture(FittedGaussians):
             )
         if bad.dropped.any():
             warnings.warn(
-                f"{bad.dropped.sum()} of {self.n_components} components had become singular and were dropped: see "
+                f"{bad.dropped.sum()} of {len(bad.dropped)} components had become singular and were dropped: see "
                 "degenerate_. The table may hold fewer clusters, or many equal rows.",
                 ConvergenceWarning,
                 stacklevel=5,
@@ -692,7 +698,7 @@ class GaussianMixture(FittedGaussians):
         }
         columns = np.shape(X)[1] if len(np.shape(X)) == 2 else D  # other shapes are refused later
         wanted = {
-            "components": self.n_components,
+            "components": K if self._may_have(K) else self.n_components,
             "columns": columns,
             "covariance type": self._covariance.name,
             "noise": spec_of(self._noise()) if self._wants_noise else None,

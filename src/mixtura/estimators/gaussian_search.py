@@ -188,7 +188,9 @@ class GaussianSearch:
             gate, components = plain.gate, plain.components
         if self.noise is None:
             return self._shrinking(Mixture(gate, components))
-        weights = np.append(gate.weights * (1.0 - _NOISE_SHARE), _NOISE_SHARE)
+        free = np.ones(self.components, dtype=bool) if gate.fixed is None else ~gate.fixed
+        room = float(gate.weights[free].sum())
+        weights = np.append(np.where(free, 1.0 - _NOISE_SHARE, 1.0) * gate.weights, _NOISE_SHARE * room)
         fixed = None if gate.fixed is None else np.append(gate.fixed, False)
         gate = ConstantGate(weights=weights, fixed=fixed)
         return self._shrinking(Mixture(gate, Beside(components, self.noise.start(self.table))))

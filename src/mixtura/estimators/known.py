@@ -122,9 +122,13 @@ def _mask(
 
 
 def check_fixed_values(
-    given: Mapping[str, Float], weights: Booleans | None, gaussians: Fixed | None, shared: bool
+    given: Mapping[str, Float],
+    weights: Booleans | None,
+    gaussians: Fixed | None,
+    shared: bool,
+    noise: bool = False,
 ) -> None:
-    """Raise ValueError unless what is fixed has a value, and weights that are fixed can sum to 1."""
+    """Raise ValueError unless what is fixed has a value, and weights that are fixed can sum to 1, with noise if any."""
     masks: dict[str, tuple[str, Booleans]] = {}
     if weights is not None:
         masks["weights"] = ("weights_init", weights)
@@ -152,6 +156,10 @@ def check_fixed_values(
         if (held < 0.0).any() or total > 1.0 + 1e-8 or (weights.all() and abs(total - 1.0) > 1e-8):
             raise ValueError(
                 f"the fixed weights are {held}, with sum {total:.6g}: with the others they cannot sum to 1"
+            )
+        if noise and (weights.all() or total > 1.0 - 1e-8):
+            raise ValueError(
+                f"the fixed weights are {held}, which leaves nothing for the noise: hold fewer of them, or smaller ones"
             )
 
 

@@ -294,9 +294,12 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         """
         given_rows, keep = X, self.on_interrupt == "keep"
         backend, X = self._opened(X)
+        specs = self._specs()
+        warm = self.warm_start and hasattr(self, "_parameters")
+        if warm:
+            self._check_resumable(len(specs), X, y)
         X, y = check_targets(self, X, y)
         weights = check_weights(sample_weight, X)
-        specs = self._specs()
         K, (N, D), M = len(specs), X.shape, y.shape[1]
         if max(K, 2) > N:
             raise ValueError(
@@ -317,12 +320,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             spread[D:] ** 2,
         )
 
-        warm = self.warm_start and hasattr(self, "_parameters")
-        previous_shape = self._parameters.components.slopes.shape if warm else (K, M, D)
-        if previous_shape != (K, M, D):
-            raise ValueError(
-                f"warm_start: the last fit had experts, targets and columns {previous_shape}, this one has {(K, M, D)}"
-            )
         n_init = 1 if warm else self.n_init
 
         if not isinstance(self.init, str):
@@ -459,6 +456,21 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             "lower_bounds_": fit.bounds,
             "degenerate_": spurious(fit),
         }
+
+    def _check_resumable(self, experts: int, X: Any, y: Any) -> None:
+        """Raise ValueError unless the last fit's parameters are a start for so many experts and such X and y.
+
+        It is called before any attribute changes, so that the last fit is kept if it raises.
+        """
+        before = self._parameters.components.slopes.shape
+        of_x, of_y = np.shape(X), np.shape(y)
+        # Other shapes are refused later.
+        now = experts, of_y[1] if len(of_y) == 2 else 1, of_x[1] if len(of_x) == 2 else before[2]
+        if now != before:
+            raise ValueError(
+                f"warm_start: the last fit had experts, targets and columns {before}, this one has {now}. Set "
+                "warm_start=False for a new start, or clone the estimator."
+            )
 
     def _check_accelerate(self, priors: Priors, labelled: bool) -> None:
         """Raise ValueError if the parts of the model have no coordinates in which to extrapolate."""
