@@ -141,3 +141,37 @@ def test_clusters_that_are_no_gaussians(rng):
     with pytest.raises(ValueError, match="1 to 6 clusters, not 7"):
         found.clusters(7)
     assert mixtura.merge_components is merge_components
+
+
+@pytest.mark.parametrize("rows", [3, 5, 8])
+def test_small_classes_are_found(rows):
+    """The density of a class of a few rows is no set of spikes, one at each row."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X = np.concatenate([rng.normal(size=(60, 2)), rng.normal(size=(rows, 2)) + 8.0])
+        model = MixtureClassifier(random_state=0).fit(X, np.arange(len(X)) >= 60)
+        assert model.predict(rng.normal(size=(200, 2)) + 8.0).mean() > 0.8
+
+
+def test_what_a_classifier_refuses(rng):
+    X, y = rng.normal(size=(20, 2)), np.arange(20) % 2
+    for how, match in (
+        ({"n_components": 2.9}, "positive integers"),
+        ({"n_components": []}, "positive integers"),
+        ({"n_components": 1, "criterion": "bad"}, "criterion must be one of"),
+        ({"criterion": "bad"}, "criterion must be one of"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            MixtureClassifier(**how).fit(X, y)
+    with pytest.raises(ValueError, match="Negative values"):
+        MixtureClassifier().fit(X, y, sample_weight=np.where(y == 0, -1.0, 1.0))
+
+
+@pytest.mark.parametrize("numbers", [1, (1, 2)])
+def test_regularization_that_scales_with_the_table(numbers, rng):
+    y = np.arange(100) % 2
+    X = rng.normal(size=(100, 2)) + 6.0 * y[:, None]
+    one, other = (
+        MixtureClassifier(numbers, reg_covar="auto", random_state=0).fit(Z, y) for Z in (X, 1e-9 * X)
+    )
+    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(1e-9 * X), atol=1e-6)

@@ -120,3 +120,30 @@ def test_pictures(grades, faithful, tmp_path):
     together.figure_.savefig(tmp_path / "convergence.png")
     with pytest.raises(ValueError, match="no iteration"):
         ConvergenceDisplay.from_estimators(gm.set_params(max_iter=0).fit(faithful))
+
+
+@pytest.mark.parametrize("n", [2, 10, 15, 20])
+def test_few_numbers_have_no_spikes(n):
+    """A component is never one number: the likelihood of that has no bound."""
+    for seed in range(6):
+        x = np.random.default_rng(seed).normal(size=n)
+        found = mixtura.fit_density(x)
+        assert found.n_components <= max(n // 4, 1)
+        assert found.covariances.min() > 1e-4 * x.var()
+
+
+def test_weights_that_count_numbers():
+    """A histogram is the numbers that it counts, and numbers of weight 0 are not there."""
+    values, counts = np.arange(6.0), np.array([10, 40, 5, 80, 20, 3])
+    one, other = (
+        mixtura.fit_density(values, sample_weight=counts),
+        mixtura.fit_density(np.repeat(values, counts)),
+    )
+    assert one.n_components == other.n_components == 2
+    assert one.covariances.min() > 0.1
+    np.testing.assert_array_equal(one.means, other.means)
+    x = np.random.default_rng(0).normal(size=400)
+    few = mixtura.fit_density(x, sample_weight=(np.arange(400) < 2).astype(float))
+    assert few.means.ravel() == pytest.approx([x[:2].mean()])
+    with pytest.raises(ValueError, match="no numbers"):
+        mixtura.fit_density([])

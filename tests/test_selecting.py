@@ -314,3 +314,41 @@ def test_tables_that_are_nearly_singular(seed):
         found = select(table, numbers)
         assert "singular" in found.status
         assert np.isfinite(found.best_.score(table))
+
+
+@pytest.mark.parametrize("criterion", ["bic", "icl", "aic"])
+def test_weights_count_rows(criterion):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 1)) + 3.0 * rng.integers(0, 2, size=(80, 1))
+    counts = rng.integers(1, 40, 80)
+    how = {"init": "kmeans", "tol": 1e-9, "random_state": 0}
+    one = select(X, [1, 2], ["E"], criterion, sample_weight=counts, **how)
+    other = select(np.repeat(X, counts, axis=0), [1, 2], ["E"], criterion, **how)
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-6)
+    np.testing.assert_allclose(one.log_likelihood, other.log_likelihood, rtol=1e-6)
+
+
+def test_nested_families_beside_noise():
+    rng = np.random.default_rng(0)
+    clusters = rng.normal(size=(300, 2)) + np.repeat([[0.0], [7.0]], 150, axis=0)
+    X = np.concatenate([clusters, rng.uniform(-20, 20, size=(50, 2))])
+    found = select(X, [1, 2, 3], noise=True, nested=True)
+    assert found.best_.n_components == 2
+    assert found.best_.noise_weight_ > 0.05
+
+
+@pytest.mark.parametrize("init", ["hierarchical", "kmeans"])
+def test_repaired_fits_are_compared(init):
+    """A constant column has a bound on its variance in every component, which is no fault of the fit."""
+    X = np.column_stack([np.random.default_rng(0).normal(size=(200, 2)), np.ones(200)])
+    found = select(X, [1, 2], ["VVV", "EEE"], on_degenerate="repair", init=init)
+    assert np.isfinite(found.values).all()
+    assert found.best_.n_components == 1
+    assert select(X[:, :2], [1, 2], reg_covar="auto").best_.n_components == 1
+
+
+def test_one_component_for_each_row_is_singular():
+    for seed in range(20):
+        found = select(np.random.default_rng(seed).normal(size=(4, 2)), [1, 4])
+        assert set(found.status[:, 1]) == {"singular"}
+        assert found.best_.n_components == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,8 @@ def by_bic(
 ) -> tuple[GaussianMixture, dict[int, float]]:
     """The Gaussian mixture with the lowest Bayesian information criterion, fitted, and the criterion of each.
 
-    Numbers of components above the number of rows, and those whose fit becomes singular, are left out.
+    Left out are numbers of components above the number of rows of positive weight, those whose fit becomes singular,
+    and, where there are others, those with a component on a few rows that are all but equal.
 
     Parameters
     ----------
@@ -36,10 +38,12 @@ def by_bic(
         Every fit became singular.
     """
     best: GaussianMixture | None = None
+    least = (True, math.inf)
     criteria: dict[int, float] = {}
     failed: Exception | None = None
+    rows = np.shape(X)[0] if sample_weight is None else np.count_nonzero(sample_weight)
     for k in components:
-        if k > np.shape(X)[0]:
+        if k > rows:
             break
         model = GaussianMixture(k, **parameters)
         try:
@@ -48,8 +52,9 @@ def by_bic(
             failed = error
             continue
         criteria[k] = model.bic(X, sample_weight=sample_weight)
-        if best is None or criteria[k] < min(v for other, v in criteria.items() if other != k):
-            best = model
+        judged = model._on_a_few(int(rows)), criteria[k]
+        if best is None or judged < least:
+            best, least = model, judged
     if best is None:
         raise failed or ValueError("there are fewer rows than components")
     return best, criteria

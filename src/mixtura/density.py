@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -10,9 +11,14 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 
 from mixtura.choosing import MOST_COMPONENTS, by_bic
+from mixtura.components.gaussian import few_rows
 from mixtura.distributions import Mixture
 from mixtura.distributions.parameters import numbers
 from mixtura.estimators import GaussianMixture
+from mixtura.estimators.validation import check_weights
+
+# Numbers up to which weights that count them are as many equal numbers.
+_MOST_REPEATED = 1_000_000
 
 
 def fit_density(
@@ -28,7 +34,8 @@ def fit_density(
     ----------
     x : array-like of shape (N,) or (N, 1)
     k : int or 'bic', default='bic'
-        Number of components; 'bic' takes the one of 1 to 9 with the lowest Bayesian information criterion.
+        Number of components; 'bic' takes the one of 1 to 9 with the lowest Bayesian information criterion, and at most
+        one for each four numbers.
     sample_weight : array-like of shape (N,), default=None
         A number of weight 2 counts as two.
     random_state : int or None, default=0
@@ -64,7 +71,12 @@ def fit_density(
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or rows.shape[1] != 1:
         raise ValueError(f"x must be one column of numbers, got shape {np.shape(x)}")
-    least = _resolution(rows[:, 0])
+    weights = check_weights(sample_weight, rows)
+    if weights is not None:  # numbers of weight 0 are not there
+        rows, weights = rows[weights > 0.0], weights[weights > 0.0]
+        if np.all(weights == np.floor(weights)) and weights.sum() <= _MOST_REPEATED:
+            rows, weights = np.repeat(rows, weights.astype(np.intp), axis=0), None
+    least = _resolution(rows[:, 0], weights)
     parameters: dict[str, Any] = {
         "on_degenerate": "repair",
         "reg_covar": least,
@@ -78,23 +90,27 @@ def fit_density(
         # A component held at the resolution of the numbers is what the bound is for.
         warnings.simplefilter("ignore", ConvergenceWarning)
         if k == "bic":
-            model, _ = by_bic(rows, range(1, MOST_COMPONENTS + 1), parameters, sample_weight)
+            most = max(min(MOST_COMPONENTS, int(len(rows) // few_rows(1))), 1)
+            model, _ = by_bic(rows, range(1, most + 1), parameters, weights)
         elif isinstance(k, str):
             raise ValueError(f"k must be a number of components or 'bic', got {k!r}")
         else:
-            model = GaussianMixture(k, **parameters).fit(rows, sample_weight=sample_weight)
+            model = GaussianMixture(k, **parameters).fit(rows, sample_weight=weights)
     return Mixture.from_estimator(model)
 
 
-def _resolution(x: Any) -> float:
+def _resolution(x: Any, weights: Any) -> float:
     """The least variance of a component: that of the grid on which the numbers lie, if many of them are equal."""
     distinct = np.unique(x)
     if len(distinct) < 2:
         raise ValueError(
             f"x has {len(x)} number{'s' if len(x) > 1 else ''}, all equal: a density needs at least two different ones"
+            if len(x)
+            else "x holds no numbers"
         )
     gaps = np.diff(distinct)
-    spread = float(x.std())
+    mean = np.average(x, weights=weights)
+    spread = math.sqrt(np.average((x - mean) ** 2, weights=weights))
     repeated = len(distinct) <= 0.9 * len(x)
     # A third of a step is the deviation at which neighbours on the grid are no longer apart.
     step = float(np.median(gaps)) if repeated else 0.0

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,7 @@ def _drawn(model: GaussianMixture, tables: int, rows: int, rng: np.random.Random
 
 def _bounds(model: GaussianMixture, tables: Float, how: dict[str, Any], workers: int) -> Float:
     """The bounds of fits to tables (T, N, D), from the parameters of the model; NaN where one became singular."""
-    if how["covariance_type"] in FORMS and threads.native is not None and np.ndim(how["reg_covar"]) == 0:
+    if how["covariance_type"] in FORMS and threads.native is not None and isinstance(how["reg_covar"], Real):
         wanted = {name: value for name, value in how.items() if name != "covariance_type"}
         return bounds_of_many(tables, model, n_threads=workers, **wanted)
 

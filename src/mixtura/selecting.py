@@ -15,10 +15,9 @@ from sklearn.utils import check_random_state
 
 from mixtura import backends, threads
 from mixtura.components import COVARIANCES, Gaussians
-from mixtura.components.estimation import Estimation
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
-from mixtura.estimators.validation import check_rows, check_weights
+from mixtura.estimators.validation import check_rows, check_weights, weighted_sum
 from mixtura.gates import ConstantGate
 from mixtura.hierarchical import Tree
 from mixtura.mixture import Mixture
@@ -76,9 +75,14 @@ _GENEROUS, _HARDLY = 5.0, 0.99
 _BELOW = 1e-6
 
 
-def _doubt(model: GaussianMixture, X: Any) -> float:
-    """``-2 sum_i log max_k r_ik``: by how much ICL charges more than BIC."""
-    return float(-2.0 * np.log(model.predict_proba(X).max(axis=1)).sum())
+def _spurious(model: GaussianMixture, X: Any, sample_weight: Any) -> bool:
+    """Whether a component sits on a few rows."""
+    return model._on_a_few(len(X) if sample_weight is None else int(np.count_nonzero(sample_weight)))
+
+
+def _doubt(model: GaussianMixture, X: Any, sample_weight: Any) -> float:
+    """``-2 sum_i w_i log max_k r_ik``: by how much ICL charges more than BIC."""
+    return -2.0 * weighted_sum(np.log(model.predict_proba(X).max(axis=1)), sample_weight)[0]
 
 
 CRITERIA = ("bic", "icl", "aic")
@@ -322,7 +326,7 @@ def select(
             winner = _winner(cells)
             if winner is None or winner.holds(rows, weights, how):
                 break
-    return _selection(cells, families, numbers, criterion)
+    return _selection(cells, families, numbers, criterion, _total(rows, weights))
 
 
 def _numbers(n_components: Iterable[int]) -> list[int]:
@@ -368,8 +372,11 @@ class _Cell:
     def fit(self, rows: Any, weights: Any, how: dict[str, Any], starts: _Starts | None) -> None:
         """Fit from the groups, or by the estimator's own start."""
         K = self.components
-        if len(rows) < K:
+        counted = len(rows) if weights is None else np.count_nonzero(weights)
+        if counted < K:
             self.status = "fewer rows than components"
+        elif counted == K:
+            self.status = "singular"  # each row its own component: no variance, but for rounding
         elif starts is None:
             self.model, self.status = self._fitted(rows, weights, how, {})
         elif starts.tree.rows < K:
@@ -384,9 +391,10 @@ class _Cell:
     ) -> None:
         """Fit from the M-step of responsibilities on a table."""
         family = COVARIANCES[self.family]
+        model = GaussianMixture(self.components, covariance_type=self.family, **how)
         try:
             moments = table.accumulate(resp, self.components, family.kind)
-            first = Gaussians.from_moments(family, moments, Estimation(how["reg_covar"]))
+            first = Gaussians.from_moments(family, moments, model._estimation(table, None)[0])
             gate = ConstantGate.from_moments(moments)
         except SingularError:
             self.model, self.status = None, "singular"
@@ -472,7 +480,9 @@ class _Cell:
         before = self.model, self.status
         mixture: Mixture[Any, Any] = best._mixture()
         found = mixture.expect(table)
-        self._from(table, found.weighted_with, rows, weights, how)
+        # Noise is the last of the components, and starts anew.
+        resp: Responsibilities = lambda block: found.weighted_with(block)[:, : self.components]  # noqa: E731
+        self._from(table, resp, rows, weights, how)
         if self.model is None or self.model.lower_bound_ <= own:
             self.model, self.status = before
 
@@ -481,7 +491,7 @@ class _Cell:
         if other is None or other.model is None or other.model._has_noise or self.components == 1:
             return
         model, status = self._fitted(rows, weights, how, _parameters(other.model))
-        if model is None or model.degenerate_.any():
+        if model is None or _spurious(model, rows, weights):
             return
         if self.model is None or model.lower_bound_ > self.model.lower_bound_:
             self.model, self.status = model, status
@@ -498,7 +508,7 @@ class _Cell:
             return True
         further = {**how, "tol": min(how["tol"] * _FURTHER, 1e-7), "max_iter": _MUCH_FURTHER}
         went, status = self._fitted(rows, weights, further, _parameters(model))
-        if went is not None and not went.degenerate_.any():
+        if went is not None and not _spurious(went, rows, weights):
             return True
         self.status = status if went is None else _SPURIOUS
         return False
@@ -515,10 +525,10 @@ class _Cell:
             charge = 2.0 if criterion == "aic" else np.log(total)
             self.value = -2.0 * total * model.lower_bound_ + charge * model._n_parameters()
             if criterion == "icl":
-                self.value += _doubt(model, rows)
+                self.value += _doubt(model, rows, weights)
         if np.isnan(self.value):
             self.status = "the criterion is NaN"
-        elif model.degenerate_.any():
+        elif _spurious(model, rows, weights):
             self.status = _SPURIOUS
 
 
@@ -568,7 +578,7 @@ def _raced(
 
 
 def _selection(
-    cells: Sequence[_Cell], families: list[str], numbers: list[int], criterion: Criterion
+    cells: Sequence[_Cell], families: list[str], numbers: list[int], criterion: Criterion, weight: float
 ) -> Selection:
     shape = len(families), len(numbers)
 
@@ -576,7 +586,7 @@ def _selection(
         return np.array([value(cell) for cell in cells]).reshape(shape)
 
     def total(cell: _Cell) -> float:
-        return np.nan if cell.model is None else cell.model.lower_bound_ * cell.model._n_rows
+        return np.nan if cell.model is None else cell.model.lower_bound_ * weight
 
     best = _winner(cells)
     if best is None:

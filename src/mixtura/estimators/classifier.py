@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mixtura import backends
 from mixtura.components import COVARIANCES, Gaussians
-from mixtura.components.estimation import Estimation
+from mixtura.components.gaussian import few_rows
 from mixtura.errors import SingularError
 from mixtura.estimators.gaussian_mixture import GaussianMixture
+from mixtura.estimators.validation import check_weights
 from mixtura.gates import ConstantGate
 from mixtura.mixture import Mixture
-from mixtura.selecting import families_of, select
+from mixtura.selecting import CRITERIA, families_of, select
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
@@ -34,13 +35,14 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     n_components : int or sequence of int, default=(1, 2, 3, 4, 5)
         Numbers of components that each class may have. With 1, every class is one Gaussian, and all have the same
         family of covariances, whose parts they share (EDDA); otherwise family and number are chosen class by class
-        (MclustDA).
+        (MclustDA), of those numbers that leave at least 2 (D + 1) rows of the class to each component.
     covariance_types : 'all' or sequence of str, default='all'
-    criterion : {'bic', 'icl', 'aic'}, default='bic'
-        By which families and numbers are chosen.
+    criterion : {'bic', 'icl', 'aic'} or callable, default='bic'
+        By which families and numbers are chosen; a function as for :func:`mixtura.select`, where each class has its own
+        choice.
     priors : array-like of shape (classes,), default=None
         Shares of the classes, in the order of ``classes_``; None takes those of the rows.
-    reg_covar : float, default=1e-6
+    reg_covar : float or 'auto', default=1e-6
         Added to the variances.
     random_state : int, RandomState instance or None, default=None
     n_threads : int, default=None
@@ -114,7 +116,13 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         """
         rows, answers = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_classification_targets(answers)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, rows)
+        weights = check_weights(sample_weight, rows)
+        numbers = self._numbers()
+        if self.criterion not in CRITERIA and not (callable(self.criterion) and numbers != [1]):
+            raise ValueError(
+                f"criterion must be one of {', '.join(CRITERIA)}, or a function where each class has its own fit, "
+                f"got {self.criterion!r}"
+            )
         if weights is not None:  # rows of weight 0 are not there
             rows, answers, weights = rows[weights > 0.0], answers[weights > 0.0], weights[weights > 0.0]
         self.classes_, codes = np.unique(answers, return_inverse=True)
@@ -125,7 +133,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             )
         shares = np.bincount(codes, weights).astype(np.float64)
         self.priors_ = self._checked_priors(shares / shares.sum())
-        if self._numbers() == [1]:
+        if numbers == [1]:
             self._fit_together(rows, codes, weights)
         else:
             self.__dict__.pop("covariance_type_", None)
@@ -134,7 +142,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     def _numbers(self) -> list[int]:
         """Numbers of components."""
-        return [int(k) for k in np.ravel(np.asarray(self.n_components))]
+        numbers = np.ravel(np.asarray(self.n_components))
+        if not len(numbers) or numbers.dtype.kind not in "iu" or (numbers < 1).any():
+            raise ValueError(f"n_components must be positive integers, got {self.n_components!r}")
+        return [int(k) for k in numbers]
 
     def _checked_priors(self, shares: Float) -> Float:
         if self.priors is None:
@@ -146,7 +157,9 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     def _fitted(self, rows: Any, weights: Float | None, own: NDArray[np.bool_]) -> GaussianMixture:
         """The chosen mixture of one class."""
-        numbers = [k for k in self._numbers() if k <= own.sum()] or [1]
+        # More components than one for so many rows find spikes of a few rows, not the class.
+        most = max(own.sum() // few_rows(rows.shape[1]), 1)
+        numbers = [k for k in self._numbers() if k <= most] or [1]
         return select(
             rows[own],
             numbers,
@@ -171,7 +184,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             family = COVARIANCES[name]
             moments = table.accumulate(of_class, K, family.kind)
             try:
-                found = Gaussians.from_moments(family, moments, Estimation(self.reg_covar))
+                estimation = GaussianMixture(reg_covar=self.reg_covar)._estimation(table, None)[0]
+                found = Gaussians.from_moments(family, moments, estimation)
             except SingularError:
                 continue
             mixture = Mixture(ConstantGate.from_moments(moments), found)

@@ -20,7 +20,7 @@ from mixtura.array_kinds import in_kind, like
 from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.estimation import Estimation
-from mixtura.components.gaussian import Gaussians
+from mixtura.components.gaussian import Gaussians, few_rows
 from mixtura.components.surfaces import Surface
 from mixtura.components.uniform import Uniform
 from mixtura.estimators.base import LabellingEstimator
@@ -88,6 +88,17 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
             self.degenerate_ = arrays["degenerate_"]
         if self._wants_noise:
             self.noise_ = restored(self._noise(), "noise", arrays)
+
+    def _on_a_few(self, rows: int) -> bool:
+        """Whether a component sits on a few of so many rows that are all but equal, or was dropped.
+
+        One that a bound keeps from being narrower on many rows does no harm.
+        """
+        marked = self.degenerate_
+        if len(marked) != len(self.weights_):
+            return bool(marked.any())
+        few = self._host("weights_").astype(np.float64) * rows < few_rows(self.means_.shape[1])
+        return bool((marked & few).any())
 
     def _may_have(self, components: int) -> bool:
         """Whether a fit may have so many components in the end."""
