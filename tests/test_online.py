@@ -215,3 +215,42 @@ def test_bad_input(rng, blobs):
         GaussianMixture(3, algorithm="stepwise", on_degenerate="drop").fit(blobs)
     with pytest.raises(ValueError, match="partial_fit does not go with"):
         GaussianMixture(3, on_degenerate="drop").partial_fit(blobs)
+
+
+def two_normals(rng, n):
+    return rng.normal(size=(n, 1)) + 6.0 * rng.integers(0, 2, size=(n, 1))
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"covariance_type": "tied"}, {"prior": "default"}, {"covariance_type": "E"}], ids=str
+)
+def test_blocks_after_a_fit_count_as_they_should(how, rng):
+    """A few rows hardly move a fit to many, however unlike they are; many rows outweigh a fit to few."""
+    X = two_normals(rng, 20_000)
+    for block in (X[:2], X[:50], X[:50] - 6.0):
+        gm = GaussianMixture(2, random_state=0, **how).fit(X)
+        before = gm.means_.copy(), gm.covariances_.copy()
+        gm.partial_fit(block)
+        assert np.abs(gm.means_ - before[0]).max() < 0.1
+        assert np.abs(gm.covariances_ - before[1]).max() < 0.4
+    gm = GaussianMixture(2, random_state=0, tol=1e-8, **how).fit(two_normals(rng, 300))
+    gm.partial_fit(two_normals(rng, 100_000))
+    np.testing.assert_allclose(np.sort(gm.means_.ravel()), [0.0, 6.0], atol=0.04)
+    assert gm.covariances_ == pytest.approx(1.0, abs=0.06)
+
+
+def test_centres_after_a_fit(rng):
+    X = two_normals(rng, 20_000)
+    km = KMeans(2, random_state=0).fit(X)
+    before = km.cluster_centers_.copy()
+    km.partial_fit(X[:20] + 2.0)
+    assert 0.0 < np.abs(km.cluster_centers_ - before).max() < 0.05
+
+
+def test_a_fit_and_blocks_are_as_good_as_all_rows(rng):
+    X = rng.normal(size=(30_000, 2)) + 2.5 * rng.integers(0, 2, size=(30_000, 1))
+    how = {"random_state": 0, "tol": 1e-10, "max_iter": 2000, "order": "mean"}
+    whole, gm = GaussianMixture(2, **how).fit(X), GaussianMixture(2, **how).fit(X[:10_000])
+    for start in range(10_000, 30_000, 1000):
+        gm.partial_fit(X[start : start + 1000])
+    np.testing.assert_allclose(gm.means_, whole.means_, atol=0.01)

@@ -19,14 +19,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixtura import em
 from mixtura.expansion import Expansion
 from mixtura.found import Found
 from mixtura.joint import Joint
 from mixtura.mixture import Mixture
-from mixtura.moments import Moments
+from mixtura.moments import Kind, Moments
 from mixtura.table import Table
+
+Float = NDArray[np.float64]
 
 # The exponents of the steps and of the averages' weights.
 DECAY, _FAVOUR_LATE = 0.6, 0.3
@@ -85,7 +88,12 @@ class Online:
 
     @classmethod
     def begin(
-        cls, mixture: Mixture[Any, Any], table: Table, steps: int = 1, rows: int | None = None
+        cls,
+        mixture: Mixture[Any, Any],
+        table: Table,
+        steps: int = 1,
+        rows: int | None = None,
+        moments: Moments | None = None,
     ) -> Online:
         """Start with the statistics of first rows under given parameters.
 
@@ -96,7 +104,9 @@ class Online:
         steps : int, default=1
             For how many blocks these parameters stand.
         rows : int, optional
-            To how many rows they were fitted, if not to these.
+            To how many rows they were fitted, if not to these, which then stand for them.
+        moments : Moments, optional
+            The statistics of the rows to which they were fitted, per unit of weight, if not those of ``table``.
 
         Raises
         ------
@@ -111,13 +121,15 @@ class Online:
         if not mixture.gate.moments_suffice:
             gate = mixture.gate.resume(len(mixture.joint.quadratics.means), table, np.random.RandomState(0))
             mixture = replace(mixture, gate=gate)
-        moments, found = _of_block(mixture, table)
+        own, found = _of_block(mixture, table)
+        alone = moments is None
+        moments = own if moments is None else moments
         total = table.total_weight
         times = 1.0 if rows is None else rows / len(table)
         # The average's share of these rows: about the sum of t^0.3, or of one block where the table is only that.
         share = (
             steps ** (1.0 + _FAVOUR_LATE) / (1.0 + _FAVOUR_LATE)
-            if rows is None
+            if rows is None or not alone
             else float(steps**_FAVOUR_LATE)
         )
         weight, count = total * times, len(table) if rows is None else rows
@@ -137,11 +149,13 @@ class Online:
         """The state after one more block."""
         moments, found = _of_block(self.mixture, table)
         steps, weight, rows = self.steps + 1, self.weight + table.total_weight, self.rows + len(table)
-        g = (steps + 1.0) ** -DECAY
+        least = table.total_weight / weight  # a block counts for no less than its share of the rows
+        g = max((steps + 1.0) ** -DECAY, least)
         running = self.running * (1.0 - g) + moments * g
         own = steps**_FAVOUR_LATE * table.total_weight * steps / weight
         share = self.share + own
-        averaged = self.averaged * (1.0 - own / share) + running * (own / share)
+        part = max(own / share, least)
+        averaged = self.averaged * (1.0 - part) + running * part
         bound = found.objective / table.total_weight
         parabolas = self._with_parabola(found, steps)
         moved = Online(self.mixture, running, averaged, steps, weight, rows, share, bound, parabolas)
@@ -154,6 +168,9 @@ class Online:
             return None
         anew = int(math.log(steps) / _ANEW) > int(math.log(steps - 1) / _ANEW)
         parabola = Expansion.of(self.mixture, found, average=None if anew else so_far.average)
+        if parabola is not None and found.table.total_weight > self.weight:
+            # The block tells more than all before it, whose parameters may be far from its own.
+            parabola = _climbed(parabola, self.mixture, found.table)
         return None if parabola is None else so_far + parabola * float(steps**_FAVOUR_LATE_PARABOLAS)
 
     def _settled(self) -> Online:
@@ -207,6 +224,42 @@ def _of_block(mixture: Mixture[Any, Any], table: Table) -> tuple[Moments, Found]
     """A block's statistics per unit of weight, and what its E-step found."""
     found: Found = em.expected(mixture, table)
     return found.moments * (1.0 / table.total_weight), found
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What stands for rows that are gone, to which parameters were fitted.
+
+    Attributes
+    ----------
+    table : Table
+        Rows like them.
+    rows : int
+        How many there were.
+    moments : Moments, optional
+        Their statistics per unit of weight, as far as the parameters tell: an M-step gives the parameters back.
+    """
+
+    table: Table
+    rows: int
+    moments: Moments | None = None
+
+    @classmethod
+    def of_components(
+        cls,
+        table: Table,
+        rows: int,
+        kind: Kind,
+        shares: Float,
+        means: Float,
+        covariances: Float | None = None,
+    ) -> StandIn:
+        """The statistics of components with shares (K,) of the rows, means (K, D) and covariances (K, D, D)."""
+        K = len(means)
+        moments = Moments.of(means, kind, resp=np.eye(K), sample_weight=shares, pivot=table.pivot)
+        if covariances is not None:
+            moments = moments.added(shares[:, None, None] * covariances)
+        return cls(table, rows, moments)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_finite, check_rows, check_weights
 from mixtura.joint import Joint
 from mixtura.mixture import Mixture
-from mixtura.online import Online
+from mixtura.online import Online, StandIn
 from mixtura.progress import Progress, progress
 from mixtura.randomness import generator
 from mixtura.streamed import Streamed
@@ -252,9 +252,11 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
                 state = state.step(table)
         elif fitted and early is None:
             table = table_of(*block)
-            rows = max(int(getattr(self, "_n_rows", len(table))), len(table))
             with table.host_limits():
-                state = Online.begin(self._to_go_on(table), table, max(rows // len(table), 1), rows)
+                mixture = self._to_go_on(table)
+                gone = self._standing_for(mixture, table)
+                steps = max(gone.rows // len(table), 1)
+                state = Online.begin(mixture, gone.table, steps, gone.rows, gone.moments).step(table)
         else:
             early = [] if early is None else early
             if fitted:
@@ -293,6 +295,10 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
     def _to_go_on(self, table: Table) -> Mixture[Any, Any]:
         """The fitted parameters, for an M-step that follows."""
         raise NotImplementedError
+
+    def _standing_for(self, mixture: Mixture[Any, Any], table: Table) -> StandIn:
+        """What stands for the rows of the last fit, which are gone: without better, a block of other rows."""
+        return StandIn(table, int(getattr(self, "_n_rows", len(table))))
 
     def _adopt(self, attributes: dict[str, Any], X: Any, table: Table, tasks: Tasks) -> None:
         """Set the fitted attributes, as arrays of the library of X, and tell callbacks that the fit is over."""

@@ -36,6 +36,7 @@ from mixtura.estimators.gaussian_search import (
 from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels, check_prior
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked
 from mixtura.moments import Kind
+from mixtura.online import StandIn
 from mixtura.starts import AUTO, INITIALIZERS
 from mixtura.table import Table
 
@@ -48,6 +49,10 @@ _LEAST, _MOST = 1e-290, 1e290
 
 # Largest error of the product of a precision and a covariance of the family that count as inverse to each other.
 _OF_THE_FAMILY = 1e-6
+
+# Rows that are drawn to stand for those of an earlier fit: their curvature is wanted, which takes a few for each of the
+# parameters of which there may be 160.
+_DRAWN = 1 << 13
 
 
 def _by_weight(weights: Float, means: Float) -> NDArray[np.intp]:
@@ -470,6 +475,17 @@ class GaussianMixture(FittedGaussians):
         K, D = self.means_.shape
         fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
         return self._mixture(self._estimation(table, fixed)[0], fixed_weights)
+
+    def _standing_for(self, mixture: Parameters, table: Table) -> StandIn:
+        """See :meth:`MixtureEstimator._standing_for`: rows drawn from the density, and its own moments."""
+        gaussians, _ = apart(mixture)
+        weights, (K, D) = mixture.gate.weights, gaussians.means.shape
+        counts = np.maximum(np.round(weights * _DRAWN), D + 1).astype(np.intp)
+        drawn = gaussians.sample(counts, np.random.RandomState(0)).astype(table.x.dtype)
+        like = Table.of(table.backend, drawn, np.repeat(weights / counts, counts) * counts.sum())
+        dense = gaussians.covariance.storage.dense(gaussians.covariances, K, D)
+        rows, kind = int(getattr(self, "_n_rows", len(table))), self._covariance.kind
+        return StandIn.of_components(like, rows, kind, weights, gaussians.means, dense)
 
     def _fit(
         self, X: Any, sample_weight: Any, labels: Any, checkpoint: Any = None, every: float = 60.0

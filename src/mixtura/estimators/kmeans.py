@@ -26,6 +26,7 @@ from mixtura.estimators.validation import check_fit, check_rows, check_weights, 
 from mixtura.gates.equal import EqualGate
 from mixtura.lloyd import Clusters, lloyd
 from mixtura.mixture import Mixture
+from mixtura.online import StandIn
 from mixtura.progress import CenterLines, Progress
 from mixtura.report import summary
 from mixtura.starts import AUTO, column_variance, first_centers, random_rows, sample
@@ -356,6 +357,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
 
     def _to_go_on(self, table: Table) -> Clusters:
         return Mixture(EqualGate(components=self.n_clusters), self._centers(), hard=True)
+
+    def _standing_for(self, mixture: Clusters, table: Table) -> StandIn:
+        """See :meth:`MixtureEstimator._standing_for`: each centre is the mean of its rows."""
+        if not hasattr(self, "_sizes"):  # from a file of an earlier version
+            return super()._standing_for(mixture, table)
+        sizes = self._host("_sizes").astype(np.float64)
+        components = mixture.components
+        shares = sizes / sizes.sum()
+        return StandIn.of_components(table, int(sizes.sum()), components.kind, shares, components.means)
 
     @in_kind
     def fit_predict(
