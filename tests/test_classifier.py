@@ -175,3 +175,15 @@ def test_regularization_that_scales_with_the_table(numbers, rng):
         MixtureClassifier(numbers, reg_covar="auto", random_state=0).fit(Z, y) for Z in (X, 1e-9 * X)
     )
     np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(1e-9 * X), atol=1e-6)
+
+
+def test_noise_stays_noise_among_joined_components(rng):
+    X = np.concatenate(
+        [rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 6.0, rng.uniform(-30, 30, (60, 2))]
+    )
+    gm = GaussianMixture(3, noise=True, random_state=0).fit(X)
+    merged = merge_components(gm, X)
+    assert merged.predict_proba(2).shape == (660, 2)
+    np.testing.assert_array_equal(merged.labels(3), gm.predict(X))
+    assert merged.labels(2).min() == -1
+    assert set(merged.labels(2)) == {-1, 0, 1}

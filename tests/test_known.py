@@ -673,3 +673,23 @@ def test_a_fit_goes_on_with_the_components_that_are_left():
         assert left < 4
         assert len(gm.means_) == len(gm.degenerate_) == left
         assert gm.lower_bound_ >= bound - 1e-9
+
+
+def test_fixed_values_find_their_clusters(rng):
+    """Whatever the order in which components are listed, the start gives what is fixed to the rows that it fits."""
+    small = np.concatenate([rng.normal(size=(200, 2)), 0.01 * rng.normal(size=(40, 2)) + 5.0])
+    unlike = np.concatenate([0.2 * rng.normal(size=(200, 2)), 2.0 * rng.normal(size=(100, 2)) + [8.0, 0.0]])
+    means, precisions = np.array([[5.0, 5.0], [0.0, 0.0]]), np.array([np.eye(2) * 25.0, np.eye(2) * 0.25])
+    for X, given, fixed in (
+        (small, {"means_init": means}, {"means": True}),
+        (unlike, {"precisions_init": precisions}, {"covariances": True}),
+        (unlike, {"precisions_init": precisions}, {"covariances": [True, False]}),
+        (unlike, {"weights_init": np.array([2 / 3, 1 / 3])}, {"weights": True}),
+    ):
+        swapped = {name: value[::-1] for name, value in given.items()}
+        mask = {name: value if value is True else value[::-1] for name, value in fixed.items()}
+        one = GaussianMixture(2, fixed=fixed, random_state=0, tol=1e-8, max_iter=500, **given).fit(X)
+        other = GaussianMixture(2, fixed=mask, random_state=0, tol=1e-8, max_iter=500, **swapped).fit(X)
+        assert one.lower_bound_ == pytest.approx(other.lower_bound_, abs=1e-6)
+        np.testing.assert_allclose(one.means_, other.means_[::-1], atol=1e-3)
+    assert one.predict(unlike[:200]).mean() < 0.01

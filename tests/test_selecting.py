@@ -352,3 +352,27 @@ def test_one_component_for_each_row_is_singular():
         found = select(np.random.default_rng(seed).normal(size=(4, 2)), [1, 4])
         assert set(found.status[:, 1]) == {"singular"}
         assert found.best_.n_components == 1
+
+
+def test_names_of_columns_are_kept():
+    import pandas as pd
+
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["height", "width"])
+    best = select(X, [1, 2], ["VVV"]).best_
+    assert best.feature_names_in_.tolist() == ["height", "width"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        best.predict(X[["width", "height"]])
+
+
+def test_tables_that_are_no_tree():
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    assert len(tree(X.tolist()).labels(3)) == 20
+    for bad in (X[:, 0], np.full((5, 2), np.nan)):
+        with pytest.raises(ValueError, match=r"2D array|NaN"):
+            tree(bad)
+        with pytest.raises(ValueError, match=r"2D array|NaN"):
+            scaled(bad, "svd")
+    with pytest.raises(ValueError, match="scaling must be"):
+        scaled(X, "zzz")
+    with pytest.raises(ValueError, match="criterion must be"):
+        tree(X, "zzz")

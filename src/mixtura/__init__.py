@@ -25,14 +25,17 @@ from mixtura.links import EqualMeans, LinkFunction
 from mixtura.persistence import load, save
 
 __all__ = [
+    "BayesianGaussianMixture",
     "ConstantGate",
     "DirichletGate",
     "EqualMeans",
     "GaussianGate",
     "GaussianMixture",
+    "GaussianMixtureSelector",
     "KMeans",
     "LinearExpert",
     "LinkFunction",
+    "MixtureClassifier",
     "MixtureOfExperts",
     "NeuralGate",
     "SoftmaxGate",

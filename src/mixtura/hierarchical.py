@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_array
 
 Float = NDArray[np.float64]
 
@@ -102,7 +103,15 @@ def scaled(X: Float, scaling: str) -> Float:
     scaling : {'svd', 'std', 'none'}
         'svd': standard units, then along the principal axes, each divided by the fourth root of its variance times N,
         which is half-way to white. 'std': standard units. 'none': as they are.
+
+    Raises
+    ------
+    ValueError
+        X is no table of finite numbers, or the scaling is unknown.
     """
+    if scaling not in ("svd", "std", "none"):
+        raise ValueError(f"scaling must be 'svd', 'std' or 'none', got {scaling!r}")
+    X = check_array(X, dtype=np.float64)
     if scaling == "none":
         return X
     deviations = X.std(axis=0, ddof=1) if len(X) > 1 else np.ones(X.shape[1])
@@ -124,9 +133,16 @@ def tree(X: Float, criterion: str = "VVV") -> Tree:
     ----------
     X : ndarray of shape (N, D)
     criterion : {'VVV', 'EII'}
+
+    Raises
+    ------
+    ValueError
+        X is no table of finite numbers, or the criterion is unknown.
     """
-    rows, D = np.asarray(X, dtype=np.float64), X.shape[1]
-    N = len(rows)
+    if criterion not in ("VVV", "EII"):
+        raise ValueError(f"criterion must be 'VVV' or 'EII', got {criterion!r}")
+    rows = check_array(X, dtype=np.float64)
+    N, D = rows.shape
     centered = rows - rows.mean(axis=0)
     least = max(float(np.sum(centered**2)) / max(N * D, 1), float(np.finfo(np.float64).tiny))
     gaussian = criterion == "VVV"

@@ -34,6 +34,7 @@ class Merged:
     entropy: Float
     n_clusters: int
     _responsibilities: Float
+    _noise: Float | None = None
 
     def __repr__(self) -> str:
         return f"<{len(self.entropy)} components in {self.n_clusters} clusters>"
@@ -56,7 +57,7 @@ class Merged:
         return cluster
 
     def predict_proba(self, n: int | None = None) -> Float:
-        """Probability of each cluster for the rows, (N, n).
+        """Probability of each cluster for the rows, (N, n); of a mixture with noise, if they are no noise.
 
         Parameters
         ----------
@@ -67,14 +68,18 @@ class Merged:
         return np.asarray(self._responsibilities @ (cluster[:, None] == np.arange(cluster.max() + 1)))
 
     def labels(self, n: int | None = None) -> NDArray[np.intp]:
-        """Most likely cluster of each row, (N,).
+        """Most likely cluster of each row, (N,); -1 for noise.
 
         Parameters
         ----------
         n : int, default=None
             Number of clusters; None for ``n_clusters``.
         """
-        return np.asarray(self.predict_proba(n).argmax(axis=1))
+        shares = self.predict_proba(n)
+        labels = shares.argmax(axis=1)
+        if self._noise is not None:
+            labels[self._noise > (1.0 - self._noise) * shares.max(axis=1)] = -1
+        return np.asarray(labels)
 
     def linkage(self) -> Float:
         """The merges as :func:`scipy.cluster.hierarchy.dendrogram` takes them, (K - 1, 4); merge t has height t + 1."""
@@ -131,9 +136,12 @@ def merge_components(model: Any, X: ArrayLike) -> Merged:
     >>> mixtura.merge_components(gm, X).n_clusters
     2
     """
-    shares = np.asarray(model.predict_proba(X), dtype=np.float64)[:, : len(model.weights_)]
+    resp, K = np.asarray(model.predict_proba(X), dtype=np.float64), len(model.weights_)
+    noise = resp[:, K] if resp.shape[1] > K else None
+    # Noise is no component to be joined: what is left of each row counts as if it were the whole.
+    shares = resp[:, :K]
     shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    now, K, steps = shares, shares.shape[1], list[tuple[int, int]]()
+    now, steps = shares, list[tuple[int, int]]()
     entropies = [_entropy(now).sum()]
     while now.shape[1] > 1:
         own = _entropy(now).sum(axis=0)
@@ -148,7 +156,7 @@ def merge_components(model: Any, X: ArrayLike) -> Merged:
         now = np.delete(now, pair[1], axis=1) + np.eye(now.shape[1] - 1)[pair[0]] * now[:, [pair[1]]]
         entropies.append(_entropy(now).sum())
     entropy = np.array(entropies[::-1])
-    return Merged(steps, entropy, _kink(entropy) if K > 2 else K, shares)
+    return Merged(steps, entropy, _kink(entropy) if K > 2 else K, shares, noise)
 
 
 def _entropy(shares: Float) -> Float:

@@ -304,7 +304,7 @@ class Moments:
         """These moments with symmetric matrices (K, D, D) added to the second ones."""
         return replace(self, second=self.second + self.layout.of_matrices(matrices))
 
-    def part(self, components: slice | NDArray[np.bool_]) -> Moments:
+    def part(self, components: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Moments:
         """Moments of some of the components; a second moment that is summed over all of them stays as it is."""
         return replace(
             self,

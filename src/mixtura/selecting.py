@@ -269,7 +269,8 @@ def select(
     """
     numbers = _numbers(n_components)
     backend = backends.for_rows(X, parameters.get("backend", "auto"))
-    rows = check_rows(GaussianMixture(), X, reset=True, min_rows=2, backend=backend)
+    named = GaussianMixture()  # keeps the columns' names
+    rows = check_rows(named, X, reset=True, min_rows=2, backend=backend)
     weights = check_weights(sample_weight, rows)
     families = families_of(covariance_types, rows.shape)
     if not callable(criterion) and criterion not in CRITERIA:
@@ -326,6 +327,9 @@ def select(
             winner = _winner(cells)
             if winner is None or winner.holds(rows, weights, how):
                 break
+    if winner is not None and hasattr(named, "feature_names_in_"):
+        assert winner.model is not None
+        winner.model.feature_names_in_ = named.feature_names_in_
     return _selection(cells, families, numbers, criterion, _total(rows, weights))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from mixtura import em
 from mixtura.backends.clustering import PlainEm
@@ -20,6 +21,7 @@ from mixtura.components.gaussian import Gaussians, few_rows
 from mixtura.gates.constant import ConstantGate
 from mixtura.levels import climb, least_gain, nested
 from mixtura.mixture import Mixture
+from mixtura.moments import Moments
 from mixtura.shrinking import Shrinking
 from mixtura.starts import (
     AUTO,
@@ -128,8 +130,9 @@ class GaussianSearch:
     def _known(self, table: Table) -> Float | None:
         """Means that labels or the user tell beforehand, (K, D), with NaN for others; None if there are none."""
         means = labelled_means(table, self.components)
-        given = self.given.get("means")
-        if given is not None and np.isnan(given).any():
+        given, fixed = self.given.get("means"), self.estimation.fixed
+        held = fixed is not None and bool(fixed.means.any())
+        if given is not None and (held or np.isnan(given).any()):
             means = np.where(np.isnan(given), means, given)
         return means if np.isfinite(means).any() else None
 
@@ -153,14 +156,12 @@ class GaussianSearch:
         else:
             moments = labelled_moments(table, self.components, self.family.kind)
             if moments is None:
+                known = self._known(table)
                 moments = initialize(
-                    table,
-                    self.components,
-                    self.family.kind,
-                    self.estimation.floor,
-                    self.rng,
-                    self._known(table),
+                    table, self.components, self.family.kind, self.estimation.floor, self.rng, known
                 )
+                if known is None and moments.is_finite():
+                    moments = self._matched(moments)
             if not moments.is_finite():
                 raise em.NotFiniteError
             # Fixed parameters are put in below; before that there are no values for them.
@@ -194,6 +195,37 @@ class GaussianSearch:
         fixed = None if gate.fixed is None else np.append(gate.fixed, False)
         gate = ConstantGate(weights=weights, fixed=fixed)
         return self._shrinking(Mixture(gate, Beside(components, self.noise.start(self.table))))
+
+    def _matched(self, moments: Moments) -> Moments:
+        """The moments of first clusters, in the order that makes them most likely under fixed weights and covariances.
+
+        Of a component with a fixed weight w and a fixed precision P, n rows with covariance S have the log-likelihood
+        ``n (log w + (log |P| - tr P S) / 2)``, up to a constant; a free covariance is the rows' own.
+        """
+        fixed, storage = self.estimation.fixed, self.family.storage
+        held = np.zeros(self.components, dtype=bool)
+        if fixed is not None and not storage.shared:
+            held = fixed.covariances
+        if not held.any() and self.fixed_weights is None:
+            return moments
+        K, D = self.components, moments.first.shape[1]
+        gain = np.zeros((K, K))  # of cluster k as component j
+        if self.fixed_weights is not None:
+            weights = np.maximum(self.given["weights"], _TINY)
+            gain += np.where(self.fixed_weights, np.log(np.where(self.fixed_weights, weights, 1.0)), 0.0)
+        if held.any():
+            dense = storage.dense(moments.covariances(moments.kept_mass()), K, D)
+            dense = dense + (self.estimation.floor + _TINY) * np.eye(D)
+            own = np.linalg.slogdet(dense)[1] + D
+            gain -= 0.5 * own[:, None]
+            precisions = storage.dense(
+                np.where(_along(held, self.given["precisions"]), self.given["precisions"], 1.0), K, D
+            )
+            for j in np.flatnonzero(held):
+                traces = np.einsum("ij,kij->k", precisions[j], dense)
+                gain[:, j] = gain[:, j] + 0.5 * own + 0.5 * (np.linalg.slogdet(precisions[j])[1] - traces)
+        _, order = linear_sum_assignment(-(moments.mass[:, None] * gain).T)
+        return moments.part(order)
 
     def _shrinking(self, mixture: Parameters) -> Parameters:
         """The mixture, which drops components if it is to."""
@@ -428,6 +460,11 @@ class GaussianSearch:
         """
         bad = Degenerate.of(fit, self.components)
         return not (bad.spurious.any() or bad.dropped.any()), fit.bound
+
+
+def _along(mask: NDArray[np.bool_], values: Float) -> NDArray[np.bool_]:
+    """A mask (K,) in the dimensions of values (K, ...)."""
+    return mask.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def _filled(given: Float | None, found: Float) -> Float:
