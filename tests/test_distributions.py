@@ -327,3 +327,12 @@ def test_bad_input(many, blobs):
 
     with pytest.raises(TypeError, match="got KMeans"):
         Mixture.from_estimator(KMeans(2, n_init=1).fit(blobs))
+
+
+def test_what_is_too_far_to_condition_on():
+    joint = Mixture([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], [np.eye(2), np.eye(2)])
+    assert np.isfinite(joint.conditional(0, 1e150).weights).all()
+    with pytest.raises(ValueError, match="so far from every component"):
+        joint.conditional(0, 1e160)
+    with pytest.raises(ValueError, match="row 1 is so far from every component"):
+        joint.regress(0, [0.0, 1e160])

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura.data import as_source
@@ -254,3 +255,15 @@ def test_a_fit_and_blocks_are_as_good_as_all_rows(rng):
     for start in range(10_000, 30_000, 1000):
         gm.partial_fit(X[start : start + 1000])
     np.testing.assert_allclose(gm.means_, whole.means_, atol=0.01)
+
+
+def test_blocks_for_other_parameters_are_refused(rng):
+    gm = GaussianMixture(2, random_state=0).fit(two_normals(rng, 500))
+    for changed, match in (
+        ({"n_components": 3}, "components 2, this one 3"),
+        ({"covariance_type": "diag"}, "type"),
+    ):
+        other = clone(gm).fit(two_normals(rng, 500)).set_params(**changed)
+        with pytest.raises(ValueError, match=f"partial_fit: the last fit had .*{match}"):
+            other.partial_fit(two_normals(rng, 50))
+        assert other.means_.shape == (2, 1)

@@ -376,3 +376,9 @@ def test_tables_that_are_no_tree():
         scaled(X, "zzz")
     with pytest.raises(ValueError, match="criterion must be"):
         tree(X, "zzz")
+
+
+@pytest.mark.parametrize("numbers", [2.0, None, True, [True], [0], []])
+def test_numbers_of_components_that_are_none(numbers):
+    with pytest.raises(ValueError, match="positive integers"):
+        select(np.zeros((10, 2)), numbers)

@@ -57,7 +57,7 @@ class ComponentTests:
 
 def bootstrap_lrt(
     X: ArrayLike,
-    n_components: Iterable[int] = range(1, 9),
+    n_components: int | Iterable[int] = range(1, 9),
     covariance_type: str = "full",
     *,
     n_bootstrap: int = 199,
@@ -78,7 +78,7 @@ def bootstrap_lrt(
     Parameters
     ----------
     X : array-like of shape (N, D)
-    n_components : iterable of int, default=1 to 8
+    n_components : int or iterable of int, default=1 to 8
     covariance_type : str, default='full'
     n_bootstrap : int, default=199
         Tables for each test; p-values are multiples of one over one more.
@@ -119,7 +119,7 @@ def bootstrap_lrt(
     2
     """
     rows = np.asarray(X)
-    numbers = list(n_components)
+    numbers = [n_components] if isinstance(n_components, int) else list(n_components)
     if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] < 1:
         raise ValueError(f"n_components must be consecutive positive integers, got {numbers}")
     if n_bootstrap < 1 or not 0.0 < level < 1.0:

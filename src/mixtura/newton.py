@@ -148,7 +148,8 @@ class _Finish:
             slope = np.abs(here.gradient * scale).max(initial=0.0) / math.sqrt(self.table.total_weight)
             if not slope > _FLAT or (slope < _NEARLY_FLAT and slope > 0.5 * last):
                 break  # at the maximum, or as near to it as rounding lets one come
-            moved = self._moved(here, self._direction(here, scale))
+            direction = self._direction(here, scale)
+            moved = None if direction is None else self._moved(here, direction)
             if moved is None:
                 break
             before, here = here, moved
@@ -176,9 +177,15 @@ class _Finish:
         found = _Expansion(mixture, at.theta, value + penalty, gradient, hessian, surface)
         return found if found.is_finite() else None
 
-    def _direction(self, here: _Expansion, scale: Float) -> Float:
-        """Uphill: Newton's direction where the objective is concave, its mirror image where it is not."""
-        scaled = -here.hessian * np.outer(scale, scale)
+    def _direction(self, here: _Expansion, scale: Float) -> Float | None:
+        """Uphill: Newton's direction where the objective is concave, its mirror image where it is not.
+
+        None if the parameters' scales are too unlike to be represented together.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = -here.hessian * scale * scale[:, None]
+        if not np.isfinite(scaled).all():
+            return None
         values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
         least = _LEAST_CURVATURE * max(float(values[-1]), np.finfo(np.float64).tiny)
         step = vectors @ ((vectors.T @ (here.gradient * scale)) / np.maximum(np.abs(values), least))

@@ -334,8 +334,9 @@ def select(
 
 
 def _numbers(n_components: Iterable[int]) -> list[int]:
-    numbers = [n_components] if isinstance(n_components, int | np.integer) else list(n_components)
-    if not numbers or not all(isinstance(k, int | np.integer) and k >= 1 for k in numbers):
+    numbers = list(n_components) if np.iterable(n_components) else [n_components]
+    whole = [isinstance(k, int | np.integer) and not isinstance(k, bool) for k in numbers]
+    if not numbers or not all(whole) or min(numbers) < 1:
         raise ValueError(f"n_components must be positive integers, got {n_components!r}")
     return sorted({int(k) for k in numbers})
 

@@ -159,7 +159,8 @@ def given_labels(labels: ArrayLike, components: int, table: Table) -> Responsibi
     array = np.asarray(labels)
     if array.shape != (len(table),):
         raise ValueError(f"init: labels have shape {array.shape}, not one for each of the {len(table)} rows")
-    expert_of_row = array.astype(np.intp) if array.dtype.kind in "biuf" else None
+    with np.errstate(invalid="ignore"):  # NaN and infinity are no labels, and are refused below
+        expert_of_row = array.astype(np.intp) if array.dtype.kind in "biuf" else None
     if expert_of_row is None or not np.array_equal(expert_of_row, array):
         raise ValueError(f"init: labels must be whole numbers from 0 to {components - 1}")
     if expert_of_row.min() < 0 or expert_of_row.max() >= components:

@@ -515,11 +515,22 @@ class Mixture:
         covariance ``C C'``.
         """
         d, (means, L) = len(at), self._ordered(at, rest)
-        weights = np.empty((len(rows), self.n_components))
-        Mixture.of_choleskys(self.weights, means[:, :d], L[:, :d, :d])._posterior(rows, weights)
+        weights = self._shares(means[:, :d], L[:, :d, :d], rows)
         slopes = self._slopes(L, d)
         conditional = means[:, d:] + np.einsum("krd,nkd->nkr", slopes, rows[:, None] - means[:, :d])
         return weights, conditional, np.ascontiguousarray(L[:, d:, d:])
+
+    def _shares(self, means: Float, choleskys: Float, rows: Float) -> Float:
+        """Responsibilities (N, K) for what is known of rows."""
+        resp = np.empty((len(rows), self.n_components))
+        Mixture.of_choleskys(self.weights, means, choleskys)._posterior(rows, resp)
+        far = np.flatnonzero(~np.isfinite(resp).all(axis=1))
+        if len(far):
+            raise ValueError(
+                f"row {far[0]} is so far from every component that its density cannot be represented ({len(far)} such "
+                "rows)"
+            )
+        return resp
 
     @staticmethod
     def _slopes(L: Float, d: int) -> Float:
@@ -562,12 +573,10 @@ class Mixture:
         means, L = self._ordered(at, rest)
         slopes = self._slopes(L, d)
         variances = np.einsum("kij,kij->ki", L[:, d:, d:], L[:, d:, d:])
-        known = Mixture.of_choleskys(self.weights, means[:, :d], L[:, :d, :d])
         center, about = means[:, d:].mean(axis=0), means[:, :d].mean(axis=0)
         levels = means[:, d:] - center + np.einsum("krd,kd->kr", slopes, about - means[:, :d])
         backend = backends.create()
-        resp = np.empty((len(rows), self.n_components))
-        known._posterior(rows, resp)
+        resp = self._shares(means[:, :d], L[:, :d, :d], rows)
         mean, deviation = backend.average(backend.place(rows - about), resp, slopes, levels, variances)
         return mean + center, deviation
 

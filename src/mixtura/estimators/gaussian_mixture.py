@@ -409,11 +409,11 @@ class GaussianMixture(FittedGaussians):
     ) -> GaussianMixture:
         """Go on with a block of rows, by stepwise EM.
 
-        The first block is fitted by itself, unless the estimator is fitted already. Later ones change the parameters by
-        less and less. The attributes are as good as those of a fit to all rows at once, if the blocks come in random
-        order, components have at most 160 parameters together, and there is no prior, nothing fixed, and no family of
-        mclust's; otherwise they are those of averaged statistics, which are nearly as good if components hardly
-        overlap.
+        The first block is fitted by itself, unless the estimator is fitted already: then the rows of that fit, which
+        are gone, count as what its parameters say of them. Later blocks change the parameters by less and less. The
+        attributes are as good as those of a fit to all rows at once, if the blocks come in random order, components
+        have at most 160 parameters together, and there is no prior, nothing fixed, and no family of mclust's; otherwise
+        they are those of averaged statistics, which are nearly as good if components hardly overlap.
 
         Parameters
         ----------
@@ -454,6 +454,8 @@ class GaussianMixture(FittedGaussians):
             return self
         if self._wants_noise or self.on_degenerate == "drop":
             raise ValueError("partial_fit does not go with noise or on_degenerate='drop'")
+        if hasattr(self, "means_"):
+            self._check_resumable(X, "partial_fit")
         state, table = self._stepped((X, None, sample_weight), hasattr(self, "means_"), self._block)
         if state is None:
             self.n_iter_ = self._n_steps
@@ -700,7 +702,7 @@ class GaussianMixture(FittedGaussians):
                 stacklevel=5,
             )
 
-    def _check_resumable(self, X: Any) -> None:
+    def _check_resumable(self, X: Any, how: str = "warm_start") -> None:
         """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns.
 
         It is called before any attribute changes, so that the last fit is kept if it raises.
@@ -726,8 +728,8 @@ class GaussianMixture(FittedGaussians):
         ]
         if differ:
             raise ValueError(
-                f"warm_start: the last fit had {'; '.join(differ)}. Set warm_start=False for a new start, or clone the "
-                "estimator."
+                f"{how}: the last fit had {'; '.join(differ)}. Set warm_start=False and fit, or clone the estimator, "
+                "for a new start."
             )
 
     def _check_given(self, dims: int) -> dict[str, Float]:
