@@ -455,7 +455,7 @@ class GaussianMixture(FittedGaussians):
         if self._wants_noise or self.on_degenerate == "drop":
             raise ValueError("partial_fit does not go with noise or on_degenerate='drop'")
         if hasattr(self, "means_"):
-            self._check_resumable(X, "partial_fit")
+            self._check_resumable(self.means_, "partial_fit")  # the block's own columns are looked at with it
         state, table = self._stepped((X, None, sample_weight), hasattr(self, "means_"), self._block)
         if state is None:
             self.n_iter_ = self._n_steps
