@@ -196,3 +196,15 @@ def test_the_factor_of_a_wishart_density(dims, rng):
     factor = bayesian._log_wishart(np.array([volume]), np.array([dof]), dims)
     want = stats.wishart(df=dof, scale=scale).logpdf(at if dims > 1 else at.item())
     assert factor[0] + powers == pytest.approx(float(want), rel=1e-12)
+
+
+def test_a_warm_start_begins_at_the_last_bound(rng):
+    """The bound is that of the last fit, whole, so that a fit that has converged is over after one iteration."""
+    X = rng.normal(size=(300, 2)) + 5.0 * rng.integers(0, 2, size=(300, 1))
+    model = BayesianGaussianMixture(
+        n_components=2, random_state=0, warm_start=True, tol=1e-3, max_iter=500
+    ).fit(X)
+    bound = model.lower_bound_
+    model.fit(X)
+    assert model.n_iter_ == 1
+    assert bound <= model.lower_bound_ < bound + 1e-3 * len(X)

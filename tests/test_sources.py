@@ -9,7 +9,7 @@ from scipy import sparse
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura import autodiff as ad
 from mixtura.data import TableError, as_source
-from mixtura.streamed import Streamed, release
+from mixtura.streamed import Streamed, _Buffers, release
 
 SMALL = 1 << 15  # blocks of 2048 rows of four float32 columns
 
@@ -390,3 +390,17 @@ def test_the_first_number_that_is_not_finite_is_named(rng):
     X[2500, 1], X[2500, 3], X[2700, 0] = np.nan, np.inf, np.nan
     with pytest.raises(ValueError, match=r"row 2500, column 1, holds nan"):
         GaussianMixture(2).fit(as_source(X))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_buffers_are_used_in_turn(count):
+    """Each of so many arrays is used again only after all the others, and a short last block is a part of one."""
+    buffers = _Buffers((10, 2), np.float32, count)
+    first = [buffers.next(10) for _ in range(count)]
+    assert len({array.ctypes.data for array in first}) == count
+    again = [buffers.next(7) for _ in range(count)]
+    assert [a.ctypes.data for a in again] == [a.ctypes.data for a in first]
+    assert {a.shape for a in again} == {(7, 2)}
+    fresh = _Buffers((10, 2), np.float64, 0)
+    kept = [fresh.next(4), fresh.next(4)]
+    assert kept[0].ctypes.data != kept[1].ctypes.data

@@ -210,3 +210,15 @@ def test_random_responsibilities_share_each_row(rng):
     assert found.mass.sum() == pytest.approx(weights.sum(), rel=1e-12)
     assert found.mass.max() < 0.3 * weights.sum()
     assert np.ptp(found.mass) > 0.0
+
+
+def test_means_of_labelled_rows_count_weights(rng):
+    """Rows of weight 0 say nothing, and a component without a known row has no mean."""
+    X, weight = rng.normal(size=(12, 2)), rng.integers(0, 3, size=12).astype(float)
+    labels = np.array([0, 0, 0, 1, 1, 2, 2, -1, -1, -1, -1, -1])
+    weight[:5], weight[5:7] = [1.0, 2.0, 0.0, 3.0, 1.0], 0.0
+    table = Table.of(backends.create(), X, weight, membership=Labels(labels))
+    means = starts.labelled_means(table, 3)
+    np.testing.assert_allclose(means[0], (X[0] + 2.0 * X[1]) / 3.0)
+    np.testing.assert_allclose(means[1], (3.0 * X[3] + X[4]) / 4.0)
+    assert np.isnan(means[2]).all()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mixtura import GaussianMixture, KMeans
-from mixtura.estimators.validation import check_finite
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura.data import as_source
+from mixtura.estimators.validation import check_finite, check_targets, check_weights
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -42,3 +43,35 @@ def test_weightless_rows_are_searched_too(blobs):
 
 def test_a_finite_table_whose_sum_overflows_is_finite():
     check_finite(np.full((10, 2), 1e308))
+
+
+@pytest.mark.parametrize(
+    ("weights", "match"),
+    [
+        ([0.0, 0.0, 0.0], "non-zero|zero for every row"),
+        ([1.0, -1.0, -2.0], "Negative values .*: 2 of them"),
+        ([1e308, 1e308, 1.0], "sums to infinity"),
+    ],
+)
+def test_weights_that_cannot_be(weights, match):
+    with pytest.raises(ValueError, match=match):
+        check_weights(weights, np.zeros((3, 2)))
+
+
+def test_targets_of_streamed_tables():
+    """Whoever has more or fewer targets than rows, or a cube of them, is told."""
+    source = as_source(np.arange(20.0).reshape(10, 2))
+    for y in (np.zeros(9), np.zeros(11), np.zeros((10, 1, 1))):
+        with pytest.raises(ValueError, match=r"and X has 10 rows|dim 3"):
+            check_targets(MixtureOfExperts(), source, y)
+    _, targets = check_targets(MixtureOfExperts(), source, np.arange(10))
+    assert targets.shape == (10, 1)
+
+
+def test_the_first_of_many_columns_are_named():
+    bad = np.full((3, 8), np.nan)
+    with pytest.raises(ValueError, match="and 3 more columns"):
+        check_finite(bad)
+    with pytest.raises(ValueError, match="column 4") as few:
+        check_finite(bad[:, :5])
+    assert "more columns" not in str(few.value)
