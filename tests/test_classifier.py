@@ -187,3 +187,11 @@ def test_noise_stays_noise_among_joined_components(rng):
     np.testing.assert_array_equal(merged.labels(3), gm.predict(X))
     assert merged.labels(2).min() == -1
     assert set(merged.labels(2)) == {-1, 0, 1}
+
+
+def test_numbers_that_no_class_allows(rng):
+    """The least number that was asked for is taken where none leaves enough rows to each component."""
+    y = np.arange(80) % 2
+    X = rng.normal(size=(80, 10)) + y[:, None]
+    model = MixtureClassifier(2, covariance_types=["EEI"], random_state=0).fit(X, y)
+    assert [m.n_components for m in model.mixtures_] == [2, 2]

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
@@ -685,6 +686,8 @@ def test_fixed_values_find_their_clusters(rng):
         (unlike, {"precisions_init": precisions}, {"covariances": True}),
         (unlike, {"precisions_init": precisions}, {"covariances": [True, False]}),
         (unlike, {"weights_init": np.array([2 / 3, 1 / 3])}, {"weights": True}),
+        (unlike, {"weights_init": np.array([2 / 3, np.nan])}, {"weights": [True, False]}),
+        (unlike, {"weights_init": np.array([np.nan, 1 / 3])}, {"weights": [False, True]}),
     ):
         swapped = {name: value[::-1] for name, value in given.items()}
         mask = {name: value if value is True else value[::-1] for name, value in fixed.items()}
@@ -693,3 +696,24 @@ def test_fixed_values_find_their_clusters(rng):
         assert one.lower_bound_ == pytest.approx(other.lower_bound_, abs=1e-6)
         np.testing.assert_allclose(one.means_, other.means_[::-1], atol=1e-3)
     assert one.predict(unlike[:200]).mean() < 0.01
+
+
+def test_a_prior_from_the_table_does_not_vanish_with_the_weights(rng):
+    """Its scale is the covariance of the rows, of which there are as many as have a weight."""
+    X = rng.normal(size=(100, 2))
+    for total in (1e-3, 1.0, 1e3):
+        gm = GaussianMixture(1, prior="default").fit(X, sample_weight=np.full(100, total / 100))
+        assert 0.1 < np.linalg.eigvalsh(gm.covariances_[0]).min() < 2.0
+
+
+def test_what_is_fixed_has_no_place_after_components_were_dropped():
+    X = np.repeat(np.random.default_rng(4).normal(size=(3, 2)), 20, axis=0)
+    gm = GaussianMixture(4, on_degenerate="drop", reg_covar=0.0, random_state=0, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        gm.fit(X)
+        left = len(gm.means_)
+        assert left < 4
+        for changed in ({"n_components": 5}, {"fixed": {"weights": True}, "weights_init": np.full(4, 0.25)}):
+            with pytest.raises(ValueError, match="warm_start: the last fit had components"):
+                clone(gm).set_params(warm_start=False).fit(X).set_params(warm_start=True, **changed).fit(X)

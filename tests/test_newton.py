@@ -128,3 +128,11 @@ def test_steps_go_on_from_a_saddle():
     assert better >= 10
     with pytest.warns(ConvergenceWarning):
         GaussianMixture(3, accelerate="newton", max_iter=12, **how | {"tol": 1e-7}).fit(X)
+
+
+def test_the_maximum_is_the_end_however_small_tol_is():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(300, 1)) + 2.5 * rng.integers(0, 2, size=(300, 1))
+        gm = GaussianMixture(2, accelerate="newton", tol=1e-12, max_iter=2000, random_state=0).fit(X)
+        assert gm.converged_

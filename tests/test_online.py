@@ -267,3 +267,24 @@ def test_blocks_for_other_parameters_are_refused(rng):
         with pytest.raises(ValueError, match=f"partial_fit: the last fit had .*{match}"):
             other.partial_fit(two_normals(rng, 50))
         assert other.means_.shape == (2, 1)
+
+
+@pytest.mark.parametrize("rows", [1000, 2000, 8000])
+def test_a_block_counts_for_its_share_of_the_rows(rows, rng):
+    X, Y = rng.normal(size=(2000, 1)), rng.normal(size=(rows, 1)) + 1.0
+    km = KMeans(1, random_state=0).fit(X).partial_fit(Y)
+    assert km.cluster_centers_[0, 0] == pytest.approx(np.concatenate([X, Y]).mean(), abs=0.12)
+
+
+def test_blocks_after_a_weighted_fit(rng):
+    """Only ratios of weights matter: the same ones, in any unit, of the fit and of the block."""
+    X = rng.normal(size=(2000, 1))
+    means = [
+        GaussianMixture(1)
+        .fit(X, sample_weight=np.full(2000, c))
+        .partial_fit(X + 1.0, sample_weight=np.full(2000, c))
+        for c in (1.0, 1e3, 1e-3)
+    ]
+    for gm in means:
+        assert gm.means_[0, 0] == pytest.approx(means[0].means_[0, 0], rel=1e-6)
+        assert 0.4 < gm.means_[0, 0] - X.mean() < 0.75

@@ -382,3 +382,11 @@ def test_tables_that_are_no_tree():
 def test_numbers_of_components_that_are_none(numbers):
     with pytest.raises(ValueError, match="positive integers"):
         select(np.zeros((10, 2)), numbers)
+
+
+def test_fits_that_end_early_keep_the_users_iterations():
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        turn = np.linalg.qr(rng.normal(size=(2, 2)))[0]
+        X = np.concatenate([rng.normal(size=(100, 2)) * s for s in ([3.0, 0.5], [0.5, 3.0])]) @ turn
+        assert select(X, [1, 2], ["EVE", "VVE"], early=True, tol=1e-2).best_.max_iter == 1000

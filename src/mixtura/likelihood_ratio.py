@@ -119,7 +119,7 @@ def bootstrap_lrt(
     2
     """
     rows = np.asarray(X)
-    numbers = [n_components] if isinstance(n_components, int) else list(n_components)
+    numbers = [n_components] if isinstance(n_components, int | np.integer) else list(n_components)
     if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] < 1:
         raise ValueError(f"n_components must be consecutive positive integers, got {numbers}")
     if n_bootstrap < 1 or not 0.0 < level < 1.0:

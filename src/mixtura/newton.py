@@ -147,7 +147,9 @@ class _Finish:
             scale, last = here.scale, slope
             slope = np.abs(here.gradient * scale).max(initial=0.0) / math.sqrt(self.table.total_weight)
             if not slope > _FLAT or (slope < _NEARLY_FLAT and slope > 0.5 * last):
-                break  # at the maximum, or as near to it as rounding lets one come
+                # At the maximum, or as near to it as rounding lets one come; or at a saddle, which is no end.
+                self.fit = replace(self.fit, converged=self.fit.converged or _is_concave(here.hessian, scale))
+                break
             direction = self._direction(here, scale)
             moved = None if direction is None else self._moved(here, direction)
             if moved is None:
@@ -218,3 +220,10 @@ class _Finish:
         over = self.stop(step)
         self.fit = replace(self.fit, parameters=after.mixture, bound=bound, bounds=bounds, converged=over)
         return self.report is not None and self.report(step)
+
+
+def _is_concave(hessian: Float, scale: Float) -> bool:
+    """Whether a Hessian (P, P) is negative definite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = hessian * scale * scale[:, None]
+    return bool(np.isfinite(scaled).all()) and bool(np.linalg.eigvalsh(scaled).max(initial=-1.0) < 0.0)

@@ -154,7 +154,7 @@ class Online:
         running = self.running * (1.0 - g) + moments * g
         own = steps**_FAVOUR_LATE * table.total_weight * steps / weight
         share = self.share + own
-        part = max(own / share, least)
+        part = max(own / share, min(least / g, 1.0))
         averaged = self.averaged * (1.0 - part) + running * part
         bound = found.objective / table.total_weight
         parabolas = self._with_parabola(found, steps)

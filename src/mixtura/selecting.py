@@ -304,9 +304,6 @@ def select(
         longest = sorted(cells, key=lambda cell: (cell.family not in ("EVE", "VVE"), -cell.components))
         first = {**how, "max_iter": min(_FIRST_LEG, max_iter)} if early else how
         list(pool.map(lambda cell: cell.fit(rows, weights, first, starts), longest))
-        for cell in cells:
-            if cell.model is not None:
-                cell.model.set_params(max_iter=max_iter)
         of = {(cell.family, cell.components): cell for cell in cells}
         twice = [
             (of[name, k], of.get((other, k)))
@@ -315,6 +312,9 @@ def select(
             for k in numbers
         ]
         list(pool.map(lambda pair: pair[0].start_again(pair[1], rows, weights, first), twice))
+        for cell in cells:
+            if cell.model is not None:
+                cell.model.set_params(max_iter=max_iter)
         for name in families if nested else ():  # each after those that it contains
             again = [of[name, k] for k in numbers]
             within = [[of[n, k] for n in _WITHIN.get(name, ()) if (n, k) in of] for k in numbers]

@@ -35,7 +35,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     n_components : int or sequence of int, default=(1, 2, 3, 4, 5)
         Numbers of components that each class may have. With 1, every class is one Gaussian, and all have the same
         family of covariances, whose parts they share (EDDA); otherwise family and number are chosen class by class
-        (MclustDA), of those numbers that leave at least 2 (D + 1) rows of the class to each component.
+        (MclustDA), of those numbers that leave at least 2 (D + 1) rows of the class to each component, or the least if
+        none does.
     covariance_types : 'all' or sequence of str, default='all'
     criterion : {'bic', 'icl', 'aic'} or callable, default='bic'
         By which families and numbers are chosen; a function as for :func:`mixtura.select`, where each class has its own
@@ -159,7 +160,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         """The chosen mixture of one class."""
         # More components than one for so many rows find spikes of a few rows, not the class.
         most = max(own.sum() // few_rows(rows.shape[1]), 1)
-        numbers = [k for k in self._numbers() if k <= most] or [1]
+        numbers = [k for k in self._numbers() if k <= most] or [min(*self._numbers(), int(own.sum()) - 1)]
         return select(
             rows[own],
             numbers,

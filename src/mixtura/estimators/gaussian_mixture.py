@@ -352,7 +352,8 @@ class GaussianMixture(FittedGaussians):
             fitted arrays become of its kind.
         y : Ignored
         sample_weight : array-like of shape (N,), default=None
-            A row of weight 2 counts as two rows, one of weight 0 as none.
+            A row of weight 2 counts as two rows, one of weight 0 as none. Without a prior only their ratios matter; a
+            prior is worth so many rows, and weights that sum to 1 are one row beside it.
         labels : array-like of shape (N,) or (N, K), default=None
             What is known of the rows: the component of each, from 0 to K - 1, with -1 or NaN where it is not known; or
             whether each row may belong to each component.
@@ -484,7 +485,9 @@ class GaussianMixture(FittedGaussians):
         weights, (K, D) = mixture.gate.weights, gaussians.means.shape
         counts = np.maximum(np.round(weights * _DRAWN), D + 1).astype(np.intp)
         drawn = gaussians.sample(counts, np.random.RandomState(0)).astype(table.x.dtype)
-        like = Table.of(table.backend, drawn, np.repeat(weights / counts, counts) * counts.sum())
+        # As heavy as the rows of the block, of which only the ratios are known.
+        each = np.repeat(weights / counts, counts) * counts.sum() * (table.total_weight / len(table))
+        like = Table.of(table.backend, drawn, each)
         dense = gaussians.covariance.storage.dense(gaussians.covariances, K, D)
         rows, kind = int(getattr(self, "_n_rows", len(table))), self._covariance.kind
         return StandIn.of_components(like, rows, kind, weights, gaussians.means, dense)
@@ -533,6 +536,7 @@ class GaussianMixture(FittedGaussians):
             bad = Degenerate.of(best, K)
             self._warn(best, bad)
             self._n_rows, self._fitted_type = len(table), self._covariance.name
+            self._asked_for = self.n_components
             if not self._wants_noise:  # nothing of it stays from an earlier fit
                 self.__dict__.pop("noise_", None)
                 self.__dict__.pop("noise_weight_", None)
@@ -610,7 +614,7 @@ class GaussianMixture(FittedGaussians):
         with np.errstate(over="ignore", under="ignore"):
             scale = np.clip(np.where(variances > 0.0, variances, size**2), _LEAST, _MOST)
         reg_covar: float | Float = _AUTO_REG * scale if isinstance(self.reg_covar, str) else self.reg_covar
-        n = table.total_weight
+        n = len(table) if table.counted is None else len(table.counted)
         prior = check_prior(
             self.prior,
             self.n_components,
@@ -702,6 +706,11 @@ class GaussianMixture(FittedGaussians):
                 stacklevel=5,
             )
 
+    def _goes_on_with(self, components: int) -> bool:
+        """Whether a fit that dropped components goes on with those that are left: nothing names them by number."""
+        unchanged = getattr(self, "_asked_for", self.n_components) == self.n_components
+        return unchanged and self.fixed is None and self._may_have(components)
+
     def _check_resumable(self, X: Any, how: str = "warm_start") -> None:
         """Raise ValueError unless the last fit's parameters are a start for the present K, type and columns.
 
@@ -716,7 +725,7 @@ class GaussianMixture(FittedGaussians):
         }
         columns = np.shape(X)[1] if len(np.shape(X)) == 2 else D  # other shapes are refused later
         wanted = {
-            "components": K if self._may_have(K) else self.n_components,
+            "components": K if self._goes_on_with(K) else self.n_components,
             "columns": columns,
             "covariance type": self._covariance.name,
             "noise": spec_of(self._noise()) if self._wants_noise else None,

@@ -200,7 +200,7 @@ class GaussianSearch:
         """The moments of first clusters, in the order that makes them most likely under fixed weights and covariances.
 
         Of a component with a fixed weight w and a fixed precision P, n rows with covariance S have the log-likelihood
-        ``n (log w + (log |P| - tr P S) / 2)``, up to a constant; a free covariance is the rows' own.
+        ``n (log w + (log |P| - tr P S) / 2)``, up to a constant; free weights and covariances are the rows' own.
         """
         fixed, storage = self.estimation.fixed, self.family.storage
         held = np.zeros(self.components, dtype=bool)
@@ -212,7 +212,8 @@ class GaussianSearch:
         gain = np.zeros((K, K))  # of cluster k as component j
         if self.fixed_weights is not None:
             weights = np.maximum(self.given["weights"], _TINY)
-            gain += np.where(self.fixed_weights, np.log(np.where(self.fixed_weights, weights, 1.0)), 0.0)
+            shares = np.maximum(moments.mass / moments.mass.sum(), _TINY)
+            gain += np.where(self.fixed_weights, np.log(weights), np.log(shares)[:, None])
         if held.any():
             dense = storage.dense(moments.covariances(moments.kept_mass()), K, D)
             dense = dense + (self.estimation.floor + _TINY) * np.eye(D)
