@@ -416,9 +416,8 @@ class _Cell:
     ) -> tuple[GaussianMixture | None, str]:
         model = GaussianMixture(self.components, covariance_type=self.family, **{**how, **given})
         try:
-            if (
-                given
-            ):  # an earlier fit's, which may be so nearly singular that its precisions are not definite
+            if given:
+                # An earlier fit may be so nearly singular that its precisions are not definite.
                 model._check_given(rows.shape[1])
         except ValueError:
             return None, "singular"
@@ -498,7 +497,8 @@ class _Cell:
         model, status = self._fitted(rows, weights, how, _parameters(other.model))
         if model is None or _spurious(model, rows, weights):
             return
-        if self.model is None or model.lower_bound_ > self.model.lower_bound_:
+        own = self.model
+        if own is None or _spurious(own, rows, weights) or model.lower_bound_ > own.lower_bound_:
             self.model, self.status = model, status
 
     def holds(self, rows: Any, weights: Any, how: dict[str, Any]) -> bool:

@@ -87,11 +87,9 @@ class Uniform(Component):
                 spread = np.maximum(spread, np.abs(rows - center).max(axis=0))
             # A constant column has no extent, nor has an axis along which rows differ by their rounding alone, as where
             # columns depend on each other: it counts as one unit.
-            of_rows, of_axes = (
-                np.finfo(table.x.dtype).eps * size,
-                _OF_AXES * np.finfo(np.float64).eps * spread,
-            )
-            rounding = (_ROUNDINGS * of_rows + of_axes) @ np.abs(turn)
+            of_rows = _ROUNDINGS * float(np.finfo(table.x.dtype).eps) * size
+            of_axes = _OF_AXES * float(np.finfo(np.float64).eps) * spread
+            rounding = (of_rows + of_axes) @ np.abs(turn)
             extent = np.where(high - low > rounding, high - low, 1.0)
             boxes.append((float(np.log(extent).sum()), turn, low, high))
         log_volume, axes, low, high = min(boxes, key=lambda box: box[0])

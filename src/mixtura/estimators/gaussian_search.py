@@ -219,9 +219,8 @@ class GaussianSearch:
             dense = dense + (self.estimation.floor + _TINY) * np.eye(D)
             own = np.linalg.slogdet(dense)[1] + D
             gain -= 0.5 * own[:, None]
-            precisions = storage.dense(
-                np.where(_along(held, self.given["precisions"]), self.given["precisions"], 1.0), K, D
-            )
+            given = self.given["precisions"]  # NaN where a covariance is free
+            precisions = storage.dense(np.where(np.isnan(given), 1.0, given), K, D)
             for j in np.flatnonzero(held):
                 traces = np.einsum("ij,kij->k", precisions[j], dense)
                 gain[:, j] = gain[:, j] + 0.5 * own + 0.5 * (np.linalg.slogdet(precisions[j])[1] - traces)
@@ -461,11 +460,6 @@ class GaussianSearch:
         """
         bad = Degenerate.of(fit, self.components)
         return not (bad.spurious.any() or bad.dropped.any()), fit.bound
-
-
-def _along(mask: NDArray[np.bool_], values: Float) -> NDArray[np.bool_]:
-    """A mask (K,) in the dimensions of values (K, ...)."""
-    return mask.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def _filled(given: Float | None, found: Float) -> Float:
