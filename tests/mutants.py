@@ -95,6 +95,12 @@ TESTS = {
     "distributions/univariate.py": ["test_distributions.py"],
     "dual.py": ["test_dual.py"],
     "em.py": ["test_em.py"],
+    "estimators/asked.py": [
+        "test_gaussian_mixture.py",
+        "test_known.py",
+        "test_families.py",
+        "test_selecting.py",
+    ],
     "estimators/base.py": [
         "test_gaussian_mixture.py",
         "test_kmeans.py",

@@ -17,6 +17,7 @@ from mixtura import backends, threads
 from mixtura.components import COVARIANCES, Gaussians
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
+from mixtura.estimators.asked import estimation_of, first_values
 from mixtura.estimators.validation import check_rows, check_weights, weighted_sum
 from mixtura.gates import ConstantGate
 from mixtura.hierarchical import Tree
@@ -399,7 +400,7 @@ class _Cell:
         model = GaussianMixture(self.components, covariance_type=self.family, **how)
         try:
             moments = table.accumulate(resp, self.components, family.kind)
-            first = Gaussians.from_moments(family, moments, model._estimation(table, None)[0])
+            first = Gaussians.from_moments(family, moments, estimation_of(model, table)[0])
             gate = ConstantGate.from_moments(moments)
         except SingularError:
             self.model, self.status = None, "singular"
@@ -418,7 +419,7 @@ class _Cell:
         try:
             if given:
                 # An earlier fit may be so nearly singular that its precisions are not definite.
-                model._check_given(rows.shape[1])
+                first_values(model, rows.shape[1])
         except ValueError:
             return None, "singular"
         try:

@@ -15,6 +15,7 @@ from mixtura import backends
 from mixtura.components import COVARIANCES, Gaussians
 from mixtura.components.gaussian import few_rows
 from mixtura.errors import SingularError
+from mixtura.estimators.asked import estimation_of
 from mixtura.estimators.gaussian_mixture import GaussianMixture
 from mixtura.estimators.validation import check_weights
 from mixtura.gates import ConstantGate
@@ -185,7 +186,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             family = COVARIANCES[name]
             moments = table.accumulate(of_class, K, family.kind)
             try:
-                estimation = GaussianMixture(reg_covar=self.reg_covar)._estimation(table, None)[0]
+                estimation = estimation_of(GaussianMixture(reg_covar=self.reg_covar), table)[0]
                 found = Gaussians.from_moments(family, moments, estimation)
             except SingularError:
                 continue

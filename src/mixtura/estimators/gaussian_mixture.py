@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from mixtura import em, online
 from mixtura.accelerated import ACCELERATED
-from mixtura.array_kinds import in_kind, to_host
+from mixtura.array_kinds import in_kind
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
-from mixtura.components.estimation import Estimation, Fixed
+from mixtura.components.estimation import Estimation
+from mixtura.estimators.asked import check_family, check_together, estimation_of, first_values
 from mixtura.estimators.callbacks import Tasks
-from mixtura.estimators.fitted_gaussians import FittedGaussians, check_proportions, spec_of
+from mixtura.estimators.fitted_gaussians import FittedGaussians, spec_of
 from mixtura.estimators.gaussian_search import (
     Degenerate,
     Dropping,
@@ -33,22 +33,13 @@ from mixtura.estimators.gaussian_search import (
     apart,
     kept,
 )
-from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels, check_prior
-from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked
-from mixtura.moments import Kind
+from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels
+from mixtura.estimators.validation import check_fit, check_rows, check_weights
 from mixtura.online import StandIn
 from mixtura.starts import AUTO, INITIALIZERS
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
-# Share of a column's variance that reg_covar='auto' adds to it.
-_AUTO_REG = 1e-6
-
-# Range of variances whose inverses and products can be represented.
-_LEAST, _MOST = 1e-290, 1e290
-
-# Largest error of the product of a precision and a covariance of the family that count as inverse to each other.
-_OF_THE_FAMILY = 1e-6
 
 # Rows that are drawn to stand for those of an earlier fit: their curvature is wanted, which takes a few for each of the
 # parameters of which there may be 160.
@@ -477,7 +468,7 @@ class GaussianMixture(FittedGaussians):
     def _to_go_on(self, table: Table) -> Parameters:
         K, D = self.means_.shape
         fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
-        return self._mixture(self._estimation(table, fixed)[0], fixed_weights)
+        return self._mixture(estimation_of(self, table, fixed)[0], fixed_weights)
 
     def _standing_for(self, mixture: Parameters, table: Table) -> StandIn:
         """See :meth:`MixtureEstimator._standing_for`: rows drawn from the density, and its own moments."""
@@ -515,18 +506,18 @@ class GaussianMixture(FittedGaussians):
             # components. A prior counts as so many rows, and does not grow with the weights.
             weights = weights / weights.max()
             weights *= np.count_nonzero(weights) / weights.sum()
-        given = self._check_given(D)
+        given = first_values(self, D)
         fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
         check_fixed_values(given, fixed_weights, fixed, self._covariance.storage.shared, self._wants_noise)
         membership = check_labels(labels, X.shape[0], K)
         if membership is not None and self.order is not None:
             raise ValueError("labels name the components, so they keep their order: set order=None")
 
-        self._check_newton(membership is not None)
-        self._check_family(D)
+        check_together(self, membership is not None)
+        check_family(self, D)
         table = Table.of(backend, X, weights, membership=membership)
         with table.host_limits():
-            estimation, dropping = self._estimation(table, fixed)
+            estimation, dropping = estimation_of(self, table, fixed)
             run = ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate]
             with self._checkpointed(checkpoint, every, table) as (recorded, rng):
                 run = recorded(run)
@@ -562,23 +553,23 @@ class GaussianMixture(FittedGaussians):
         K = len(self.means_) if warm else self.n_components
         D, backend, keep = table.dims, table.backend, self.on_interrupt == "keep"
         search = GaussianSearch(
-            table,
-            K,
-            self._covariance,
-            estimation,
-            self._n_parameters_of_gaussians(K, D),
-            self.init_params,
-            given,
-            fixed_weights,
-            self._noise() if self._wants_noise else None,
-            dropping,
-            1 if warm else self.n_init,
-            self.tol,
-            self.max_iter,
-            rng,
-            run,
-            self.algorithm == "em" and self.accelerate is None,
-            keep,
+            table=table,
+            components=K,
+            family=self._covariance,
+            estimation=estimation,
+            n_parameters=self._n_parameters_of_gaussians(K, D),
+            init_params=self.init_params,
+            given=given,
+            fixed_weights=fixed_weights,
+            noise=self._noise() if self._wants_noise else None,
+            dropping=dropping,
+            n_init=1 if warm else self.n_init,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            rng=rng,
+            run=run,
+            plain_em=self.algorithm == "em" and self.accelerate is None,
+            keep=keep,
         )
         climbed = resumed = None
         if warm:
@@ -597,74 +588,6 @@ class GaussianMixture(FittedGaussians):
             search.score,
             keep=keep,
         )
-
-    def _estimation(self, table: Table, fixed: Fixed | None) -> tuple[Estimation, Dropping | None]:
-        """How the M-step estimates, and whether components are dropped."""
-        D, storage = table.dims, self._covariance.storage
-        raising = self.on_degenerate == "raise"
-        if raising and self.prior is None and not isinstance(self.reg_covar, str):
-            return Estimation(self.reg_covar, fixed=fixed), None
-        kind: Kind = "full" if storage.form == "triangle" and D > 1 else "diagonal"
-        moments = table.moments(kind)
-        mean, covariance = moments.means()[0], moments.covariances()[0]
-        covariance = np.diag(covariance) if covariance.ndim == 1 else covariance
-        variances = np.maximum(np.diagonal(covariance), 0.0)
-        # A constant column has no spread: its scale is the size of its number, or 1.
-        size = np.where(mean != 0.0, np.abs(mean), 1.0)
-        with np.errstate(over="ignore", under="ignore"):
-            scale = np.clip(np.where(variances > 0.0, variances, size**2), _LEAST, _MOST)
-        reg_covar: float | Float = _AUTO_REG * scale if isinstance(self.reg_covar, str) else self.reg_covar
-        n = len(table) if table.counted is None else len(table.counted)
-        prior = check_prior(
-            self.prior,
-            self.n_components,
-            D,
-            mean,
-            covariance * (n / max(n - 1.0, 1.0)),
-            diagonal=storage.form != "triangle",
-        )
-        if raising:
-            return Estimation(reg_covar, prior=prior, fixed=fixed), None
-        least = np.maximum(np.broadcast_to(reg_covar, D), np.maximum(self._covariance.least(scale), _LEAST))
-        dropping = (
-            Dropping(storage.of_matrix(covariance), reg_covar) if self.on_degenerate == "drop" else None
-        )
-        return Estimation(0.0, least, prior, fixed), dropping
-
-    def _check_family(self, dims: int) -> None:
-        """Raise ValueError if the family of covariances is not one for so many columns, or cannot do what is asked."""
-        name = self.covariance_type
-        if isinstance(name, str) and dims == 1 and len(name) == 3 and name.isupper():
-            raise ValueError(
-                f"covariance_type={name!r}: one column (n_features = 1) has no shape and no orientation; take 'E', one "
-                "variance, or 'V', one for each component"
-            )
-        if name in ("E", "V") and dims > 1:
-            raise ValueError(
-                f"covariance_type={name!r} is for one column, and X has {dims}: 'EII' and 'VII' are the same for more"
-            )
-
-    def _check_newton(self, labelled: bool) -> None:
-        """Raise ValueError if Newton's method or stepwise EM cannot do what else is asked for."""
-        if self.algorithm == "stepwise":
-            for name in ("accelerate", "noise"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"algorithm='stepwise' does not go with {name}: set {name}=None")
-            if self.on_degenerate == "drop":
-                raise ValueError("algorithm='stepwise' does not go with on_degenerate='drop': use 'repair'")
-        if self.accelerate != "newton":
-            return
-        reasons = {
-            "a prior": self.prior is not None,
-            "fixed parameters": self.fixed is not None,
-            "noise": self._wants_noise,
-            "labels": labelled,
-        }
-        for reason, holds in reasons.items():
-            if holds:
-                raise ValueError(
-                    f"accelerate='newton' does not go with {reason}: use 'squarem' or 'anderson'"
-                )
 
     def _warn(self, fit: em.Fit[Parameters], bad: Degenerate) -> None:
         """Warn of a fit that was interrupted, has not converged, or has degenerate components."""
@@ -740,64 +663,6 @@ class GaussianMixture(FittedGaussians):
                 f"{how}: the last fit had {'; '.join(differ)}. Set warm_start=False and fit, or clone the estimator, "
                 "for a new start."
             )
-
-    def _check_given(self, dims: int) -> dict[str, Float]:
-        """The user's initial weights, means and precisions, as float64 copies."""
-        K, covariance = self.n_components, self._covariance
-        given: dict[str, Float] = {}
-        for name, value, shape, called in (
-            ("weights", self.weights_init, (K,), "weights"),
-            ("means", self.means_init, (K, dims), "means"),
-            (
-                "precisions",
-                self.precisions_init,
-                covariance.storage.shape(K, dims),
-                f"{covariance.name} precision",
-            ),
-        ):
-            if value is None:
-                continue
-            value = unmasked(to_host(value), f"{name}_init")
-            array = check_array(
-                np.atleast_1d(value) if np.ndim(value) == 0 else value,
-                dtype=[np.float64, np.float32],
-                ensure_2d=False,
-                allow_nd=name == "precisions",
-                ensure_all_finite=True if self.fixed is None else "allow-nan",
-            )
-            array = array.reshape(shape) if array.size == 1 and shape == () else array
-            if array.shape != shape:
-                raise ValueError(
-                    f"The parameter '{called}' should have the shape of {shape}, but got {array.shape}"
-                )
-            given[name] = np.array(array, dtype=np.float64)
-            if name == "weights" and not np.isnan(array).any():
-                check_proportions(array)
-        if "precisions" in given:
-            precisions = given["precisions"]
-            if not covariance.storage.shared:
-                precisions = precisions[~np.isnan(precisions.reshape(K, -1)).any(axis=1)]
-            covariance.storage.check_precisions(precisions, covariance.name)
-            if covariance.constrained and len(precisions) == K:
-                given["precisions"] = self._of_the_family(precisions)
-        return given
-
-    def _of_the_family(self, precisions: Float) -> Float:
-        """Initial precisions of a family whose components share parts of them.
-
-        Others than such are a start for the nearest ones, but cannot be fixed.
-        """
-        covariance, storage = self._covariance, self._covariance.storage
-        nearest = covariance.nearest(storage.covariances_of(storage.cholesky_of_precisions(precisions)))
-        K, D = self.n_components, precisions.shape[1]
-        ratios = storage.dense(precisions, K, D) @ storage.dense(nearest, K, D)
-        if np.abs(ratios - np.eye(D)).max() < _OF_THE_FAMILY:
-            return precisions
-        if self.fixed is not None and np.any(self.fixed.get("covariances", False)):
-            raise ValueError(
-                f"fixed holds covariances, but those of precisions_init are not of the family {covariance.name!r}"
-            )
-        return storage.precisions(storage.cholesky(nearest))
 
     def _attributes(
         self,
