@@ -10,9 +10,9 @@ from safetensors import safe_open
 from sklearn.exceptions import NotFittedError
 
 import mixtura
-from mixtura import GaussianMixture, KMeans, load
+from mixtura import GaussianMixture, GaussianMixtureSelector, KMeans, MixtureClassifier, load
 from mixtura.many import ManyMixtures
-from mixtura.persistence import FORMAT
+from mixtura.persistence import FORMAT, ModelFileError
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -172,3 +172,90 @@ def test_files_of_every_format_are_read(version):
             model = load(folder / name)
             found = (model.score_samples if name.startswith("gaussian") else model.predict)(held["rows"])
         np.testing.assert_allclose(found, wanted, rtol=1e-12, err_msg=name)
+
+
+def labelled_blobs():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 150)
+    return rng.normal(size=(150, 2)) + 4.0 * np.column_stack([y, y == 1]), y
+
+
+CLASSES = {
+    "words": np.array(["a", "bb", "c"]),
+    "numbers": np.array([3, 5, 7]),
+    "objects": np.array(["x", "y", "z"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "json"])
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("numbers", [1, (1, 2)])
+def test_classifiers_come_back(classes, numbers, ending, tmp_path):
+    X, y = labelled_blobs()
+    model = MixtureClassifier(numbers, covariance_types=["VVV", "EEE"], random_state=0).fit(
+        X, CLASSES[classes][y]
+    )
+    path = tmp_path / f"m.{ending}"
+    mixtura.save(model, path)
+    again = mixtura.load(path)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    assert again.classes_.dtype == model.classes_.dtype
+    assert again.summary() == model.summary()
+    assert again.get_params()["covariance_types"] == ["VVV", "EEE"]
+    assert getattr(again, "covariance_type_", None) == getattr(model, "covariance_type_", None)
+    assert list(again._answers(X, True)) == ["label", *(f"proba_{c}" for c in model.classes_)]
+
+
+def test_classes_of_bytes_are_refused(tmp_path):
+    X, y = labelled_blobs()
+    model = MixtureClassifier(1, covariance_types=["EEE"]).fit(X, np.array(["a", "b", "c"])[y])
+    model.classes_ = model.classes_.astype("S1")
+    with pytest.raises(TypeError, match="classes of type"):
+        mixtura.save(model, tmp_path / "m")
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "json"])
+def test_selectors_come_back(ending, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(labelled_blobs()[0], columns=["a", "b"])
+    model = GaussianMixtureSelector([2, 3, 140], covariance_types=["EII", "VVV"], random_state=0).fit(X)
+    path = tmp_path / f"m.{ending}"
+    mixtura.save(model, path)
+    again = mixtura.load(path)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.labels_, model.labels_)
+    np.testing.assert_array_equal(again.selection_.values, model.selection_.values)
+    assert np.isnan(again.selection_.values).any()
+    assert str(again.selection_) == str(model.selection_)
+    assert again.summary() == model.summary()
+    assert list(again.feature_names_in_) == ["a", "b"]
+    assert again.selection_.best_ is again.best_estimator_
+
+
+def test_models_that_consist_of_others_must_be_whole(edited):
+    X, y = labelled_blobs()
+    classifier = MixtureClassifier(1, covariance_types=["EEE"]).fit(X, y)
+    selector = GaussianMixtureSelector([2], covariance_types=["EII"], random_state=0).fit(X)
+    for model in (classifier, selector):
+        for change in (
+            lambda h, t: h["models"].pop(),
+            lambda h, t: h["models"][0]["fitted"].update(n_features_in_=3),
+            lambda h, t: h["models"][0].update({"class": "KMeans"}),
+            lambda h, t: t.pop("model.0.fitted.means_"),
+            lambda h, t: h["fitted"].update(colour=1),
+        ):
+            with pytest.raises(ModelFileError):
+                edited(change, model)
+    with pytest.raises(ModelFileError, match="shape"):
+        edited(lambda h, t: t.update({"fitted.selection.values": np.zeros((2, 2))}), selector)
+    for kind in ("datetime64[s]", "V8"):
+        with pytest.raises(ModelFileError):
+            edited(lambda h, t, kind=kind: h["fitted"].update({"type of classes": kind}), classifier)
+
+    def with_itself(header, tensors):
+        header["models"] = [json.loads(json.dumps(header))]
+        tensors |= {f"model.0.{name}": array for name, array in tensors.items()}
+
+    with pytest.raises(ModelFileError, match="should have none"):
+        edited(with_itself)

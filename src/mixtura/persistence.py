@@ -2,7 +2,8 @@
 
 Layout: tensors ``fitted.<attribute>`` and ``parameter.<name>``; metadata ``mixtura`` holds JSON with
 ``format`` (an integer), ``class``, ``version`` (of the package that wrote it), ``parameters`` and ``fitted``. The last
-two hold values that are not arrays; gates, experts and links are written as class and parameters.
+two hold values that are not arrays; gates, experts and links are written as class and parameters. A model that consists
+of others has them in ``models``, a list of such JSON; the tensors of the first begin with ``model.0.``.
 
 A file whose name ends in ``.json`` holds the same as text: an object with ``mixtura``, the JSON above, and ``tensors``,
 each with ``dtype``, ``shape`` and ``data``, its numbers row by row. Numbers come back to the bit; NaN and infinities
@@ -31,6 +32,8 @@ from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.linear import LinearExpert
 from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura.estimators.bayesian_mixture import BayesianGaussianMixture
+from mixtura.estimators.classifier import MixtureClassifier
+from mixtura.estimators.selector import GaussianMixtureSelector
 from mixtura.files import write_whole
 from mixtura.gates import GATES
 from mixtura.links import EqualMeans
@@ -39,7 +42,15 @@ from mixtura.parts import Part
 FORMAT = 1
 
 _CLASSES: dict[str, type[Any]] = {
-    c.__name__: c for c in (GaussianMixture, BayesianGaussianMixture, KMeans, MixtureOfExperts)
+    c.__name__: c
+    for c in (
+        GaussianMixture,
+        BayesianGaussianMixture,
+        KMeans,
+        MixtureOfExperts,
+        MixtureClassifier,
+        GaussianMixtureSelector,
+    )
 }
 
 
@@ -69,8 +80,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : GaussianMixture, BayesianGaussianMixture, KMeans or MixtureOfExperts
-        A fitted model.
+    model : estimator
+        Any fitted estimator of this package.
     path : path-like
         Usually ``*.safetensors``. A name that ends in ``.json`` makes a text file, of ten times the size, for programs
         in other languages; :func:`load` reads both.
@@ -92,6 +103,17 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     >>> mixtura.load(path).means_.shape
     (2, 2)
     """
+    header, tensors = _described(model)
+    if os.fspath(path).lower().endswith(".json"):
+        texts = {key: _as_text(array) for key, array in tensors.items()}
+        data = json.dumps({"mixtura": header, "tensors": texts}, allow_nan=False).encode()
+    else:
+        data = serialize(tensors, {"mixtura": json.dumps(header, allow_nan=False)})
+    write_whole(path, lambda name: Path(name).write_bytes(data))
+
+
+def _described(model: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The JSON and the arrays that say all of a fitted model."""
     from sklearn.utils.validation import check_is_fitted
 
     name = type(model).__name__
@@ -108,13 +130,18 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
                 "random_state is a generator, which a model file does not hold: saved as None", stacklevel=2
             )
             value = None
-        if value is None or isinstance(value, (*_PLAIN, Mapping)) or _holds_objects(value):
+        if (
+            value is None
+            or isinstance(value, (*_PLAIN, Mapping))
+            or _holds_objects(value)
+            or _of_words(value)
+        ):
             parameters[key] = _plain(value)
         elif callable(value) or type(value).__module__.startswith("mixtura"):
             warnings.warn(f"{key} is a function, which a model file does not hold: left out", stacklevel=2)
         else:
             tensors[f"parameter.{key}"] = np.asarray(value, order="C")
-    header = {
+    header: dict[str, Any] = {
         "format": FORMAT,
         "class": name,
         "version": __version__,
@@ -123,12 +150,13 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     }
     if hasattr(model, "feature_names_in_"):
         header["feature_names"] = [str(n) for n in model.feature_names_in_]
-    if os.fspath(path).lower().endswith(".json"):
-        texts = {key: _as_text(array) for key, array in tensors.items()}
-        data = json.dumps({"mixtura": header, "tensors": texts}, allow_nan=False).encode()
-    else:
-        data = serialize(tensors, {"mixtura": json.dumps(header, allow_nan=False)})
-    write_whole(path, lambda name: Path(name).write_bytes(data))
+    if model._models:
+        header["models"] = []
+    for i, one in enumerate(model._models):
+        described, arrays = _described(one)
+        header["models"].append(described)
+        tensors |= {f"model.{i}.{key}": array for key, array in arrays.items()}
+    return header, tensors
 
 
 # Types of the arrays in JSON files.
@@ -157,6 +185,11 @@ def _holds_objects(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return bool(value) and all(_holds_objects(v) for v in value)
     return _is_object(value)
+
+
+def _of_words(value: Any) -> bool:
+    """Whether a value is a list of words, such as names of families."""
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, str) for v in value)
 
 
 def _is_object(value: Any) -> bool:
@@ -205,6 +238,8 @@ def _object(value: Any) -> Any:
 
 def _check_names(model: Any) -> None:
     """Raise ValueError if a parameter is invalid, such as the name of a part that is not registered."""
+    if not hasattr(model, "_parameter_constraints"):
+        return  # what such an estimator is asked for is looked at when it fits
     try:
         model._validate_params()
     except ValueError as error:
@@ -280,7 +315,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    GaussianMixture, KMeans or MixtureOfExperts
+    A model of the class that was saved.
 
     Raises
     ------
@@ -299,14 +334,17 @@ def load(path: str | os.PathLike[str]) -> Any:
     array([ True])
     """
     header, tensors = _read(path)
+    return _restored(os.fspath(path), header, tensors)
+
+
+def _restored(path: str, header: dict[str, Any], tensors: dict[str, Any]) -> Any:
+    """The model of which :func:`_described` gave the JSON and the arrays."""
     name = header.get("class")
     if name not in _CLASSES:
-        raise ModelFileError(f"{os.fspath(path)} holds a {name!r}, which this mixtura does not know")
+        raise ModelFileError(f"{path} holds a {name!r}, which this mixtura does not know")
     try:
-        array_parameters = {
-            k.removeprefix("parameter."): v for k, v in tensors.items() if k.startswith("parameter.")
-        }
-        fitted = {k.removeprefix("fitted."): v for k, v in tensors.items() if k.startswith("fitted.")}
+        array_parameters = _beginning_with("parameter.", tensors)
+        fitted = _beginning_with("fitted.", tensors)
         model: Any = _CLASSES[name](
             **{k: _object(v) for k, v in header["parameters"].items()}, **array_parameters
         )
@@ -315,6 +353,12 @@ def load(path: str | os.PathLike[str]) -> Any:
         if values.get("lower_bound_", 0.0) is None:
             values["lower_bound_"] = -math.inf
         model._restore(fitted, values)
+        model._adopt_models(
+            [
+                _restored(path, one, _beginning_with(f"model.{i}.", tensors))
+                for i, one in enumerate(header.get("models", []))
+            ]
+        )
         if "feature_names" in header:
             names = [str(n) for n in header["feature_names"]]
             columns = values["n_features_in_"]
@@ -325,5 +369,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     except ModelFileError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ModelFileError(f"{os.fspath(path)} is not a whole {name} model: {error}") from error
+        raise ModelFileError(f"{path} is not a whole {name} model: {error}") from error
     return model
+
+
+def _beginning_with(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors whose names begin so, without that beginning."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from mixtura.components import COVARIANCES, Gaussians
 from mixtura.components.gaussian import few_rows
 from mixtura.errors import SingularError
 from mixtura.estimators.asked import estimation_of
+from mixtura.estimators.fitted_gaussians import check_proportions
 from mixtura.estimators.gaussian_mixture import GaussianMixture
+from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_weights
 from mixtura.gates import ConstantGate
 from mixtura.mixture import Mixture
@@ -25,8 +27,11 @@ from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
+# Kinds of classes that a model file holds: truth values, numbers, words, and objects that are one of these.
+_KINDS = "biufUO"
 
-class MixtureClassifier(ClassifierMixin, BaseEstimator):
+
+class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
     """A classifier that models the rows of each class by a Gaussian mixture, or by one Gaussian.
 
     A new row belongs to the class c with the largest ``p_c f_c(x)``, with p the classes' shares.
@@ -77,6 +82,9 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     >>> MixtureClassifier(random_state=0).fit(X, y).score(X, y)
     1.0
     """
+
+    _saved_arrays = ("priors_",)
+    _saved_values = ("classes_", "covariance_type_", "n_features_in_")
 
     def __init__(
         self,
@@ -270,3 +278,63 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         joint = self._log_joint(X)
         top = joint.max(axis=1)
         return np.asarray(top + np.log(np.exp(joint - top[:, None]).sum(axis=1)))
+
+    # ------------------------------------------------------------------ model files
+
+    def _values(self) -> dict[str, Any]:
+        """The values of :class:`Saved`, with the type of the classes."""
+        if self.classes_.dtype.kind not in _KINDS:
+            raise TypeError(f"a model file cannot hold classes of type {self.classes_.dtype}")
+        return {**super()._values(), "type of classes": self.classes_.dtype.str}
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Set what was saved."""
+        values = dict(values)
+        kind = np.dtype(str(values.pop("type of classes")))
+        if kind.kind not in _KINDS:
+            raise ValueError(f"classes of type {kind}")
+        super()._restore(arrays, values)
+        self.classes_ = np.array(values["classes_"], dtype=kind)
+
+    @property
+    def _models(self) -> list[Any]:
+        return self.mixtures_
+
+    def _adopt_models(self, models: list[Any]) -> None:
+        self.mixtures_ = models
+
+    def _check_state(self) -> None:
+        """Raise ValueError unless there is a mixture of all columns, and a share, for each class."""
+        K = len(self.classes_)
+        if self.classes_.ndim != 1 or K < 1 or len(self.mixtures_) != K or self.priors_.shape != (K,):
+            raise ValueError(
+                f"{K} classes have {len(self.mixtures_)} mixtures and shares of shape {self.priors_.shape}"
+            )
+        check_proportions(self.priors_)
+        for mixture in self.mixtures_:
+            if not isinstance(mixture, GaussianMixture) or mixture.n_features_in_ != self.n_features_in_:
+                raise ValueError("each class must have a Gaussian mixture of all columns")
+
+    def _answers(self, X: Any, probabilities: bool) -> dict[str, NDArray[Any]]:
+        """The class of each row, and the probability of each class, by column name."""
+        answers = {"label": self.predict(X)}
+        if probabilities:
+            columns = self.predict_proba(X).T
+            answers |= {f"proba_{c}": column for c, column in zip(self.classes_, columns, strict=True)}
+        return answers
+
+    def summary(self) -> str:
+        """Return a text table: share, family, number of components and likelihood of each class."""
+        check_is_fitted(self)
+        lines = [
+            f"{'class':<16}{'share':>8}{'family':>8}{'components':>12}",
+            *(
+                f"{str(c)[:15]:<16}{p:>8.3f}{self._family_of(m):>8}{len(m.weights_):>12}"
+                for c, p, m in zip(self.classes_.tolist(), self.priors_, self.mixtures_, strict=True)
+            ),
+        ]
+        return "\n".join(["MixtureClassifier", "=" * len(lines[0]), *lines])
+
+    def _family_of(self, mixture: GaussianMixture) -> str:
+        """Name of the family of a class: the common one, if all share parts."""
+        return str(getattr(self, "covariance_type_", mixture.covariance_type))

@@ -84,6 +84,16 @@ class Saved:
                 raise ValueError(f"unknown attribute {name!r}")
             setattr(self, name, value)
 
+    @property
+    def _models(self) -> list[Any]:
+        """Fitted models that the estimator consists of, each with arrays and values of its own."""
+        return []
+
+    def _adopt_models(self, models: list[Any]) -> None:
+        """Set what :attr:`_models` returned."""
+        if models:
+            raise ValueError(f"it has {len(models)} models, and should have none")
+
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""
         raise NotImplementedError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,19 @@ from sklearn.base import BaseEstimator, ClusterMixin, DensityMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mixtura.estimators.gaussian_mixture import GaussianMixture
-from mixtura.selecting import Criterion, select
+from mixtura.estimators.saved import Saved
+from mixtura.selecting import Criterion, Selection, select
 
 Float = NDArray[np.float64]
 
+# Fields of a selection that are arrays of numbers, and those that are lists of words or numbers.
+_TABLES, _LISTS = (
+    ("values", "log_likelihood", "n_parameters"),
+    ("covariance_types", "n_components", "criterion", "status"),
+)
 
-class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
+
+class GaussianMixtureSelector(ClusterMixin, DensityMixin, Saved, BaseEstimator):
     """A Gaussian mixture whose family and number of components are chosen by a criterion: see :func:`mixtura.select`.
 
     Parameters
@@ -57,6 +64,9 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
     >>> pipe[-1].best_estimator_.n_components
     2
     """
+
+    _saved_arrays = ("labels_",)
+    _saved_values = ("n_iter_", "n_features_in_")
 
     def __init__(
         self,
@@ -168,3 +178,47 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, BaseEstimator):
         """
         best, rows = self._checked(X)
         return float(best.score(rows))
+
+    def summary(self) -> str:
+        """Return the best fits by the criterion, and the summary of the best, as text."""
+        check_is_fitted(self)
+        best = "\n".join(f"{family:<16}{K:>4}{value:>16.4f}" for family, K, value in self.selection_.top(3))
+        return f"{self.selection_.criterion} of the best\n{best}\n\n{self.best_estimator_.summary()}"
+
+    # ------------------------------------------------------------------ model files
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of :class:`Saved`, and those of the selection."""
+        table = {f"selection.{name}": getattr(self.selection_, name) for name in _TABLES}
+        return super()._arrays() | table
+
+    def _values(self) -> dict[str, Any]:
+        """The values of :class:`Saved`, and those of the selection."""
+        table = {f"selection.{name}": getattr(self.selection_, name) for name in _LISTS}
+        return super()._values() | table
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Set what was saved; the selection gets its best fit afterwards."""
+        told = {name: values[f"selection.{name}"] for name in _LISTS}
+        told |= {name: arrays[f"selection.{name}"] for name in _TABLES}
+        told["status"] = np.array(told["status"], dtype=object)
+        super()._restore(arrays, {k: v for k, v in values.items() if not k.startswith("selection.")})
+        self._told = told
+
+    @property
+    def _models(self) -> list[Any]:
+        return [self.best_estimator_]
+
+    def _adopt_models(self, models: list[Any]) -> None:
+        (self.best_estimator_,) = models
+        self.selection_ = Selection(best_=self.best_estimator_, **self.__dict__.pop("_told"))
+
+    def _check_state(self) -> None:
+        """Raise ValueError unless the best fit is one of all columns, and the table whole."""
+        best, table = self.best_estimator_, self.selection_
+        if not isinstance(best, GaussianMixture) or best.n_features_in_ != self.n_features_in_:
+            raise ValueError("the best fit must be a Gaussian mixture of all columns")
+        shape = (len(table.covariance_types), len(table.n_components))
+        for name in (*_TABLES, "status"):
+            if np.shape(getattr(table, name)) != shape:
+                raise ValueError(f"{name} has shape {np.shape(getattr(table, name))}, not {shape}")
