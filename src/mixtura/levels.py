@@ -99,22 +99,22 @@ def climb(
     em.Fit or None
         None if every start became singular: a sample may be too small for what the table can tell.
     """
-    best: em.Fit[M] | None = None
+    fits = list[em.Fit[M]]()
     try:
         fits = _begun(starts)
         while len(fits) > _ONE_OF or (len(fits) > 1 and len(levels) == 1):
             iterations = min(_SHORT * len(starts) // len(fits), max_iter)
-            fits = _better(fits, levels[0], run, score, iterations, tol)
-        best = fits[0] if fits else None
+            fits = _better(fits, levels[0], run, score, iterations, tol, keep)
         for level in levels[:-1]:
             least = max(tol, least_gain(n_parameters, level, levels[-1]))
-            fits = _better(fits, level, run, score, max_iter, least)
-            best = fits[0] if fits else None
+            fits = _better(fits, level, run, score, max_iter, least, keep)
+    except _InterruptedError as interrupted:
+        return replace(interrupted.best, interrupted=True)
     except KeyboardInterrupt:
-        if not keep or best is None or not best.bounds:
+        if not keep or not fits or not fits[0].bounds:
             raise
-        return replace(best, interrupted=True)
-    return best
+        return replace(fits[0], interrupted=True)
+    return fits[0] if fits else None
 
 
 def least_gain(n_parameters: int, level: Table, table: Table) -> float:
@@ -137,6 +137,14 @@ def _begun(starts: Sequence[Callable[[], M]]) -> list[em.Fit[M]]:
     return fits
 
 
+class _InterruptedError(Exception):
+    """A KeyboardInterrupt came, and this is the best run so far."""
+
+    def __init__(self, best: em.Fit[Any]) -> None:
+        super().__init__()
+        self.best = best
+
+
 def _better(
     fits: Sequence[em.Fit[M]],
     level: Table,
@@ -144,14 +152,24 @@ def _better(
     score: Callable[[em.Fit[M]], Any],
     max_iter: int,
     tol: float,
+    keep: bool,
 ) -> list[em.Fit[M]]:
-    """The better ones of several fits after more iterations on a level, from the best on."""
+    """The better ones of several fits after more iterations on a level, from the best on.
+
+    If a KeyboardInterrupt comes and runs are to be kept, the best of those that have begun goes with the exception.
+    """
     after: list[em.Fit[M]] = []
     for fit in fits:
         try:
-            after.append(run(fit.parameters, level, max_iter=max_iter, stop=_gains_less_than(tol)))
+            after.append(run(fit.parameters, level, max_iter=max_iter, stop=_gains_less_than(tol), keep=keep))
         except (em.SingularError, em.NotFiniteError):
             continue
+        except KeyboardInterrupt:
+            if keep and after:
+                raise _InterruptedError(max(after, key=score)) from None
+            raise
+        if after[-1].interrupted:
+            raise _InterruptedError(max(after, key=score))
     after.sort(key=score, reverse=True)  # equals stay in the order of their starts
     return after[: -(-len(after) // _ONE_OF)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,12 @@ from mixtura.backends.derivatives import Derivatives
 from mixtura.complete_data import CompleteData
 from mixtura.parametric import ParametricMixture
 from mixtura.table import Table
+from mixtura.threads import in_order
 
 Float = NDArray[np.float64]
 
 # How many numbers of a block of scores (n, P) are held at a time.
-_HELD = 1 << 23
+_HELD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,14 @@ class Likelihood:
         complete = CompleteData.of(m, self.table)
         gradient, H = np.zeros(P), complete.hessian(m)
         np.add.at(gradient, places, complete.gradient(m))
-        # BLAS wants columns in order; the products are symmetric, so only one triangle is summed.
-        spread = np.asfortranarray(np.zeros((m.size, m.size)))
         self.table.tally.rows += len(self.table)
-        for block in self.blocks():
-            self._add_spread(m, block, spread, H)
-        H -= np.tril(spread) + np.tril(spread, -1).T
+        for of_block in in_order(partial(self._of_block, m), self.blocks()):
+            H += of_block
         return complete.log_likelihood, gradient, _gathered(H, places, P)
 
-    def _add_spread(self, m: ParametricMixture, block: Table, spread: Float, H: Float) -> None:
-        """Add a block's covariances of scores over the components: the mean's square to ``spread``, the rest to H."""
+    def _of_block(self, m: ParametricMixture, block: Table) -> Float:
+        """What a block's covariances of scores over the components, and its gate, add to the Hessian."""
+        H = np.zeros((m.size, m.size))
         found = self.derivatives.adjoints(m, host_rows(block), resp=True, scores=True)
         resp, scores = found.resp, found.scores
         assert resp is not None
@@ -95,7 +95,9 @@ class Likelihood:
         scores[:, :of_gate] = gate.reshape(len(block), of_gate)
         if block.sample_weight is not None:
             scores *= root[:, None]
-        blas.dsyrk(1.0, scores.T, beta=1.0, c=spread, lower=1, overwrite_c=1)
+        # The products are symmetric, so only one triangle is summed.
+        spread = blas.dsyrk(1.0, scores.T, lower=1)
+        H -= np.tril(spread) + np.tril(spread, -1).T
         with np.errstate(divide="ignore", invalid="ignore"):
             unweighted = np.where(resp > 0.0, 1.0 / np.sqrt(resp), 0.0)
         for k in range(m.components):
@@ -109,6 +111,7 @@ class Likelihood:
             square = blas.dsyrk(1.0, each.T, lower=1)
             H[np.ix_(at, at)] += np.tril(square) + np.tril(square, -1).T
         self._add_gate(m, block, phi, root, H)
+        return H
 
     @staticmethod
     def _add_gate(m: ParametricMixture, block: Table, phi: Float, root: Float, H: Float) -> None:
@@ -126,15 +129,19 @@ class Likelihood:
     def outer_products(self) -> Float:
         """Sum over the rows of the outer products of their scores, (P, P)."""
         P = self.mixture.size
-        total = np.asfortranarray(np.zeros((P, P)))
-        for block in self.blocks():
-            scores = self.derivatives.adjoints(self.mixture, host_rows(block), scores=True).scores
-            assert scores is not None
-            if block.sample_weight is not None:
-                scores[block.sample_weight == 0.0] = 0.0
-                scores *= np.sqrt(block.sample_weight)[:, None]
-            blas.dsyrk(1.0, scores.T, beta=1.0, c=total, lower=1, overwrite_c=1)
+        total = np.zeros((P, P))
+        for of_block in in_order(self._outer_products_of, self.blocks()):
+            total += of_block
         return np.asarray(np.tril(total) + np.tril(total, -1).T)
+
+    def _outer_products_of(self, block: Table) -> Float:
+        """The same of a block, (P, P), of which the lower triangle counts."""
+        scores = self.derivatives.adjoints(self.mixture, host_rows(block), scores=True).scores
+        assert scores is not None
+        if block.sample_weight is not None:
+            scores[block.sample_weight == 0.0] = 0.0
+            scores *= np.sqrt(block.sample_weight)[:, None]
+        return np.asarray(blas.dsyrk(1.0, scores.T, lower=1))
 
 
 def _gathered(H: Float, places: NDArray[np.intp], size: int) -> Float:

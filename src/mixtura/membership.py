@@ -33,6 +33,10 @@ class Membership(ABC):
     def part(self, kept: NDArray[np.bool_]) -> Self:
         """The same for some of the components, (K,), when the others are removed."""
 
+    @abstractmethod
+    def possible(self, components: int) -> NDArray[np.bool_]:
+        """Whether some row may belong to each component, (K,)."""
+
     @property
     @abstractmethod
     def labels(self) -> Indices:
@@ -75,6 +79,10 @@ class Labels(Membership):
         )  # the last one is for label -1
         return type(self)(renumbered[self.known])
 
+    def possible(self, components: int) -> NDArray[np.bool_]:
+        """See :meth:`Membership.possible`."""
+        return np.asarray(np.any(self.known < 0) | np.isin(np.arange(components), self.known))
+
     @property
     def labels(self) -> Indices:
         """See :attr:`Membership.labels`."""
@@ -116,6 +124,10 @@ class Allowed(Membership):
         nowhere = np.logical_not(np.logical_or.reduce(rest, axis=1))
         rest[nowhere] = True  # a row whose components have all gone may belong to any other
         return type(self)(rest)
+
+    def possible(self, components: int) -> NDArray[np.bool_]:
+        """See :meth:`Membership.possible`."""
+        return np.asarray(np.logical_or.reduce(self.allowed, axis=0))
 
     @property
     def labels(self) -> Indices:

@@ -3,7 +3,9 @@
 With s the mean statistics of a block's rows under the present parameters, and S the running ones,
 ``S <- (1 - g) S + g s`` with the step ``g = (t + 1)^-0.6`` at block t, and new parameters are the M-step of S (Cappé
 and Moulines 2009). The parameters wander as blocks come. The average of S over the blocks, in which block t has weight
-t^0.3, does not, and where components hardly overlap its M-step is nearly as good as a fit to all rows at once.
+t^0.3, does not, and where components hardly overlap its M-step is nearly as good as a fit to all rows at once. Where
+blocks are of unlike weight, t is the weight of all rows so far in units of the first block's, and a smaller block makes
+a step as much smaller: many short blocks are worth as much as one long one.
 
 Where they overlap, S forgets slowly where it came from. So the log-likelihood of each block is kept as well, as a
 parabola (see :mod:`mixtura.expansion`), where it has derivatives and parameters are few enough: the maximum of the sum
@@ -47,6 +49,10 @@ _FIRST_STEPS, _LITTLE_GAIN = 6, 1e-7
 _PASSES = 2
 _BLOCKS, _LEAST_ROWS, _MOST_ROWS = 256, 1 << 10, 1 << 16
 
+# Rows that are drawn to stand for those of an earlier fit: their curvature is wanted, which takes a few for each of the
+# parameters of which there may be 160.
+DRAWN = 1 << 13
+
 # Iterations of EM on the first block.
 _FIRST_ITERATIONS = 20
 
@@ -66,8 +72,10 @@ class Online:
         S and its average, per unit of weight.
     steps : int
         Blocks so far.
+    unit : float
+        The weight that counts as one block in the sizes of steps.
     weight, rows : float and int
-        Their weight and number of rows.
+        Weight and number of all rows so far.
     share : float
         Sum of the weights in the average.
     bound : float
@@ -80,6 +88,7 @@ class Online:
     running: Moments
     averaged: Moments
     steps: int
+    unit: float
     weight: float
     rows: int
     share: float
@@ -126,14 +135,16 @@ class Online:
         moments = own if moments is None else moments
         total = table.total_weight
         times = 1.0 if rows is None else rows / len(table)
+        weight, count = total * times, len(table) if rows is None else rows
+        unit = max(weight / steps, min(weight, _LEAST_ROWS * weight / count))
+        t = weight / unit
         # The average's share of these rows: about the sum of t^0.3, or of one block where the table is only that.
         share = (
-            steps ** (1.0 + _FAVOUR_LATE) / (1.0 + _FAVOUR_LATE)
+            t ** (1.0 + _FAVOUR_LATE) / (1.0 + _FAVOUR_LATE)
             if rows is None or not alone
-            else float(steps**_FAVOUR_LATE)
+            else t**_FAVOUR_LATE * min(total / unit, 1.0)
         )
-        weight, count = total * times, len(table) if rows is None else rows
-        begun = cls(mixture, moments, moments, steps, weight, count, share, found.objective / total)
+        begun = cls(mixture, moments, moments, steps, unit, weight, count, share, found.objective / total)
         begun = replace(begun, mixture=begun._maximized(found, moments, 1.0))
         parabola = Expansion.of(mixture, found, first=True)
         if parabola is None:
@@ -142,28 +153,40 @@ class Online:
             parabola = parabola.at_maximum(mixture)
         else:
             parabola = _climbed(parabola, mixture, table)
-        share = steps**_FAVOUR_LATE_PARABOLAS / (1.0 + _FAVOUR_LATE_PARABOLAS)
+        share = t**_FAVOUR_LATE_PARABOLAS / (1.0 + _FAVOUR_LATE_PARABOLAS)
         return replace(begun, parabolas=parabola * (share * times))._settled()
 
     def step(self, table: Table) -> Online:
         """The state after one more block."""
         moments, found = _of_block(self.mixture, table)
-        steps, weight, rows = self.steps + 1, self.weight + table.total_weight, self.rows + len(table)
-        least = table.total_weight / weight  # a block counts for no less than its share of the rows
-        g = max((steps + 1.0) ** -DECAY, least)
+        own_weight = table.total_weight
+        steps, weight, rows = self.steps + 1, self.weight + own_weight, self.rows + len(table)
+        size, t = own_weight / self.unit, weight / self.unit
+        least = own_weight / weight  # a block counts for no less than its share of the rows
+        g = max(min(size * (t + 1.0) ** -DECAY, (weight / own_weight + 1.0) ** -DECAY), least)
         running = self.running * (1.0 - g) + moments * g
-        own = steps**_FAVOUR_LATE * table.total_weight * steps / weight
+        own = t**_FAVOUR_LATE * size
         share = self.share + own
         part = max(own / share, min(least / g, 1.0))
         averaged = self.averaged * (1.0 - part) + running * part
-        bound = found.objective / table.total_weight
-        parabolas = self._with_parabola(found, steps)
-        moved = Online(self.mixture, running, averaged, steps, weight, rows, share, bound, parabolas)
+        bound = found.objective / own_weight
+        parabolas = self._with_parabola(found, t)
+        moved = replace(
+            self,
+            running=running,
+            averaged=averaged,
+            steps=steps,
+            weight=weight,
+            rows=rows,
+            share=share,
+            bound=bound,
+            parabolas=parabolas,
+        )
         return replace(moved, mixture=moved._maximized(found, running, g))._settled()
 
-    def _with_parabola(self, found: Found, steps: int) -> Expansion | None:
+    def _with_parabola(self, found: Found, t: float) -> Expansion | None:
         """The parabolas with that of a block, whose Hessian is worked out anew for ever fewer blocks."""
-        so_far = self.parabolas
+        so_far, steps = self.parabolas, self.steps + 1
         if so_far is None:
             return None
         anew = int(math.log(steps) / _ANEW) > int(math.log(steps - 1) / _ANEW)
@@ -171,7 +194,7 @@ class Online:
         if parabola is not None and found.table.total_weight > self.weight:
             # The block tells more than all before it, whose parameters may be far from its own.
             parabola = _climbed(parabola, self.mixture, found.table)
-        return None if parabola is None else so_far + parabola * float(steps**_FAVOUR_LATE_PARABOLAS)
+        return None if parabola is None else so_far + parabola * t**_FAVOUR_LATE_PARABOLAS
 
     def _settled(self) -> Online:
         """The same at the maximum of all parabolas, if it is to be trusted."""

@@ -584,7 +584,7 @@ class Table:
             return resp, float(density.sum())
         weightless = self.sample_weight <= 0.0  # the log-density of such a row need not be finite
         resp[weightless], density[weightless] = 1.0 / joint.components, 0.0
-        return resp, float(density @ self.sample_weight)
+        return resp, float((density * self.sample_weight).sum())
 
     def column_spread(self) -> tuple[Float, Float]:
         """Weighted mean and standard deviation of the columns, (D,) each."""

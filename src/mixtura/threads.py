@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import threadpoolctl
 
@@ -19,6 +21,9 @@ except ImportError:  # a pure-Python installation: mixtura.backends.available() 
     _native = None  # type: ignore[assignment]
 
 native = _native
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 # Numbers of columns up to which BLAS starts no threads for a matrix, and from which on its threads gain more than they
@@ -133,6 +138,27 @@ def limit_blas(threads: int) -> Iterator[None]:
         yield
     finally:
         _limits.leave(holder)
+
+
+def in_order(work: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+    """What work gives for each item, in the items' order, side by side on the threads that are allowed.
+
+    BLAS has one thread meanwhile: its sums do not depend on the number of threads then, nor does what is added up from
+    the answers. Few answers wait at a time.
+    """
+    with limit_blas(1):
+        threads = thread_limit()
+        if threads == 1:
+            yield from map(work, items)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[Answer]] = deque()
+            for item in items:
+                waiting.append(pool.submit(copy_context().run, work, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
 
 def compiled_allowed() -> bool:

@@ -159,7 +159,7 @@ class Backend(ABC):
                 block = Rows(np.where(weights[:, None] != 0.0, block.X, pivot), None, weights)
             resp, density = normalize(self.log_joint(block, joint.cut(start, stop)), joint.hard)
             part = self.accumulate(block, resp, kind, pivot)
-            log_likelihood = density.sum() if weights is None else density @ weights
+            log_likelihood = density.sum() if weights is None else (density * weights).sum()
             total += replace(part, log_likelihood=float(log_likelihood))
         return total
 

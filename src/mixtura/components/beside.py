@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mixtura.components.base import Components
 from mixtura.components.gaussian import Gaussians
+from mixtura.errors import SingularError
 from mixtura.found import Found
 from mixtura.layouts import LAYOUTS
 from mixtura.moments import Kind, Moments
@@ -100,6 +101,11 @@ class Beside(Components):
         """The M-step: each part gets the moments of its own rows."""
         moments, K = found.moments, len(found.moments.mass) - 1
         of_main = moments.part(slice(0, K)).pooled(self.main.kind)
+        if not of_main.mass.sum() > 0.0:
+            raise SingularError(
+                f"the {self.extra.name} component beside the Gaussians has taken all rows: its density is higher than "
+                "theirs at every row. Give it a lower one (noise=...), or other initial means."
+            )
         main = self.main.maximize(replace(found, moments=of_main))
         return replace(self, main=main, extra=self.extra.maximize(moments.part(slice(K, K + 1))))
 

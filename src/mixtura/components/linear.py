@@ -281,6 +281,15 @@ class LinearExperts(Components):
             roots=roots,
         )
 
+    def joint_with(self, means: Float, covariances: Float) -> tuple[Float, Float]:
+        """Means (K, D + M) and covariances of [x; y] if those of each expert's x are (K, D) and (K, D, D)."""
+        of_targets = self.level + np.einsum("kmd,kd->km", self.slopes, means - self.anchor)
+        across = self.slopes @ covariances
+        noise = self.noise[:, :, None] * np.eye(self.noise.shape[1])
+        within = across @ np.swapaxes(self.slopes, 1, 2) + noise
+        joint = np.block([[covariances, np.swapaxes(across, 1, 2)], [across, within]])
+        return np.hstack([means, of_targets]), joint
+
     @property
     def intercepts(self) -> Float:
         """The regressions' values at x = 0, (K, M)."""

@@ -43,6 +43,10 @@ _EXPERTS = (
 
 _PRIORS = ("mean", "covariance")
 
+# Arrays that files of an earlier version lack: which experts are spurious, and the mean (K, D) and covariance (K, D, D)
+# of each expert's covariates.
+_IF_ANY = ("degenerate_", "_x_means", "_x_covariances")
+
 
 class FittedExperts(MixtureEstimator):
     """The part of :class:`MixtureOfExperts` that holds the fitted parameters."""
@@ -226,6 +230,7 @@ class FittedExperts(MixtureEstimator):
         arrays = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
         arrays |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
         arrays |= arrays_of(gate, "gate")
+        arrays |= {name: getattr(self, name) for name in _IF_ANY if hasattr(self, name)}
         return super()._arrays() | {name: np.asarray(a, order="C") for name, a in arrays.items()}
 
     def _values(self) -> dict[str, Any]:
@@ -249,6 +254,9 @@ class FittedExperts(MixtureEstimator):
             **{name: arrays[f"experts.{name}"] for name in _EXPERTS},
         )
         self._parameters = Mixture(restored(gate, "gate", arrays), experts)
+        for name in _IF_ANY:
+            if name in arrays:
+                setattr(self, name, arrays[name])
 
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""

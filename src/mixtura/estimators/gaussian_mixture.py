@@ -31,19 +31,16 @@ from mixtura.estimators.gaussian_search import (
     GaussianSearch,
     Parameters,
     apart,
+    holding,
     kept,
 )
 from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels
 from mixtura.estimators.validation import check_fit, check_rows, check_weights
-from mixtura.online import StandIn
+from mixtura.online import DRAWN, StandIn
 from mixtura.starts import AUTO, INITIALIZERS
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
-
-# Rows that are drawn to stand for those of an earlier fit: their curvature is wanted, which takes a few for each of the
-# parameters of which there may be 160.
-_DRAWN = 1 << 13
 
 
 def _by_weight(weights: Float, means: Float) -> NDArray[np.intp]:
@@ -468,13 +465,15 @@ class GaussianMixture(FittedGaussians):
     def _to_go_on(self, table: Table) -> Parameters:
         K, D = self.means_.shape
         fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
-        return self._mixture(estimation_of(self, table, fixed)[0], fixed_weights)
+        given = first_values(self, D)
+        check_fixed_values(given, fixed_weights, fixed, self._covariance.storage.shared, self._wants_noise)
+        return holding(self._mixture(estimation_of(self, table, fixed)[0], fixed_weights), given)
 
     def _standing_for(self, mixture: Parameters, table: Table) -> StandIn:
         """See :meth:`MixtureEstimator._standing_for`: rows drawn from the density, and its own moments."""
         gaussians, _ = apart(mixture)
         weights, (K, D) = mixture.gate.weights, gaussians.means.shape
-        counts = np.maximum(np.round(weights * _DRAWN), D + 1).astype(np.intp)
+        counts = np.maximum(np.round(weights * DRAWN), D + 1).astype(np.intp)
         drawn = gaussians.sample(counts, np.random.RandomState(0)).astype(table.x.dtype)
         # As heavy as the rows of the block, of which only the ratios are known.
         each = np.repeat(weights / counts, counts) * counts.sum() * (table.total_weight / len(table))
@@ -509,9 +508,12 @@ class GaussianMixture(FittedGaussians):
         given = first_values(self, D)
         fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
         check_fixed_values(given, fixed_weights, fixed, self._covariance.storage.shared, self._wants_noise)
-        membership = check_labels(labels, X.shape[0], K)
-        if membership is not None and self.order is not None:
-            raise ValueError("labels name the components, so they keep their order: set order=None")
+        membership = check_labels(labels, X.shape[0], K, weights, all_needed=self.on_degenerate != "drop")
+        for name, holds in (("labels", membership is not None), ("fixed", self.fixed is not None)):
+            if holds and self.order is not None:
+                raise ValueError(
+                    f"{name} names components by number, so they keep their order: set order=None"
+                )
 
         check_together(self, membership is not None)
         check_family(self, D)
@@ -573,7 +575,7 @@ class GaussianMixture(FittedGaussians):
         )
         climbed = resumed = None
         if warm:
-            resumed = (self._mixture(estimation, fixed_weights), self.lower_bound_)
+            resumed = (holding(self._mixture(estimation, fixed_weights), given), self.lower_bound_)
         else:
             climbed = search.best_start()
 

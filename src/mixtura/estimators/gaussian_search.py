@@ -467,6 +467,32 @@ def _filled(given: Float | None, found: Float) -> Float:
     return found if given is None else np.where(np.isnan(given), found, given)
 
 
+def holding(mixture: Parameters, given: dict[str, Float]) -> Parameters:
+    """The mixture with the values of what is fixed, which a fit that goes on from other ones is to have."""
+    gaussians, noise = apart(mixture)
+    fixed, storage, gate = gaussians.estimation.fixed, gaussians.covariance.storage, mixture.gate
+    if fixed is not None and fixed.means.any():
+        gaussians = replace(gaussians, means=np.where(fixed.means, given["means"], gaussians.means))
+    if fixed is not None and fixed.covariances.any():
+        precisions = storage.precisions(gaussians.precisions_cholesky)
+        if storage.shared:
+            precisions = given["precisions"]
+        else:
+            precisions = precisions.copy()
+            precisions[fixed.covariances] = given["precisions"][fixed.covariances]
+        gaussians = Gaussians.from_precisions(
+            gaussians.covariance, gaussians.means, precisions, gaussians.estimation
+        )
+    if gate.fixed is not None:
+        held = gate.fixed[: len(gaussians.means)]
+        weights = gate.weights.copy()
+        weights[: len(held)][held] = given["weights"][held]
+        free = ~gate.fixed
+        weights[free] *= max(1.0 - weights[~free].sum(), 0.0) / max(weights[free].sum(), _TINY)
+        gate = replace(gate, weights=weights)
+    return replace(mixture, gate=gate, components=gaussians if noise is None else Beside(gaussians, noise))
+
+
 def apart(mixture: Parameters) -> tuple[Gaussians, Component | None]:
     """The Gaussians, and the component beside them or None."""
     components = mixture.components

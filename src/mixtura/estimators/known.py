@@ -25,7 +25,14 @@ _PRIOR_VALUES = ("mean", "shrinkage", "dof", "scale")
 _SHRINKAGE = 0.01
 
 
-def check_labels(labels: Any, rows: int, components: int) -> Membership | None:
+def check_labels(
+    labels: Any,
+    rows: int,
+    components: int,
+    weights: Float | None = None,
+    called: str = "component",
+    all_needed: bool = True,
+) -> Membership | None:
     """What labels say about the components of the rows; None if nothing.
 
     Parameters
@@ -35,9 +42,27 @@ def check_labels(labels: Any, rows: int, components: int) -> Membership | None:
         to each component.
     rows, components : int
         N, K.
+    weights : ndarray of shape (N,), optional
+        The rows' weights; those of weight 0 are not there.
+    called : str
+        What a component is called.
+    all_needed : bool, default=True
+        Whether it is an error if no row may belong to some component.
     """
     if labels is None:
         return None
+    membership = _membership(labels, rows, components)
+    if membership is not None and all_needed:
+        counted = np.arange(rows) if weights is None else np.flatnonzero(weights)
+        without = ~membership.taken(counted).possible(components)
+        if without.any():
+            raise ValueError(
+                f"labels leave {called} {int(np.argmax(without))} without rows: no row that counts may belong to it"
+            )
+    return membership
+
+
+def _membership(labels: Any, rows: int, components: int) -> Membership | None:
     array = np.asarray(unmasked(to_host(labels), "labels"))
     if array.ndim == 2:
         return _check_allowed(array, rows, components)

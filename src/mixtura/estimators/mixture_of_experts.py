@@ -41,6 +41,7 @@ from mixtura.estimators.validation import (
 from mixtura.gates import GATES, Gate
 from mixtura.links import EqualMeans, PriorLink
 from mixtura.mixture import Mixture
+from mixtura.online import DRAWN, StandIn
 from mixtura.predictive import Predictive
 from mixtura.report import summary
 from mixtura.starts import AUTO
@@ -309,7 +310,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         check_fit(y, weights, K)
         priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
         self._check_accelerate(priors, labels is not None)
-        membership = check_labels(labels, N, K)
+        membership = check_labels(labels, N, K, weights, "expert")
         table = Table.of(backend, X, weights, y, membership)
         center, spread = table.column_spread()
         initial_experts = LinearExperts.start(
@@ -347,6 +348,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         self._type, self._n_rows = str(np.result_type(X, y)), N
         if best.found is None:  # max_iter is 0
             best = replace(best, found=best.parameters.expect(table))
+        of_x = best.found.of_covariates
+        mass = of_x.kept_mass()
+        self._x_means, self._x_covariances = of_x.means(mass), of_x.covariances(mass)
         self._warn(best)
         attributes = self._attributes(best)
         attributes["weights_"] = self._in_type_of(given_rows, attributes["weights_"])
@@ -443,6 +447,27 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
     def _to_go_on(self, table: Table) -> Experts:
         return self._parameters
+
+    def _standing_for(self, mixture: Experts, table: Table) -> StandIn:
+        """See :meth:`MixtureEstimator._standing_for`: rows drawn from the experts, where each had its covariates."""
+        if not hasattr(self, "_x_means"):  # as in a file of an earlier version
+            return super()._standing_for(mixture, table)
+        experts, weights = mixture.components, self._host("weights_")
+        means, covariances = experts.joint_with(self._x_means, self._x_covariances)
+        rng, (K, D) = np.random.RandomState(0), means.shape
+        counts = np.maximum(np.round(weights * DRAWN), D + 1).astype(np.intp)
+        values, vectors = np.linalg.eigh(covariances)
+        factors = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        drawn = np.concatenate(
+            [means[k] + rng.standard_normal((counts[k], D)) @ factors[k].T for k in range(K)]
+        )
+        # As heavy as the rows of the block, of which only the ratios are known.
+        each = np.repeat(weights / counts, counts) * counts.sum() * (table.total_weight / len(table))
+        x, y = drawn[:, : table.covariates], drawn[:, table.covariates :]
+        assert table.y is not None
+        like = Table.of(table.backend, x.astype(table.x.dtype), each, y.astype(table.y.dtype))
+        rows = int(getattr(self, "_n_rows", len(table)))
+        return StandIn.of_components(like, rows, experts.kind, weights, means, covariances)
 
     def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:
         """Fitted attributes by name."""

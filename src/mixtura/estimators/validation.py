@@ -247,7 +247,8 @@ def weighted_sum(values: Float, sample_weight: Any) -> tuple[float, float]:
     if weights is None:
         return float(values.sum()), float(len(values))
     counted = weights > 0.0  # the value of a row of weight 0 need not be finite
-    return float(values[counted] @ weights[counted]), float(weights.sum())
+    # BLAS would add up in an order that depends on the number of threads.
+    return float((values[counted] * weights[counted]).sum()), float(weights.sum())
 
 
 # Numbers of a block that stays in a cache while it is looked at twice.

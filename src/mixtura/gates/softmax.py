@@ -26,6 +26,7 @@ Float = NDArray[np.float64]
 _MEMORY = 8  # pairs of steps and changes of the gradient that are kept, to approximate the curvature
 _ROUNDING = 1e-15  # gain, as a share of A, that is lost in A's rounding error
 _HALVINGS = 12  # how often a step is halved before it is given up
+_DEFINITE = 1e-8  # multiple of the identity that keeps the curvature definite
 _SUFFICIENT = 1e-4  # share of the gain that the gradient predicts which a step must achieve
 
 
@@ -99,32 +100,38 @@ class SoftmaxGate(Gate):
             raise ValueError(f"l2 must be finite and not negative, got {self.l2!r}")
         D = table.covariates
         moments = table.moments("full").leading(D)
-        covariance = moments.covariances()[0]
-        variances = np.diagonal(covariance)
+        variances = np.diagonal(moments.covariances()[0])
         scale = np.sqrt(np.where(variances > 0.0, variances, 1.0))
-        # Böhning's bound on the curvature: 1/2 of the moments of [1 | u], for each component. The small multiple of the
-        # identity keeps it definite if columns are copies of each other.
-        bound = np.eye(1 + D)
-        bound[1:, 1:] = covariance / np.outer(scale, scale)
-        bound = 0.5 * table.total_weight * (bound + 1e-8 * np.eye(1 + D))
-        strength = self.l2 * table.total_weight
-        bound[1:, 1:] += strength * np.eye(D)
         started = replace(
             self,
             center=moments.means()[0],
             scale=scale,
             level=np.zeros(components),
             slope=np.zeros((components, D)),
-            curvature=linalg.cholesky(bound, lower=True),
-            memory=(),
-            strength=strength,
         )
-        return replace(started, partition=started._partition(table))
+        return started._for(table, moments, _DEFINITE)
 
     def resume(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
         """See :meth:`Gate.resume`."""
-        started = super().resume(components, table, rng)
-        return replace(started, partition=started._partition(table))
+        moments = table.moments("full").leading(table.covariates)
+        # A few rows do not tell the spread of all: as many more are taken to be like those of the standardised columns.
+        return self._for(table, moments, (1 + table.covariates) / len(table))
+
+    def _for(self, table: Table, moments: Moments, like_all: float) -> Self:
+        """The gate with what its steps need of a table, of which the moments of x are given.
+
+        Böhning's bound on the curvature is 1/2 of the moments of [1 | u], for each component. The multiple
+        ``like_all`` of the identity keeps it definite if columns are copies of each other, or rows few.
+        """
+        D, strength = table.covariates, self.l2 * table.total_weight
+        mean = (moments.means()[0] - self.center) / self.scale
+        bound = np.eye(1 + D)
+        bound[0, 1:] = bound[1:, 0] = mean
+        bound[1:, 1:] = moments.covariances()[0] / np.outer(self.scale, self.scale) + np.outer(mean, mean)
+        bound = 0.5 * table.total_weight * (bound + max(like_all, _DEFINITE) * np.eye(1 + D))
+        bound[1:, 1:] += strength * np.eye(D)
+        moved = replace(self, curvature=linalg.cholesky(bound, lower=True), memory=(), strength=strength)
+        return replace(moved, partition=moved._partition(table))
 
     def log_weights(self, block: Table) -> Float:
         """``b_k + v_k'u``, (n, K)."""
