@@ -43,7 +43,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from mixtura import GaussianMixture, KMeans
 from mixtura import starts as starts_of_mixtures
-from mixtura.selecting import ALL
+from mixtura.components.families import ALL
 from peers import machine
 from workloads import WORKLOADS, rows
 

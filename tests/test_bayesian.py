@@ -6,6 +6,7 @@ from scipy import integrate, stats
 from scipy.special import digamma, gammaln
 from sklearn.mixture import BayesianGaussianMixture as Theirs
 
+import mixtura
 from mixtura import BayesianGaussianMixture, load, save
 from mixtura.components import bayesian
 from mixtura.data import as_source
@@ -208,3 +209,36 @@ def test_a_warm_start_begins_at_the_last_bound(rng):
     model.fit(X)
     assert model.n_iter_ == 1
     assert bound <= model.lower_bound_ < bound + 1e-3 * len(X)
+
+
+def test_a_fit_that_goes_on_has_the_prior_of_now():
+    X = np.random.default_rng(0).normal(size=(300, 2))
+    how = {
+        "n_components": 1,
+        "max_iter": 1000,
+        "tol": 1e-9,
+        "random_state": 0,
+        "mean_precision_prior": 1000.0,
+    }
+    moved = 10.0 * X + 100.0
+    again = BayesianGaussianMixture(warm_start=True, **how).fit(X).fit(moved)
+    anew = BayesianGaussianMixture(**how).fit(moved)
+    np.testing.assert_allclose(again.means_, anew.means_, rtol=1e-9)
+    np.testing.assert_allclose(again.covariances_, anew.covariances_, rtol=1e-9)
+    assert again.lower_bound_ == pytest.approx(anew.lower_bound_, rel=1e-9)
+    again.set_params(mean_prior=[0.0, 0.0], degrees_of_freedom_prior=9.0).fit(moved)
+    anew.set_params(mean_prior=[0.0, 0.0], degrees_of_freedom_prior=9.0).fit(moved)
+    np.testing.assert_allclose(again.means_, anew.means_, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "change", [{"covariance_type": "diag"}, {"weight_concentration_prior_type": "dirichlet_distribution"}]
+)
+def test_a_fit_that_goes_on_is_of_the_same_kind(change, faithful, tmp_path):
+    model = BayesianGaussianMixture(n_components=2, warm_start=True, random_state=0).fit(faithful)
+    mixtura.save(model, tmp_path / "m")
+    for last in (model, mixtura.load(tmp_path / "m")):
+        means = last.means_.copy()
+        with pytest.raises(ValueError, match="warm_start: the last fit had"):
+            last.set_params(**change).fit(faithful)
+        np.testing.assert_array_equal(last.means_, means)

@@ -10,6 +10,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import mixtura
 from mixtura import GaussianMixture, MixtureClassifier, merge_components
+from mixtura.components.covariances import COVARIANCES
+from mixtura.components.families import ALL
 
 FILES = Path(__file__).parent / "files" / "mclust"
 
@@ -195,3 +197,56 @@ def test_numbers_that_no_class_allows(rng):
     X = rng.normal(size=(80, 10)) + y[:, None]
     model = MixtureClassifier(2, covariance_types=["EEI"], random_state=0).fit(X, y)
     assert [m.n_components for m in model.mixtures_] == [2, 2]
+
+
+def test_components_that_are_apart_are_not_joined(rng):
+    for K in (3, 4, 5):
+        X = np.arange(K)[rng.integers(K, size=600), None] * [50.0, 0.0] + rng.normal(size=(600, 2))
+        merged = mixtura.merge_components(GaussianMixture(K, random_state=0).fit(X), X)
+        assert merged.n_clusters == K
+    # Two that overlap are joined, others not.
+    places = np.array([0.0, 2.0, 60.0, 120.0])
+    X = places[rng.integers(4, size=2000), None] * [1.0, 0.0] + rng.normal(size=(2000, 2))
+    gm = GaussianMixture(4, means_init=np.c_[places, np.zeros(4)], random_state=0).fit(X)
+    merged = mixtura.merge_components(gm, X)
+    assert merged.n_clusters == 3
+    assert merged.clusters()[0] == merged.clusters()[1]
+
+
+def test_only_mixtures_are_merged(faithful):
+    selector = mixtura.GaussianMixtureSelector([1, 2], covariance_types=["EII"]).fit(faithful)
+    with pytest.raises(TypeError, match="best_estimator_"):
+        mixtura.merge_components(selector, faithful)
+
+
+def test_icl_chooses_the_common_family():
+    rng = np.random.default_rng(1)
+    y = np.repeat([0, 1], 60)
+    X = rng.normal(size=(120, 2))
+    X[y == 1] = X[y == 1] * [1.3, 0.8] + 0.7
+    values = {}
+    for family in ALL:
+        model = MixtureClassifier(1, covariance_types=[family]).fit(X, y)
+        parameters = COVARIANCES[family].n_parameters(2, 2) + 5
+        values[family] = (
+            -2.0 * model.score_samples(X).sum()
+            + parameters * np.log(120)
+            - 2.0 * np.log(model.predict_proba(X).max(axis=1)).sum()
+        )
+    chosen = MixtureClassifier(1, criterion="icl").fit(X, y).covariance_type_
+    assert chosen == min(values, key=values.get)
+    assert chosen != MixtureClassifier(1).fit(X, y).covariance_type_
+
+
+def test_families_must_be_for_so_many_columns(faithful):
+    y = faithful[:, 0] > 3
+    for X, family in ((faithful, "E"), (faithful[:, :1], "VVV")):
+        for numbers in (1, 2):
+            with pytest.raises(ValueError, match="column"):
+                MixtureClassifier(numbers, covariance_types=family).fit(X, y)
+
+
+def test_classes_of_equal_rows():
+    X, y = np.repeat([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], 10, axis=0), np.repeat([0, 1], 10)
+    for numbers in (1, (1, 2)):
+        assert MixtureClassifier(numbers).fit(X, y).score(X, y) == 1.0

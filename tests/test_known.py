@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from mixtura import GaussianMixture, load, save
+from mixtura import GaussianMixture, MixtureOfExperts, load, save
 from mixtura.components.covariances import COVARIANCES
 from mixtura.membership import Allowed, Labels
 from mixtura.table import Table
@@ -588,6 +588,63 @@ def test_a_model_with_fewer_components_than_asked_for_is_saved(rng, tmp_path):
     np.testing.assert_array_equal(again.means_, gm.means_)
     assert len(again.means_) < 3
     assert "3 components" not in again.summary()
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "VVE"])
+def test_a_fit_that_goes_on_holds_what_is_fixed_now(kind, blobs):
+    """Not what the last fit had in its place."""
+    gm = GaussianMixture(3, covariance_type=kind, random_state=0, warm_start=True).fit(blobs)
+    precisions = 2.0 * gm.precisions_
+    gm.set_params(
+        means_init=[[0.0, 9.0, 0.0], [6.0, np.nan, -1.0], [np.nan] * 3],
+        weights_init=[0.4, 0.3, 0.3],
+        fixed={"means": [[True] * 3, [True, False, True], [False] * 3], "weights": [True, False, False]},
+    ).fit(blobs)
+    np.testing.assert_array_equal(gm.means_[0], [0.0, 9.0, 0.0])
+    np.testing.assert_array_equal(gm.means_[1, [0, 2]], [6.0, -1.0])
+    assert gm.weights_[0] == pytest.approx(0.4, rel=1e-12)
+    assert gm.weights_.sum() == pytest.approx(1.0, rel=1e-12)
+    gm.set_params(precisions_init=precisions, fixed={"covariances": True}).fit(blobs)
+    np.testing.assert_allclose(gm.precisions_, precisions, rtol=1e-9)
+    blocks = GaussianMixture(
+        3, covariance_type=kind, random_state=0, means_init=gm.means_, fixed={"means": True}
+    )
+    for _ in range(4):
+        blocks.partial_fit(np.tile(blobs, (30, 1)))
+    np.testing.assert_array_equal(blocks.means_, gm.means_)
+
+
+def test_noise_keeps_its_share_beside_weights_that_are_fixed_later(blobs):
+    gm = GaussianMixture(2, noise=True, random_state=0, warm_start=True).fit(blobs)
+    gm.set_params(weights_init=[0.25, 0.75], fixed={"weights": [True, False]}).fit(blobs)
+    assert gm.weights_[0] == pytest.approx(0.25, rel=1e-12)
+    assert gm.weights_.sum() + gm.noise_weight_ == pytest.approx(1.0, rel=1e-12)
+
+
+def test_what_is_fixed_by_number_is_not_sorted_between_fits(blobs):
+    gm = GaussianMixture(
+        2, means_init=blobs[:2], fixed={"means": [True, False]}, order="weight", random_state=0
+    )
+    gm.set_params(warm_start=True).fit(blobs)
+    for again in (gm.fit, gm.partial_fit):
+        with pytest.raises(ValueError, match="order=None"):
+            again(blobs)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.zeros(600, dtype=int), np.tile([True, False, True], (600, 1)), np.where(np.arange(600) % 2, 0, 2)],
+)
+def test_labels_must_leave_each_component_some_row(labels, blobs):
+    with pytest.raises(ValueError, match="leave component 1 without rows"):
+        GaussianMixture(3).fit(blobs, labels=labels)
+    with pytest.raises(ValueError, match="leave expert 1 without rows"):
+        MixtureOfExperts(3).fit(blobs[:, :2], blobs[:, 2], labels=labels)
+    weight = np.ones(600)
+    weight[:5] = 0.0
+    open_once = np.where(np.arange(600) < 5, -1, 0)  # but those rows do not count
+    with pytest.raises(ValueError, match="without rows"):
+        GaussianMixture(3).fit(blobs, labels=open_once, sample_weight=weight)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])

@@ -195,3 +195,41 @@ def test_passes_are_counted(rng):
     x, y = X[:, :1], X[:, 1]
     experts = MixtureOfExperts(2, init=(y > 0).astype(int)).fit(x, y)
     assert experts.n_passes_ == 1 + 1 + experts.n_iter_  # the columns' spread, the given labels
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 40])
+def test_what_an_interrupted_race_has_reached_is_kept(stop_at, many):
+    """From the first iteration of the first start on."""
+    calls = []
+
+    class Found:
+        def __init__(self, objective):
+            self.objective = objective
+
+        def is_finite(self):
+            return True
+
+    class Rising:
+        """An objective that grows with every iteration."""
+
+        def __init__(self, value=0.0):
+            self.value = value
+
+        def expect(self, table, rng=None):
+            calls.append(self.value)
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return Found(self.value * table.total_weight)
+
+        def maximize(self, found):
+            return Rising(self.value + 1.0)
+
+    how = {"n_parameters": 1, "tol": 0.0, "max_iter": 10, "score": bound}
+    tables = [Table.of(REFERENCE, many[:50])]
+    fit = levels.climb(tables, [Rising] * 5, em.run, keep=True, **how)
+    assert fit.interrupted
+    assert fit.bounds
+    assert fit.bound == max(calls[:-1])
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        levels.climb(tables, [Rising] * 5, em.run, **how)

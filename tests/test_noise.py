@@ -127,3 +127,13 @@ def test_fixed_weights_stay_beside_noise(rng):
     assert 0.0 < gm.noise_weight_ < 0.15
     with pytest.raises(ValueError, match="leaves nothing for the noise"):
         GaussianMixture(2, weights_init=[0.6, 0.4], fixed={"weights": True}, **how).fit(X)
+
+
+@pytest.mark.parametrize("on_degenerate", ["raise", "repair", "drop"])
+def test_noise_that_takes_all_rows_is_told(on_degenerate):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    with pytest.raises(ValueError, match="has taken all rows"):
+        GaussianMixture(2, noise=1e10, on_degenerate=on_degenerate, random_state=0).fit(X)
+    wide = np.random.default_rng(0).normal(size=(60, 100)) * 1e5
+    with pytest.raises(ValueError, match="has taken all rows"):
+        GaussianMixture(2, covariance_type="diag", noise=True, random_state=0).fit(wide)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+import mixtura
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura.data import as_source
 
@@ -288,3 +289,79 @@ def test_blocks_after_a_weighted_fit(rng):
     for gm in means:
         assert gm.means_[0, 0] == pytest.approx(means[0].means_[0, 0], rel=1e-6)
         assert 0.4 < gm.means_[0, 0] - X.mean() < 0.75
+
+
+@pytest.mark.parametrize("apart", [2.0, 5.0])
+@pytest.mark.parametrize("sizes", [[1000, 10], [1, 999], [300, 700, 40]])
+def test_blocks_of_unlike_lengths_are_as_good_as_one_fit(apart, sizes):
+    """The error of the means, in units of that of a fit to all rows."""
+    errors = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        truth = np.array([[0.0, 0.0], [apart, 1.0]])
+        X = truth[rng.integers(2, size=40_000)] + rng.normal(size=(40_000, 2))
+        whole = GaussianMixture(2, random_state=0, tol=1e-8, max_iter=1000).fit(X)
+        gm, at, turn = GaussianMixture(2, random_state=0), 0, 0
+        gm.partial_fit(X[:2000])
+        at = 2000
+        while at < len(X):
+            size = sizes[turn % len(sizes)]
+            gm.partial_fit(X[at : at + size])
+            at, turn = at + size, turn + 1
+
+        def error(model, truth=truth):
+            return np.sum((model.means_[np.argsort(model.means_[:, 0])] - truth) ** 2)
+
+        errors.append((error(gm), error(whole)))
+    got, want = np.sum(errors, axis=0)
+    assert got < 1.6 * want
+
+
+def test_rows_one_by_one_leave_a_good_model_where_it_is():
+    rng = np.random.default_rng(3)
+    X = np.array([[0.0, 0.0], [5.0, 1.0]])[rng.integers(2, size=40_050)] + rng.normal(size=(40_050, 2))
+    gm = GaussianMixture(2, random_state=0).partial_fit(X[:40_000])
+    before = gm.means_.copy()
+    for row in X[40_000:]:
+        gm.partial_fit(row[None])
+    assert np.abs(gm.means_ - before).max() < 0.01  # the standard error of the means is 0.007
+
+
+@pytest.mark.parametrize("gate", ["constant", "dirichlet", "softmax", "gaussian"])
+@pytest.mark.parametrize("sizes", [[20], [1] * 30])
+def test_short_blocks_after_a_fit_of_experts(gate, sizes, tmp_path):
+    """What the fit learnt stands for its rows, also when the model comes from a file."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_100, 2)) + 5.0 * rng.integers(0, 2, size=(20_100, 1))
+    y = X[:, 0] * rng.choice([-1.0, 1.0], 20_100) + 0.1 * rng.normal(size=20_100)
+    fitted = MixtureOfExperts(2, gate=gate, random_state=0).fit(X[:20_000], y[:20_000])
+    mixtura.save(fitted, tmp_path / "m")
+    loaded = mixtura.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.degenerate_, fitted.degenerate_)
+    before, slopes = fitted.score_samples(X, y).mean(), fitted.coef_.copy()
+    for model in (fitted, loaded):
+        at = 20_000
+        for size in sizes:
+            model.partial_fit(X[at : at + size], y[at : at + size])
+            at += size
+        assert model.score_samples(X, y).mean() > before - 1e-3
+        assert np.abs(model.coef_ - slopes).max() < 0.01
+
+
+def test_blocks_whose_rows_do_not_count_are_passed_over(tmp_path):
+    rng = np.random.default_rng(0)
+    X = np.array([[0.0, 0.0], [5.0, 1.0]])[rng.integers(2, size=20_000)] + rng.normal(size=(20_000, 2))
+    weight = np.repeat([1.0, 0.0], 10_000)
+    source = as_source(X, block_bytes=1 << 14)
+    for model in (GaussianMixture(2, random_state=0), KMeans(2, random_state=0, n_init=1)):
+        alone = clone(model).partial_fit(as_source(X[:10_000], block_bytes=1 << 14))
+        model.partial_fit(source, sample_weight=weight)
+        name = "means_" if hasattr(model, "means_") else "cluster_centers_"
+        np.testing.assert_allclose(getattr(model, name), getattr(alone, name), rtol=1e-2, atol=1e-2)
+
+
+def test_targets_keep_their_dimensions_from_block_to_block():
+    x, y = np.arange(20.0)[:, None], np.arange(20.0)
+    model = MixtureOfExperts(1).partial_fit(x, y)
+    with pytest.raises(ValueError, match="y had 1 dimension in the blocks before, and has 2"):
+        model.partial_fit(x, y[:, None])

@@ -10,10 +10,18 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import mixtura
-from mixtura import GaussianMixture, GaussianMixtureSelector, load, selecting
+from mixtura import (
+    GaussianMixture,
+    GaussianMixtureSelector,
+    MixtureClassifier,
+    bootstrap_lrt,
+    load,
+    selecting,
+)
 from mixtura.cli import main
+from mixtura.components.families import ALL
 from mixtura.hierarchical import scaled, tree
-from mixtura.selecting import ALL, select
+from mixtura.selecting import select
 
 FILES = Path(__file__).parent / "files" / "mclust"
 
@@ -114,12 +122,12 @@ def test_a_second_start_is_not_better_for_a_component_of_a_few_rows():
 
 
 def test_nested_families_are_in_order():
-    from mixtura.selecting import _WITHIN
+    from mixtura.components.families import WITHIN
 
     X, _ = rows_of("iris")
     found = select(X, range(1, 5), nested=True)
     place = {name: i for i, name in enumerate(found.covariance_types)}
-    for name, within in _WITHIN.items():
+    for name, within in WITHIN.items():
         for other in within:
             above, below = found.log_likelihood[place[name]], found.log_likelihood[place[other]]
             fitted = np.isfinite(above) & np.isfinite(below)
@@ -390,3 +398,71 @@ def test_fits_that_end_early_keep_the_users_iterations():
         turn = np.linalg.qr(rng.normal(size=(2, 2)))[0]
         X = np.concatenate([rng.normal(size=(100, 2)) * s for s in ([3.0, 0.5], [0.5, 3.0])]) @ turn
         assert select(X, [1, 2], ["EVE", "VVE"], early=True, tol=1e-2).best_.max_iter == 1000
+
+
+DEPENDENT = {
+    "copy": lambda X: np.c_[X, X[:, 0]],
+    "scaled": lambda X: np.c_[X, 1.8 * X[:, 0] + 32.0],
+    "sum": lambda X: np.c_[X, X.sum(axis=1)],
+    "shares": lambda X: np.exp(X) / np.exp(X).sum(axis=1, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("kind", DEPENDENT)
+def test_columns_that_depend_on_each_other_leave_families_out(kind):
+    """Their covariances are singular but for rounding, which is no likelihood."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X = DEPENDENT[kind](rng.normal(size=(60, 4)) + 2.0 * rng.integers(0, 2, size=(60, 1)))
+        found = select(X, [1, 2])
+        assert "singular" in found.status[found.covariance_types.index("EEE")]
+        for family in ("EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"):
+            assert set(found.status[found.covariance_types.index(family)]) <= {"singular"}
+        y = np.arange(60) % 2
+        assert MixtureClassifier(1, reg_covar=0.0).fit(X, y).covariance_type_ in ALL[:6]
+        with pytest.raises(ValueError, match=r"depend on each other|ill-defined"):
+            bootstrap_lrt(X, [1], "EEE", reg_covar=0.0, n_bootstrap=2)
+
+
+@pytest.mark.parametrize(
+    "how", [{"prior": {"shrinkage": 5.0, "dof": 50.0}}, {"prior": "default"}, {"reg_covar": 0.05}]
+)
+def test_criteria_are_of_the_likelihood_alone(how, faithful):
+    """Not of a prior, nor of what is added to variances."""
+    found = select(faithful, range(1, 4), **how)
+    own = select(faithful, range(1, 4), criterion=lambda model, X: model.bic(X), **how)
+    np.testing.assert_allclose(found.values, own.values, rtol=1e-9)
+    best = found.best_
+    place = found.covariance_types.index(best.covariance_type), found.n_components.index(best.n_components)
+    assert found.log_likelihood[place] == pytest.approx(best.score(faithful) * len(faithful), rel=1e-9)
+
+
+@pytest.mark.parametrize("value", [None, "a", [1.0], 1j])
+def test_a_criterion_must_return_a_number(value, faithful):
+    with pytest.raises(TypeError, match="must return a number"):
+        select(faithful, [1], ["EII"], criterion=lambda model, X: value)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, True, np.float32(3.0)])
+def test_a_criterion_may_return_any_number(value, faithful):
+    found = select(faithful, [1, 2], ["EII"], criterion=lambda model, X: value)
+    assert found.top(1) == [("EII", 1, float(value))]
+    assert found.plot().ax_.get_title() == "EII with 1 components"
+
+
+def test_fits_without_an_iteration_have_a_criterion(faithful):
+    found = select(faithful, [2], ["EII"], max_iter=0)
+    assert found.values[0, 0] == pytest.approx(found.best_.bic(faithful), rel=1e-12)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1, 1.5, True])
+def test_threads_are_a_positive_number(n_threads, faithful):
+    for call in (select, bootstrap_lrt):
+        with pytest.raises(ValueError, match="n_threads must be a positive integer"):
+            call(faithful, [1], n_threads=n_threads)
+
+
+def test_equal_rows_have_a_tree():
+    X = np.ones((5, 2))
+    assert GaussianMixture(1, init_params="hierarchical").fit(X).means_.tolist() == [[1.0, 1.0]]
+    assert select(X, [1], reg_covar=1e-6).best_.means_.tolist() == [[1.0, 1.0]]

@@ -308,3 +308,41 @@ assert backend.expect(small, Joint(q, np.zeros(256)), "mass", np.zeros(32)).mass
     ).stdout.split()
     assert out[0] == ("Own" if listening == "own" else "KeyboardInterrupt")
     assert float(out[1]) < 0.2
+
+
+def test_answers_come_in_order_and_few_wait():
+    from mixtura.threads import allow, in_order
+
+    for n in (1, 3):
+        begun = []
+
+        def work(i, begun=begun):
+            begun.append(i)
+            return i * i
+
+        with allow(n, True, 2):
+            answers = in_order(work, range(20))
+            assert next(answers) == 0
+            assert len(begun) <= 2 * n + 1
+            assert list(answers) == [i * i for i in range(1, 20)]
+
+
+def test_derivatives_do_not_depend_on_the_number_of_threads():
+    from mixtura import autodiff
+
+    rng = np.random.default_rng(0)
+    X = np.array([[0, 0, 0], [4, 0, 1], [0, 5, 2.0]])[rng.integers(3, size=60_000)] + rng.normal(
+        size=(60_000, 3)
+    )
+    weight, found = rng.uniform(size=len(X)), []
+    for n in (1, 2, 3):
+        gm = GaussianMixture(3, accelerate="newton", random_state=0, n_threads=n).fit(X)
+        blocks = GaussianMixture(3, random_state=0, n_threads=n)
+        for block in np.array_split(X, 10):
+            blocks.partial_fit(block)
+        with threadpoolctl.threadpool_limits(n):
+            inertia = KMeans(3, random_state=0, n_threads=n, n_init=1).fit(X, sample_weight=weight).inertia_
+            found.append(
+                (gm.means_.tobytes(), blocks.means_.tobytes(), autodiff.hessian(gm, X).tobytes(), inertia)
+            )
+    assert found[0] == found[1] == found[2]

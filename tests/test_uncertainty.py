@@ -250,3 +250,23 @@ def test_fits_of_the_bootstrap_are_aligned(kind, rng):
     assert not np.allclose(found.theta, like.theta)
     np.testing.assert_allclose(_aligned(found, like).theta, like.theta, rtol=1e-9, atol=1e-9)
     assert _aligned(like, like) is like
+
+
+def test_the_bootstrap_fits_by_em_whatever_the_algorithm_was(blobs):
+    gm = GaussianMixture(3, algorithm="stepwise", random_state=0).fit(blobs)
+    by_em = GaussianMixture(3, random_state=0, tol=1e-6).fit(blobs)
+    errors = [standard_errors(m, blobs, "bootstrap", n_bootstrap=30).means for m in (gm, by_em)]
+    order = [np.lexsort(m.means_.T) for m in (gm, by_em)]
+    np.testing.assert_allclose(errors[0][order[0]], errors[1][order[1]], rtol=0.2)
+
+
+@pytest.mark.parametrize("method", ["observed", "opg", "sandwich"])
+@pytest.mark.parametrize("fixed", [{"means": True}, {"weights": [True, False, False]}])
+def test_what_is_fixed_has_no_information(method, fixed, blobs):
+    how = {"means_init": blobs[[0, 5, 9]], "weights_init": [0.3, 0.3, 0.4]}
+    gm = GaussianMixture(3, fixed=fixed, random_state=0, **how).fit(blobs)
+    with pytest.raises(ValueError, match="method='bootstrap'"):
+        standard_errors(gm, blobs, method)
+    assert standard_errors(gm, blobs, "bootstrap", n_bootstrap=5).failed == 0
+    free = GaussianMixture(3, fixed={"means": False}, random_state=0, **how).fit(blobs)
+    assert standard_errors(free, blobs, method).means.min() > 0.0

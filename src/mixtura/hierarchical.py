@@ -119,7 +119,9 @@ def scaled(X: Float, scaling: str) -> Float:
     if scaling == "std":
         return np.asarray(Z)
     _, values, axes = np.linalg.svd(Z, full_matrices=False)
-    kept = values > values[0] * 1e-10 if len(values) else values > 0.0
+    kept = values > values[0] * 1e-10
+    if not kept.any():  # all rows are equal
+        return np.zeros((len(X), 1))
     return np.asarray(Z @ axes[kept].T / np.sqrt(values[kept]))
 
 

@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from mixtura import threads
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
+from mixtura.estimators.gaussian_search import apart
 from mixtura.many import FORMS, bounds_of_many
 
 Float = NDArray[np.float64]
@@ -64,7 +65,7 @@ def bootstrap_lrt(
     level: float = 0.05,
     tol: float | None = None,
     max_iter: int = 1000,
-    reg_covar: float = 1e-6,
+    reg_covar: float | str = "auto",
     init: str = "hierarchical",
     random_state: Any = 0,
     n_threads: int | None = None,
@@ -86,8 +87,9 @@ def bootstrap_lrt(
         A test whose p-value is above this is the last.
     tol : float, default=None
         Change of the log-likelihood per row at which a fit is over. None: a hundred-thousandth of it, as in mclust.
-    max_iter, reg_covar
-        As for :class:`GaussianMixture`.
+    max_iter : int, default=1000
+    reg_covar : float or 'auto', default='auto'
+        As for :class:`GaussianMixture`; 'auto' suits any units.
     init : str, default='hierarchical'
         ``init_params`` of the fits to X.
     random_state : int, RandomState instance or None, default=0
@@ -119,11 +121,16 @@ def bootstrap_lrt(
     2
     """
     rows = np.asarray(X)
-    numbers = [n_components] if isinstance(n_components, int | np.integer) else list(n_components)
-    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] < 1:
-        raise ValueError(f"n_components must be consecutive positive integers, got {numbers}")
-    if n_bootstrap < 1 or not 0.0 < level < 1.0:
-        raise ValueError("n_bootstrap must be positive, and level between 0 and 1")
+    numbers = list(n_components) if np.iterable(n_components) else [n_components]
+    whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) for k in numbers)
+    if not numbers or not whole or numbers[0] < 1 or set(np.diff(numbers)) - {1}:
+        raise ValueError(f"n_components must be consecutive positive integers, got {n_components!r}")
+    whole = isinstance(n_bootstrap, int | np.integer) and not isinstance(n_bootstrap, bool)
+    if not whole or n_bootstrap < 1 or not 0.0 < level < 1.0:
+        raise ValueError(
+            f"n_bootstrap must be positive, a whole number, and level between 0 and 1, got {n_bootstrap!r} and {level!r}"
+        )
+    workers = threads.checked(n_threads)
     if tol is None:
         tol = 1e-5 * abs(GaussianMixture(1, reg_covar=1e-12, tol=1.0).fit(rows).lower_bound_)
     how: dict[str, Any] = {
@@ -135,10 +142,15 @@ def bootstrap_lrt(
     rng = check_random_state(random_state)
 
     def fitted(k: int) -> GaussianMixture:
-        return _quiet(GaussianMixture(k, init_params=init, random_state=0, **how), rows)
+        model = _quiet(GaussianMixture(k, init_params=init, random_state=0, **how), rows)
+        if apart(model._mixture())[0].without_digits:
+            raise SingularError(
+                f"the fit with {k} components is singular: columns of X depend on each other. Leave some out, or "
+                "increase reg_covar"
+            )
+        return model
 
     small, statistics, p_values, null = fitted(numbers[0]), list[float](), list[float](), list[Float]()
-    workers = threads.thread_limit() if n_threads is None else n_threads
     for k in numbers:
         large = fitted(k + 1)
         observed = 2.0 * len(rows) * (large.lower_bound_ - small.lower_bound_)

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
 
+# Two clusters are apart if the entropy of their labels is this share, or less, of what it would be at even chances.
+_SEPARATED = 0.01
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Merged:
@@ -27,7 +30,8 @@ class Merged:
     entropy : ndarray of shape (K,)
         ``-sum_i sum_k r_ik log r_ik`` with 1, 2, ..., K clusters.
     n_clusters : int
-        Where the entropy has a kink: two straight lines, one on either side, fit it best. K if there is none.
+        Where the entropy has a kink: two straight lines, one on either side, fit it best. It is not less than what is
+        left when the next two to join are apart, their labels hardly ever in doubt; and K if that is 1 or 2.
     """
 
     steps: list[tuple[int, int]]
@@ -136,6 +140,10 @@ def merge_components(model: Any, X: ArrayLike) -> Merged:
     >>> mixtura.merge_components(gm, X).n_clusters
     2
     """
+    if not hasattr(model, "predict_proba") or not hasattr(model, "weights_"):
+        raise TypeError(
+            f"merge_components takes a fitted GaussianMixture, not {model!r}; of a selector, its best_estimator_"
+        )
     resp, K = np.asarray(model.predict_proba(X), dtype=np.float64), len(model.weights_)
     noise = resp[:, K] if resp.shape[1] > K else None
     # Noise is no component to be joined: what is left of each row counts as if it were the whole.
@@ -143,6 +151,7 @@ def merge_components(model: Any, X: ArrayLike) -> Merged:
     shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     now, steps = shares, list[tuple[int, int]]()
     entropies = [_entropy(now).sum()]
+    uncertain = 0  # merges so far, as long as all of them have joined components that overlap
     while now.shape[1] > 1:
         own = _entropy(now).sum(axis=0)
         best, pair = -np.inf, (0, 1)
@@ -152,11 +161,14 @@ def merge_components(model: Any, X: ArrayLike) -> Merged:
             j = int(np.argmax(falls))
             if falls[j] > best:
                 best, pair = float(falls[j]), (i, i + 1 + j)
+        of_pair = now[:, list(pair)].sum()
+        uncertain += len(steps) == uncertain and best > _SEPARATED * np.log(2.0) * of_pair
         steps.append(pair)
         now = np.delete(now, pair[1], axis=1) + np.eye(now.shape[1] - 1)[pair[0]] * now[:, [pair[1]]]
         entropies.append(_entropy(now).sum())
     entropy = np.array(entropies[::-1])
-    return Merged(steps, entropy, _kink(entropy) if K > 2 else K, shares, noise)
+    n_clusters = max(_kink(entropy), K - uncertain) if K > 2 else K
+    return Merged(steps, entropy, n_clusters, shares, noise)
 
 
 def _entropy(shares: Float) -> Float:

@@ -15,9 +15,11 @@ from sklearn.utils import check_random_state
 
 from mixtura import backends, threads
 from mixtura.components import COVARIANCES, Gaussians
+from mixtura.components.families import ALL, OF_ONE_COLUMN, SECOND_START, WITHIN, check_columns
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.asked import estimation_of, first_values
+from mixtura.estimators.gaussian_search import apart
 from mixtura.estimators.validation import check_rows, check_weights, weighted_sum
 from mixtura.gates import ConstantGate
 from mixtura.hierarchical import Tree
@@ -25,33 +27,10 @@ from mixtura.mixture import Mixture
 from mixtura.starts import rows_of_tree, tree_of
 from mixtura.table import Responsibilities, Table
 
-__all__ = ["ALL", "CRITERIA", "Selection", "select"]
+__all__ = ["CRITERIA", "Selection", "select"]
 
 Float = NDArray[np.float64]
 Criterion = str | Callable[[GaussianMixture, Any], float]
-
-# mclust's families, each after those that it contains; and which these are, one step down.
-ALL = ("EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV")
-_WITHIN = {
-    "VII": ("EII",),
-    "EEI": ("EII",),
-    "VEI": ("VII", "EEI"),
-    "EVI": ("EEI",),
-    "VVI": ("VEI", "EVI"),
-    "EEE": ("EEI",),
-    "VEE": ("EEE", "VEI"),
-    "EVE": ("EVI", "EEE"),
-    "VVE": ("VVI", "VEE", "EVE"),
-    "EEV": ("EEE",),
-    "VEV": ("VEE", "EEV"),
-    "EVV": ("EVE", "EEV"),
-    "VVV": ("VVE", "VEV", "EVV"),
-}
-_OF_ONE_COLUMN = ("E", "V")
-
-# A family whose likelihood has several maxima in the axes that its components share, and one whose fit is where it
-# starts a second time.
-_SECOND_START = {"VVE": "EVE"}
 
 # Change of the log-likelihood, as a share of it, at which a fit is over by default: mclust's rule.
 _TOL = 1e-5
@@ -130,8 +109,8 @@ class Selection:
         ----------
         n : int, default=3
         """
-        flat = np.where(self._counts, self.values, np.inf).ravel()
-        order = [int(i) for i in np.argsort(flat, kind="stable")[:n] if np.isfinite(flat[i])]
+        flat = np.where(self._counts, self.values, np.nan).ravel()
+        order = [int(i) for i in np.argsort(flat, kind="stable")[:n] if not np.isnan(flat[i])]
         columns = len(self.n_components)
         return [
             (self.covariance_types[i // columns], self.n_components[i % columns], float(flat[i]))
@@ -298,17 +277,17 @@ def select(
         **parameters,
     }
     cells = [_Cell(name, k) for name in families for k in numbers]
-    workers = threads.thread_limit() if n_threads is None else n_threads
+    workers = threads.checked(n_threads)
     if len(rows) * rows.shape[1] < _WORTH_THREADS:
         workers = 1  # Python does most of the work of small fits, on one thread at a time
     with ThreadPoolExecutor(workers) as pool:
-        longest = sorted(cells, key=lambda cell: (cell.family not in ("EVE", "VVE"), -cell.components))
+        longest = sorted(cells, key=lambda cell: (not COVARIANCES[cell.family].slow, -cell.components))
         first = {**how, "max_iter": min(_FIRST_LEG, max_iter)} if early else how
         list(pool.map(lambda cell: cell.fit(rows, weights, first, starts), longest))
         of = {(cell.family, cell.components): cell for cell in cells}
         twice = [
             (of[name, k], of.get((other, k)))
-            for name, other in _SECOND_START.items()
+            for name, other in SECOND_START.items()
             if name in families
             for k in numbers
         ]
@@ -318,7 +297,7 @@ def select(
                 cell.model.set_params(max_iter=max_iter)
         for name in families if nested else ():  # each after those that it contains
             again = [of[name, k] for k in numbers]
-            within = [[of[n, k] for n in _WITHIN.get(name, ()) if (n, k) in of] for k in numbers]
+            within = [[of[n, k] for n in WITHIN.get(name, ()) if (n, k) in of] for k in numbers]
             jobs = zip(again, within, strict=True)
             list(pool.map(lambda job: job[0].improve(job[1], rows, weights, how, table), jobs))
         list(pool.map(lambda cell: cell.judge(rows, weights, criterion), cells))
@@ -331,7 +310,7 @@ def select(
     if winner is not None and hasattr(named, "feature_names_in_"):
         assert winner.model is not None
         winner.model.feature_names_in_ = named.feature_names_in_
-    return _selection(cells, families, numbers, criterion, _total(rows, weights))
+    return _selection(cells, families, numbers, criterion)
 
 
 def _numbers(n_components: Iterable[int]) -> list[int]:
@@ -346,11 +325,13 @@ def families_of(names: str | Sequence[str], shape: tuple[int, ...]) -> list[str]
     """The families' names, each after those that it contains."""
     N, D = shape
     if isinstance(names, str):
-        every = _OF_ONE_COLUMN if D == 1 else ALL[:6] if N <= D else ALL
+        every = OF_ONE_COLUMN if D == 1 else ALL[:6] if N <= D else ALL
         names = every if names == "all" else [names]
     unknown = [name for name in names if name not in COVARIANCES]
     if unknown or not len(names):
         raise ValueError(f"unknown covariance_type {unknown}; known are {', '.join(COVARIANCES)}")
+    for name in names:
+        check_columns(name, D)
     return sorted(dict.fromkeys(names), key=lambda name: ALL.index(name) if name in ALL else len(ALL))
 
 
@@ -373,7 +354,7 @@ class _Cell:
     def __init__(self, family: str, components: int) -> None:
         self.family, self.components = family, components
         self.model: GaussianMixture | None = None
-        self.status, self.value = "", np.nan
+        self.status, self.value, self.log_likelihood = "", np.nan, np.nan
 
     def fit(self, rows: Any, weights: Any, how: dict[str, Any], starts: _Starts | None) -> None:
         """Fit from the groups, or by the estimator's own start."""
@@ -430,6 +411,8 @@ class _Cell:
             return None, "singular"
         except NotFiniteError:
             return None, "not finite"
+        if apart(model._mixture())[0].without_digits:
+            return None, "singular"
         model.set_params(**dict.fromkeys(given), n_threads=None)
         return model, "converged" if model.converged_ else "not converged"
 
@@ -523,19 +506,29 @@ class _Cell:
         """The value of the criterion."""
         if self.model is None:
             return
-        model = self.model
+        model, total = self.model, _total(rows, weights)
+        self.log_likelihood = total * model.lower_bound_
+        if model.prior is not None or model.reg_covar != 0.0 or not np.isfinite(self.log_likelihood):
+            # The bound counts the prior and what is added to variances, or there was no iteration.
+            self.log_likelihood = model._log_likelihood(rows, weights)[0]
         if callable(criterion):
-            self.value = float(criterion(model, rows))
+            self.value = _number(criterion(model, rows))
         else:
-            total = _total(rows, weights)
             charge = 2.0 if criterion == "aic" else np.log(total)
-            self.value = -2.0 * total * model.lower_bound_ + charge * model._n_parameters()
+            self.value = -2.0 * self.log_likelihood + charge * model._n_parameters()
             if criterion == "icl":
                 self.value += _doubt(model, rows, weights)
         if np.isnan(self.value):
             self.status = "the criterion is NaN"
         elif _spurious(model, rows, weights):
             self.status = _SPURIOUS
+
+
+def _number(value: Any) -> float:
+    """What a user's criterion returned."""
+    if np.ndim(value) or not isinstance(np.asarray(value).item(), int | float):
+        raise TypeError(f"criterion must return a number, the less the better, and returned {value!r}")
+    return float(value)
 
 
 def _parameters(model: GaussianMixture) -> dict[str, Any]:
@@ -584,15 +577,12 @@ def _raced(
 
 
 def _selection(
-    cells: Sequence[_Cell], families: list[str], numbers: list[int], criterion: Criterion, weight: float
+    cells: Sequence[_Cell], families: list[str], numbers: list[int], criterion: Criterion
 ) -> Selection:
     shape = len(families), len(numbers)
 
     def of(value: Callable[[_Cell], Any]) -> NDArray[Any]:
         return np.array([value(cell) for cell in cells]).reshape(shape)
-
-    def total(cell: _Cell) -> float:
-        return np.nan if cell.model is None else cell.model.lower_bound_ * weight
 
     best = _winner(cells)
     if best is None:
@@ -607,7 +597,7 @@ def _selection(
         numbers,
         name,
         of(lambda cell: cell.value),
-        of(total),
+        of(lambda cell: np.nan if cell.model is None else cell.log_likelihood),
         of(lambda cell: 0 if cell.model is None else cell.model._n_parameters()),
         of(lambda cell: cell.status),
         best.model,

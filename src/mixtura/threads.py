@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral
 from typing import Any, TypeVar
 
 import threadpoolctl
@@ -138,6 +139,15 @@ def limit_blas(threads: int) -> Iterator[None]:
         yield
     finally:
         _limits.leave(holder)
+
+
+def checked(n_threads: Any) -> int:
+    """A user's number of threads; None stands for the limit in force."""
+    if n_threads is None:
+        return thread_limit()
+    if isinstance(n_threads, bool) or not isinstance(n_threads, Integral) or n_threads < 1:
+        raise ValueError(f"n_threads must be a positive integer or None, got {n_threads!r}")
+    return int(n_threads)
 
 
 def in_order(work: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:

@@ -17,7 +17,6 @@ from scipy.special import ndtri
 from mixtura.autodiff.functions import Prepared
 from mixtura.autodiff.parameters import Parameters
 from mixtura.components.surfaces import Surface
-from mixtura.errors import NotFiniteError, SingularError
 from mixtura.natural import Field
 from mixtura.threads import thread_limit
 
@@ -261,6 +260,11 @@ def standard_errors(
         values = np.stack([np.concatenate([f.values for f in model._natural(p.mixture)]) for p in draws])
         covariance = np.cov(values, rowvar=False).reshape(len(slopes), len(slopes))
         return StandardErrors(method, natural, covariance, of_theta, boundary, failed, values)
+    if np.any([np.any(mask) for mask in (getattr(model, "fixed", None) or {}).values()]):
+        raise ValueError(
+            f"method={method!r} is for models all of whose parameters are estimated, and some are fixed here: take "
+            "method='bootstrap'"
+        )
     at = Prepared.of(parameters, X, y, sample_weight)
     with at.table.host_limits():
         of_theta = _covariance(at, method, parameters.names, _surface(parameters.model))
@@ -347,7 +351,7 @@ def _bootstrap(
     drawn = max(round(table.total_weight), 1)
     seeds = np.random.SeedSequence(random_state).spawn(n)
     start = _warm(parameters.model)
-    report = _reporter(progress, n)
+    report, reasons = _reporter(progress, n), list[str]()
 
     def one(seed: np.random.SeedSequence) -> Parameters | None:
         counts = np.random.default_rng(seed).multinomial(drawn, weight / weight.sum()).astype(np.float64)
@@ -358,8 +362,9 @@ def _bootstrap(
             else:
                 model.fit(X, y, sample_weight=counts)
             found = _aligned(Parameters.of(model), parameters)
-        except (SingularError, NotFiniteError, ValueError):
+        except ValueError as error:  # SingularError and NotFiniteError are such errors
             found = None
+            reasons.append(str(error))
         report()
         return found
 
@@ -369,7 +374,9 @@ def _bootstrap(
         found = list(pool.map(one, seeds))
     kept = [p for p in found if p is not None]
     if len(kept) < 2:
-        raise ValueError(f"{n - len(kept)} of {n} bootstrap fits became singular: fit with fewer components")
+        raise ValueError(
+            f"{n - len(kept)} of {n} bootstrap fits had no result, one because: {reasons[0]} Fewer components may help."
+        )
     return kept, n - len(kept)
 
 
@@ -381,6 +388,7 @@ def _warm(model: Any) -> Any:
         tol=_BOOTSTRAP_TOL,
         max_iter=_BOOTSTRAP_STEPS,
         verbose=0,
+        algorithm="em",
         accelerate="squarem",
         n_threads=1,
     )

@@ -224,15 +224,16 @@ def _finish(
     rows = len(table.X)
     model.feature_names_in_ = np.array(table.names, dtype=object)
     rate = rows * max(model.n_iter_, 1) / seconds
+    per_row = model._log_likelihood_per_row(*data, weights)
     result = {
         **facts(model),
-        "log_likelihood_per_row": finite(model.lower_bound_),
+        "log_likelihood_per_row": finite(per_row),
         "parameters": model._n_parameters(),
         "iterations": model.n_iter_,
         "converged": model.converged_,
         "backend": model.backend_,
         "rows": rows,
-        "log_likelihood": finite(model.lower_bound_ * (rows if weights is None else float(weights.sum()))),
+        "log_likelihood": finite(per_row * (rows if weights is None else float(weights.sum()))),
         "seconds": seconds,
         "rows_per_second_and_iteration": rate,
     }

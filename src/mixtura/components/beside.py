@@ -100,14 +100,19 @@ class Beside(Components):
     def maximize(self, found: Found) -> Self:
         """The M-step: each part gets the moments of its own rows."""
         moments, K = found.moments, len(found.moments.mass) - 1
-        of_main = moments.part(slice(0, K)).pooled(self.main.kind)
+        of_main = self._of_main(moments)
+        main = self.main.maximize(replace(found, moments=of_main))
+        return replace(self, main=main, extra=self.extra.maximize(moments.part(slice(K, K + 1))))
+
+    def _of_main(self, moments: Moments) -> Moments:
+        """The moments of the rows that are the main components', of which there must be some."""
+        of_main = moments.part(slice(0, len(moments.mass) - 1)).pooled(self.main.kind)
         if not of_main.mass.sum() > 0.0:
             raise SingularError(
                 f"the {self.extra.name} component beside the Gaussians has taken all rows: its density is higher than "
                 "theirs at every row. Give it a lower one (noise=...), or other initial means."
             )
-        main = self.main.maximize(replace(found, moments=of_main))
-        return replace(self, main=main, extra=self.extra.maximize(moments.part(slice(K, K + 1))))
+        return of_main
 
     @property
     def coordinates(self) -> Float:
@@ -125,9 +130,7 @@ class Beside(Components):
 
     def singular(self, moments: Moments, scale: Float, reg_covar: float | Float) -> NDArray[np.bool_]:
         """Which components would be singular, (K + 1,): see :meth:`Gaussians.singular`. The last one never is."""
-        K = len(moments.mass) - 1
-        main = moments.part(slice(0, K)).pooled(self.main.kind)
-        return np.append(self.main.singular(main, scale, reg_covar), False)
+        return np.append(self.main.singular(self._of_main(moments), scale, reg_covar), False)
 
     def part(self, kept: NDArray[np.bool_]) -> Self:
         """Some of the components, of which the last one must be."""

@@ -41,6 +41,8 @@ class Covariance(ABC):
     direct : bool
         Whether the M-step is the covariances of the rows themselves, averaged where they are shared: kernels then know
         it, too.
+    slow : bool
+        Whether the M-step takes far longer than that of most families.
     """
 
     name: ClassVar[str]
@@ -48,6 +50,7 @@ class Covariance(ABC):
     storage: ClassVar[Storage]
     constrained: ClassVar[bool] = False
     direct: ClassVar[bool] = False
+    slow: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """A family that changes the M-step of another one is not direct, unless it says so."""

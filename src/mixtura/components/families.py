@@ -39,6 +39,29 @@ from mixtura.threads import compiled_allowed, native
 
 Float = NDArray[np.float64]
 
+# mclust's families, each after those that it contains; and which these are, one step down.
+ALL = ("EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV")
+WITHIN = {
+    "VII": ("EII",),
+    "EEI": ("EII",),
+    "VEI": ("VII", "EEI"),
+    "EVI": ("EEI",),
+    "VVI": ("VEI", "EVI"),
+    "EEE": ("EEI",),
+    "VEE": ("EEE", "VEI"),
+    "EVE": ("EVI", "EEE"),
+    "VVE": ("VVI", "VEE", "EVE"),
+    "EEV": ("EEE",),
+    "VEV": ("VEE", "EEV"),
+    "EVV": ("EVE", "EEV"),
+    "VVV": ("VVE", "VEV", "EVV"),
+}
+OF_ONE_COLUMN = ("E", "V")
+
+# A family whose likelihood has several maxima in the axes that its components share, and one whose fit is where it
+# starts a second time.
+SECOND_START = {"VVE": "EVE"}
+
 # An iteration is over when Phi per unit of mass falls by less, or after so many rounds.
 _DROP = 1e-12
 _ROUNDS = 500
@@ -305,6 +328,7 @@ class EVV(_Turned):
 class _CommonAxes(_Turned):
     """A family with one orientation and variances of each component's own along it."""
 
+    slow = True
     one_volume: ClassVar[bool]
 
     @abstractmethod
@@ -562,6 +586,19 @@ def _starts(covariances: Float, mass: Float) -> Iterator[Float]:
     yield np.linalg.eigh(np.einsum("k,kij->ij", mass, covariances))[1]
     for k in np.argsort(-mass, kind="stable")[:_OWN_AXES]:
         yield np.linalg.eigh(covariances[k])[1]
+
+
+def check_columns(name: object, dims: int) -> None:
+    """Raise ValueError if the family that users call so is not one for so many columns."""
+    if name in ALL and dims == 1:
+        raise ValueError(
+            f"covariance_type={name!r}: one column (n_features = 1) has no shape and no orientation; take 'E', one "
+            "variance, or 'V', one for each component"
+        )
+    if name in OF_ONE_COLUMN and dims > 1:
+        raise ValueError(
+            f"covariance_type={name!r} is for one column, and X has {dims}: 'EII' and 'VII' are the same for more"
+        )
 
 
 def _register() -> None:

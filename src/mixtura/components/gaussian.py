@@ -31,6 +31,9 @@ _LITTLE_ADDED = 1e-3
 # Share of the rows below which a component has none.
 _EMPTY = 1e-14
 
+# Share of a column's variance, for each column, that is rounding: a few roundings of the largest sums.
+_NO_DIGITS = 64.0 * float(np.finfo(np.float64).eps)
+
 
 def few_rows(dims: int) -> float:
     """Number of rows below which a component may be spurious: see :meth:`Gaussians.spurious`."""
@@ -98,6 +101,22 @@ class Gaussians(Components):
             self.means,
             self.covariance.storage.factors(self.precisions_cholesky),
         )
+
+    @property
+    def without_digits(self) -> bool:
+        """Whether some covariance is singular but for rounding errors.
+
+        That is so if a column has hardly any variance given those before it: with L the Cholesky factor,
+        ``L_dd^2 < 64 D eps S_dd``. Sums over rows that depend linearly leave as much.
+        """
+        K, D = self.means.shape
+        dense = self.covariance.storage.dense(self.covariances, K, D)
+        try:
+            pivots = np.diagonal(np.linalg.cholesky(dense), axis1=1, axis2=2)
+        except np.linalg.LinAlgError:
+            return True
+        variances = np.diagonal(dense, axis1=1, axis2=2)
+        return bool(np.any(pivots**2 < _NO_DIGITS * D * variances))
 
     @property
     def _penalties(self) -> Float:

@@ -126,20 +126,6 @@ def _of_the_family(model: GaussianMixture, precisions: Float) -> Float:
     return storage.precisions(storage.cholesky(nearest))
 
 
-def check_family(model: GaussianMixture, dims: int) -> None:
-    """Raise ValueError if the family of covariances is not one for so many columns, or cannot do what is asked."""
-    name = model.covariance_type
-    if isinstance(name, str) and dims == 1 and len(name) == 3 and name.isupper():
-        raise ValueError(
-            f"covariance_type={name!r}: one column (n_features = 1) has no shape and no orientation; take 'E', one "
-            "variance, or 'V', one for each component"
-        )
-    if name in ("E", "V") and dims > 1:
-        raise ValueError(
-            f"covariance_type={name!r} is for one column, and X has {dims}: 'EII' and 'VII' are the same for more"
-        )
-
-
 def check_together(model: GaussianMixture, labelled: bool) -> None:
     """Raise ValueError if Newton's method or stepwise EM cannot do what else is asked for."""
     if model.algorithm == "stepwise":

@@ -55,7 +55,12 @@ def _together(blocks: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
     X = np.concatenate([np.asarray(to_host(x)) for x, _, _ in blocks])
     targets, weights = None, None
     if blocks[0][1] is not None:
-        targets = np.concatenate([np.asarray(to_host(y)) for _, y, _ in blocks])
+        of_blocks = [np.asarray(to_host(y)) for _, y, _ in blocks]
+        before, now = of_blocks[0].ndim, of_blocks[-1].ndim
+        if now != before:
+            some = f"{before} dimension{'s' if before > 1 else ''}"
+            raise ValueError(f"y had {some} in the blocks before, and has {now} in this one")
+        targets = np.concatenate(of_blocks)
     if any(w is not None for _, _, w in blocks):
         weights = np.concatenate(
             [
@@ -132,10 +137,12 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         def part(values: Any, start: int, stop: int) -> Any:
             return None if values is None else np.asarray(to_host(values))[start:stop]
 
-        return (
+        blocks = (
             (block, part(y, start, start + len(block)), part(sample_weight, start, start + len(block)))
             for start, block in source.blocks()
         )
+        # Where none of a block's rows counts there is nothing to learn.
+        return (block for block in blocks if block[2] is None or np.any(block[2]))
 
     def _table(self, X: Any, sample_weight: Any = None, answers_checked: bool = False) -> Table:
         """Check and place rows for which a prediction is wanted.

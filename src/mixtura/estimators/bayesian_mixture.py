@@ -139,6 +139,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         "covariance_prior_",
         "_concentration",
     )
+    _fitted_as: list[str]  # once fitted
     _saved_values = (
         "weight_concentration_prior_",
         "mean_precision_prior_",
@@ -151,6 +152,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         "backend_",
         "n_features_in_",
         "_n_rows",
+        "_fitted_as",
     )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -285,11 +287,17 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         weights = check_weights(sample_weight, X)
         check_fit(X, weights, K, getattr(self, "feature_names_in_", None))
         table = Table.of(backend, X, weights)
+        warm = self.warm_start and hasattr(self, "converged_") and np.shape(self.means_) == (K, X.shape[1])
+        if warm and list(getattr(self, "_fitted_as", self._kinds)) != self._kinds:
+            raise ValueError(
+                f"warm_start: the last fit had covariance type and prior of weights {list(self._fitted_as)}, this one "
+                f"{self._kinds}. Set warm_start=False, or clone the estimator, for a new start."
+            )
         prior = self._prior(table)
         rng, total = check_random_state(self.random_state), table.total_weight
-        warm = self.warm_start and hasattr(self, "converged_") and np.shape(self.means_) == (K, X.shape[1])
-        last = (self._mixture(), self.lower_bound_ / total) if warm else None
+        last = (self._mixture(prior), self.lower_bound_ / total) if warm else None
         self._set_prior(prior)
+        self._fitted_as = self._kinds
 
         def one(_: int, report: Callable[[em.Step[Any]], bool] | None) -> em.Fit[Parameters]:
             if last is not None:
@@ -424,20 +432,26 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         held = self._concentration
         return (held[0], held[1]) if held.ndim == 2 else held
 
-    def _mixture(self) -> Parameters:
-        """The fitted attributes as parameters."""
+    @property
+    def _kinds(self) -> list[str]:
+        """The parameters that say what fitted attributes there are."""
+        return [self.covariance_type, self.weight_concentration_prior_type]
+
+    def _mixture(self, prior: NormalWishart | None = None) -> Parameters:
+        """The fitted attributes as parameters, with their prior or another one."""
         gate, held = self._gate(), self._host("_concentration")
         K = len(self.weights_)
         if isinstance(gate, StickGate):
             gate = replace(gate, broken=held[0], left=held[1])
         else:
             gate = replace(gate, posterior=held)  # type: ignore[call-arg]
-        prior = NormalWishart(
-            self._host("mean_prior_"),
-            self.mean_precision_prior_,
-            self.degrees_of_freedom_prior_,
-            np.asarray(to_host(self.covariance_prior_), dtype=np.float64),
-        )
+        if prior is None:
+            prior = NormalWishart(
+                self._host("mean_prior_"),
+                self.mean_precision_prior_,
+                self.degrees_of_freedom_prior_,
+                np.asarray(to_host(self.covariance_prior_), dtype=np.float64),
+            )
         components = replace(
             self._before(prior),
             means=self._host("means_").astype(np.float64),

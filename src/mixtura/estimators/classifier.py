@@ -19,7 +19,7 @@ from mixtura.estimators.asked import estimation_of
 from mixtura.estimators.fitted_gaussians import check_proportions
 from mixtura.estimators.gaussian_mixture import GaussianMixture
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import check_weights
+from mixtura.estimators.validation import check_weights, weighted_sum
 from mixtura.gates import ConstantGate
 from mixtura.mixture import Mixture
 from mixtura.selecting import CRITERIA, families_of, select
@@ -198,10 +198,15 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
                 found = Gaussians.from_moments(family, moments, estimation)
             except SingularError:
                 continue
-            mixture = Mixture(ConstantGate.from_moments(moments), found)
-            objective = table.expect(mixture.joint, "mass").log_likelihood
+            if found.without_digits:
+                continue
+            joint = Mixture(ConstantGate.from_moments(moments), found).joint
+            objective = table.expect(joint, "mass").log_likelihood
             n = family.n_parameters(K, rows.shape[1]) + K * rows.shape[1] + K - 1
             value = -2.0 * objective + (2.0 if self.criterion == "aic" else np.log(total)) * n
+            if self.criterion == "icl":
+                surest = table.assign(joint)[1] - table.posterior(joint)  # log max_c r_ic
+                value -= 2.0 * weighted_sum(surest, weights)[0]
             if best is None or value < best[0]:
                 best = value, name, found
         if best is None:

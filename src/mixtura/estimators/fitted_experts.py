@@ -221,6 +221,10 @@ class FittedExperts(MixtureEstimator):
 
         return onnx.of_experts(self, path, dtype)
 
+    def _log_likelihood_per_row(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """Of the rows that were fitted; with priors, the objective."""
+        return self.lower_bound_
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_parameters")
 

@@ -411,6 +411,19 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
         """Those of weights, means and covariances."""
         return self._covariance.n_parameters(K, D) + K * D + K - 1
 
+    @property
+    def _bound_is_likelihood(self) -> bool:
+        """Whether ``lower_bound_`` is the log-likelihood alone: a prior is part of it, and what is added to variances.
+
+        The latter only where the covariances of a family are found together.
+        """
+        added = self.on_degenerate != "raise" or self.reg_covar != 0.0
+        return self.prior is None and not (self._covariance.constrained and added)
+
+    def _log_likelihood_per_row(self, X: Any, sample_weight: Any) -> float:
+        """Of the rows that were fitted."""
+        return self.lower_bound_ if self._bound_is_likelihood else self.score(X, sample_weight=sample_weight)
+
     def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
         """Weighted sum of the rows' log-likelihoods, and sum of their weights."""
         table = self._table(X, sample_weight, answers_checked=True)
@@ -475,7 +488,7 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
             f"Gaussian mixture, {K} component{'s' if K > 1 else ''}, {self._covariance.name} covariance",
             {
                 "rows x columns": f"{self._n_rows} x {D}" if hasattr(self, "_n_rows") else f"? x {D}",
-                "log-likelihood per row": f"{self.lower_bound_:.8g}",
+                f"{'log-likelihood' if self._bound_is_likelihood else 'objective'} per row": f"{self.lower_bound_:.8g}",
                 "parameters": str(self._n_parameters()),
                 "iterations": f"{self.n_iter_} ({'' if self.converged_ else 'not '}converged)",
                 "passes over the rows": f"{self.n_passes_:.4g}" if hasattr(self, "n_passes_") else "?",

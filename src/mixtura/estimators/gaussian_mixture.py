@@ -22,7 +22,8 @@ from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.beside import COMPONENTS, Beside, Component
 from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.estimation import Estimation
-from mixtura.estimators.asked import check_family, check_together, estimation_of, first_values
+from mixtura.components.families import check_columns
+from mixtura.estimators.asked import check_together, estimation_of, first_values
 from mixtura.estimators.callbacks import Tasks
 from mixtura.estimators.fitted_gaussians import FittedGaussians, spec_of
 from mixtura.estimators.gaussian_search import (
@@ -443,6 +444,7 @@ class GaussianMixture(FittedGaussians):
             return self
         if self._wants_noise or self.on_degenerate == "drop":
             raise ValueError("partial_fit does not go with noise or on_degenerate='drop'")
+        self._check_unsorted("partial_fit")
         if hasattr(self, "means_"):
             self._check_resumable(self.means_, "partial_fit")  # the block's own columns are looked at with it
         state, table = self._stepped((X, None, sample_weight), hasattr(self, "means_"), self._block)
@@ -509,14 +511,12 @@ class GaussianMixture(FittedGaussians):
         fixed_weights, fixed = check_fixed(self.fixed, K, D, self._covariance)
         check_fixed_values(given, fixed_weights, fixed, self._covariance.storage.shared, self._wants_noise)
         membership = check_labels(labels, X.shape[0], K, weights, all_needed=self.on_degenerate != "drop")
-        for name, holds in (("labels", membership is not None), ("fixed", self.fixed is not None)):
-            if holds and self.order is not None:
-                raise ValueError(
-                    f"{name} names components by number, so they keep their order: set order=None"
-                )
-
+        if membership is not None and self.order is not None:
+            raise ValueError("labels name the components, so they keep their order: set order=None")
+        if warm:
+            self._check_unsorted("warm_start")
         check_together(self, membership is not None)
-        check_family(self, D)
+        check_columns(self.covariance_type, D)
         table = Table.of(backend, X, weights, membership=membership)
         with table.host_limits():
             estimation, dropping = estimation_of(self, table, fixed)
@@ -629,6 +629,14 @@ class GaussianMixture(FittedGaussians):
                 "fewer components, a larger reg_covar, or prior='default'.",
                 ConvergenceWarning,
                 stacklevel=5,
+            )
+
+    def _check_unsorted(self, how: str) -> None:
+        """Raise ValueError if what is fixed names components by numbers that they lose when they are sorted."""
+        if self.fixed is not None and self.order is not None:
+            raise ValueError(
+                f"{how}: fixed names components by number, and order={self.order!r} changes their numbers: set "
+                "order=None"
             )
 
     def _goes_on_with(self, components: int) -> bool:

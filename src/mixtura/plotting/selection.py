@@ -51,13 +51,10 @@ class SelectionDisplay:
         values = np.where(selection._counts, -selection.values, np.nan)
         for i, (name, row) in enumerate(zip(selection.covariance_types, values, strict=True)):
             ax.plot(selection.n_components, row, marker=_MARKERS[i % len(_MARKERS)], ms=5, lw=1, label=name)
-        (name, components, value), *_ = selection.top(1)
+        ax.set(xlabel="number of components", ylabel=f"{selection.criterion.upper()}, times -1")
+        name, components, value = selection.top(1)[0]
         ax.plot([components], [-value], "o", ms=14, mfc="none", mec="k")
-        ax.set(
-            xlabel="number of components",
-            ylabel=f"{selection.criterion.upper()}, times -1",
-            title=f"{name} with {components} components",
-        )
+        ax.set_title(f"{name} with {components} components")
         ax.set_xticks(selection.n_components)
         ax.legend(ncols=2, fontsize="small")
         return cls(ax.figure, ax)
