@@ -663,3 +663,100 @@ def test_options_are_written_out(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "rows.csv", "-k", "2", "--covar", "diag"])
     assert "--covar" in capsys.readouterr().err
+
+
+def test_several_text_files_obey_the_layout(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        rows = [f"{a:.6f};{b:.6f}" for a, b in rng.normal(size=(50, 2))]
+        Path(f"part{i}.csv").write_text("\n".join(["a;b", *rows]) + "\n")
+    code, out, _ = run(["fit", "part*.csv", "-k", "1", "--separator", ";", "--json", "-q"], capsys)
+    assert code == 0
+    assert json.loads(out)["columns"] == ["a", "b"]
+    assert json.loads(out)["rows"] == 100
+    np.savetxt("plain.csv", rng.normal(size=(50, 2)), delimiter=",")
+    _, out, _ = run(["fit", "pl*.csv", "-k", "1", "--json", "-q"], capsys)
+    assert json.loads(out)["rows"] == 50
+    _, out, _ = run(["fit", "pl*.csv", "-k", "1", "--json", "-q", "--header", "yes"], capsys)
+    assert json.loads(out)["rows"] == 49
+
+
+def test_no_file_of_a_pattern_and_no_checkpoint_is_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    several_files(tmp_path)
+    before = Path("part-0.parquet").read_bytes()
+    assert "named twice" in fails(["fit", "part-*.parquet", "-k", "2", "-o", "part-0.parquet"], capsys)
+    assert Path("part-0.parquet").read_bytes() == before
+    for option in ("-o", "--plot"):
+        command = [
+            "fit",
+            "part-0.parquet",
+            "--columns",
+            "a,b",
+            "-k",
+            "2",
+            "--checkpoint",
+            "c.png",
+            option,
+            "c.png",
+        ]
+        assert "named twice" in fails(command, capsys)
+
+
+def test_pictures_of_several_files_have_a_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("parts").mkdir()
+    several_files(Path("parts"))
+    for pattern, name in (("parts/*.parquet", "parts.png"), ("parts/part-0.parquet", "part-0.png")):
+        command = ["fit", pattern, "--columns", "a,b", "-k", "1", "--plot", "-q"]
+        assert run(command, capsys)[0] == 0
+        assert Path(name).exists()
+
+
+def test_columns_one_by_one_for_predictions_of_several_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    several_files(tmp_path)
+    assert run(["fit", "part-*.parquet", "-k", "2", "-o", "m", "-q"], capsys)[0] == 0
+    command = ["predict", "m", "part-*.parquet", "-o", "x.csv"]
+    assert run([*command, "--column", "a", "--column", "b"], capsys)[0] == 0
+    one = Path("x.csv").read_text()
+    assert run(command, capsys)[0] == 0
+    assert Path("x.csv").read_text() == one
+    assert (
+        run(["fit-experts", "part-*.parquet", "--target", "a,b", "-k", "1", "-q"], capsys)[0] != 0
+    )  # no column left
+
+
+def test_groups_refuse_what_they_cannot_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    lines = [f"{a:.5f};{b:.5f};{i % 3}" for i, (a, b) in enumerate(rng.normal(size=(90, 2)))]
+    Path("t.csv").write_text("\n".join(["a;b;site", *lines]) + "\n")
+    fit = ["fit", "t.csv", "--separator", ";", "-k", "2", "--columns", "a,b", "--by", "site"]
+    assert run(fit, capsys)[0] == 0
+    for option in (
+        ["--order", "weight"],
+        ["--n-init", "5"],
+        ["--accelerate", "newton"],
+        ["--backend", "reference"],
+        ["--algorithm", "stepwise"],
+        ["--on-degenerate", "drop"],
+        ["--init", "random"],
+        ["--reg-covar", "auto"],
+        ["--keep-on-interrupt"],
+    ):
+        assert f"--by does not go with {' '.join(option)}" in fails([*fit, *option], capsys) or option[
+            0
+        ] in fails([*fit, *option], capsys)
+    assert run([*fit, "--backend", "native"], capsys)[0] == 0
+    assert "no such column" in fails([*fit[:-1], "nowhere"], capsys)
+
+
+def test_options_that_need_others_say_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    several_files(tmp_path)
+    fit = ["fit", "part-0.parquet", "--columns", "a,b", "-k", "1"]
+    assert "--scheduler needs --engine" in fails([*fit, "--scheduler", "tcp://nowhere:1"], capsys)
+    assert "--every needs --checkpoint" in fails([*fit, "--every", "5"], capsys)
+    assert "Known are" in fails([*fit, "--noise", "nope"], capsys)

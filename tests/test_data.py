@@ -76,3 +76,15 @@ def test_lists_of_names_are_short():
     assert files._list(names[:2]) == "'c0', 'c1'"
     assert files._list(names[:10]).count(",") == 9
     assert files._list(names) == ", ".join(map(repr, names[:10])) + " and 4 more"
+
+
+def test_arrow_files(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3, 4]}, index=[5, 3])
+    frame.reset_index(names="row_names").to_feather(tmp_path / "t.arrow")
+    table = read_table(tmp_path / "t.arrow")
+    assert table.names == ["a", "b"]
+    np.testing.assert_array_equal(table.X, frame.to_numpy())
+    (tmp_path / "broken.arrow").write_bytes(b"ARROW1 no table")
+    with pytest.raises(TableError, match=r"broken\.arrow"):
+        read_table(tmp_path / "broken.arrow")

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import safe_open
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import mixtura
 from mixtura import GaussianMixture, GaussianMixtureSelector, KMeans, MixtureClassifier, load
+from mixtura.components.covariances import COVARIANCES
 from mixtura.many import ManyMixtures
 from mixtura.persistence import FORMAT, ModelFileError
 
@@ -259,3 +261,40 @@ def test_models_that_consist_of_others_must_be_whole(edited):
 
     with pytest.raises(ModelFileError, match="should have none"):
         edited(with_itself)
+
+
+def test_covariances_that_are_objects_are_saved_by_name(blobs, tmp_path):
+    """Copies too: a clone has one, and so has another process."""
+    for name in ("VVE", "full", "EII"):
+        gm = clone(GaussianMixture(2, covariance_type=COVARIANCES[name], random_state=0)).fit(blobs)
+        mixtura.save(gm, tmp_path / "m")
+        again = mixtura.load(tmp_path / "m")
+        assert again.covariance_type == name
+        np.testing.assert_array_equal(again.predict(blobs), gm.predict(blobs))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda held: held["mixtura"].update({"class": ["GaussianMixture"]}),
+        lambda held: held["mixtura"]["fitted"].update(lower_bound_={}),
+        lambda held: held["mixtura"]["fitted"].update(n_passes_=None),
+        lambda held: held["mixtura"]["fitted"].update(n_iter_=True),
+        lambda held: held["mixtura"]["fitted"].update(lower_bound_="1"),
+    ],
+)
+def test_values_of_another_type_are_told(change, blobs, tmp_path):
+    path = tmp_path / "m.json"
+    mixtura.save(GaussianMixture(2, random_state=0).fit(blobs), path)
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+    with pytest.raises(ModelFileError, match=r"m\.json"):
+        mixtura.load(path)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "json"])
+def test_experts_keep_which_of_them_are_degenerate(ending, blobs, tmp_path):
+    model = mixtura.MixtureOfExperts(2, random_state=0).fit(blobs[:, :2], blobs[:, 2])
+    mixtura.save(model, tmp_path / f"m.{ending}")
+    np.testing.assert_array_equal(mixtura.load(tmp_path / f"m.{ending}").degenerate_, model.degenerate_)

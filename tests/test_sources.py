@@ -8,7 +8,7 @@ from scipy import sparse
 
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura import autodiff as ad
-from mixtura.data import TableError, as_source
+from mixtura.data import TableError, TextLayout, as_source
 from mixtura.streamed import Streamed, _Buffers, release
 
 SMALL = 1 << 15  # blocks of 2048 rows of four float32 columns
@@ -404,3 +404,45 @@ def test_buffers_are_used_in_turn(count):
     fresh = _Buffers((10, 2), np.float64, 0)
     kept = [fresh.next(4), fresh.next(4)]
     assert kept[0].ctypes.data != kept[1].ctypes.data
+
+
+def test_files_are_read_as_a_single_one_is(tmp_path):
+    """Row names, files without names of columns, separators, text: as `read_table` has it, with notes."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        rng.normal(size=(300, 2)), columns=["a", "b"], index=np.arange(300) * 7
+    ).sort_values("a")
+    frame.to_parquet(tmp_path / "index.parquet")
+    frame.to_csv(tmp_path / "index.csv")
+    for name in ("index.parquet", "index.csv"):
+        source = as_source(str(tmp_path / name.replace("ex", "*")))
+        assert source.names == ["a", "b"]
+        assert source.shape == (300, 2)
+        assert any("row names" in note for note in source.notes)
+        np.testing.assert_allclose(source[:], frame.to_numpy(), rtol=1e-15)
+        asked = as_source(tmp_path / "index.parquet", columns=["__index_level_0__", "b"])
+        assert asked.names == ["__index_level_0__", "b"]
+    np.savetxt(tmp_path / "plain.csv", frame.to_numpy(), delimiter=",")
+    plain = as_source(tmp_path / "plain.csv")
+    assert plain.shape == (300, 2)
+    assert plain.names == ["x0", "x1"]
+    assert not plain.notes
+    assert as_source(tmp_path / "plain.csv", layout=TextLayout(header="yes")).shape == (299, 2)
+    frame.to_csv(tmp_path / "semicolons.csv", sep=";", decimal=",", index=False)
+    there = as_source(tmp_path / "semicolons.csv", layout=TextLayout(separator=";", decimal=","))
+    np.testing.assert_allclose(there[:], frame.to_numpy(), rtol=1e-15)
+    frame.to_csv(tmp_path / "tabs.tsv", sep="\t", index=False)
+    np.testing.assert_allclose(as_source(tmp_path / "tabs.tsv")[:], frame.to_numpy(), rtol=1e-15)
+    frame.assign(text="x").to_csv(tmp_path / "text.csv", index=False)
+    text = as_source(tmp_path / "text.csv")
+    assert text.names == ["a", "b"]
+    assert "left out 1 column(s) that are not numeric: 'text'" in text.notes
+    assert as_source(frame.assign(text="x")).notes == text.notes
+    with pytest.raises(TableError, match="no text file"):
+        as_source(tmp_path / "index.parquet", layout=TextLayout(separator=";"))
+    with pytest.raises(TableError, match="is a directory"):
+        as_source(tmp_path)
+    with pytest.raises(ValueError, match="layout is for text files"):
+        as_source(frame, layout=TextLayout())

@@ -17,7 +17,7 @@ from mixtura.gates import GATES, Gate
 from mixtura.layouts import LAYOUTS
 from mixtura.links import EqualMeans
 from mixtura.moments import Moments
-from mixtura.parts import Part, state
+from mixtura.parts import Part, is_registered, state
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
 
@@ -160,8 +160,8 @@ def _check_class(cls: Any, base: type[Part]) -> None:
 
 def _add(registry: dict[str, Any], name: str, entry: Any, cls: type[Any]) -> None:
     """Register an entry; a class of the same module and name (of a module imported again) replaces the old one."""
-    present = registry.get(name)
-    old = present if isinstance(present, type) or present is None else type(present)
-    if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
+    if name in registry and not is_registered(registry, name, cls):
+        present = registry[name]
+        old = present if isinstance(present, type) else type(present)
         raise ValueError(f"the name {name!r} is taken by {old.__module__}.{old.__qualname__}: choose another")
     registry[name] = entry

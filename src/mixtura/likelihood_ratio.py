@@ -128,7 +128,8 @@ def bootstrap_lrt(
     whole = isinstance(n_bootstrap, int | np.integer) and not isinstance(n_bootstrap, bool)
     if not whole or n_bootstrap < 1 or not 0.0 < level < 1.0:
         raise ValueError(
-            f"n_bootstrap must be positive, a whole number, and level between 0 and 1, got {n_bootstrap!r} and {level!r}"
+            "n_bootstrap must be positive, a whole number, and level between 0 and 1, got "
+            f"{n_bootstrap!r} and {level!r}"
         )
     workers = threads.checked(n_threads)
     if tol is None:

@@ -44,3 +44,13 @@ class Part:
     def without_rows(self) -> Self:
         """Return the part without the state that only fitting needs, such as rows and optimisers."""
         return replace(self, **{f.name: None for f in fields(self) if f.metadata.get("saved") is False})
+
+
+def is_registered(registry: Mapping[str, Any], name: str, cls: type[Any]) -> bool:
+    """Whether a name stands for this class in a table of classes, or of their objects.
+
+    A class is known by its module and name: one that was imported again, or came from another process, is the same.
+    """
+    present = registry.get(name)
+    held = present if isinstance(present, type) else type(present)
+    return present is not None and (held.__module__, held.__qualname__) == (cls.__module__, cls.__qualname__)

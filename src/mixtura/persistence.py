@@ -37,7 +37,7 @@ from mixtura.estimators.selector import GaussianMixtureSelector
 from mixtura.files import write_whole
 from mixtura.gates import GATES
 from mixtura.links import EqualMeans
-from mixtura.parts import Part
+from mixtura.parts import Part, is_registered
 
 FORMAT = 1
 
@@ -59,6 +59,9 @@ def _objects() -> dict[str, type[Any]]:
     known = (*GATES.values(), *COMPONENTS.values(), LinearExpert, EqualMeans)
     return {c.__name__: c for c in known}
 
+
+# Fitted values that are numbers.
+_NUMBERS = {"lower_bound_", "n_iter_", "n_passes_", "n_features_in_", "noise_weight_"}
 
 # What JSON holds of a parameter: itself, a name, or a class and its parameters.
 _PLAIN = (str, bool, int, float, np.generic, Part, Covariance)
@@ -200,7 +203,7 @@ def _is_object(value: Any) -> bool:
 def _plain(value: Any) -> Any:
     """A value in terms of JSON types. Minus infinity, the bound of a fit without iterations, becomes null."""
     if isinstance(value, Covariance):
-        if COVARIANCES.get(value.name) is not value:
+        if not is_registered(COVARIANCES, value.name, type(value)):
             raise TypeError(
                 f"cannot save {type(value).__name__}, which is not registered: register_covariance first"
             )
@@ -272,7 +275,10 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]
     except Exception as error:  # readers raise errors of any type for damaged files
         raise ModelFileError(f"{name} is not a model file, or is cut short ({error})") from error
     if text is None:
-        raise ModelFileError(f"{name} is a safetensors file, but not one that mixtura wrote")
+        raise ModelFileError(
+            f"{name} is a safetensors file, but not one that mixtura wrote of a model (mixtures of many groups are "
+            "read by mixtura.many.ManyMixtures.load)"
+        )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -340,7 +346,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 def _restored(path: str, header: dict[str, Any], tensors: dict[str, Any]) -> Any:
     """The model of which :func:`_described` gave the JSON and the arrays."""
     name = header.get("class")
-    if name not in _CLASSES:
+    if not isinstance(name, str) or name not in _CLASSES:
         raise ModelFileError(f"{path} holds a {name!r}, which this mixtura does not know")
     try:
         array_parameters = _beginning_with("parameter.", tensors)
@@ -352,6 +358,9 @@ def _restored(path: str, header: dict[str, Any], tensors: dict[str, Any]) -> Any
         values = {k: _object(v) for k, v in header["fitted"].items()}
         if values.get("lower_bound_", 0.0) is None:
             values["lower_bound_"] = -math.inf
+        for told in _NUMBERS & values.keys():
+            if isinstance(values[told], bool) or not isinstance(values[told], int | float):
+                raise ValueError(f"{told} is {values[told]!r}, no number")
         model._restore(fitted, values)
         model._adopt_models(
             [

@@ -80,6 +80,8 @@ class Streamed(ABC):
     ----------
     shape : (int, int)
     dtype : dtype
+    notes : list of str
+        What was guessed when the columns were chosen, and what was left out.
     """
 
     ndim = 2
@@ -98,6 +100,7 @@ class Streamed(ABC):
         self.dtype = np.dtype(dtype)
         self.names = names
         self.block_bytes = block_bytes
+        self.notes: list[str] = []
         self._found: tuple[Float | None, Float] | None = None
 
     # ------------------------------------------------------------------ what kinds of sources differ in

@@ -361,7 +361,7 @@ def _fit_options(parser: argparse.ArgumentParser, *, inits: Sequence[str], max_i
         help="write what the fit has reached to this file, to go on from it later",
     )
     add("--resume", action="store_true", help="go on from the checkpoint")
-    add("--every", type=float, default=60.0, metavar="S", help="seconds between checkpoints (default: 60)")
+    add("--every", type=float, metavar="S", help="seconds between checkpoints (default: 60)")
     add("-o", "--output", metavar="MODEL", help="model file to write (.safetensors)")
     add(
         "--plot",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import math
 import os
@@ -20,6 +21,9 @@ from mixtura.cli.tables import check_outputs, fit_data, layout_of, named_columns
 if TYPE_CHECKING:
     from mixtura.data import Columns, Streamed
 
+# Seconds between checkpoints, unless the user says otherwise.
+_EVERY = 60.0
+
 # Rows of a table that is read block by block which a picture shows.
 _SHOWN_ROWS = 20_000
 
@@ -32,8 +36,10 @@ def fit(options: argparse.Namespace) -> None:
 
     check_outputs(options)
     if options.noise is not None and options.noise not in COMPONENTS:
-        known = ", ".join(COMPONENTS) or "none"
-        raise UsageError(f"--noise {options.noise}: no such component. Files of --extend registered: {known}")
+        raise UsageError(
+            f"--noise {options.noise}: no such component. Known are {', '.join(COMPONENTS)}; files of --extend may "
+            "register others"
+        )
     if options.by is not None:
         fit_groups(options)
         return
@@ -161,7 +167,7 @@ def _experts_data(options: argparse.Namespace, targets: list[str]) -> tuple[Colu
         return table, weights, np.column_stack([table.extra[name] for name in targets])
     from mixtura.data import as_source
 
-    answers = as_source(options.data, columns=targets)
+    answers = as_source(options.data, columns=targets, layout=layout_of(options))
     y = np.empty(answers.shape, dtype=answers.dtype)
     for start, block in answers.blocks(reuse=True):
         y[start : start + len(block)] = block
@@ -170,6 +176,12 @@ def _experts_data(options: argparse.Namespace, targets: list[str]) -> tuple[Colu
 
 def _check_resumed(options: argparse.Namespace) -> None:
     """Check that a checkpoint is there if the fit is to go on from it, and only then."""
+    if options.every is None:
+        options.every = _EVERY
+    elif options.checkpoint is None:
+        raise UsageError("--every needs --checkpoint FILE, which is written so often")
+    if getattr(options, "scheduler", None) is not None and options.engine is None:
+        raise UsageError("--scheduler needs --engine dask, whose workers it names")
     if options.checkpoint is None:
         if options.resume:
             raise UsageError("--resume needs --checkpoint FILE, from which the fit goes on")
@@ -202,8 +214,13 @@ def _targets(options: argparse.Namespace) -> list[str]:
     from mixtura.data import column_names
 
     names: list[str] = []
+    first = (
+        min(glob.glob(options.data, recursive=True), default="")
+        if glob.has_magic(options.data)
+        else options.data
+    )
     for text in options.target:
-        is_column = "," in text and text.strip() in column_names(options.data, layout_of(options))
+        is_column = "," in text and text.strip() in column_names(first, layout_of(options))
         names += [text.strip()] if is_column else split(text) or []
     return names
 

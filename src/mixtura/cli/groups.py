@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import time
 from dataclasses import replace
@@ -12,19 +13,41 @@ import numpy as np
 from mixtura.cli.arguments import UsageError
 from mixtura.cli.tables import group_column, named_columns, read, write
 
+# Options that one native call for all groups does not have, and the only values that it has of others.
+_REFUSED = (
+    *("weights", "labels", "checkpoint", "prior", "noise", "plot", "order", "accelerate", "engine"),
+    *("keep_on_interrupt", "scheduler", "every"),
+)
+_ONLY: dict[str, tuple[object, ...]] = {
+    "n_init": (1,),
+    "algorithm": ("em",),
+    "on_degenerate": ("raise",),
+    "init": ("auto",),
+    "precision": ("exact",),
+    "backend": ("auto", "native"),
+}
+
 
 def fit_groups(options: argparse.Namespace) -> None:
     """Fit a mixture to each group of rows."""
     from mixtura import fit_many
 
-    refused = ("weights", "labels", "checkpoint", "prior", "noise", "plot")
-    asked = [f"--{name}" for name in refused if getattr(options, name)]
+    asked = [f"--{name.replace('_', '-')}" for name in _REFUSED if getattr(options, name)]
+    asked += [
+        f"--{name.replace('_', '-')} {getattr(options, name)}"
+        for name, values in _ONLY.items()
+        if getattr(options, name) not in values
+    ]
+    if options.reg_covar == "auto":
+        asked.append("--reg-covar auto")
+    if glob.has_magic(options.data):
+        asked.append("several files")
     if asked or isinstance(options.components, list):
         raise UsageError(f"--by does not go with {', '.join(asked) or '-k A:B'}")
     named = named_columns(options)
     options.numeric = options.numeric or named is None  # the groups may be text
     table, kept = read(options, named)
-    groups = group_column(options.data, options.by)[kept]
+    groups = group_column(options)[kept]
     X, names = table.X, table.names
     if named is None and options.by in names:  # a column of numbers, which is no feature
         X = np.delete(X, names.index(options.by), axis=1)
@@ -36,7 +59,7 @@ def fit_groups(options: argparse.Namespace) -> None:
         options.components,
         covariance_type=options.covariance,
         tol=options.tol,
-        reg_covar=1e-6 if options.reg_covar == "auto" else options.reg_covar,
+        reg_covar=options.reg_covar,
         max_iter=options.max_iter,
         random_state=options.seed,
         n_threads=options.threads,
@@ -68,7 +91,7 @@ def predict_groups(options: argparse.Namespace) -> None:
         raise UsageError("--proba does not go with --by")
     many = ManyMixtures.load(options.model)
     table, kept = read(options, named_columns(options) or many.columns, may_be_empty=True)
-    groups = group_column(options.data, options.by)[kept]
+    groups = group_column(options)[kept]
     unknown = set(np.unique(groups).tolist()) - set(many.groups.tolist())
     if unknown:
         raise UsageError(

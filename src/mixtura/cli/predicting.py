@@ -31,7 +31,7 @@ def predict(options: argparse.Namespace) -> None:
     if columns is None and hasattr(model, "feature_names_in_"):
         columns = [str(n) for n in model.feature_names_in_]
     model.__dict__.pop("feature_names_in_", None)  # the columns are chosen by name here
-    options.columns = options.columns if columns is None else ",".join(columns)
+    options.columns, options.column = None, columns  # names may have commas
     if glob.has_magic(options.data) and options.output.lower().endswith(".npy"):
         raise UsageError(f"{options.output}: predictions of several files are written to .csv or .parquet")
     source = None if options.output.lower().endswith(".npy") else streamed(options, ("drop_missing",))

@@ -110,16 +110,25 @@ def check_output(path: str | None, *endings: str, beside: Sequence[str | None] =
     if len(os.path.basename(partial_name(target)).encode()) > longest:
         raise UsageError(f"{path}: the name is too long")
     for other in beside:
-        if other is not None and os.path.realpath(other) == target:
+        named = (
+            [] if other is None else glob.glob(other, recursive=True) if glob.has_magic(other) else [other]
+        )
+        if target in map(os.path.realpath, named):
             raise UsageError(f"{path} is named twice: writing it would overwrite the other")
 
 
 def check_outputs(options: argparse.Namespace) -> None:
     """Check, before any work, that model and picture can be written; a picture without a name gets one."""
     if options.plot == "":
-        options.plot = f"{Path(options.data).stem}.png"
-    check_output(options.output, beside=[options.data, options.plot])
-    check_output(options.plot, ".png", ".pdf", ".svg", beside=[options.data])
+        # Several files have the name of their folder, or that of the pattern without its wildcards.
+        table = Path(options.data)
+        stem = next(
+            (p.stem for p in (table, *table.parents) if p.stem and not glob.has_magic(p.stem)), "table"
+        )
+        options.plot = f"{stem}.png"
+    checkpoint = getattr(options, "checkpoint", None)
+    check_output(options.output, beside=[options.data, options.plot, checkpoint])
+    check_output(options.plot, ".png", ".pdf", ".svg", beside=[options.data, checkpoint])
     if options.plot:
         try:
             import matplotlib  # noqa: F401
@@ -172,13 +181,15 @@ def streamed(
     from mixtura.data import as_source
 
     client = None if engine is None else _client(options.scheduler)
-    chosen = named_columns(options)
+    chosen, layout = named_columns(options), layout_of(options)
     if chosen is None and without:
-        names = as_source(options.data).names
+        names = as_source(options.data, layout=layout).names
         if names is None:
             raise UsageError(f"{options.data} has no names of columns, and so no {', '.join(without)}")
         chosen = [name for name in names if name not in without]
-    source = as_source(options.data, columns=chosen, engine=client)
+    source = as_source(options.data, columns=chosen, engine=client, layout=layout)
+    for text in source.notes:
+        note(text)
     note(f"{len(source):,} rows are read block by block")
     return source
 
@@ -197,22 +208,17 @@ def _client(address: str | None) -> Any:
         raise UsageError(f"--scheduler {address}: no scheduler answers there ({error})") from error
 
 
-def group_column(path: str, name: str) -> NDArray[Any]:
-    """A column of numbers or of text."""
+def group_column(options: argparse.Namespace) -> NDArray[Any]:
+    """The column of --by, of numbers or of text."""
+    from mixtura.data.files import any_column
+
+    name = options.by
     try:
-        import pyarrow
-        from pyarrow import csv, parquet
-    except ImportError as error:
-        raise ImportError("--by needs pyarrow: pip install 'mixtura[io]'") from error
-    try:
-        if path.lower().endswith(".parquet"):
-            column = parquet.read_table(path, columns=[name]).column(name)
-        else:
-            column = csv.read_csv(path, convert_options=csv.ConvertOptions(include_columns=[name])).column(
-                name
-            )
-    except (pyarrow.ArrowInvalid, KeyError) as error:
-        raise UsageError(f"--by {name}: {path} has no such column, or cannot be read ({error})") from error
+        column = any_column(options.data, name, layout_of(options))
+    except KeyError as error:
+        raise UsageError(f"--by {name}: {options.data} has no such column") from error
+    if isinstance(column, np.ndarray):
+        return column
     if column.null_count:
         raise UsageError(
             f"--by {name}: the column has {column.null_count} missing values; every row needs a group"

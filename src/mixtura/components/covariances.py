@@ -8,6 +8,7 @@ methods. A new family is a class in :data:`COVARIANCES`; users add theirs by
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,8 +70,16 @@ class Covariance(ABC):
         return self.storage.regularized(self.estimate(moments, mass), reg_covar)
 
     def nearest(self, covariances: Float, before: Float | None = None) -> Float:
-        """Covariances of the family in the place of any others, which may have moved away from those ``before``."""
-        return covariances
+        """Covariances of the family in the place of any others, which may have moved away from those ``before``.
+
+        By default the most likely ones of as many rows with each of those covariances.
+        """
+        if self.direct or self.storage.form == "scalar":
+            return covariances
+        K, D = 1 if self.storage.shared else len(covariances), covariances.shape[-1]
+        none = Moments.zero(self.kind, K, np.zeros(D))
+        moments = replace(none, mass=np.ones(K)).added(self.storage.dense(covariances, K, D))
+        return self.estimate(moments, np.ones(K))
 
     def least(self, variances: Float) -> Float:
         """The least variances of the columns, (D,), that the family can tell from none, given those of a table."""

@@ -219,7 +219,7 @@ class Gaussians(Components):
         means = coordinates[: K * D].reshape(K, D)
         cholesky = storage.at(coordinates[K * D :], K, D)
         covariances = storage.covariances_of(cholesky)
-        if self.covariance.constrained:
+        if not self.covariance.direct:
             covariances = self.covariance.nearest(covariances, self.covariances)
             cholesky = storage.cholesky(covariances)
         moved = replace(self, means=means, covariances=covariances, precisions_cholesky=cholesky)

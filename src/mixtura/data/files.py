@@ -98,12 +98,13 @@ def read_table(
     layout: TextLayout | None = None,
     numeric: bool = False,
 ) -> Columns:
-    """Read numeric columns of a CSV, Parquet or .npy file.
+    """Read numeric columns of a CSV, Parquet, Arrow or .npy file.
 
     Parameters
     ----------
     path : path-like
-        ``*.csv`` (also .tsv, .txt and these with .gz), ``*.parquet``, ``*.npy`` (a two-dimensional array).
+        ``*.csv`` (also .tsv, .txt and these with .gz), ``*.parquet``, ``*.arrow``, ``*.npy`` (a two-dimensional
+        array).
     columns : sequence of str, default: all but ``extra`` and row names
         Columns to read, in this order. In a file without names they are x0, x1, ... Row names are the index of a pandas
         frame in Parquet, and first columns without a name or with a name that pandas and R give to row names.
@@ -187,6 +188,20 @@ def column_names(path: str | os.PathLike[str], layout: TextLayout | None = None)
     return _open(os.fspath(path), [], TextLayout() if layout is None else layout).names
 
 
+def any_column(path: str | os.PathLike[str], name: str, layout: TextLayout | None = None) -> Any:
+    """A column of any type: an Arrow array, or of a .npy file a NumPy array.
+
+    Raises
+    ------
+    KeyError
+        There is no such column.
+    """
+    source = _open(os.fspath(path), [name], TextLayout() if layout is None else layout)
+    if name not in source.names:
+        raise KeyError(name)
+    return source.column(source.names.index(name))
+
+
 def _open(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
     """Open a file according to its kind."""
     if os.path.exists(name) and not os.path.isfile(name):
@@ -208,7 +223,11 @@ def _open(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
         return _read_npy(name)
     if lower.endswith((".parquet", ".pq")):
         return _read_parquet(name)
-    raise TableError(f"{name}: unknown kind of file; mixtura reads .csv, .tsv, .txt, .parquet and .npy")
+    if lower.endswith((".arrow", ".feather")):
+        return _read_arrow(name)
+    raise TableError(
+        f"{name}: unknown kind of file; mixtura reads .csv, .tsv, .txt, .parquet, .arrow and .npy"
+    )
 
 
 def _list(names: Sequence[str], most: int = 10) -> str:
@@ -308,11 +327,26 @@ def _read_parquet(name: str) -> _Source:
         except Exception as error:
             raise failed(error) from error
 
-    index = _pandas_index(schema.metadata)
-    return _Source(names, column, _leading(names) | {j for j, n in enumerate(names) if n in index})
+    index = pandas_index(schema.metadata)
+    return _Source(names, column, leading_row_names(names) | {j for j, n in enumerate(names) if n in index})
 
 
-def _pandas_index(metadata: dict[bytes, bytes] | None) -> set[str]:
+def _read_arrow(name: str) -> _Source:
+    _pyarrow(name)
+    from pyarrow import feather
+
+    try:
+        table = feather.read_table(name)
+    except Exception as error:  # readers raise errors of any type for damaged files
+        raise TableError(f"{name} is not an Arrow file, or is damaged ({_first_line(error)})") from error
+    names = [str(n) for n in table.schema.names]
+    index = pandas_index(table.schema.metadata)
+    return _Source(
+        names, table.column, leading_row_names(names) | {j for j, n in enumerate(names) if n in index}
+    )
+
+
+def pandas_index(metadata: dict[bytes, bytes] | None) -> set[str]:
     """The names of a pandas frame's index columns, from its metadata."""
     try:
         described = json.loads((metadata or {}).get(b"pandas", b"{}"))
@@ -321,7 +355,7 @@ def _pandas_index(metadata: dict[bytes, bytes] | None) -> set[str]:
         return set()  # not written by pandas
 
 
-def _leading(names: Sequence[str]) -> frozenset[int]:
+def leading_row_names(names: Sequence[str]) -> frozenset[int]:
     """Indices of the leading columns that hold row names according to their names; none, if all columns do."""
     count = 0
     while count < len(names) and is_row_names(names[count]):
@@ -340,48 +374,86 @@ _NULLS = sorted(
 )
 
 
-def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
-    _pyarrow(name)
+@dataclass(frozen=True)
+class TextPlan:
+    """How the cells of a text file become columns.
+
+    Attributes
+    ----------
+    names : list of str
+    row_names : frozenset of int
+        Which columns hold row names.
+    notes : tuple of str
+        What was guessed.
+    options : dict
+        ``read_options``, ``parse_options`` and ``convert_options`` of ``pyarrow.csv``.
+    """
+
+    names: list[str]
+    row_names: frozenset[int]
+    notes: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def plan_of_text(name: str, wanted: Sequence[str], layout: TextLayout) -> TextPlan:
+    """Look at the first lines of a text file.
+
+    Parameters
+    ----------
+    name : str
+    wanted : sequence of str
+        Columns that will be asked for.
+    layout : TextLayout
+    """
     from pyarrow import csv
 
     lower = name.lower().removesuffix(".gz")
     separator = layout.separator or ("\t" if lower.endswith(".tsv") else ",")
-    try:
-        first, below, lines = _first_lines(name, separator)
-        header, why = (layout.header == "yes"), None
-        if layout.header == "auto":
-            header, why = guess(first, below, wanted, layout.decimal)
-        names = [c.strip() for c in first] if header else [f"x{j}" for j in range(len(first))]
-        if header and below and len(below[0]) == len(names) + 1:
-            names = ["", *names]  # R writes no name above the row names
-        table = csv.read_csv(
-            name,
-            read_options=csv.ReadOptions(column_names=names, skip_rows=lines if header else 0),
-            parse_options=csv.ParseOptions(delimiter=separator),
-            convert_options=csv.ConvertOptions(
-                strings_can_be_null=True, null_values=_NULLS, decimal_point=layout.decimal
-            ),
-        )
-    except Exception as error:
-        hint = ""
-        with suppress(Exception):  # the file may be damaged
-            hint = _separator_hint(name, separator)
-        raise TableError(f"{name} is not a readable CSV file ({_first_line(error)}){hint}") from error
+    first, below, lines = _first_lines(name, separator)
+    header, why = (layout.header == "yes"), None
+    if layout.header == "auto":
+        header, why = guess(first, below, wanted, layout.decimal)
+    names = [c.strip() for c in first] if header else [f"x{j}" for j in range(len(first))]
+    if header and below and len(below[0]) == len(names) + 1:
+        names = ["", *names]  # R writes no name above the row names
     notes = []
     if why:
         taken, other = ("names", "no") if header else ("a row", "yes")
         notes.append(f"{name}: {why}, and is taken for {taken}; --header {other} says otherwise")
-    row_names = _leading(names) if header else frozenset[int]()
+    options = {
+        "read_options": csv.ReadOptions(column_names=names, skip_rows=lines if header else 0),
+        "parse_options": csv.ParseOptions(delimiter=separator),
+        "convert_options": csv.ConvertOptions(
+            strings_can_be_null=True, null_values=_NULLS, decimal_point=layout.decimal
+        ),
+    }
+    row_names = leading_row_names(names) if header else frozenset[int]()
     if wanted and header and why and all(re.fullmatch(r"x\d+", w) for w in wanted):
         # All wanted names are x0, x1, ..., as in a file without names, so columns are numbered though the file has
         # names.
         places = [j for j in range(len(names)) if j not in row_names]
         names = [f"x{places.index(j)}" if j in places else n for j, n in enumerate(names)]
-    return _Source(names, table.column, row_names, tuple(notes))
+    return TextPlan(names, row_names, tuple(notes), options)
 
 
-def _separator_hint(name: str, separator: str) -> str:
+def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
+    _pyarrow(name)
+    from pyarrow import csv
+
+    try:
+        plan = plan_of_text(name, wanted, layout)
+        table = csv.read_csv(name, **plan.options)
+    except Exception as error:
+        hint = ""
+        with suppress(Exception):  # the file may be damaged
+            hint = _separator_hint(name, layout)
+        raise TableError(f"{name} is not a readable CSV file ({_first_line(error)}){hint}") from error
+    return _Source(plan.names, table.column, plan.row_names, plan.notes)
+
+
+def _separator_hint(name: str, layout: TextLayout) -> str:
     """A hint at another separator, if one occurs in the first line more often than the separator."""
+    separator = layout.separator or ("\t" if name.lower().removesuffix(".gz").endswith(".tsv") else ",")
     opener: Any = gzip.open if name.lower().endswith(".gz") else open
     with opener(name, "rt", encoding="utf-8-sig") as file:
         line = file.readline()

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.data.files import TableError
+from mixtura.data.files import TableError, TextLayout, leading_row_names, pandas_index, plan_of_text
 from mixtura.distributed import dask_engine, from_dask, scattered
 from mixtura.streamed import BLOCK_BYTES, Streamed, release
 
@@ -34,6 +35,7 @@ def as_source(
     cache_dir: str | os.PathLike[str] | None = None,
     cache_bytes: int | None = None,
     engine: Any = None,
+    layout: TextLayout | None = None,
 ) -> Streamed:
     """A table that is read block by block: what every estimator's ``fit``, ``predict`` and ``score`` take.
 
@@ -45,7 +47,8 @@ def as_source(
         with ``shape`` that gives rows by slices, such as zarr and h5py arrays; or an iterable of blocks (n, D) that can
         be iterated again and again; or a Dask array or data frame, whose partitions stay with their workers.
     columns : sequence of str, default=None
-        Columns to use of a table with names; None takes all numeric ones.
+        Columns to use of a table with names; None takes all numeric ones but row names. The source's ``notes`` say
+        which were left out.
     block_bytes : int, default=16 MiB
         Size of the blocks in which rows are read. It decides how much memory a fit needs, whatever the number of rows:
         about four blocks and a sample.
@@ -58,6 +61,9 @@ def as_source(
     engine : 'dask' or distributed.Client, default=None
         The client whose workers hold the partitions of a Dask collection, by default the one in use; an array or a list
         of Parquet files becomes such partitions.
+    layout : TextLayout, default=TextLayout()
+        How CSV files are laid out: see :func:`mixtura.data.read_table`, whose rules for row names and for files
+        without names hold here too. The first file decides for all.
 
     Returns
     -------
@@ -92,6 +98,10 @@ def as_source(
     if engine is not None or library in ("dask", "dask_expr"):
         return _with_workers(data, engine, list(columns) if columns is not None else None)
     make = _kind_of(data)
+    if layout is not None:
+        if make is not _of_files:
+            raise ValueError("layout is for text files, and the rows come from elsewhere")
+        make = partial(_of_files, layout=layout)
     if make is None:
         raise TypeError(
             f"rows cannot be read from {type(data).__name__}: pass an array, a frame, paths of .npy, Parquet or Arrow "
@@ -293,7 +303,8 @@ def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
             return part[start:stop].to_numpy()
         return part.iloc[start:stop].to_numpy(dtype=dtype, na_value=np.nan)
 
-    return Sliced(rows_of, (len(data), len(names)), dtype, names, block_bytes, owner=data)
+    source = Sliced(rows_of, (len(data), len(names)), dtype, names, block_bytes, owner=data)
+    return source if columns is not None else _noted(source, [n for n in types if n not in numeric])
 
 
 def _is_numeric(kind: Any) -> bool:
@@ -307,6 +318,8 @@ def _chosen(columns: list[str] | None, names: list[str], numeric: list[str], wha
         if not numeric:
             raise ValueError(f"{what} has no numeric column; its columns are {', '.join(names)}")
         return numeric
+    if not columns:
+        raise ValueError(f"no column of {what} is left to use; its columns are {', '.join(names)}")
     missing = [name for name in columns if name not in names]
     if missing:
         raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
@@ -489,7 +502,13 @@ class Batches(Streamed):
                 at += len(part)
 
 
-def _of_files(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+def _of_files(
+    data: Any,
+    columns: list[str] | None,
+    block_bytes: int,
+    cache: _Cache,
+    layout: TextLayout | None = None,
+) -> Streamed:
     patterns = [data] if isinstance(data, (str, os.PathLike)) else list(data)
     paths: list[str] = []
     for pattern in (os.fspath(p) for p in patterns):
@@ -500,7 +519,13 @@ def _of_files(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
     for path in paths:
         if not os.path.exists(path):
             raise FileNotFoundError(f"there is no file {path}")
-    endings = {Path(path).suffix.lower() for path in paths}
+        if os.path.isdir(path):
+            raise TableError(f"{path} is a directory: a pattern such as '{path}/*.parquet' takes its files")
+    endings = {Path(path.lower().removesuffix(".gz")).suffix for path in paths}
+    if layout not in (None, TextLayout()) and not endings <= {".csv", ".tsv"}:
+        raise TableError(
+            f"{paths[0]} is no text file: it has no header line, separator or decimal point to be told of"
+        )
     if endings == {".npy"}:
         if len(paths) > 1:
             raise ValueError("several .npy files are no single table: pass one, or an iterable of blocks")
@@ -518,8 +543,14 @@ def _of_files(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
             rows = _FileRows(os.open(paths[0], os.O_RDONLY), array.offset, array.shape, array.dtype)
             return Sliced(rows, array.shape, _type_of(array.dtype), None, block_bytes)
         return _of_slices(array, columns, block_bytes, cache)
-    dataset = _dataset(paths, endings)
-    return _of_arrow(dataset, columns, block_bytes, cache)
+    dataset, row_names, notes = _dataset(paths, endings, columns or [], layout)
+    others = [name for j, name in enumerate(dataset.schema.names) if j not in row_names]
+    source = _of_arrow(dataset, columns, block_bytes, cache, others)
+    source.notes[:0] = notes
+    if columns is None and row_names:
+        held = ", ".join(repr(dataset.schema.names[j]) for j in sorted(row_names))
+        source.notes.append(f"{paths[0]}: left out {held}, which holds row names")
+    return source
 
 
 def _pyarrow() -> Any:
@@ -531,25 +562,64 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _dataset(paths: list[str], endings: set[str]) -> Any:
-    kinds = {".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "ipc", ".csv": "csv"}
+def _dataset(
+    paths: list[str], endings: set[str], wanted: list[str], layout: TextLayout | None
+) -> tuple[Any, frozenset[int], list[str]]:
+    """The files as one dataset, which of its columns hold row names, and what was guessed."""
+    kinds = {".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "ipc"}
+    kinds |= {".csv": "csv", ".tsv": "csv"}
     formats = {kinds.get(ending) for ending in endings}
-    if len(formats) != 1 or None in formats:
+    if len(formats) != 1 or None in formats or ("csv" in formats and len(endings) > 1):
         raise ValueError(
-            f"files must all be .npy, .parquet, .arrow or .csv, and end in {', '.join(sorted(endings)) or 'nothing'}"
+            "files must all be .npy, .parquet, .arrow, .csv or .tsv, and end in "
+            + (", ".join(sorted(endings - {""})) or "nothing")
         )
-    pyarrow = _pyarrow()
+    pyarrow, kind = _pyarrow(), formats.pop()
+    row_names, notes, form = frozenset[int](), list[str](), kind
     try:
-        return pyarrow.dataset.dataset(paths, format=formats.pop())
-    except (pyarrow.ArrowInvalid, OSError) as error:
+        if kind == "csv":
+            plan = plan_of_text(paths[0], wanted, TextLayout() if layout is None else layout)
+            form, row_names, notes = (
+                pyarrow.dataset.CsvFileFormat(**plan.options),
+                plan.row_names,
+                [*plan.notes],
+            )
+        dataset = pyarrow.dataset.dataset(paths, format=form)
+    except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise TableError(f"{paths[0]}: {' '.join(str(error).split())}") from error
+    if kind != "csv":
+        names, index = dataset.schema.names, pandas_index(dataset.schema.metadata)
+        row_names = leading_row_names(names) | {j for j, n in enumerate(names) if n in index}
+    return dataset, row_names, notes
 
 
-def _of_arrow(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
+def _of_arrow(
+    data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache, candidates: list[str] | None = None
+) -> Streamed:
+    """An Arrow table or dataset: columns that were asked for, or those among the candidates that are numeric."""
     pyarrow = _pyarrow()
     schema = data.schema
-    numeric = [field.name for field in schema if _is_number(pyarrow, field.type)]
-    names = _chosen(columns, schema.names, numeric, "the table")
+    names = schema.names if candidates is None else candidates
+    numeric = [name for name in names if _is_number(pyarrow, schema.field(name).type)]
+    if columns is not None:
+        numeric = [field.name for field in schema if _is_number(pyarrow, field.type)]
+    source = _arrow_columns(data, _chosen(columns, schema.names, numeric, "the table"), block_bytes, cache)
+    return source if columns is not None else _noted(source, [name for name in names if name not in numeric])
+
+
+def _noted(source: Streamed, left_out: list[str]) -> Streamed:
+    """The source, with a note of the columns that were left out because they are not numeric."""
+    if left_out:
+        listed = ", ".join(map(repr, left_out[:10]))
+        more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+        source.notes.append(f"left out {len(left_out)} column(s) that are not numeric: {listed}{more}")
+    return source
+
+
+def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache) -> Streamed:
+    """Some columns of an Arrow table or dataset."""
+    pyarrow = _pyarrow()
+    schema = data.schema
     dtype = _type_of(
         *(np.float32 if schema.field(name).type == pyarrow.float32() else np.float64 for name in names)
     )
