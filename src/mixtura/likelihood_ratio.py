@@ -18,6 +18,7 @@ from mixtura import threads
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.gaussian_search import apart
+from mixtura.estimators.validation import check_in_memory
 from mixtura.many import FORMS, bounds_of_many
 
 Float = NDArray[np.float64]
@@ -120,6 +121,7 @@ def bootstrap_lrt(
     >>> mixtura.bootstrap_lrt(X, n_bootstrap=39).chosen
     2
     """
+    check_in_memory(X, "bootstrap_lrt")
     rows = np.asarray(X)
     numbers = list(n_components) if np.iterable(n_components) else [n_components]
     whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) for k in numbers)

@@ -2,7 +2,8 @@
 
 EM runs until it has converged by the user's rule. Then each step solves ``-H d = g`` with the exact gradient and
 Hessian of the objective in the parameters theta, of which every value stands for a valid mixture. A step is taken only
-if the objective does not fall, else a shorter one; if none is found, the fit is over. Near the maximum the error is
+if the objective does not fall, else a shorter one; if none is found, the fit is over. Should a component end on a few
+rows with hardly any variance, where the likelihood has no maximum, EM's result is kept. Near the maximum the error is
 squared in each step. Cost of a step: two passes over the rows, and N P^2 / 2 multiply-adds.
 """
 
@@ -68,11 +69,28 @@ def run(
         return fit
     finish = _Finish(fit, table.unrestricted, max_iter, stop, report)
     try:
-        return finish.run()
+        return _sound(finish.run(), fit, table)
     except KeyboardInterrupt:
         if not keep:
             raise
         return replace(finish.fit, interrupted=True)
+
+
+def _sound(fit: em.Fit[Any], before: em.Fit[Any], table: Table) -> em.Fit[Any]:
+    """The fit after Newton's steps with its own moments, or EM's if a component has run away to a few rows.
+
+    The likelihood has no maximum there, and Newton's method does not know of the ``reg_covar`` that stopped EM.
+    """
+    if fit is before:
+        return fit
+    try:
+        found = em.expected(fit.parameters, table)
+    except (em.SingularError, em.NotFiniteError):
+        return before
+    assert before.found is not None
+    own = fit.parameters.components.spurious(found.moments)
+    runs_away = own & ~before.parameters.components.spurious(before.found.moments)
+    return before if runs_away.any() else replace(fit, found=found)
 
 
 @dataclass(frozen=True)
@@ -190,8 +208,11 @@ class _Finish:
             return None
         values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
         least = _LEAST_CURVATURE * max(float(values[-1]), np.finfo(np.float64).tiny)
-        step = vectors @ ((vectors.T @ (here.gradient * scale)) / np.maximum(np.abs(values), least))
-        return np.asarray(step * scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = (
+                vectors @ ((vectors.T @ (here.gradient * scale)) / np.maximum(np.abs(values), least)) * scale
+            )
+        return np.asarray(step) if np.isfinite(step).all() else None
 
     def _moved(self, here: _Expansion, direction: Float) -> _Expansion | None:
         """Where the longest step leads whose objective is not below the one here; None if there is none."""

@@ -20,7 +20,7 @@ from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.asked import estimation_of, first_values
 from mixtura.estimators.gaussian_search import apart
-from mixtura.estimators.validation import check_rows, check_weights, weighted_sum
+from mixtura.estimators.validation import check_in_memory, check_rows, check_weights, weighted_sum
 from mixtura.gates import ConstantGate
 from mixtura.hierarchical import Tree
 from mixtura.mixture import Mixture
@@ -248,6 +248,7 @@ def select(
     (3, 'EEI')
     """
     numbers = _numbers(n_components)
+    check_in_memory(X, "select")
     backend = backends.for_rows(X, parameters.get("backend", "auto"))
     named = GaussianMixture()  # keeps the columns' names
     rows = check_rows(named, X, reset=True, min_rows=2, backend=backend)

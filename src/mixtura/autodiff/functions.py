@@ -40,7 +40,8 @@ class Prepared(Likelihood):
         if all(np.isfinite(answer).all() for answer in answers):
             return
         counted = self.table.counted
-        check_finite(self.rows.X if counted is None else self.rows.X[counted])
+        x = np.asarray(self.table.x)
+        check_finite(x if counted is None else x[counted])
         raise ValueError(
             "rows of X are so far from every component that their log-density cannot be represented: scale the input "
             "data, or remove such rows"

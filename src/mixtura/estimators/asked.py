@@ -26,7 +26,10 @@ Float = NDArray[np.float64]
 _AUTO_REG = 1e-6
 
 # Range of variances whose inverses and products can be represented.
-_LEAST, _MOST = 1e-290, 1e290
+_LEAST, _MOST = 1e-300, 1e290
+
+# Least bound of a variance, whose inverse can be represented.
+_LEAST_BOUND = 1e-304
 
 # Largest error of the product of a precision and a covariance of the family that count as inverse to each other.
 _OF_THE_FAMILY = 1e-6
@@ -61,7 +64,9 @@ def estimation_of(
     )
     if raising:
         return Estimation(reg_covar, prior=prior, fixed=fixed), None
-    least = np.maximum(np.broadcast_to(reg_covar, D), np.maximum(model._covariance.least(scale), _LEAST))
+    least = np.maximum(
+        np.broadcast_to(reg_covar, D), np.maximum(model._covariance.least(scale), _LEAST_BOUND)
+    )
     dropping = Dropping(storage.of_matrix(covariance), reg_covar) if model.on_degenerate == "drop" else None
     return Estimation(0.0, least, prior, fixed), dropping
 

@@ -27,7 +27,6 @@ from mixtura.components.bayesian import BayesianGaussians, NormalWishart
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, weighted_sum
 from mixtura.found import Found
-from mixtura.gates.base import Gate
 from mixtura.gates.dirichlet import DirichletGate
 from mixtura.gates.sticks import StickGate
 from mixtura.mixture import Mixture
@@ -36,7 +35,8 @@ from mixtura.starts import INITIALIZERS
 from mixtura.table import Table
 
 Float = NDArray[np.float64]
-Parameters = Mixture[Gate, BayesianGaussians]
+BayesianGate = StickGate | DirichletGate
+Parameters = Mixture[BayesianGate, BayesianGaussians]
 
 # Rows whose densities are worked out together.
 _BLOCK = 1 << 14
@@ -337,7 +337,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
     def _covariance(self) -> Covariance:
         return COVARIANCES[self.covariance_type]
 
-    def _gate(self) -> Gate:
+    def _gate(self) -> BayesianGate:
         """The gate before its first M-step."""
         given = self.weight_concentration_prior
         concentration = 1.0 / self.n_components if given is None else float(given)
@@ -401,15 +401,10 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         """Fitted attributes, in the type of X."""
         components, gate, total = fit.parameters.components, fit.parameters.gate, table.total_weight
         dtype, storage = table.x.dtype, components.covariance.storage
-        if isinstance(gate, StickGate):
-            weights, concentration = gate.weights, np.stack([gate.broken, gate.left])
-        else:
-            concentration = gate.posterior  # type: ignore[attr-defined]
-            weights = concentration / concentration.sum()
         cholesky = components.precisions_cholesky
         dof = components.dof[0] if storage.shared else components.dof
         return {
-            "weights_": weights.astype(dtype),
+            "weights_": gate.weights.astype(dtype),
             "means_": components.means.astype(dtype),
             "covariances_": storage.rounded(components.covariances, dtype),
             "precisions_": storage.rounded(storage.precisions(cholesky), dtype),
@@ -418,7 +413,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             "degrees_of_freedom_": np.asarray(dof),
             "mean_prior_": self.mean_prior_,
             "covariance_prior_": self.covariance_prior_,
-            "_concentration": concentration,
+            "_concentration": gate.concentrations,
             "converged_": fit.converged,
             "n_iter_": fit.n_iter,
             "lower_bound_": fit.bound * total,
@@ -441,10 +436,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         """The fitted attributes as parameters, with their prior or another one."""
         gate, held = self._gate(), self._host("_concentration")
         K = len(self.weights_)
-        if isinstance(gate, StickGate):
-            gate = replace(gate, broken=held[0], left=held[1])
-        else:
-            gate = replace(gate, posterior=held)  # type: ignore[call-arg]
+        gate = gate.with_concentrations(held)
         if prior is None:
             prior = NormalWishart(
                 self._host("mean_prior_"),

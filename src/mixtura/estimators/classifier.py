@@ -19,7 +19,7 @@ from mixtura.estimators.asked import estimation_of
 from mixtura.estimators.fitted_gaussians import check_proportions
 from mixtura.estimators.gaussian_mixture import GaussianMixture
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import check_weights, weighted_sum
+from mixtura.estimators.validation import check_in_memory, check_weights, weighted_sum
 from mixtura.gates import ConstantGate
 from mixtura.mixture import Mixture
 from mixtura.selecting import CRITERIA, families_of, select
@@ -124,6 +124,7 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
         ValueError
             A class has fewer than two rows, or priors do not fit.
         """
+        check_in_memory(X, "MixtureClassifier")
         rows, answers = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_classification_targets(answers)
         weights = check_weights(sample_weight, rows)

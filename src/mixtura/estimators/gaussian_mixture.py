@@ -522,9 +522,11 @@ class GaussianMixture(FittedGaussians):
             estimation, dropping = estimation_of(self, table, fixed)
             run = ALGORITHMS[self.algorithm] if self.accelerate is None else ACCELERATED[self.accelerate]
             with self._checkpointed(checkpoint, every, table) as (recorded, rng):
+                # Newton's steps are for the end: where they led, EM with reg_covar would not stay.
+                race = recorded(em.run if self.accelerate == "newton" else run)
                 run = recorded(run)
                 best, tasks = self._searched(
-                    table, estimation, dropping, given, fixed_weights, run, rng, warm
+                    table, estimation, dropping, given, fixed_weights, run, race, rng, warm
                 )
             bad = Degenerate.of(best, K)
             self._warn(best, bad)
@@ -548,6 +550,7 @@ class GaussianMixture(FittedGaussians):
         given: dict[str, Float],
         fixed_weights: NDArray[np.bool_] | None,
         run: Callable[..., em.Fit[Any]],
+        race: Callable[..., em.Fit[Any]],
         rng: np.random.RandomState,
         warm: bool,
     ) -> tuple[em.Fit[Parameters], Tasks]:
@@ -570,6 +573,7 @@ class GaussianMixture(FittedGaussians):
             max_iter=self.max_iter,
             rng=rng,
             run=run,
+            race=race,
             plain_em=self.algorithm == "em" and self.accelerate is None,
             keep=keep,
         )

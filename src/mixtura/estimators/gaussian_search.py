@@ -95,6 +95,8 @@ class GaussianSearch:
         As in :class:`mixtura.GaussianMixture`.
     run : callable
         :func:`mixtura.em.run`, or an accelerated version of it.
+    race : callable
+        What runs where several starts are compared: the same, or EM where it is not for that.
     plain_em : bool
         Whether that is EM itself, recorded or not.
     keep : bool
@@ -117,6 +119,7 @@ class GaussianSearch:
     max_iter: int
     rng: np.random.RandomState
     run: Run = field(default=em.run)
+    race: Run = field(default=em.run)
     plain_em: bool = True
     keep: bool = False
 
@@ -260,7 +263,7 @@ class GaussianSearch:
             [partial(self._start, first, way) for way in ways]
             if raced is None
             else [lambda: raced.parameters],
-            self.run,
+            self.race,
             n_parameters=self.n_parameters,
             tol=self.tol,
             max_iter=self.max_iter,

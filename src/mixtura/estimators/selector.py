@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mixtura.estimators.gaussian_mixture import GaussianMixture
 from mixtura.estimators.saved import Saved
+from mixtura.estimators.validation import check_in_memory
 from mixtura.selecting import Criterion, Selection, select
 
 Float = NDArray[np.float64]
@@ -110,6 +111,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, Saved, BaseEstimator):
         -------
         self
         """
+        check_in_memory(X, "GaussianMixtureSelector")
         rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         numbers = self.n_components
         self.selection_ = select(

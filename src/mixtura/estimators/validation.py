@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,15 @@ def _shortened(descriptions: list[str], most: int = 5) -> str:
     """The first ``most`` of the columns' descriptions, and how many more there are."""
     more = len(descriptions) - most
     return "; ".join(descriptions[:most]) + (f"; and {more} more columns" if more > 0 else "")
+
+
+def check_in_memory(X: Any, what: str) -> None:
+    """Raise TypeError if X is a path, or a table that is read block by block."""
+    if isinstance(X, str | os.PathLike | Streamed):
+        raise TypeError(
+            f"{what} takes rows in memory, such as mixtura.data.read_table(path).X, not {type(X).__name__}: fit, "
+            "predict and score of GaussianMixture, KMeans and MixtureOfExperts read files"
+        )
 
 
 def check_finite(X: NDArray[np.floating], names: Any = None, name: str = "X") -> None:

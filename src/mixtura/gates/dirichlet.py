@@ -103,9 +103,23 @@ class DirichletGate(Gate):
         """See :meth:`Gate.at`."""
         return replace(self, posterior=np.exp(coordinates))
 
+    @property
+    def weights(self) -> Float:
+        """Posterior means, (K,)."""
+        return np.asarray(self.posterior / self.posterior.sum())
+
+    @property
+    def concentrations(self) -> Float:
+        """m, (K,)."""
+        return self.posterior
+
+    def with_concentrations(self, held: Float) -> Self:
+        """The gate whose :attr:`concentrations` are these."""
+        return replace(self, posterior=held)
+
     def log_probabilities(self, block: Table) -> Float:
         """Log of the posterior mean, (K,)."""
-        return np.asarray(np.log(self.posterior / self.posterior.sum()))
+        return np.asarray(np.log(self.weights))
 
     def symbolic(self, graph: Graph, rows: str) -> str:
         """See :meth:`Gate.symbolic`."""

@@ -85,6 +85,15 @@ class StickGate(Gate):
         left = np.concatenate([[1.0], np.cumprod(1.0 - share[:-1])])
         return np.asarray(share * left / np.sum(share * left))
 
+    @property
+    def concentrations(self) -> Float:
+        """``[broken, left]``, (2, K)."""
+        return np.stack([self.broken, self.left])
+
+    def with_concentrations(self, held: Float) -> Self:
+        """The gate whose :attr:`concentrations` are these."""
+        return replace(self, broken=held[0], left=held[1])
+
     def log_probabilities(self, block: Table) -> Float:
         """Logarithms of the weights, (K,)."""
         with np.errstate(divide="ignore"):
