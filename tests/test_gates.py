@@ -465,3 +465,20 @@ def test_the_softmax_penalty_and_its_derivatives(found, rng):
         np.testing.assert_allclose(
             (above[1] - below[1]) / 0.2, hessian[:, i], rtol=1e-8, atol=1e-8 * np.abs(hessian).max()
         )
+
+
+def test_a_softmax_gate_that_goes_on_knows_the_curvature_of_other_rows(rng):
+    """Half the moments of [1 | u] in the columns' first units, whatever rows come next; of few, also the units' own."""
+    first, other = rng.normal(size=(500, 2)), rng.normal(size=(300, 2)) * [3.0, 0.5] + [4.0, -2.0]
+    gate = SoftmaxGate(l2=0.01).start(
+        3, Table.of(backends.create("reference"), first), np.random.RandomState(0)
+    )
+    weight = rng.uniform(0.5, 1.5, 300)
+    moved = gate.resume(3, Table.of(backends.create("reference"), other, weight), np.random.RandomState(0))
+    np.testing.assert_array_equal(moved.center, gate.center)
+    u = np.column_stack([np.ones(300), (other - gate.center) / gate.scale])
+    want = 0.5 * (weight[:, None] * u).T @ u + 0.5 * weight.sum() * (3 / 300) * np.eye(3)
+    want[1:, 1:] += 0.01 * weight.sum() * np.eye(2)
+    np.testing.assert_allclose(moved.curvature @ moved.curvature.T, want, rtol=1e-10)
+    one = gate.resume(3, Table.of(backends.create("reference"), other[:1]), np.random.RandomState(0))
+    assert np.linalg.cond(one.curvature) < 100.0

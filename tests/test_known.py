@@ -774,3 +774,12 @@ def test_what_is_fixed_has_no_place_after_components_were_dropped():
         for changed in ({"n_components": 5}, {"fixed": {"weights": True}, "weights_init": np.full(4, 0.25)}):
             with pytest.raises(ValueError, match="warm_start: the last fit had components"):
                 clone(gm).set_params(warm_start=False).fit(X).set_params(warm_start=True, **changed).fit(X)
+
+
+@pytest.mark.parametrize("how", [{"reg_covar": "auto"}, {"reg_covar": 0.0, "on_degenerate": "repair"}])
+@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e100, 1e150])
+def test_bounds_suit_units_as_small_as_numbers_are(scale, how, blobs):
+    want = GaussianMixture(3, random_state=0, **how).fit(blobs)
+    got = GaussianMixture(3, random_state=0, **how).fit(blobs * scale)
+    np.testing.assert_allclose(got.covariances_ / scale / scale, want.covariances_, rtol=1e-6)
+    assert not got.degenerate_.any()

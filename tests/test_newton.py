@@ -136,3 +136,30 @@ def test_the_maximum_is_the_end_however_small_tol_is():
         X = rng.normal(size=(300, 1)) + 2.5 * rng.integers(0, 2, size=(300, 1))
         gm = GaussianMixture(2, accelerate="newton", tol=1e-12, max_iter=2000, random_state=0).fit(X)
         assert gm.converged_
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_no_component_runs_away_to_a_few_rows():
+    """Where EM with the same reg_covar keeps it from them."""
+    for seed in (2, 5, 8, 18, 21, 33):
+        X = np.random.default_rng(seed).normal(size=(20, 2))
+        gm = GaussianMixture(3, reg_covar=1e-2, accelerate="newton", random_state=0).fit(X)
+        assert np.linalg.eigvalsh(gm.covariances_).min() > 1e-8
+        assert not gm.degenerate_.any()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_starts_race_by_em():
+    """Else EM's first step after the race, with reg_covar, would fall from Newton's end."""
+    X = np.array([[5065736.5, -98597537.0, 8032904.0], [73067290.0, -25019785.9, 11055875.0]])
+    how = {"covariance_type": "spherical", "init_params": "auto", "reg_covar": "auto", "random_state": 0}
+    gm = GaussianMixture(2, accelerate="newton", **how).fit(X)
+    assert np.diff(gm.lower_bounds_).min(initial=0.0) > -1e-12
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_steps_that_overflow_are_not_taken():
+    for seed in range(34, 60):
+        X = np.random.default_rng(seed).normal(size=(12, 2))
+        gm = GaussianMixture(3, covariance_type="spherical", accelerate="newton", random_state=0).fit(X)
+        assert np.isfinite(gm.lower_bound_)

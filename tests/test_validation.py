@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import mixtura
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura.data import as_source
 from mixtura.estimators.validation import check_finite, check_targets, check_weights
@@ -75,3 +78,15 @@ def test_the_first_of_many_columns_are_named():
     with pytest.raises(ValueError, match="column 4") as few:
         check_finite(bad[:, :5])
     assert "more columns" not in str(few.value)
+
+
+@pytest.mark.parametrize("rows", ["a.csv", Path("a.csv"), as_source(np.ones((5, 2)))])
+def test_what_wants_rows_in_memory_says_so(rows):
+    for call in (
+        mixtura.select,
+        mixtura.bootstrap_lrt,
+        mixtura.GaussianMixtureSelector().fit,
+        lambda X: mixtura.MixtureClassifier().fit(X, [0, 1]),
+    ):
+        with pytest.raises(TypeError, match="takes rows in memory"):
+            call(rows)

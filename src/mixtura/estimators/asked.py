@@ -26,7 +26,7 @@ Float = NDArray[np.float64]
 _AUTO_REG = 1e-6
 
 # Range of variances whose inverses and products can be represented.
-_LEAST, _MOST = 1e-300, 1e290
+_LEAST, _MOST = 1e-300, 1e305
 
 # Least bound of a variance, whose inverse can be represented.
 _LEAST_BOUND = 1e-304
