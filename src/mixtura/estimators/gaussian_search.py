@@ -170,9 +170,6 @@ class GaussianSearch:
             # Fixed parameters are put in below; before that there are no values for them.
             components = Gaussians.from_moments(self.family, moments, replace(self.estimation, fixed=None))
             weights = _filled(given.get("weights"), ConstantGate.from_moments(moments).weights)
-            if self.fixed_weights is not None:
-                free = ~self.fixed_weights
-                weights[free] *= max(1.0 - weights[~free].sum(), 0.0) / max(weights[free].sum(), _TINY)
             components = replace(
                 components,
                 estimation=self.estimation,
@@ -183,7 +180,7 @@ class GaussianSearch:
                 components = Gaussians.from_precisions(
                     self.family, components.means, precisions, self.estimation
                 )
-        gate = ConstantGate(weights=weights, fixed=self.fixed_weights)
+        gate = ConstantGate(weights=weights, fixed=self.fixed_weights).sharing(weights)
         if self.noise is not None and not self.complete:
             # Components that start from single rows are so narrow that noise would take all other rows from them: they
             # have one iteration without it.
@@ -490,9 +487,7 @@ def holding(mixture: Parameters, given: dict[str, Float]) -> Parameters:
         held = gate.fixed[: len(gaussians.means)]
         weights = gate.weights.copy()
         weights[: len(held)][held] = given["weights"][held]
-        free = ~gate.fixed
-        weights[free] *= max(1.0 - weights[~free].sum(), 0.0) / max(weights[free].sum(), _TINY)
-        gate = replace(gate, weights=weights)
+        gate = replace(gate, weights=weights).sharing(weights)
     return replace(mixture, gate=gate, components=gaussians if noise is None else Beside(gaussians, noise))
 
 

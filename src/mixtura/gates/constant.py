@@ -66,11 +66,16 @@ class ConstantGate(Gate):
 
     def maximize(self, found: Found) -> Self:
         """Each component's share of the mass."""
-        shares = self.from_moments(found.moments).weights
-        if self.fixed is not None:
-            free = np.where(self.fixed, 0.0, shares)
-            shares = np.where(self.fixed, self.weights, free * self._left / max(float(free.sum()), _TINY))
-        return replace(self, weights=shares)
+        return self.sharing(self.from_moments(found.moments).weights)
+
+    def sharing(self, shares: Float) -> Self:
+        """The gate with these shares (K,); weights that are fixed stay, and the others share what those leave."""
+        if self.fixed is None:
+            return replace(self, weights=shares)
+        left = max(1.0 - float(self.weights[self.fixed].sum()), 0.0)
+        free = np.where(self.fixed, 0.0, shares)
+        weights = np.where(self.fixed, self.weights, free * left / max(float(free.sum()), _TINY))
+        return replace(self, weights=weights)
 
     @property
     def likelihood_alone(self) -> bool:
@@ -85,11 +90,7 @@ class ConstantGate(Gate):
     def at(self, coordinates: Float, table: Table) -> Self:
         """See :meth:`Gate.at`: any multiple of the weights will do, but fixed ones are kept."""
         weights = np.exp(coordinates - coordinates.max())
-        weights /= weights.sum()
-        if self.fixed is not None:
-            free = np.where(self.fixed, 0.0, weights)
-            weights = np.where(self.fixed, self.weights, free * self._left / max(float(free.sum()), _TINY))
-        return replace(self, weights=weights)
+        return self.sharing(weights / weights.sum())
 
     @property
     def log_odds(self) -> Float:
@@ -106,11 +107,6 @@ class ConstantGate(Gate):
         odds = np.append(log_odds[:, 0], 0.0)
         weights = np.exp(odds - odds.max())
         return replace(self, weights=weights / weights.sum())
-
-    @property
-    def _left(self) -> float:
-        """What the fixed weights leave for the others."""
-        return max(1.0 - float(self.weights[self.fixed].sum()), 0.0)
 
     def part(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
         """The gate for some of the components, or for all in another order."""
