@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from mixtura.extension import (
     register_component,
     register_covariance,
     register_gate,
+    state,
 )
 from mixtura.gates import GATES
 from mixtura.persistence import ModelFileError
@@ -433,3 +435,23 @@ def test_extrapolated_steps_stay_in_the_family(accelerate):
     assert np.diff(fast.lower_bounds_).min() > -1e-9
     assert fast.lower_bound_ == pytest.approx(plain.lower_bound_, abs=1e-6)
     assert fast.n_iter_ < plain.n_iter_
+
+
+def test_a_state_that_is_no_number_is_told(tmp_path):
+    @dataclass(frozen=True, eq=False)
+    class Tagged(mixtura.components.Uniform):
+        name = "tagged"
+        tag: str = state()
+
+        def start(self, table):
+            return replace(super().start(table), tag="hello")
+
+    register_component(Tagged)
+    try:
+        X = np.random.default_rng(0).normal(size=(100, 2))
+        gm = GaussianMixture(2, noise=Tagged(), random_state=0).fit(X)
+        for ending in ("safetensors", "json"):
+            with pytest.raises(TypeError, match="'tag', of the state of a Tagged"):
+                mixtura.save(gm, tmp_path / f"m.{ending}")
+    finally:
+        del COMPONENTS["tagged"]

@@ -20,7 +20,15 @@ def arrays_of(part: Part, prefix: str) -> dict[str, NDArray[Any]]:
     for name, value in part.saved.items():
         parts = enumerate(value) if isinstance(value, list) else [("", value)]
         values |= {f"{prefix}.{name}.{i}".rstrip("."): array for i, array in parts}
-    return {name: np.asarray(array, order="C") for name, array in values.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in values.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            attribute = name.removeprefix(f"{prefix}.")
+            raise TypeError(
+                f"{attribute!r}, of the state of a {type(part).__name__}, is no array of numbers, which is all that model "
+                "files hold of a state: make it a parameter, or state(saved=False)"
+            )
+    return arrays
 
 
 def restored(part: P, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> P:
