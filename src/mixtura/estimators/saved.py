@@ -25,8 +25,8 @@ def arrays_of(part: Part, prefix: str) -> dict[str, NDArray[Any]]:
         if array.dtype.kind not in "biuf":
             attribute = name.removeprefix(f"{prefix}.")
             raise TypeError(
-                f"{attribute!r}, of the state of a {type(part).__name__}, is no array of numbers, which is all that model "
-                "files hold of a state: make it a parameter, or state(saved=False)"
+                f"{attribute!r}, of the state of a {type(part).__name__}, is no array of numbers, which is all that "
+                "model files hold of a state: make it a parameter, or state(saved=False)"
             )
     return arrays
 
