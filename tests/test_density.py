@@ -147,3 +147,19 @@ def test_weights_that_count_numbers():
     assert few.means.ravel() == pytest.approx([x[:2].mean()])
     with pytest.raises(ValueError, match="no numbers"):
         mixtura.fit_density([])
+
+
+def test_one_number_far_out_is_a_component_of_its_own():
+    rng = np.random.default_rng(0)
+    x = np.r_[rng.normal(0.0, 1.0, 300), rng.normal(20.0, 1.0, 300), 1000.0]
+    np.testing.assert_allclose(mixtura.fit_density(x).means.ravel(), [0.0, 20.0, 1000.0], atol=0.2)
+    assert mixtura.fit_density(rng.standard_cauchy(1000)).n_components > 2
+
+
+def test_weights_that_are_no_counts_matter_by_their_ratios():
+    x = np.random.default_rng(0).normal(size=400)
+    w = np.random.default_rng(1).uniform(0.5, 1.5, 400)
+    for factor in (1.0, 1.0 / 400, 37.0):
+        density = mixtura.fit_density(x, sample_weight=factor * w)
+        assert density.n_components == 1
+        np.testing.assert_allclose(density.means, np.average(x, weights=w), rtol=1e-6, atol=1e-9)

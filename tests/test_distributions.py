@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+import mixtura
 from mixtura import GaussianMixture
 from mixtura import autodiff as ad
 from mixtura.distributions import Mixture
@@ -336,3 +337,45 @@ def test_what_is_too_far_to_condition_on():
         joint.conditional(0, 1e160)
     with pytest.raises(ValueError, match="row 1 is so far from every component"):
         joint.regress(0, [0.0, 1e160])
+
+
+def test_upper_tails_have_their_own_digits():
+    frozen = Mixture([1.0], [0.0], [1.0]).to_scipy()
+    q = np.array([1e-300, 1e-17, 1e-16, 0.3, 0.5, 1.0, 0.0])
+    np.testing.assert_allclose(frozen.isf(q), stats.norm.isf(q), rtol=1e-12, atol=1e-15)
+    two = Mixture([0.3, 0.7], [0.0, 5.0], [1.0, 4.0])
+    np.testing.assert_allclose(two.to_scipy().isf([0.2, 0.9]), two.quantile([0.8, 0.1]), rtol=1e-12)
+    with_none = Mixture([1.0, 0.0], [0.0, 100.0], [1.0, 1.0]).to_scipy()
+    assert with_none.logsf(50.0) == pytest.approx(stats.norm.logsf(50.0), rel=1e-12)
+
+
+def test_modes_in_unlike_units():
+    units = np.array([1.0, 1e6, 1e-6])
+    S = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.3], [0.2, 0.3, 1.0]]) * np.outer(units, units)
+    means = np.array([[0.0, 0.0, 0.0], [6.0, 6.0, -6.0]]) * units
+    modes = Mixture([0.5, 0.5], means, [S, S]).modes()
+    np.testing.assert_allclose(modes[np.argsort(modes[:, 0])] / units, means / units, atol=1e-6)
+
+
+def test_masked_numbers_are_refused():
+    x = np.ma.masked_array([1.0, 2.0, 3.0, 100.0], [0, 0, 0, 1])
+    for call in (mixtura.fit_density, Mixture([1.0], [0.0], [1.0]).log_prob):
+        with pytest.raises(ValueError, match="masked"):
+            call(x)
+
+
+def test_points_without_a_density_have_no_responsibilities():
+    mixture = Mixture([0.5, 0.5], [0.0, 100.0], [1.0, 1.0])
+    for x in (np.inf, -np.inf, 1e200):
+        with pytest.raises(ValueError, match="so far from every component"):
+            mixture.responsibilities([0.0, x])
+
+
+def test_derivatives_at_no_rows():
+    mixture = Mixture([1.0], [[0.0, 0.0]], [np.eye(2)])
+    none = np.zeros((0, 2))
+    assert ad.value_and_grad(mixture, none)[0] == 0.0
+    assert ad.jacobian(mixture, none).shape == (0, 5)
+    assert ad.grad_x(mixture, none).shape == (0, 2)
+    assert not ad.hessian(mixture, none).any()
+    assert ad.value_and_grad(mixture, np.ones((3, 2)), np.zeros(3))[0] == 0.0

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from mixtura import autodiff as ad
 from mixtura.autodiff import Dual, derivative, jacobian, newton
 
 X = np.array([0.3, 0.7, 1.9])
@@ -131,3 +132,42 @@ def test_bad_input():
         jacobian(lambda x: x, 1.0)
     with pytest.raises(TypeError, match="no length"):
         len(Dual(1.0))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.where(x > 0, x * x, -x),
+        lambda x: np.select([x > 0], [x * x]),
+        lambda x: np.squeeze(x * x),
+        lambda x: np.asarray(x * x),
+        lambda x: np.copy(x * x),
+        lambda x: np.polyval([1, 0, 0], x),
+    ],
+)
+def test_numbers_that_numpy_wraps_keep_their_derivatives(f):
+    assert ad.derivative(f, 3.0) == 6.0
+
+
+def test_a_choice_is_no_sum_with_weights_of_0():
+    """Which an infinite bound would turn into NaN."""
+    least = np.minimum(ad.Dual(1.0, 1.0), np.inf)
+    assert (least.value, least.tangent) == (1.0, 1.0)
+    most = np.maximum(ad.Dual([1.0, 5.0], [1.0, 1.0]), ad.Dual([2.0, 3.0], [7.0, 7.0]))
+    assert most.value.tolist() == [2.0, 5.0]
+    assert most.tangent.tolist() == [7.0, 1.0]
+    assert ad.derivative(lambda x: np.minimum(x * x, np.inf), 3.0, 2) == 2.0
+
+
+def test_sums_refuse_what_they_would_pass_over():
+    x = ad.Dual([1.0, 2.0], [1.0, 3.0])
+    for call in (np.sum, np.mean):
+        with pytest.raises(TypeError, match="do not take where"):
+            call(x, where=np.array([True, False]))
+    assert np.sum(x).tangent == 4.0
+    assert np.mean(x).tangent == 2.0
+
+
+def test_arrays_of_dual_numbers_are_refused():
+    with pytest.raises(TypeError, match="arrays of Dual numbers"):
+        ad.Dual(1.0, 1.0) * np.array([ad.Dual(1.0, 1.0), 2.0], dtype=object)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, is_valid_linkage
 
-from mixtura import GaussianMixture, merge_components
+from mixtura import GaussianMixture, merge_components, plotting
+from mixtura.distributions import Mixture
 from mixtura.hierarchical import scaled, tree
 from mixtura.plotting import MixtureDisplay, TreeDisplay
 
@@ -87,3 +88,13 @@ def test_tree_of_merged_components(clusters):
     single = merge_components(GaussianMixture(1).fit(clusters), clusters)
     with pytest.raises(ValueError, match="one component makes no tree"):
         TreeDisplay.from_merged(single)
+
+
+def test_conditional_densities_of_rows_far_out_and_alike():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    X = np.c_[x, 3.0 * x + 0.3 * rng.normal(size=300)]
+    mixture = Mixture.from_estimator(GaussianMixture(1).fit(X))
+    for rows in (np.r_[X, [[10.0, 0.0]]], X[:1], np.c_[np.ones(5), X[:5, 1]]):
+        ax = plotting.ConditionalDisplay.from_mixture(mixture, 0, 1, rows).ax_
+        assert ax.get_xlim()[0] < ax.get_xlim()[1]

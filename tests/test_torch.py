@@ -156,3 +156,16 @@ def test_bad_input(inputs):
     ):
         with pytest.raises(error, match=message):
             log_prob(*arguments)
+
+
+def test_weights_of_a_layer_may_underflow():
+    layer = GaussianMixtureLayer(2, 1, torch.float32)
+    with torch.no_grad():
+        layer.logits.copy_(torch.tensor([0.0, 120.0]))
+    out = layer(torch.zeros(3, 1))
+    out.sum().backward()
+    assert torch.isfinite(out).all()
+    assert torch.isfinite(layer.logits.grad).all()
+    one = GaussianMixtureLayer.from_estimator(Mixture([1.0, 0.0], [0.0, 1.0], [1.0, 1.0]))
+    x = torch.tensor([[0.5]], dtype=one.means.dtype)
+    torch.testing.assert_close(one(x), torch.tensor([-0.5 * 0.25 - 0.9189385332], dtype=one.means.dtype))

@@ -270,3 +270,18 @@ def test_what_is_fixed_has_no_information(method, fixed, blobs):
     assert standard_errors(gm, blobs, "bootstrap", n_bootstrap=5).failed == 0
     free = GaussianMixture(3, fixed={"means": False}, random_state=0, **how).fit(blobs)
     assert standard_errors(free, blobs, method).means.min() > 0.0
+
+
+def test_components_that_share_a_mean_are_told_apart():
+    """By what they differ in, not by noise in what they have in common."""
+    for seed in (1, 4):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(500, 2))
+        X[300:, 0] += 10.0
+        gm = GaussianMixture(2, random_state=0).fit(X)
+        got = standard_errors(gm, X, "bootstrap", n_bootstrap=40).means
+        np.testing.assert_allclose(got, standard_errors(gm, X).means, rtol=0.5)
+    x = rng.normal(size=(400, 1))
+    y = np.where(rng.random(400) < 0.5, 3.0, -3.0) * x[:, 0] + 0.3 * rng.normal(size=400)
+    model = MixtureOfExperts(2, random_state=0).fit(x, y)
+    assert standard_errors(model, x, "bootstrap", y=y, n_bootstrap=30).errors.max() < 0.1

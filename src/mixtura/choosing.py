@@ -52,7 +52,7 @@ def by_bic(
             failed = error
             continue
         criteria[k] = model.bic(X, sample_weight=sample_weight)
-        judged = model._on_a_few(int(rows)), criteria[k]
+        judged = len(model.weights_) < k, criteria[k] + model._gain_of_few(int(rows))
         if best is None or judged < least:
             best, least = model, judged
     if best is None:

@@ -37,7 +37,7 @@ def fit_density(
         Number of components; 'bic' takes the one of 1 to 9 with the lowest Bayesian information criterion, and at most
         one for each four numbers.
     sample_weight : array-like of shape (N,), default=None
-        A number of weight 2 counts as two.
+        Whole numbers: one of weight 2 counts as two. Of other weights only the ratios matter.
     random_state : int or None, default=0
         Seed of the starts.
 
@@ -76,6 +76,8 @@ def fit_density(
         rows, weights = rows[weights > 0.0], weights[weights > 0.0]
         if np.all(weights == np.floor(weights)) and weights.sum() <= _MOST_REPEATED:
             rows, weights = np.repeat(rows, weights.astype(np.intp), axis=0), None
+        else:
+            weights = weights / weights.mean()
     least = _resolution(rows[:, 0], weights)
     parameters: dict[str, Any] = {
         "on_degenerate": "repair",

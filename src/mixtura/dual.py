@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Dual"]
 
@@ -97,13 +98,16 @@ class Dual:
         """The same numbers as one row."""
         return self.reshape(-1)
 
-    def sum(self, axis: Any = None, keepdims: bool = False, **_: Any) -> Dual:
+    def sum(self, axis: Any = None, keepdims: bool = False, **others: Any) -> Dual:
         """Sum along axes."""
+        unknown = [name for name, value in others.items() if value is not None]
+        if unknown:
+            raise TypeError(f"sums and means of Dual numbers do not take {', '.join(unknown)}")
         return self._each(lambda part: part.sum(axis=axis, keepdims=keepdims))
 
-    def mean(self, axis: Any = None, keepdims: bool = False, **_: Any) -> Dual:
+    def mean(self, axis: Any = None, keepdims: bool = False, **others: Any) -> Dual:
         """Mean along axes."""
-        total = self.sum(axis=axis, keepdims=keepdims)
+        total = self.sum(axis=axis, keepdims=keepdims, **others)
         mean: Dual = total * (total.size / self.size)
         return mean
 
@@ -243,7 +247,11 @@ def _full(tangent: Any, value: Any) -> Any:
 
 
 def _as_array(x: Any) -> Any:
-    """A list of numbers as an array; dual numbers and numbers as they are."""
+    """A list of numbers as an array; dual numbers and numbers as they are, also where NumPy has wrapped one."""
+    if isinstance(x, np.ndarray) and x.dtype == object:
+        if x.ndim:
+            raise TypeError("arrays of Dual numbers are Dual numbers of arrays: Dual(values, tangents)")
+        return x.item()
     return np.asarray(x, dtype=np.float64) if isinstance(x, (list, tuple)) else x
 
 
@@ -311,12 +319,23 @@ def _elementwise(f: Callable[[Any], Any], slope: Callable[[Any, Any], Any]) -> C
     return rule
 
 
+def _chosen(takes_first: NDArray[np.bool_], a: Any, b: Any) -> Any:
+    """One of two numbers; not a sum with weights of 0, which an infinite number would spoil."""
+    if not isinstance(a, Dual) and not isinstance(b, Dual):
+        return np.where(takes_first, a, b)[()]
+    (u, du), (v, dv) = _parts(a), _parts(b)
+    return Dual(
+        _chosen(takes_first, u, v), _chosen(takes_first, 0.0 if du is None else du, 0.0 if dv is None else dv)
+    )
+
+
 def _choice(first: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Dual]:
     """The rule of the larger or smaller of two numbers."""
 
     def rule(a: Any, b: Any) -> Dual:
-        takes_first = np.asarray(first(_plain(a), _plain(b)), dtype=np.float64)
-        return _add(_multiply(a, takes_first), _multiply(b, 1.0 - takes_first))
+        takes_first = np.asarray(first(_plain(a), _plain(b)))
+        chosen: Dual = _chosen(takes_first, a, b)
+        return chosen
 
     return rule
 

@@ -64,6 +64,8 @@ def _point_inside(X: Real, counted: NDArray[np.intp] | None) -> Float:
     step = max(1, len(X) // rows)
     # Turned, since NumPy takes ten times as long for sums along columns that are short steps apart.
     sample = np.ascontiguousarray(np.asarray(X[::step] if counted is None else X[counted[::step]]).T)
+    if not sample.shape[1]:
+        return np.zeros(X.shape[1])  # no row counts
     with np.errstate(over="ignore", invalid="ignore"):
         pivot = sample.mean(axis=1, dtype=np.float64)
     # A sum may overflow, and rounding may move the mean of equal numbers away from them: clip it into their range.

@@ -396,7 +396,7 @@ class GaussianMixtureLayer(torch.nn.Module):
         scales[:, diagonal, diagonal] = np.log(scales[:, diagonal, diagonal])
         with torch.no_grad():
             for parameter, values in (
-                (layer.logits, np.log(mixture.weights)),
+                (layer.logits, np.log(np.maximum(mixture.weights, np.finfo(np.float32).tiny))),
                 (layer.means, mixture.means),
                 (layer.scales, scales),
             ):
@@ -406,7 +406,8 @@ class GaussianMixtureLayer(torch.nn.Module):
     @property
     def weights(self) -> Tensor:
         """Weights, (K,)."""
-        return torch.softmax(self.logits, dim=0)
+        # A weight that underflows stays positive: its logarithm is taken.
+        return torch.softmax(self.logits, dim=0).clamp_min(torch.finfo(self.logits.dtype).tiny)
 
     @property
     def scale_tril(self) -> Tensor:

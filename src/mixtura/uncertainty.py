@@ -403,7 +403,10 @@ def _aligned(found: Parameters, like: Parameters) -> Parameters:
     if m.components == 1:
         return found
     a, b = (p.coefficients.reshape(p.components, -1) for p in (m, reference))
-    scale = np.maximum(np.abs(b - b.mean(axis=0)).max(axis=0), 1e-300)
+    # In units of the components' own widths, or of the ways between them: what they have in common tells nothing.
+    first = reference.gate_size
+    widths = reference.sizes[first : first + reference.coefficient_size].reshape(b.shape).max(axis=0)
+    scale = np.maximum(np.abs(b - b.mean(axis=0)).max(axis=0), np.maximum(widths, 1e-300))
     distance = (((a[None] - b[:, None]) / scale) ** 2).sum(axis=2)
     order = linear_sum_assignment(distance)[1]
     return found if np.array_equal(order, np.arange(len(order))) else found.at(_permuted(found, order))

@@ -47,6 +47,8 @@ def derivative(f: Callable[[Any], Any], x: ArrayLike, order: int = 1) -> Any:
         at, one = Dual(at, one), one
     answer = f(at)
     for _ in range(order):
+        if isinstance(answer, np.ndarray) and answer.dtype == object and not answer.ndim:
+            answer = answer.item()  # NumPy wraps what some of its functions choose
         answer = answer.tangent if isinstance(answer, Dual) else 0.0 * answer
     while isinstance(answer, Dual):
         answer = answer.value

@@ -98,7 +98,9 @@ class FrozenMixture:
 
     def isf(self, q: ArrayLike) -> Any:
         """The number that is exceeded with probability q, in one dimension."""
-        return self._mixture.quantile(1.0 - np.asarray(q, dtype=np.float64))
+        # The quantile of -x: 1 - q would have no digits where q is small.
+        m = self._mixture
+        return 0.0 - type(m).of_choleskys(m.weights, -m.means, m.choleskys).quantile(q)
 
     def median(self) -> Any:
         """Median, in one dimension."""

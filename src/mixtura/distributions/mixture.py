@@ -228,6 +228,8 @@ class Mixture:
 
     def _rows(self, x: ArrayLike, name: str = "x") -> tuple[Float, tuple[int, ...]]:
         """Points as rows (N, D), and the shape of the answer about them."""
+        if np.ma.is_masked(x):
+            raise ValueError(f"{name} has masked values: leave them out, or fill them")
         points = np.asarray(to_host(x))
         if points.dtype == np.float16:
             raise TypeError(f"{name} is float16, which is too coarse: use float32 or float64")
@@ -291,10 +293,18 @@ class Mixture:
         return _scalar(np.exp(self.log_prob(x)))
 
     def responsibilities(self, x: ArrayLike) -> Float:
-        """Probability of each component given x, (..., K)."""
+        """Probability of each component given x, (..., K).
+
+        Raises
+        ------
+        ValueError
+            A point is infinite, or so far away that its density cannot be represented.
+        """
         rows, shape = self._rows(x)
         resp = np.empty((len(rows), self.n_components))
-        self._posterior(rows, resp)
+        far = np.flatnonzero(~np.isfinite(self._posterior(rows, resp)))
+        if len(far):
+            raise _too_far(far)
         return resp.reshape(*shape, self.n_components)
 
     def cdf(self, x: ArrayLike) -> Any:
@@ -526,10 +536,7 @@ class Mixture:
         Mixture.of_choleskys(self.weights, means, choleskys)._posterior(rows, resp)
         far = np.flatnonzero(~np.isfinite(resp).all(axis=1))
         if len(far):
-            raise ValueError(
-                f"row {far[0]} is so far from every component that its density cannot be represented ({len(far)} such "
-                "rows)"
-            )
+            raise _too_far(far)
         return resp
 
     @staticmethod
@@ -686,3 +693,10 @@ def _roots_of_rows(rows: Float) -> Float:
     upper = np.linalg.qr(np.swapaxes(rows, 1, 2), mode="r")
     signs = np.where(np.diagonal(upper, axis1=1, axis2=2) < 0.0, -1.0, 1.0)
     return np.ascontiguousarray(np.swapaxes(upper * signs[:, :, None], 1, 2))
+
+
+def _too_far(rows: NDArray[np.intp]) -> ValueError:
+    """The error about rows whose density is no number above 0."""
+    return ValueError(
+        f"row {rows[0]} is so far from every component that its density cannot be represented ({len(rows)} such rows)"
+    )

@@ -39,15 +39,15 @@ def modes(mixture: Mixture) -> Float:
     precisions = np.swapaxes(inverse, 1, 2) @ inverse
     narrow = np.sqrt(np.einsum("kij,kij->ki", mixture.choleskys, mixture.choleskys)).min(axis=0)
     x = _newton(mixture, _uphill(mixture, np.array(mixture.means), precisions, narrow), narrow)
-    curvature, directions = np.linalg.eigh(hessian_x(mixture, x))
+    curvature, directions = np.linalg.eigh(_scaled(hessian_x(mixture, x), narrow))
     stuck = curvature[:, -1] >= 0.0
     if stuck.any():  # symmetric mixtures have means at saddles
-        push = _PUSH * narrow.min() * directions[stuck, :, -1]
+        push = _PUSH * narrow * directions[stuck, :, -1]
         pushed = np.concatenate([x[stuck] + push, x[stuck] - push])
         x = np.concatenate(
             [x[~stuck], _newton(mixture, _uphill(mixture, pushed, precisions, narrow), narrow)]
         )
-    maxima = np.linalg.eigvalsh(hessian_x(mixture, x))[:, -1] < 0.0
+    maxima = np.linalg.eigvalsh(_scaled(hessian_x(mixture, x), narrow))[:, -1] < 0.0
     x = x[maxima]
     density = np.atleast_1d(mixture.log_prob(x if mixture.dims > 1 else x[:, 0]))
     found: list[int] = []
@@ -55,6 +55,11 @@ def modes(mixture: Mixture) -> Float:
         if all(np.any(np.abs(x[i] - x[j]) > _SAME * narrow) for j in found):
             found.append(int(i))
     return np.asarray(x[found])
+
+
+def _scaled(hessian: Float, narrow: Float) -> Float:
+    """Hessians (n, D, D) for x in units of the narrowest component, so that columns of unlike units compare."""
+    return hessian * narrow * narrow[:, None]
 
 
 def _uphill(mixture: Mixture, x: Float, precisions: Float, narrow: Float) -> Float:
@@ -73,7 +78,7 @@ def _newton(mixture: Mixture, x: Float, narrow: Float) -> Float:
     """Newton's steps where the density is concave, as long as they are short and do not lower it."""
     for _ in range(_NEWTON):
         H, g = hessian_x(mixture, x), grad_x(mixture, x)
-        concave = np.linalg.eigvalsh(H)[:, -1] < 0.0
+        concave = np.linalg.eigvalsh(_scaled(H, narrow))[:, -1] < 0.0
         step = np.zeros_like(x)
         step[concave] = -np.linalg.solve(H[concave], g[concave][:, :, None])[:, :, 0]
         step[np.any(np.abs(step) > narrow, axis=1)] = 0.0

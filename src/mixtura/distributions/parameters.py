@@ -16,6 +16,8 @@ Float = NDArray[np.float64]
 
 def numbers(values: Any, name: str) -> Float:
     """An array of finite float64 numbers, of which nobody else has a reference."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values: leave them out, or fill them")
     array = np.asarray(to_host(values))
     if array.dtype == np.float16:
         raise TypeError(f"{name} is float16, which is too coarse: use float32 or float64")

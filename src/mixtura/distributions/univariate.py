@@ -23,6 +23,8 @@ def cdf(x: Float, weights: Float, means: Float, deviations: Float) -> Float:
 
 def log_tail(x: Float, weights: Float, means: Float, deviations: Float, sign: float) -> Float:
     """Log of the probability below x (sign 1) or above it (sign -1), accurate far out in the tails."""
+    there = weights > 0.0
+    weights, means, deviations = weights[there], means[there], deviations[there]
     terms = log_ndtr(sign * (x[..., None] - means) / deviations)
     top = terms.max(axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):

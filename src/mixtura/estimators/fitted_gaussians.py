@@ -100,6 +100,23 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
         few = self._host("weights_").astype(np.float64) * rows < few_rows(self.means_.shape[1])
         return bool((marked & few).any())
 
+    def _gain_of_few(self, rows: int) -> float:
+        """What components that sit on a few of so many rows add to twice the log-likelihood by being narrow.
+
+        Of n rows with the determinants of the mixture's covariance and of theirs, it is ``n log(|S| / |S_k|)``. What
+        such a component gains beyond that, as where a row lies far from all others, is no matter of its width.
+        """
+        marked = self.degenerate_
+        if len(marked) != len(self.weights_) or not marked.any():
+            return 0.0
+        (K, D), weights = self.means_.shape, self._host("weights_").astype(np.float64)
+        dense = self._covariance.storage.dense(self._host("covariances_").astype(np.float64), K, D)
+        away = self._host("means_") - weights @ self._host("means_")
+        whole = np.einsum("k,kij->ij", weights, dense) + (weights[:, None] * away).T @ away
+        narrower = np.linalg.slogdet(whole)[1] - np.linalg.slogdet(dense)[1]
+        few = marked & (weights * rows < few_rows(D))
+        return float(np.sum(weights[few] * rows * np.maximum(narrower[few], 0.0)))
+
     def _may_have(self, components: int) -> bool:
         """Whether a fit may have so many components in the end."""
         return self.on_degenerate == "drop" and 1 <= components <= self.n_components

@@ -162,15 +162,18 @@ class ConditionalDisplay:
         if X is not None:
             rows = np.asarray(X, dtype=np.float64)[:, [given, of]]
             low, high = rows.min(axis=0), rows.max(axis=0)
+            alike = low == high
+            low, high = low - np.where(alike, deviations, 0.0), high + np.where(alike, deviations, 0.0)
             if len(rows) > MOST_POINTS:
                 rows = rows[np.random.default_rng(random_state).choice(len(rows), MOST_POINTS, replace=False)]
         ax = axes_for(ax, 7.5, 5.5)
         across, along = np.linspace(low[0], high[0], 240), np.linspace(low[1], high[1], 240)
         grid = np.stack(np.meshgrid(across, along), axis=-1)
-        density = np.exp(pair.log_prob(grid) - pair.marginal(0).log_prob(across))
-        ax.pcolormesh(
-            across, along, density / density.max(axis=0), cmap="Blues", vmin=0.0, vmax=1.6, rasterized=True
-        )
+        # Each column of the picture is a density given x, of which only the shape is shown.
+        logs = pair.log_prob(grid)
+        with np.errstate(invalid="ignore"):  # where all are too small to be represented
+            density = np.nan_to_num(np.exp(logs - logs.max(axis=0)))
+        ax.pcolormesh(across, along, density, cmap="Blues", vmin=0.0, vmax=1.6, rasterized=True)
         if rows is not None:
             size = float(np.clip(4000.0 / len(rows), 0.5, 12.0))
             ax.scatter(rows[:, 0], rows[:, 1], s=size, color="0.25", alpha=0.5, lw=0, rasterized=True)
