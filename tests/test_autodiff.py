@@ -323,3 +323,17 @@ def test_bad_input(rng):
     plain = MixtureOfExperts(2, max_iter=1, random_state=0).fit(X, y + rng.normal(size=len(y)))
     with pytest.raises(ValueError, match="pass y as well"):
         ad.value_and_grad(plain, X)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_curvature_far_from_all_components(backend, require):
+    """There it is that of the nearest component, to all digits."""
+    require(backend)
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    gm = GaussianMixture(1, random_state=0, backend=backend).fit(X)
+    for far in (0.0, 1e4, 1e8, 1e10):
+        got = ad.hessian_x(gm, [[far, 0.7 * far]])[0]
+        np.testing.assert_allclose(got, -gm.precisions_[0], rtol=1e-9)
+    two = GaussianMixture(2, random_state=0, backend=backend).fit(np.r_[X, X + 20.0])
+    nearest = two.predict([[1e8, 1e8]])[0]
+    np.testing.assert_allclose(ad.hessian_x(two, [[1e8, 1e8]])[0], -two.precisions_[nearest], rtol=1e-9)

@@ -412,17 +412,32 @@ inline void find_row_gradient(const Parametric& s, const Adjoint& a, int64_t k) 
   for (int64_t i = 0; i < M; ++i) a.of_component[Q + i] = -1.0 * a.u[i];
 }
 
+// One component more in the mean g of the gradients g_k with weights r_k, and in r_k (g_k - g) (g_k - g)',
+// which is kept centred: far from all components g_k g_k' is so large that its differences would have no
+// digits. With W the weight seen so far, d = g_k - g and s = r_k / (W + r_k) (West 1979):
+//   g <- g + s d     H <- H + s W d d' - r_k E' (L L')^-1 E
+inline void add_to_mean(const DerivativePass& p, const Adjoint& a, int64_t k, wide& seen) {
+  const int64_t D = p.shape.dims();
+  const Lanes r = a.resp[k];
+  const wide total = seen + r.v;
+  const Lanes share{total > 0.0 ? r.v / total : wide{}}, spread{share.v * seen};
+  for (int64_t d = 0; d < D; ++d) a.of_component[d] = a.of_component[d] - a.gradient[d];
+  for (int64_t d = 0; d < D; ++d) a.gradient[d] = a.gradient[d] + share * a.of_component[d];
+  seen = total;
+  if (!p.row_hessian) return;
+  const double* curvature = a.curvature + k * D * D;
+  for (int64_t i = 0; i < D; ++i)
+    for (int64_t j = 0; j <= i; ++j)
+      a.hessian[i * D + j] = a.hessian[i * D + j] + spread * a.of_component[i] * a.of_component[j] -
+                             r * lanes_of(curvature[i * D + j]);
+}
+
 // With g_k the gradients of j_k and v_k the gate's slopes, averaged with r and with pi:
-//   gradient  <g>_r - <v>_pi     Hessian  <g g' - E' (L L')^-1 E>_r - <g>_r <g>_r' - <v v'>_pi + <v>_pi
+//   gradient  <g>_r - <v>_pi     Hessian  <(g - <g>_r) (g - <g>_r)' - E' (L L')^-1 E>_r - <v v'>_pi + <v>_pi
 //   <v>_pi'
 inline void finish_rows(const DerivativePass& p, const Adjoint& a, int64_t begin, int64_t n) {
   const Parametric& s = p.shape;
   const int64_t Q = s.covariates, D = s.dims(), last = s.components - 1;
-  if (p.row_hessian) {
-    for (int64_t b = 0; b < D; ++b)
-      for (int64_t c = 0; c <= b; ++c)
-        a.hessian[b * D + c] = a.hessian[b * D + c] - a.gradient[b] * a.gradient[c];
-  }
   if (s.softmax) {
     for (int64_t b = 0; b < Q; ++b) a.of_component[b] = Lanes{};
     for (int64_t k = 0; k < last; ++k) {
@@ -479,19 +494,13 @@ inline void adjoint(const DerivativePass& p, int64_t begin, int64_t end, void* m
     }
     for (int64_t d = 0; d < D; ++d) a.gradient[d] = Lanes{};
     for (int64_t i = 0; p.row_hessian && i < D * D; ++i) a.hessian[i] = Lanes{};
+    wide seen{};
     for (int64_t k = 0; (p.scores || of_rows) && k < K; ++k) {
       solve_transposed(s, a.decoded, k, a.z + k * M, a.u);
       if (p.scores) write_scores(p, a, k, b, n);
       if (!of_rows) continue;
       find_row_gradient(s, a, k);
-      const Lanes r = a.resp[k];
-      for (int64_t d = 0; d < D; ++d) a.gradient[d] = a.gradient[d] + r * a.of_component[d];
-      if (!p.row_hessian) continue;
-      const double* curvature = a.curvature + k * D * D;
-      for (int64_t i = 0; i < D; ++i)
-        for (int64_t j = 0; j <= i; ++j)
-          a.hessian[i * D + j] = a.hessian[i * D + j] +
-                                 r * (a.of_component[i] * a.of_component[j] - lanes_of(curvature[i * D + j]));
+      add_to_mean(p, a, k, seen);
     }
     if (p.scores && s.shared)
       write_row_major(a.shared, s.scale_row(), p.scores + b * s.size() + s.scale_begin(), s.size(), n);

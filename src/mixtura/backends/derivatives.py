@@ -222,8 +222,10 @@ def _adjoints(mixture: ParametricMixture, rows: Float, cut: slice, out: Adjoints
         E = np.concatenate([-slopes, np.broadcast_to(np.eye(M), (K, M, M))], axis=2)
         whitened = inverse @ E
         curvature = np.einsum("kid,kie->kde", whitened, whitened)
-        hessian = np.einsum("nk,nkd,nke->nde", resp, g, g) - np.einsum("nk,kde->nde", resp, curvature)
-        hessian -= mean[:, :, None] * mean[:, None, :]
+        # Centred: far from all components the products of g have no digits for their differences.
+        apart = g - mean[:, None, :]
+        hessian = np.einsum("nk,nkd,nke->nde", resp, apart, apart)
+        hessian -= np.einsum("nk,kde->nde", resp, curvature)
         hessian -= np.einsum("nk,kd,ke->nde", pi, v, v) - of_gate[:, :, None] * of_gate[:, None, :]
         out.hessian[cut] = hessian
 
