@@ -17,6 +17,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,6 @@ from mixtura.array_kinds import to_host
 from mixtura.components.beside import COMPONENTS
 from mixtura.components.covariances import COVARIANCES, Covariance
 from mixtura.components.linear import LinearExpert
-from mixtura.estimators import GaussianMixture, KMeans, MixtureOfExperts
-from mixtura.estimators.bayesian_mixture import BayesianGaussianMixture
-from mixtura.estimators.classifier import MixtureClassifier
-from mixtura.estimators.selector import GaussianMixtureSelector
 from mixtura.files import write_whole
 from mixtura.gates import GATES
 from mixtura.links import EqualMeans
@@ -41,17 +38,20 @@ from mixtura.parts import Part, is_registered
 
 FORMAT = 1
 
-_CLASSES: dict[str, type[Any]] = {
-    c.__name__: c
-    for c in (
-        GaussianMixture,
-        BayesianGaussianMixture,
-        KMeans,
-        MixtureOfExperts,
-        MixtureClassifier,
-        GaussianMixtureSelector,
-    )
+# Classes of estimators and their modules, which are imported when a model is of that class.
+_CLASSES = {
+    "GaussianMixture": "gaussian_mixture",
+    "BayesianGaussianMixture": "bayesian_mixture",
+    "KMeans": "kmeans",
+    "MixtureOfExperts": "mixture_of_experts",
+    "MixtureClassifier": "classifier",
+    "GaussianMixtureSelector": "selector",
 }
+
+
+def _class_of(name: str) -> Any:
+    """The class of estimators with this name."""
+    return getattr(import_module(f"mixtura.estimators.{_CLASSES[name]}"), name)
 
 
 def _objects() -> dict[str, type[Any]]:
@@ -120,7 +120,7 @@ def _described(model: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     from sklearn.utils.validation import check_is_fitted
 
     name = type(model).__name__
-    if _CLASSES.get(name) is not type(model):
+    if name not in _CLASSES or _class_of(name) is not type(model):
         raise TypeError(f"cannot save a {name}; mixtura saves {', '.join(_CLASSES)}")
     check_is_fitted(model)
     model._check_state()  # parameters may have been set since the fit
@@ -351,7 +351,7 @@ def _restored(path: str, header: dict[str, Any], tensors: dict[str, Any]) -> Any
     try:
         array_parameters = _beginning_with("parameter.", tensors)
         fitted = _beginning_with("fitted.", tensors)
-        model: Any = _CLASSES[name](
+        model: Any = _class_of(name)(
             **{k: _object(v) for k, v in header["parameters"].items()}, **array_parameters
         )
         _check_names(model)
