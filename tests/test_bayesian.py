@@ -8,7 +8,7 @@ from sklearn.mixture import BayesianGaussianMixture as Theirs
 
 import mixtura
 from mixtura import BayesianGaussianMixture, load, save
-from mixtura.components import bayesian
+from mixtura.components import precisions
 from mixtura.data import as_source
 from mixtura.gates.sticks import StickGate
 
@@ -194,7 +194,7 @@ def test_the_factor_of_a_wishart_density(dims, rng):
     at = stats.wishart(df=dof, scale=scale).rvs(random_state=0).reshape(dims, dims)
     powers = 0.5 * (dof - dims - 1.0) * np.linalg.slogdet(at)[1] - 0.5 * np.trace(np.linalg.solve(scale, at))
     volume = np.linalg.slogdet(scale)[1]
-    factor = bayesian._log_wishart(np.array([volume]), np.array([dof]), dims)
+    factor = precisions._log_wishart(np.array([volume]), np.array([dof]), dims)
     want = stats.wishart(df=dof, scale=scale).logpdf(at if dims > 1 else at.item())
     assert factor[0] + powers == pytest.approx(float(want), rel=1e-12)
 

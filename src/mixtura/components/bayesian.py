@@ -5,9 +5,8 @@ of the same form, with ``b = b_0 + n``, ``v = v_0 + n``, and so on. The E-step n
 
     E log N(x | m, L^-1) = 1/2 E log|L| - D/2 log 2 pi - 1/2 (D / b + v (x - m)' W (x - m)),
 
-which is a quadratic of x: no kernel knows the difference. Diagonal covariances have a gamma distribution for each
-precision, of shape v / 2; spherical ones have one of shape D v / 2; tied ones have one Wishart distribution for all
-components.
+which is a quadratic of x: no kernel knows the difference. What the precisions of a family have in the place of the
+Wishart distribution is in :mod:`mixtura.components.precisions`.
 
 References
 ----------
@@ -18,14 +17,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, psi
 
 from mixtura.components.base import Components
 from mixtura.components.covariances import Covariance
+from mixtura.components.precisions import Precisions, precisions_of
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
 from mixtura.quadratics import Quadratics
@@ -106,35 +104,16 @@ class BayesianGaussians(Components):
         return self.covariance.kind
 
     @property
-    def _matrices(self) -> bool:
-        return self.covariance.storage.form == "triangle"
-
-    def _shapes(self, dof: Any) -> Any:
-        """Shape of the gamma distributions of single precisions."""
-        D = self.means.shape[1]
-        return 0.5 * dof * (D if self.covariance.storage.form == "scalar" else 1.0)
-
-    def _log_spread(self, dof: Float) -> Float:
-        """``E log|L| - log|v W|``, (K,): what not knowing L takes from its log-determinant."""
-        D = self.means.shape[1]
-        if self._matrices:
-            halves = 0.5 * (dof[:, None] - np.arange(D))
-            return np.asarray(psi(halves).sum(axis=1) - D * np.log(0.5 * dof))
-        shapes = self._shapes(dof)
-        return np.asarray(D * (psi(shapes) - np.log(shapes)))
-
-    @property
-    def _log_determinants(self) -> Float:
-        """``E log|L|``, (K,)."""
-        K, D = self.means.shape
-        known = self.covariance.storage.log_determinants(self.precisions_cholesky, K, D)
-        return np.asarray(2.0 * known + self._log_spread(self.dof))
+    def precisions(self) -> Precisions:
+        """What is known of the precisions."""
+        return precisions_of(self.covariance)
 
     @property
     def quadratics(self) -> Quadratics:
         """See the module's text."""
         D, storage = self.means.shape[1], self.covariance.storage
-        offsets = 0.5 * (self._log_determinants - D / self.shrinkage) - 0.5 * D * math.log(2.0 * math.pi)
+        log_determinants = self.precisions.log_determinants(self.precisions_cholesky, self.dof, D)
+        offsets = 0.5 * (log_determinants - D / self.shrinkage) - 0.5 * D * math.log(2.0 * math.pi)
         return Quadratics(storage.form, offsets, self.means, storage.factors(self.precisions_cholesky))
 
     def maximize(self, found: Found) -> BayesianGaussians:
@@ -143,41 +122,32 @@ class BayesianGaussians(Components):
 
     def updated(self, moments: Moments) -> BayesianGaussians:
         """The posterior, given moments."""
-        prior, storage = self.prior, self.covariance.storage
+        prior, precisions = self.prior, self.precisions
         mass = moments.kept_mass()
-        means, D = moments.means(mass), moments.first.shape[1]
+        means = moments.means(mass)
         shrinkage = prior.shrinkage + mass
         posterior_means = (prior.shrinkage * prior.mean + mass[:, None] * means) / shrinkage[:, None]
-        away = means - prior.mean
         pull = prior.shrinkage * mass / shrinkage
-        own = moments.covariances(mass)  # (K, D, D), (D, D) if shared, (K, D), or traces (K,)
-        if storage.shared:  # what the components' rows have in common is summed already
-            dof = np.full(len(mass), prior.dof + mass.sum())
-            scatter = mass.sum() * own + np.einsum("k,ki,kj->ij", pull, away, away)
-            covariances = (prior.scale + scatter) / dof[0]
-        elif self._matrices:
-            scatter = mass[:, None, None] * own + pull[:, None, None] * away[:, :, None] * away[:, None, :]
-        elif storage.form == "diagonal":
-            scatter = mass[:, None] * own + pull[:, None] * away**2
-        else:
-            scatter = (mass * own + pull * np.sum(away**2, axis=1)) / D
-        if not storage.shared:
-            dof = prior.dof + mass
-            covariances = (prior.scale + scatter) / dof.reshape(-1, *[1] * (scatter.ndim - 1))
-        cholesky = storage.cholesky(covariances)
+        scatter = precisions.scatter(moments.covariances(mass), mass, means - prior.mean, pull)
+        dof = precisions.dof(prior.dof, mass)
+        covariances = precisions.covariances(prior.scale + scatter, dof)
         return replace(
             self,
             means=posterior_means,
             shrinkage=shrinkage,
             dof=dof,
             covariances=covariances,
-            precisions_cholesky=cholesky,
+            precisions_cholesky=self.covariance.storage.cholesky(covariances),
         )
 
     @property
     def bound(self) -> float:
         """Minus the divergences of the posteriors from their priors."""
-        return -self._of_means() - (self._of_matrices() if self._matrices else self._of_numbers())
+        prior, D = self.prior, self.means.shape[1]
+        of_precisions = self.precisions.divergence(
+            self.covariances, self.precisions_cholesky, self.dof, prior.scale, prior.dof, D
+        )
+        return -self._of_means() - of_precisions
 
     def _of_means(self) -> float:
         """``sum_k E KL(N(m, (b L)^-1) || N(m_0, (b_0 L)^-1))``."""
@@ -188,32 +158,15 @@ class BayesianGaussians(Components):
         distances = np.einsum("ki,kij,kj->k", away, precisions, away)
         return float(0.5 * np.sum(D * (ratio - 1.0 - np.log(ratio)) + prior.shrinkage * distances))
 
-    def _of_matrices(self) -> float:
-        """``KL(W(W, v) || W(W_0, v_0))``, of each component, or of the one that all share."""
-        (K, D), prior, storage = self.means.shape, self.prior, self.covariance.storage
-        once = slice(0, 1) if storage.shared else slice(None)
-        dof, expected = self.dof[once], self._log_determinants[once]
-        log_volume = 2.0 * storage.log_determinants(self.precisions_cholesky, K, D)[once] - D * np.log(dof)
-        _, log_prior = np.linalg.slogdet(prior.scale)
-        precisions = storage.stacked(storage.precisions(self.precisions_cholesky))
-        traces = np.einsum("ij,kji->k", prior.scale, precisions)
-        own, before = _log_wishart(log_volume, dof, D), _log_wishart(-log_prior, np.array(prior.dof), D)
-        return float(np.sum(own - before + 0.5 * (dof - prior.dof) * expected + 0.5 * (traces - dof * D)))
-
-    def _of_numbers(self) -> float:
-        """``KL(Gamma(a, b) || Gamma(a_0, b_0))`` of each precision."""
-        prior = self.prior
-        a, a0 = self._shapes(self.dof), self._shapes(prior.dof)
-        covariances = self.covariances.reshape(len(self.means), -1)  # b = a / precision
-        a = a[:, None]
-        scale = np.asarray(prior.scale / prior.dof, dtype=np.float64).reshape(1, -1)
-        b, b0 = a * covariances, a0 * scale
-        terms = (a - a0) * psi(a) - gammaln(a) + gammaln(a0) + a0 * np.log(b / b0) + a * (b0 / b - 1.0)
-        return float(terms.sum())
-
-
-def _log_wishart(log_volume: Any, dof: Float, dims: int) -> Float:
-    """The logarithm of a Wishart density's normalising factor, ``log B(W, v)``, given log|W|."""
-    halves = gammaln(0.5 * (np.asarray(dof)[..., None] - np.arange(dims))).sum(axis=-1)
-    constant = 0.25 * dims * (dims - 1) * math.log(math.pi)
-    return np.asarray(-0.5 * dof * log_volume - 0.5 * dof * dims * math.log(2.0) - constant - halves)
+    def log_predictive(self, rows: Float) -> Float:
+        """Log-densities of rows (n, D) under each component, (n, K), where means and precisions are integrated out."""
+        K, D = self.means.shape
+        dense = self.covariance.storage.dense(self.covariances, K, D)
+        spread = (1.0 + self.shrinkage) / self.shrinkage
+        return np.stack(
+            [
+                self.precisions.log_predictive(rows - mean, covariance, float(dof), float(wider))
+                for mean, covariance, dof, wider in zip(self.means, dense, self.dof, spread, strict=True)
+            ],
+            axis=1,
+        )

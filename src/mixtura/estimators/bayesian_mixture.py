@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, logsumexp
+from scipy.special import logsumexp
 from sklearn.base import DensityMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
@@ -24,6 +24,7 @@ from mixtura.array_kinds import in_kind, to_host
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components import COVARIANCES, Covariance
 from mixtura.components.bayesian import BayesianGaussians, NormalWishart
+from mixtura.components.precisions import precisions_of
 from mixtura.estimators.base import LabellingEstimator
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, weighted_sum
 from mixtura.found import Found
@@ -361,7 +362,8 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             raise ValueError(
                 f"The parameter 'degrees_of_freedom_prior' should be greater than {D - 1}, but got {dof:.3f}."
             )
-        moments = table.moments("full" if storage.form == "triangle" else "diagonal")
+        precisions = precisions_of(self._covariance)
+        moments = table.moments(precisions.kind)
         if self.mean_prior is None:
             mean = moments.means()[0]
         else:
@@ -372,10 +374,8 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             storage.check_precisions(scale if storage.shared else scale[None], self.covariance_type)
             return NormalWishart(mean, shrinkage, dof, scale)
         n = table.total_weight
-        scale = moments.covariances()[0] * (n / max(n - 1.0, 1.0))
-        return NormalWishart(
-            mean, shrinkage, dof, np.asarray(scale.mean() if storage.form == "scalar" else scale)
-        )
+        scale = precisions.scale(moments.covariances()[0] * (n / max(n - 1.0, 1.0)))
+        return NormalWishart(mean, shrinkage, dof, scale)
 
     def _given(self, value: Any, shape: tuple[int, ...], name: str) -> Float:
         """A parameter as an array of the right shape."""
@@ -547,27 +547,11 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         log_density : ndarray of shape (N,), float64
         """
         table, mixture = self._table(X), self._mixture()
-        c, weights = mixture.components, self._host("weights_").astype(np.float64)
-        K, D = c.means.shape
-        storage, form = c.covariance.storage, c.covariance.storage.form
-        spread = (1.0 + c.shrinkage) / c.shrinkage
-        dense = storage.dense(c.covariances, K, D)
+        weights = self._host("weights_").astype(np.float64)
         out = np.empty(len(table))
         for start in range(0, len(table), _BLOCK):
             rows = table.points(np.arange(start, min(start + _BLOCK, len(table))))
-            joint = np.empty((len(rows), K))
-            for k in range(K):
-                away, dof = rows - c.means[k], float(c.dof[k])
-                if form == "diagonal":  # a t distribution for each column
-                    scale = spread[k] * np.diagonal(dense[k])
-                    density = _log_t(away**2 / scale, dof, 1) - 0.5 * np.log(scale)
-                    joint[:, k] = density.sum(axis=1)
-                    continue
-                free = dof * D if form == "scalar" else dof + 1.0 - D
-                scale = dense[k] * spread[k] * (1.0 if form == "scalar" else dof / free)
-                root = np.linalg.cholesky(scale)
-                squares = np.sum(np.linalg.solve(root, away.T) ** 2, axis=0)
-                joint[:, k] = _log_t(squares, free, D) - np.log(np.diagonal(root)).sum()
+            joint = mixture.components.log_predictive(rows)
             with np.errstate(divide="ignore"):
                 out[start : start + len(rows)] = logsumexp(joint + np.log(weights), axis=1)
         return out
@@ -693,9 +677,3 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             {"weight": self._host("weights_").astype(np.float64)},
             {"mean": self._host("means_").astype(np.float64)},
         )
-
-
-def _log_t(squares: Float, dof: float, dims: int) -> Float:
-    """Log-density of Student's t distribution of unit scale, given squared distances."""
-    constant = gammaln(0.5 * (dof + dims)) - gammaln(0.5 * dof) - 0.5 * dims * math.log(dof * math.pi)
-    return np.asarray(constant - 0.5 * (dof + dims) * np.log1p(squares / dof))
