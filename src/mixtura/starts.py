@@ -105,15 +105,26 @@ def _many(table: Table, components: int) -> bool:
 
 def sample(table: Table, components: int, rng: np.random.RandomState, kind: Kind = "mean") -> Table:
     """The table itself or, if it is long, a random sample of its rows that is large enough to find K means."""
-    rows = _SAMPLE_ROWS_OF_QUICK if _quick(table, components, kind) else _SAMPLE_ROWS
-    size = max(min(rows, _SAMPLE_NUMBERS // table.dims), _SAMPLE_ROWS_PER_COMPONENT * components)
-    counted = table.counted
-    candidates = len(table) if counted is None else len(counted)
-    if candidates <= 2 * size:
+    if is_whole(table, components, kind):
         return table
     # Drawn with replacement, and duplicates dropped: in a table so much longer than the sample there are few.
-    drawn = drawn_rows(candidates, size, rng)
+    counted = table.counted
+    candidates = len(table) if counted is None else len(counted)
+    drawn = drawn_rows(candidates, _sample_size(table, components, kind), rng)
     return table.take(drawn if counted is None else counted[drawn])
+
+
+def is_whole(table: Table, components: int, kind: Kind) -> bool:
+    """Whether k-means searches all rows of a table, which is not much longer than a sample would be."""
+    counted = table.counted
+    candidates = len(table) if counted is None else len(counted)
+    return candidates <= 2 * _sample_size(table, components, kind)
+
+
+def _sample_size(table: Table, components: int, kind: Kind) -> int:
+    """Number of rows of a sample that is large enough to find K means."""
+    rows = _SAMPLE_ROWS_OF_QUICK if _quick(table, components, kind) else _SAMPLE_ROWS
+    return max(min(rows, _SAMPLE_NUMBERS // table.dims), _SAMPLE_ROWS_PER_COMPONENT * components)
 
 
 def seed_rows(
@@ -256,7 +267,8 @@ def kmeans(
     tol = _TOL * column_variance(subset)
     starts = [first_centers(subset, components, rng, known=known, swap=swap) for _ in range(searches)]
     runs = [lloyd(subset, start.means, max_iter=max_iter, tol=tol) for start in starts]
-    best = min((fit.parameters.components for fit in runs), key=lambda centers: centers.inertia(subset))
+    ends = [fit.parameters.components for fit in runs]
+    best = ends[0] if len(ends) == 1 else min(ends, key=lambda centers: centers.inertia(subset))
     return _assigned(table, best, kind, floor)
 
 

@@ -34,6 +34,7 @@ from mixtura.starts import (
     candidates,
     clusterings,
     is_short,
+    is_whole,
     labelled_means,
     labelled_moments,
     labellings,
@@ -378,16 +379,17 @@ class GaussianSearch:
 
         On a short table several searches of k-means are made, and the run starts where EM will end best.
         """
-        short = self.init_params == "kmeans" and 1 < self.components < MANY_COMPONENTS and self.max_iter > 0
-        if not (short and self._simple and not self.given and is_short(self.table, self.components)):
-            return self.ways(self.table, 1)[0]
-        count = -(-SEARCHES_OF_SHORT // self.n_init)
-        if self.table.membership is not None or count == 1:
-            return self.ways(self.table, 1)[0]
-        ways = clusterings(self.table, self.components, count, self.rng)
+        table, K = self.table, self.components
+        by_kmeans = self.init_params == "kmeans" and K < MANY_COMPONENTS and self.max_iter > 0
+        if not (by_kmeans and self._simple and not self.given and table.membership is None):
+            return self.ways(table, 1)[0]
+        count = -(-SEARCHES_OF_SHORT // self.n_init) if K > 1 and is_short(table, K) else 1
+        if count == 1 and not (self._may_advance and is_whole(table, K, self.family.kind)):
+            return self.ways(table, 1)[0]
+        ways = clusterings(table, K, count, self.rng)
         if len(ways) == 1:
             return ways[0]
-        if self.table.may_race:
+        if table.may_race:
             return ways[self._best_of_race(ways)]
         fits = [self._tried(way) for way in ways]
         ends = [(False, -math.inf) if fit is None else self.score(fit) for fit in fits]
