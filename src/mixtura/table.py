@@ -231,14 +231,16 @@ class Table:
 
     # ------------------------------------------------------------------ parts
 
+    def _placed(self, x: Real, which: slice | NDArray[np.intp]) -> Table:
+        """A table of rows of this one, whose covariates have been read or copied."""
+        weights = None if self.sample_weight is None else self.sample_weight[which]
+        y = None if self.y is None else self.y[which]
+        return replace(self, rows=self.backend.place(x, y, weights), all_x=x, all_y=y)
+
     def take(self, indices: NDArray[np.intp]) -> Table:
         """A table that holds a copy of the rows with these indices."""
-        weights = None if self.sample_weight is None else self.sample_weight[indices]
-        x, y = self.x[indices], self.y
-        y = None if y is None else y[indices]
         known = None if self.membership is None else self.membership.taken(indices + self.start)
-        rows = self.backend.place(x, y, weights)
-        return Table(self.backend, rows, self.pivot, x, y, tally=self.tally, sampled=True, membership=known)
+        return replace(self._placed(self.x[indices], indices), start=0, sampled=True, membership=known)
 
     def standardized(self, center: Float, scale: Float, indices: NDArray[np.intp] | None) -> Table:
         """A table of ``(z - center) / scale``, for the rows with these indices or for all."""
@@ -267,11 +269,8 @@ class Table:
 
         def blocks(rng: np.random.RandomState) -> Iterator[Table]:
             for rows, part in X.shuffled(rng):
-                weights = None if self.sample_weight is None else self.sample_weight[rows]
-                y = None if self.all_y is None else self.all_y[rows]
                 known = None if self.membership is None else self.membership.taken(rows)
-                placed = self.backend.place(part, y, weights)
-                yield Table(self.backend, placed, self.pivot, part, y, tally=self.tally, membership=known)
+                yield replace(self._placed(part, rows), membership=known)
 
         return blocks
 
@@ -311,13 +310,9 @@ class Table:
         """Blocks of at most ``size`` rows of a table that is read block by block."""
         for first, whole in X.blocks(self.start, self.start + len(self)):
             for at in range(0, len(whole), size):
-                part = whole[at : at + size]
-                start = first + at
-                cut = slice(start, start + len(part))
-                weights = None if self.rows.sample_weight is None else self.rows.sample_weight[cut]
-                y = None if self.all_y is None else self.all_y[cut]
-                rows = self.backend.place(part, y, weights)
-                yield replace(self, rows=rows, all_x=part, all_y=y, start=start)
+                part, start = whole[at : at + size], first + at
+                within = slice(start - self.start, start - self.start + len(part))
+                yield replace(self._placed(part, within), start=start)
 
     def gathered(self, held: int, answer: Callable[[Table], Float]) -> Float:
         """Answers about blocks of rows, each with a first axis of the rows, one after the other.

@@ -327,19 +327,19 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             given_labels(unmasked(to_host(self.init), "init"), K, table)  # to refuse them before any work
         with self._checkpointed(checkpoint, every, table) as (recorded, rng):
             search = ExpertSearch(
-                table,
-                self._gate(),
-                initial_experts,
-                (center, spread),
-                self.init if isinstance(self.init, str) else unmasked(to_host(self.init), "init"),
-                n_init,
-                self.tol,
-                self.max_iter,
-                self.algorithm == "stochastic",
-                recorded(em.run),
-                recorded(partial(best_step.run, self._algorithm())),
-                keep,
-                rng,
+                table=table,
+                gate=self._gate(),
+                experts=initial_experts,
+                spread=(center, spread),
+                init=self.init if isinstance(self.init, str) else unmasked(to_host(self.init), "init"),
+                n_init=n_init,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                stochastic=self.algorithm == "stochastic",
+                run_on_sample=recorded(em.run),
+                run=recorded(partial(best_step.run, self._algorithm())),
+                keep=keep,
+                rng=rng,
             )
             best, tasks = self._searched(search, initial_experts if warm else None)
             if isinstance(self.init, str) and not warm and membership is None:
