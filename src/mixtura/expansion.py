@@ -97,7 +97,7 @@ class Expansion:
         if average is None:
             some = _some(table, _WORK_OF_FIRST // m.size**2 if first else _ROWS * m.size)
             try:
-                _, _, hessian = Likelihood(m, replace(some, backend=table.backend.doubled())).expanded()
+                _, _, hessian = Likelihood(m, replace(some, backend=some.backend.doubled())).expanded()
             except np.linalg.LinAlgError:
                 return None
             average = hessian / some.total_weight

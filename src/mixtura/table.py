@@ -129,6 +129,7 @@ class Table:
         membership: Membership | None = None,
     ) -> Table:
         """Place an array X (N, D), or X and y (N, M), with the rows' weights (N,)."""
+        backend = backend.for_rows(X)
         rows = backend.place(X, y, sample_weight)
         counted = None
         if sample_weight is not None and not sample_weight.all():
@@ -235,7 +236,8 @@ class Table:
         """A table of rows of this one, whose covariates have been read or copied."""
         weights = None if self.sample_weight is None else self.sample_weight[which]
         y = None if self.y is None else self.y[which]
-        return replace(self, rows=self.backend.place(x, y, weights), all_x=x, all_y=y)
+        backend = self.backend.for_rows(x)
+        return replace(self, backend=backend, rows=backend.place(x, y, weights), all_x=x, all_y=y)
 
     def take(self, indices: NDArray[np.intp]) -> Table:
         """A table that holds a copy of the rows with these indices."""
@@ -366,7 +368,7 @@ class Table:
         elif joint.held:
             moments = Moments.zero(kind, joint.components, self.pivot)
             for block in self.blocks(joint.held):
-                moments += self.backend.expect(block.rows, joint.at(block), kind, self.pivot)
+                moments += block.backend.expect(block.rows, joint.at(block), kind, self.pivot)
         else:
             moments = self.backend.expect(self.rows, joint, kind, self.pivot)
         if not layout.has_second:
@@ -376,7 +378,7 @@ class Table:
             total = Moments.zero(kind, joint.components, pivots)
             self.tally.rows += len(self)
             for block in self.blocks(joint.held):
-                total += self.backend.expect_each(block.rows, joint.at(block), kind, pivots, wanted)
+                total += block.backend.expect_each(block.rows, joint.at(block), kind, pivots, wanted)
             return total
 
         eps = self.backend.rounding(self.rows, joint, self.pivot)
@@ -516,7 +518,7 @@ class Table:
         total = Moments.zero(kind, components, self.pivot if pivot is None else pivot)
         self.tally.rows += len(self)
         for block in self.blocks(components):
-            total += self.backend.accumulate(block.rows, resp(block), kind, total.pivot)
+            total += block.backend.accumulate(block.rows, resp(block), kind, total.pivot)
         return total
 
     def accumulate_residuals(
@@ -546,8 +548,8 @@ class Table:
             if block.sample_weight is not None:
                 r = np.where(block.sample_weight[:, None] > 0.0, r, 0.0)
             for i, k in enumerate(experts):
-                placed = self.backend.place(block.x, block.y - fitted(k, block.x), block.sample_weight)
-                moments[i] += self.backend.accumulate(placed, r[:, [k]], "full", pivots[k])
+                placed = block.backend.place(block.x, block.y - fitted(k, block.x), block.sample_weight)
+                moments[i] += block.backend.accumulate(placed, r[:, [k]], "full", pivots[k])
         return moments
 
     def log_joint(self, joint: Joint) -> Float:
@@ -559,7 +561,7 @@ class Table:
         """Most likely component of each row, and its joint log-density: (N,) and (N,)."""
         self.tally.rows += len(self)
         joint = self._permitted(joint)
-        parts = [self.backend.assign(b.rows, joint.at(b)) for b in self.blocks(joint.held)]
+        parts = [b.backend.assign(b.rows, joint.at(b)) for b in self.blocks(joint.held)]
         labels, best = zip(*parts, strict=True)
         return (labels[0], best[0]) if len(parts) == 1 else (np.concatenate(labels), np.concatenate(best))
 
@@ -570,7 +572,7 @@ class Table:
         for block in self.blocks(joint.held):
             at = block.start - self.start
             block_resp = None if resp is None else resp[at : at + len(block)]
-            parts.append(self.backend.posterior(block.rows, joint.at(block), block_resp))
+            parts.append(block.backend.posterior(block.rows, joint.at(block), block_resp))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def responsibilities(self, joint: Joint) -> tuple[Float, float]:

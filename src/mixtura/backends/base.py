@@ -121,6 +121,10 @@ class Backend(ABC):
 
         return Derivatives()
 
+    def for_rows(self, X: Rows2D) -> Backend:
+        """The backend for parts of a table that this one reads: itself, unless such rows are another one's."""
+        return self
+
     def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
         """Take a table of float32 or float64 numbers (N, D), once per fit, and its rows' weights (N,).
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Float, Rows
 from mixtura.backends.streaming import StreamingBackend
-from mixtura.distributed import Partitioned
 from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
 
@@ -19,8 +18,6 @@ Spread = tuple[Float, Float]
 
 class RemoteBackend(StreamingBackend):
     """A backend for :class:`mixtura.distributed.Partitioned` rows: moments come back, rows stay.
-
-    Samples of the rows are arrays here, and the other backend does their work.
 
     Parameters
     ----------
@@ -45,43 +42,35 @@ class RemoteBackend(StreamingBackend):
         return X.parts, function, *beside, *([value] * n for value in parameters)
 
     def _summed(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
-        if not isinstance(rows.X, Partitioned):
-            return super()._summed(rows, joint, kind, pivot)
-        found: Moments = rows.X.engine.map_reduce(*self._on_workers(rows, _expect, joint, kind, pivot))
+        X: Any = rows.X
+        found: Moments = X.engine.map_reduce(*self._on_workers(rows, _expect, joint, kind, pivot))
         return found
 
     def expect_each(
         self, rows: Rows, joint: Joint, kind: Kind, pivots: Float, wanted: NDArray[np.bool_]
     ) -> Moments:
         """See :meth:`Backend.expect_each`."""
-        if not isinstance(rows.X, Partitioned):
-            return super().expect_each(rows, joint, kind, pivots, wanted)
-        found: Moments = rows.X.engine.map_reduce(*self._on_workers(rows, _each, joint, kind, pivots, wanted))
+        X: Any = rows.X
+        found: Moments = X.engine.map_reduce(*self._on_workers(rows, _each, joint, kind, pivots, wanted))
         return found
 
     def accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`Backend.accumulate`."""
-        if not isinstance(rows.X, Partitioned):
-            return super().accumulate(rows, resp, kind, pivot)
-        X = rows.X
+        X: Any = rows.X
         beside = self._on_workers(rows, _accumulate, Joint.of_all(pivot), kind, pivot)
         found: Moments = X.engine.map_reduce(*beside, X.cut(resp))
         return found
 
     def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
         """See :meth:`Backend.assign`."""
-        if not isinstance(rows.X, Partitioned):
-            return super().assign(rows, joint)
-        X = rows.X
+        X: Any = rows.X
         parts = X.engine.gather(X.engine.map(*self._on_workers(rows, _assign, joint)))
         labels, best = zip(*parts, strict=True)
         return np.concatenate(labels), np.concatenate(best)
 
     def posterior(self, rows: Rows, joint: Joint, resp: NDArray[np.floating] | None = None) -> Float:
         """See :meth:`Backend.posterior`."""
-        if not isinstance(rows.X, Partitioned):
-            return super().posterior(rows, joint, resp)
-        X = rows.X
+        X: Any = rows.X
         wanted = None if resp is None else str(resp.dtype)
         parts = X.engine.gather(X.engine.map(*self._on_workers(rows, _posterior, joint, wanted)))
         if resp is not None:

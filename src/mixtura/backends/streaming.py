@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.backends.base import Backend, Float, Rows, Rows2D
-from mixtura.backends.clustering import Clustering
 from mixtura.backends.derivatives import Derivatives
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS
@@ -42,18 +41,16 @@ class StreamingBackend(Backend):
         """See :meth:`Backend.doubled`."""
         return type(self)(self.inner.doubled())
 
-    def clustering(self, rows: Rows) -> Clustering | None:
-        """See :meth:`Backend.clustering`; samples of the rows are in memory."""
-        return None if isinstance(rows.X, Streamed) else self.inner.clustering(rows)
-
     def derivatives(self) -> Derivatives:
         """See :meth:`Backend.derivatives`."""
         return self.inner.derivatives()
 
-    def place(self, X: Rows2D, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
-        """Take a streamed table as it is; samples of it, which are arrays, as the other backend does."""
-        if not isinstance(X, Streamed):
-            return self.inner.place(X, y, sample_weight)
+    def for_rows(self, X: Rows2D) -> Backend:
+        """See :meth:`Backend.for_rows`: blocks and samples, which are in memory, are the other backend's."""
+        return self if isinstance(X, Streamed) else self.inner
+
+    def place(self, X: Any, y: Rows2D | None = None, sample_weight: Float | None = None) -> Rows:
+        """Take a streamed table as it is, with what it tells of the spread of its columns."""
         survey = X.survey(sample_weight)
         mean, deviation = survey[:, 4], survey[:, 5]
         if y is not None:
@@ -74,8 +71,6 @@ class StreamingBackend(Backend):
 
     def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`Backend.expect`."""
-        if not isinstance(rows.X, Streamed):
-            return self.inner.expect(rows, joint, kind, pivot)
         layout = LAYOUTS[kind]
         summed = kind if layout.own else layout.kernel.name
         total = self._summed(rows, joint, summed, pivot)
@@ -101,8 +96,6 @@ class StreamingBackend(Backend):
         self, rows: Rows, joint: Joint, kind: Kind, pivots: Float, wanted: NDArray[np.bool_]
     ) -> Moments:
         """See :meth:`Backend.expect_each`."""
-        if not isinstance(rows.X, Streamed):
-            return self.inner.expect_each(rows, joint, kind, pivots, wanted)
         total = Moments.zero(kind, joint.components, pivots)
         for start, stop, block in self._blocks(rows):
             total += self.inner.expect_each(block, joint.cut(start, stop), kind, pivots, wanted)
@@ -110,16 +103,12 @@ class StreamingBackend(Backend):
 
     def rounding(self, rows: Rows, joint: Joint, pivot: Float) -> float:
         """See :meth:`Backend.rounding`."""
-        if not isinstance(rows.X, Streamed):
-            return self.inner.rounding(rows, joint, pivot)
         columns = np.empty((1, rows.X.shape[1]), dtype=rows.X.dtype)
         first = self.inner.place(columns, None if rows.y is None else rows.y[:1])
         return self.inner.rounding(replace(first, spread=rows.spread), joint, pivot)
 
     def log_joint(self, rows: Rows, joint: Joint) -> Float:
         """See :meth:`Backend.log_joint`."""
-        if not isinstance(rows.X, Streamed):
-            return self.inner.log_joint(rows, joint)
         out = np.empty((len(rows), joint.components))
         for start, stop, block in self._blocks(rows):
             out[start:stop] = self.inner.log_joint(block, joint.cut(start, stop))
@@ -127,8 +116,6 @@ class StreamingBackend(Backend):
 
     def accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`Backend.accumulate`."""
-        if not isinstance(rows.X, Streamed):
-            return self.inner.accumulate(rows, resp, kind, pivot)
         total = Moments.zero(kind, resp.shape[1], pivot)
         for start, stop, block in self._blocks(rows):
             total += self.inner.accumulate(block, resp[start:stop], kind, pivot)
@@ -136,8 +123,6 @@ class StreamingBackend(Backend):
 
     def assign(self, rows: Rows, joint: Joint) -> tuple[NDArray[np.int32], Float]:
         """See :meth:`Backend.assign`."""
-        if not isinstance(rows.X, Streamed):
-            return self.inner.assign(rows, joint)
         labels, best = np.empty(len(rows), dtype=np.int32), np.empty(len(rows))
         for start, stop, block in self._blocks(rows):
             labels[start:stop], best[start:stop] = self.inner.assign(block, joint.cut(start, stop))
@@ -145,8 +130,6 @@ class StreamingBackend(Backend):
 
     def posterior(self, rows: Rows, joint: Joint, resp: NDArray[np.floating] | None = None) -> Float:
         """See :meth:`Backend.posterior`."""
-        if not isinstance(rows.X, Streamed):
-            return self.inner.posterior(rows, joint, resp)
         density = np.empty(len(rows))
         for start, stop, block in self._blocks(rows):
             part = None if resp is None else resp[start:stop]
