@@ -547,15 +547,16 @@ def test_the_equations_of_several_experts(rng):
     for some in (singular, nearly, constant):
         assert normal_equations._regular(some, xy) is None
     for some in (xx, singular, nearly, constant):
-        for k, found in enumerate(normal_equations.least_squares_each(some, xy)):
+        found = normal_equations.least_squares_each(some, xy)
+        for k in range(len(some)):
             alone = least_squares(some[k], xy[k])
-            np.testing.assert_allclose(found.slopes, alone.slopes, rtol=1e-10)
-            np.testing.assert_allclose(found.inverse, alone.inverse, rtol=1e-10)
-            np.testing.assert_allclose(found.explained, alone.explained, rtol=1e-10)
-            assert (found.dependent, found.delicate) == (alone.dependent, alone.delicate)
+            np.testing.assert_allclose(found.slopes[k], alone.slopes, rtol=1e-10)
+            np.testing.assert_allclose(found.inverse[k], alone.inverse, rtol=1e-10)
+            np.testing.assert_allclose(found.explained[k], alone.explained, rtol=1e-10)
+            assert (found.dependent[k], found.delicate[k]) == (alone.dependent, alone.delicate)
             # The condition is known, or estimated within a small factor.
-            np.testing.assert_array_less(found.spoilt, 20.0 * alone.spoilt + 1e-300)
-            np.testing.assert_array_less(alone.spoilt, 20.0 * found.spoilt + 1e-300)
+            np.testing.assert_array_less(found.spoilt[k], 20.0 * alone.spoilt + 1e-300)
+            np.testing.assert_array_less(alone.spoilt, 20.0 * found.spoilt[k] + 1e-300)
 
 
 def test_least_squares_of_least_norm(rng):

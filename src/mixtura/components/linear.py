@@ -248,14 +248,15 @@ class LinearExperts(Components):
         without = np.flatnonzero(~with_prior)
         if len(without):
             # For a tiny mass the inverse of the sums could overflow, so means are used instead.
-            n = np.maximum(s.mass[without], _TINY)
+            n, yy = np.maximum(s.mass[without], _TINY), s.yy[without]
             each = n[:, None, None]
             fits = least_squares_each(s.xx[without] / each, s.xy[without] / each)
-            for k, n_k, fit in zip(without.tolist(), n, fits, strict=True):
-                slopes[k], dependent[k], delicate[k] = fit.slopes, fit.dependent, fit.delicate
-                posterior[k] = fit.inverse / max(n_k, least_mass)  # times the noise, once that is known
-                squares[k] = np.maximum(s.yy[k] - n_k * fit.explained, n_k * fit.spoilt + ROUNDING * s.yy[k])
-            slopes[without] += base.slopes[without]
+            dependent[without], delicate[without] = fits.dependent, fits.delicate
+            slopes[without] = fits.slopes + base.slopes[without]
+            rows = np.maximum(n, least_mass)[:, None, None, None]
+            posterior[without] = fits.inverse[:, None] / rows  # times the noise, once that is known
+            explained, spoilt = n[:, None] * fits.explained, n[:, None] * fits.spoilt
+            squares[without] = np.maximum(yy - explained, spoilt + ROUNDING * yy)
         if baseline is not None:
             spread = spread + np.einsum("kmd,kde,kme->km", base.slopes, s.xx, base.slopes)
             if self.intercept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,8 @@ _CONSTANT = 1e-20
 # Rounding error of second moments, as a share of their largest eigenvalue, and of sums of squares, as a share of them.
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
-# Numbers of experts from which on, and of columns up to which, their equations are solved together.
-_TOGETHER_FROM, _TOGETHER_COLUMNS = 3, 32
+# Number of columns up to which the equations of all experts are solved together.
+_TOGETHER_COLUMNS = 32
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -101,7 +101,7 @@ class Scatters:
 
 @dataclass(frozen=True)
 class Solution:
-    """A least-squares solution.
+    """A least-squares solution, or several, along a first axis.
 
     slopes : (M, D).
     inverse : the inverse of xx, (D, D).
@@ -115,17 +115,20 @@ class Solution:
     inverse: Float
     explained: Float
     spoilt: Float
-    dependent: bool
-    delicate: bool
+    dependent: bool | NDArray[np.bool_]
+    delicate: bool | NDArray[np.bool_]
 
 
-def least_squares_each(xx: Float, xy: Float) -> list[Solution]:
+def least_squares_each(xx: Float, xy: Float) -> Solution:
     """As :func:`least_squares`, for K experts (K, D, D) and (K, D, M), which cost less together."""
-    regular = _regular(xx, xy) if len(xx) >= _TOGETHER_FROM and xx.shape[1] <= _TOGETHER_COLUMNS else None
-    return [least_squares(*both) for both in zip(xx, xy, strict=True)] if regular is None else regular
+    regular = _regular(xx, xy) if xx.shape[1] <= _TOGETHER_COLUMNS else None
+    if regular is not None:
+        return regular
+    alone = [least_squares(*both) for both in zip(xx, xy, strict=True)]
+    return Solution(*(np.stack([getattr(one, f.name) for one in alone]) for f in fields(Solution)))
 
 
-def _regular(xx: Float, xy: Float) -> list[Solution] | None:
+def _regular(xx: Float, xy: Float) -> Solution | None:
     """The solutions where all are far from dependent; None otherwise."""
     variances = np.diagonal(xx, axis1=1, axis2=2)
     if not (variances > 0.0).all():
@@ -146,8 +149,8 @@ def _regular(xx: Float, xy: Float) -> list[Solution] | None:
     slopes = np.ascontiguousarray((turned @ half / scale[:, :, None]).transpose(0, 2, 1))
     explained = np.square(half).sum(axis=1)
     spoilt = explained * ((_SOLVED * norms) ** 2)[:, None]
-    found = zip(slopes, inverse / scales, explained, spoilt, strict=True)
-    return [Solution(*parts, False, False) for parts in found]
+    no = np.zeros(len(xx), dtype=bool)
+    return Solution(slopes, inverse / scales, explained, spoilt, no, no)
 
 
 def least_squares(xx: Float, xy: Float) -> Solution:
