@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import fcluster, is_valid_linkage
 from sklearn.utils.estimator_checks import check_estimator
 
 import mixtura
-from mixtura import GaussianMixture, MixtureClassifier, merge_components
+from mixtura import BayesianGaussianMixture, GaussianMixture, MixtureClassifier, merge_components
 from mixtura.components.covariances import COVARIANCES
 from mixtura.components.families import ALL
 
@@ -143,6 +143,17 @@ def test_clusters_that_are_no_gaussians(rng):
     with pytest.raises(ValueError, match="1 to 6 clusters, not 7"):
         found.clusters(7)
     assert mixtura.merge_components is merge_components
+
+
+@pytest.mark.parametrize("K", [4, 6, 9])
+def test_components_without_rows_do_not_count_as_clusters(K, rng):
+    """What a Dirichlet process leaves over is joined first, and two clusters that are apart are kept."""
+    X = np.concatenate([rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 9.0])
+    model = BayesianGaussianMixture(n_components=K, random_state=0).fit(X)
+    assert np.sum(model.weights_ < 0.01) == K - 2
+    found = merge_components(model, X)
+    assert found.n_clusters == 2
+    assert sorted(np.bincount(found.labels())) == [300, 300]
 
 
 @pytest.mark.parametrize("rows", [3, 5, 8])

@@ -446,3 +446,25 @@ def test_files_are_read_as_a_single_one_is(tmp_path):
         as_source(tmp_path)
     with pytest.raises(ValueError, match="layout is for text files"):
         as_source(frame, layout=TextLayout())
+
+
+def test_columns_of_several_text_files_go_by_their_names(tmp_path):
+    """Each file has its own order of columns, and may have more; a lack of one is told."""
+    pytest.importorskip("pyarrow")
+    (tmp_path / "1.csv").write_text("a,b\n1.0,10.0\n2.0,20.0\n")
+    (tmp_path / "2.csv").write_text("b,a\n30.0,3.0\n")
+    (tmp_path / "3.csv").write_text("b,other,a\n40,text,4\n")
+    for path in (tmp_path / "?.csv", [tmp_path / f"{i}.csv" for i in (1, 2, 3)]):
+        np.testing.assert_array_equal(
+            as_source(path)[:], [[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0]]
+        )
+    np.testing.assert_array_equal(as_source(tmp_path / "?.csv", columns=["b"])[:], [[10], [20], [30], [40]])
+    (tmp_path / "4.csv").write_text("a,c\n5.0,6.0\n")
+    with pytest.raises(ValueError, match=r"4\.csv has no column 'b', which the first file has; it has a, c"):
+        as_source(tmp_path / "?.csv")
+    (tmp_path / "4.csv").write_text("5.0,6.0\n")  # no line of names
+    with pytest.raises(ValueError, match=r"4\.csv has no column 'a'"):
+        as_source(tmp_path / "?.csv")
+    (tmp_path / "4.csv").write_text("")
+    with pytest.raises(TableError, match=r"4\.csv"):
+        as_source(tmp_path / "?.csv")

@@ -427,15 +427,23 @@ mixtura::Many many_of(const Table& rows, const py::array_t<int64_t, py::array::c
   return many;
 }
 
+// What is added to the variances of the columns, (D,).
+const double* added_to(const mixtura::Rows& rows, const Doubles& reg_covar) {
+  if (reg_covar.ndim() != 1 || reg_covar.size() != rows.dims)
+    throw std::invalid_argument("reg_covar has the wrong shape");
+  return reg_covar.data();
+}
+
 // One mixture for each group: weights (G, K), means (G, K, D), covariances (G, C, S), bounds, iterations and
 // outcomes (G,).
 py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_style>& offsets,
-                   int64_t components, const std::string& form, bool tied, double tol, double reg_covar,
-                   int64_t max_iter, uint64_t seed, const std::optional<Integers>& labels,
+                   int64_t components, const std::string& form, bool tied, double tol,
+                   const Doubles& reg_covar, int64_t max_iter, uint64_t seed,
+                   const std::optional<Integers>& labels,
                    const std::optional<std::tuple<Doubles, Doubles, Doubles>>& start, int threads) {
   mixtura::Many many = many_of(rows, offsets, components, form, tied);
   many.tol = tol;
-  many.reg_covar = reg_covar;
+  many.reg_covar = added_to(many.rows, reg_covar);
   many.max_iter = max_iter;
   many.seed = seed;
   if (labels) {
@@ -476,7 +484,7 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
 
 // A run of EM from the first component of each row or, without labels, from given parameters, but for its
 // last M-step: the parameters of its last E-step, the bounds of all, and the outcome.
-py::tuple advance(const Table& rows, const std::string& form, bool tied, double tol, double reg_covar,
+py::tuple advance(const Table& rows, const std::string& form, bool tied, double tol, const Doubles& reg_covar,
                   int64_t max_iter, const Doubles& weights, const Doubles& means, const Doubles& covariances,
                   const std::optional<Integers>& labels) {
   const int64_t offsets[2] = {0, rows.left.shape(0)};
@@ -502,7 +510,7 @@ py::tuple advance(const Table& rows, const std::string& form, bool tied, double 
   double bound = 0.0;
   int32_t iterations = 0, outcome = 0;
   many.tol = tol;
-  many.reg_covar = reg_covar;
+  many.reg_covar = added_to(many.rows, reg_covar);
   many.max_iter = max_iter;
   if (labels) {
     if (labels->ndim() != 1 || labels->shape(0) != many.rows.count)

@@ -365,7 +365,7 @@ def fit_many(
         FORMS[covariance_type],
         covariance_type == "tied",
         float(tol),
-        float(reg_covar),
+        np.full(rows.shape[1], float(reg_covar)),
         most,
         _positive(random_state, "random_state", 0),
         first,
@@ -386,7 +386,7 @@ def bounds_of_many(
     start: GaussianMixture,
     *,
     tol: float,
-    reg_covar: float,
+    reg_covar: Float,
     max_iter: int,
     n_threads: int,
 ) -> Float:
@@ -397,8 +397,10 @@ def bounds_of_many(
     tables : ndarray of shape (T, N, D)
     start : GaussianMixture
         Of a covariance type that :func:`fit_many` takes.
-    tol, reg_covar, max_iter
+    tol, max_iter
         As for :class:`mixtura.GaussianMixture`.
+    reg_covar : ndarray of shape (D,)
+        What is added to the variances.
     n_threads : int
 
     Returns

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
 
-# Two clusters are apart if the entropy of their labels is this share, or less, of what it would be at even chances.
+# Two clusters are apart if to join them lowers the entropy by this share, or less, of what even chances for twice the
+# rows of the smaller one would be.
 _SEPARATED = 0.01
 
 
@@ -151,23 +152,28 @@ def merge_components(model: Any, X: ArrayLike) -> Merged:
     shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     now, steps = shares, list[tuple[int, int]]()
     entropies = [_entropy(now).sum()]
-    uncertain = 0  # merges so far, as long as all of them have joined components that overlap
+    # Merges so far, as long as all of them have joined components that overlap; of these, those of what has no row.
+    uncertain = without_rows = 0
     while now.shape[1] > 1:
-        own = _entropy(now).sum(axis=0)
-        best, pair = -np.inf, (0, 1)
+        own, mass = _entropy(now).sum(axis=0), now.sum(axis=0)
+        # What has less than a row is no cluster, and is joined first.
+        empty, best, pair = False, -np.inf, (0, 1)
         for i in range(now.shape[1] - 1):
             unions = _entropy(now[:, [i]] + now[:, i + 1 :]).sum(axis=0)
             falls = own[i] + own[i + 1 :] - unions
-            j = int(np.argmax(falls))
-            if falls[j] > best:
-                best, pair = float(falls[j]), (i, i + 1 + j)
-        of_pair = now[:, list(pair)].sum()
-        uncertain += len(steps) == uncertain and best > _SEPARATED * np.log(2.0) * of_pair
+            few = np.minimum(mass[i], mass[i + 1 :]) < 1.0
+            j = int(np.lexsort((falls, few))[-1])
+            if (few[j], falls[j]) > (empty, best):
+                empty, best, pair = bool(few[j]), float(falls[j]), (i, i + 1 + j)
+        overlap = best > _SEPARATED * np.log(2.0) * 2.0 * mass[list(pair)].min()
+        uncertain += len(steps) == uncertain and (empty or overlap)
+        without_rows += empty
         steps.append(pair)
         now = np.delete(now, pair[1], axis=1) + np.eye(now.shape[1] - 1)[pair[0]] * now[:, [pair[1]]]
         entropies.append(_entropy(now).sum())
     entropy = np.array(entropies[::-1])
-    n_clusters = max(_kink(entropy), K - uncertain) if K > 2 else K
+    most = K - without_rows
+    n_clusters = max(_kink(entropy[:most]), K - uncertain) if most > 2 else most
     return Merged(steps, entropy, n_clusters, shares, noise)
 
 

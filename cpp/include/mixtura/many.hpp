@@ -17,9 +17,10 @@ struct Many {
   Rows rows;
   const int64_t* offsets;  // (G + 1,) where groups begin and end
   int64_t groups, components;
-  Factor form;            // of covariances: triangle (full, tied), diagonal, scalar
-  bool tied;              // whether a group's components share one covariance
-  double tol, reg_covar;  // as of one fit
+  Factor form;              // of covariances: triangle (full, tied), diagonal, scalar
+  bool tied;                // whether a group's components share one covariance
+  double tol;               // as of one fit
+  const double* reg_covar;  // (D,) what is added to the variances
   int64_t max_iter;
   uint64_t seed;
   const int32_t* labels;  // (N,) the first component of each row; null: k-means

@@ -413,7 +413,7 @@ inline bool maximize(const Many& m, SmallEm& s, double* weights, double* covaria
     double* factor = s.factors + k * s.T;
     if (k == 0 || !m.tied) {
       for (int64_t d = 0; d < s.D; ++d)
-        factor[s.form == Factor::triangle ? d * (d + 3) / 2 : d] += m.reg_covar;
+        factor[s.form == Factor::triangle ? d * (d + 3) / 2 : d] += m.reg_covar[d];
       unpack(s, factor, covariances + k * m.covariance_size());
       if (!factorize(s, factor, &log_det)) return false;
     } else {

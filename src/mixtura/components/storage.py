@@ -68,6 +68,10 @@ class Storage(ABC):
     def regularized(self, covariances: Float, reg_covar: float | Float) -> Float:
         """Covariances with ``reg_covar``, one number or one for each column (D,), added to the variances."""
 
+    def added(self, reg_covar: float | Float, dims: int) -> Float:
+        """What :meth:`regularized` adds to the variance of each column, (D,)."""
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(reg_covar, dtype=np.float64), dims))
+
     @abstractmethod
     def bounded(self, covariances: Float, least: Float) -> tuple[Float, Float, Booleans]:
         """The most likely covariances of which none is narrower than ``least`` in any direction.
@@ -399,6 +403,9 @@ class Scalars(_Elementwise):
 
     def _inner(self, dims: int) -> tuple[int, ...]:
         return ()
+
+    def added(self, reg_covar: float | Float, dims: int) -> Float:
+        return np.full(dims, np.mean(reg_covar))
 
     def _of_columns(self, variances: Float) -> Float:
         return np.asarray(variances.mean())

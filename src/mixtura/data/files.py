@@ -387,12 +387,15 @@ class TextPlan:
         What was guessed.
     options : dict
         ``read_options``, ``parse_options`` and ``convert_options`` of ``pyarrow.csv``.
+    header : bool
+        Whether the first line holds names.
     """
 
     names: list[str]
     row_names: frozenset[int]
     notes: tuple[str, ...]
     options: dict[str, Any]
+    header: bool
 
 
 def plan_of_text(name: str, wanted: Sequence[str], layout: TextLayout) -> TextPlan:
@@ -433,7 +436,7 @@ def plan_of_text(name: str, wanted: Sequence[str], layout: TextLayout) -> TextPl
         # names.
         places = [j for j in range(len(names)) if j not in row_names]
         names = [f"x{places.index(j)}" if j in places else n for j, n in enumerate(names)]
-    return TextPlan(names, row_names, tuple(notes), options)
+    return TextPlan(names, row_names, tuple(notes), options, header)
 
 
 def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:

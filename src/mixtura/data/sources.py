@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.data.files import TableError, TextLayout, leading_row_names, pandas_index, plan_of_text
+from mixtura.data.files import TableError, TextLayout, TextPlan, leading_row_names, pandas_index, plan_of_text
 from mixtura.distributed import dask_engine, from_dask, scattered
 from mixtura.streamed import BLOCK_BYTES, Streamed, release
 
@@ -562,6 +564,53 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
+@dataclass(frozen=True)
+class _TextFiles:
+    """Text files as one dataset with the columns of the first: each has its own order of columns.
+
+    Parameters
+    ----------
+    datasets : list of pyarrow.dataset.Dataset
+        One of each file.
+    """
+
+    datasets: list[Any]
+
+    @property
+    def schema(self) -> Any:
+        """The first file's."""
+        return self.datasets[0].schema
+
+    def get_fragments(self) -> Iterator[Any]:
+        """The files."""
+        for dataset in self.datasets:
+            yield from dataset.get_fragments()
+
+
+def _text_files(
+    paths: list[str], wanted: list[str], layout: TextLayout
+) -> tuple[_TextFiles, frozenset[int], list[str]]:
+    """Text files, of which all others have a line of names if the first has one; as :func:`_dataset`."""
+    pyarrow, datasets, plans = _pyarrow(), list[Any](), list[TextPlan]()
+    for path in paths:
+        with _told_of(path):
+            plan = plan_of_text(path, wanted, layout)
+            form = pyarrow.dataset.CsvFileFormat(**plan.options)
+            datasets.append(pyarrow.dataset.dataset(path, format=form))
+            plans.append(plan)
+        layout = replace(layout, header="yes" if plan.header else "no")
+    return _TextFiles(datasets), plans[0].row_names, [*plans[0].notes]
+
+
+@contextmanager
+def _told_of(path: str) -> Iterator[None]:
+    """Errors of reading as a TableError with the file's name."""
+    try:
+        yield
+    except (_pyarrow().ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: {' '.join(str(error).split())}") from error
+
+
 def _dataset(
     paths: list[str], endings: set[str], wanted: list[str], layout: TextLayout | None
 ) -> tuple[Any, frozenset[int], list[str]]:
@@ -575,22 +624,13 @@ def _dataset(
             + (", ".join(sorted(endings - {""})) or "nothing")
         )
     pyarrow, kind = _pyarrow(), formats.pop()
-    row_names, notes, form = frozenset[int](), list[str](), kind
-    try:
-        if kind == "csv":
-            plan = plan_of_text(paths[0], wanted, TextLayout() if layout is None else layout)
-            form, row_names, notes = (
-                pyarrow.dataset.CsvFileFormat(**plan.options),
-                plan.row_names,
-                [*plan.notes],
-            )
-        dataset = pyarrow.dataset.dataset(paths, format=form)
-    except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{paths[0]}: {' '.join(str(error).split())}") from error
-    if kind != "csv":
-        names, index = dataset.schema.names, pandas_index(dataset.schema.metadata)
-        row_names = leading_row_names(names) | {j for j, n in enumerate(names) if n in index}
-    return dataset, row_names, notes
+    if kind == "csv":
+        return _text_files(paths, wanted, TextLayout() if layout is None else layout)
+    with _told_of(paths[0]):
+        dataset = pyarrow.dataset.dataset(paths, format=kind)
+    names, index = dataset.schema.names, pandas_index(dataset.schema.metadata)
+    row_names = leading_row_names(names) | {j for j, n in enumerate(names) if n in index}
+    return dataset, row_names, []
 
 
 def _of_arrow(
@@ -626,7 +666,7 @@ def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache)
     if isinstance(data, pyarrow.Table):
         part = data.select(names)
         return Batches([("", data.num_rows)], lambda _: iter(part.to_batches()), names, dtype, block_bytes)
-    if not isinstance(data, pyarrow.dataset.Dataset):
+    if not isinstance(data, (pyarrow.dataset.Dataset, _TextFiles)):
         raise TypeError(
             f"rows cannot be read from pyarrow's {type(data).__name__}: pass a Table or a Dataset"
         )
@@ -645,7 +685,7 @@ def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache)
             how["fragment_scan_options"] = pyarrow.dataset.ParquetFragmentScanOptions(
                 pre_buffer=False, use_buffered_stream=True
             )
-        try:
+        with _told_of(counted[i][0]):
             yield from fragments[i].to_batches(
                 columns=names,
                 batch_size=size,
@@ -654,8 +694,6 @@ def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache)
                 use_threads=False,
                 **how,
             )
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise TableError(f"{counted[i][0]}: {' '.join(str(error).split())}") from error
 
     batches = Batches(counted, batches_of, names, dtype, block_bytes)
     size = batches.shape[0] * batches.shape[1] * batches.dtype.itemsize
