@@ -217,3 +217,48 @@ def test_bad_input(groups):
             mixtura.fit_many(*arguments, **how)
     with pytest.raises(ValueError, match="groups has shape"):
         mixtura.fit_many(X, g, 3).predict(X, g[:5])
+
+
+def test_groups_of_time_are_saved_and_found(tmp_path, rng):
+    """Dates in any unit; NaT is refused as NaN is."""
+    X, days = rng.normal(size=(200, 2)), np.datetime64("2020-01-01") + np.arange(200) % 3
+    for groups in (days, days.astype("datetime64[ns]"), days - days[0]):
+        many = mixtura.fit_many(X, groups, 1)
+        many.save(tmp_path / "many.safetensors")
+        loaded = ManyMixtures.load(tmp_path / "many.safetensors")
+        assert loaded.groups.dtype == groups.dtype
+        np.testing.assert_array_equal(loaded.groups, np.unique(groups))
+        np.testing.assert_allclose(
+            loaded[groups[1]].means_[0], X[groups == groups[1]].mean(axis=0), rtol=1e-12
+        )
+        np.testing.assert_array_equal(loaded.predict(X, groups), 0)
+    assert mixtura.fit_many(X, days.astype("datetime64[ns]"), 1)["2020-01-02"].n_features_in_ == 2
+    days[:2] = np.datetime64("NaT")
+    with pytest.raises(ValueError, match="groups holds NaT in 2 rows"):
+        mixtura.fit_many(X, days, 1)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_sums_of_squares_that_overflow_are_told(kind, rng):
+    X = rng.normal(size=(200, 2)) * np.where(np.arange(200) % 2, 1e200, 1.0)[:, None]
+    many = mixtura.fit_many(X, np.arange(200) % 2, 2, covariance_type=kind)
+    assert many.status.tolist()[0] != "failed"
+    assert "cannot be represented" in many.reason[1]
+
+
+def test_names_of_groups_are_words_of_any_kind(tmp_path, capsys, monkeypatch, rng):
+    """A group may be called what stands for a missing value in other columns, or be a day; an empty cell is none."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    for first, second in (("NA", "EU"), ("None", "null"), ("2020-01-02", "2020-01-03")):
+        lines = [f"{a},{b},{(first, second)[i % 2]}" for i, (a, b) in enumerate(rng.normal(size=(60, 2)))]
+        (tmp_path / "t.csv").write_text("\n".join(["a,b,site", *lines]))
+        main(["fit", "t.csv", "-k", "1", "--by", "site", "-o", "many.safetensors"])
+        assert "2 groups, 0 failed" in capsys.readouterr().out
+        many = ManyMixtures.load("many.safetensors")
+        assert {str(name) for name in many.groups} == {first, second}
+        main(["predict", "many.safetensors", "t.csv", "--by", "site", "-o", "labels.csv"])
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,site", *lines]).replace(first, ""))
+    capsys.readouterr()
+    assert main(["fit", "t.csv", "-k", "1", "--by", "site"]) == 2
+    assert "30 missing values; every row needs a group" in capsys.readouterr().err

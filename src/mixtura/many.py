@@ -32,6 +32,9 @@ FORMS = {"full": "triangle", "tied": "triangle", "diag": "diagonal", "spherical"
 # What the header of a file says that it holds.
 _KIND = "mixtura many 1"
 
+# Kinds of names that are moments or spans of time.
+_OF_TIME = "mM"
+
 # What became of a group, by the kernels' number, and why.
 STATUS = {
     0: ("converged", ""),
@@ -107,6 +110,8 @@ class ManyMixtures:
         return {name: g for g, name in enumerate(self.groups.tolist())}
 
     def _place(self, group: Any) -> int:
+        if self.groups.dtype.kind in _OF_TIME:  # of any unit
+            group = np.array(group, dtype=self.groups.dtype)[()]
         known = self._places.get(group.item() if isinstance(group, np.generic) else group)
         if known is None:
             raise KeyError(f"there is no group {group!r}")
@@ -210,9 +215,11 @@ class ManyMixtures:
         """
         from safetensors.numpy import save
 
-        names = self.groups.tolist()
-        header = {"kind": _KIND, "covariance_type": self.covariance_type}
-        header |= {"groups": json.dumps(names), "columns": json.dumps(self.columns)}
+        names, header = self.groups, {"kind": _KIND, "covariance_type": self.covariance_type}
+        if names.dtype.kind in _OF_TIME:
+            header["time"] = str(names.dtype)
+            names = names.astype(np.int64)
+        header |= {"groups": json.dumps(names.tolist()), "columns": json.dumps(self.columns)}
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         data = save(arrays, metadata=header)
         write_whole(path, lambda name: Path(name).write_bytes(data))
@@ -238,6 +245,8 @@ class ManyMixtures:
             raise ModelFileError(f"{path} cannot be read: {error}") from error
         try:
             groups, columns = np.array(json.loads(header["groups"])), list(json.loads(header["columns"]))
+            if "time" in header:
+                groups = _of_time(groups, header["time"])
             found = cls(groups, header["covariance_type"], columns=columns, **arrays)
             found._check()
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -258,6 +267,13 @@ class ManyMixtures:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, not {shape}")
         if not set(np.unique(self.outcome)) <= set(STATUS):
             raise ValueError("an outcome is unknown")
+
+
+def _of_time(numbers: NDArray[Any], name: str) -> NDArray[Any]:
+    """Moments or spans of time, of the type that a file names, from whole numbers."""
+    if numbers.dtype.kind != "i" or np.dtype(name).kind not in _OF_TIME:
+        raise ValueError(f"groups are no numbers of type {name}")
+    return numbers.astype(np.int64).astype(name)
 
 
 def holds_many(path: str | os.PathLike[str]) -> bool:
@@ -348,6 +364,8 @@ def fit_many(
         raise ValueError(f"groups has shape {names.shape}, and X has {len(rows)} rows")
     if names.dtype.kind == "f" and np.isnan(names).any():
         raise ValueError(f"groups holds NaN in {int(np.isnan(names).sum())} rows: every row needs a group")
+    if names.dtype.kind in _OF_TIME and np.isnat(names).any():
+        raise ValueError(f"groups holds NaT in {int(np.isnat(names).sum())} rows: every row needs a group")
     if names.dtype.kind == "O" and any(n is None or n != n for n in names):
         raise ValueError("groups holds missing values: every row needs a group")
     distinct, order, offsets = _by_group(names)

@@ -425,6 +425,13 @@ inline bool maximize(const Many& m, SmallEm& s, double* weights, double* covaria
   return true;
 }
 
+// Whether sums of squares are so large that they cannot be represented.
+inline bool overflown(const SmallEm& s) {
+  double total = 0.0;
+  for (int64_t p = 0; p < s.K * s.T; ++p) total += sum_of(s.second[p]);
+  return total - total != 0.0;
+}
+
 inline size_t many_bytes(const Many& m) {
   int64_t most = 0;
   for (int64_t g = 0; g < m.groups; ++g) {
@@ -496,9 +503,11 @@ void fit_group(const Many& m, int64_t group, void* memory) {
   }
   for (int64_t k = 0; k < K; ++k)
     for (int64_t d = 0; d < D; ++d) m.means[(group * K + k) * D + d] = s.means[k * D + d] + s.center[d];
-  finish(!definite   ? Outcome::singular
-         : converged ? Outcome::converged
-                     : Outcome::not_converged,
+  const bool summed = !m.started || iteration > 0;
+  finish(!definite && summed && overflown(s) ? Outcome::not_finite
+         : !definite                         ? Outcome::singular
+         : converged                         ? Outcome::converged
+                                             : Outcome::not_converged,
          iteration, bound);
 }
 

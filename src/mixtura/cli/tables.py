@@ -219,11 +219,10 @@ def group_column(options: argparse.Namespace) -> NDArray[Any]:
         raise UsageError(f"--by {name}: {options.data} has no such column") from error
     if isinstance(column, np.ndarray):
         return column
-    if column.null_count:
-        raise UsageError(
-            f"--by {name}: the column has {column.null_count} missing values; every row needs a group"
-        )
     values: NDArray[Any] = column.to_numpy()
+    missing = column.null_count or int(np.sum(values == "") if values.dtype == object else 0)
+    if missing:
+        raise UsageError(f"--by {name}: the column has {missing} missing values; every row needs a group")
     return values.astype(str) if values.dtype == object else values
 
 

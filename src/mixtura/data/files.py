@@ -191,19 +191,22 @@ def column_names(path: str | os.PathLike[str], layout: TextLayout | None = None)
 def any_column(path: str | os.PathLike[str], name: str, layout: TextLayout | None = None) -> Any:
     """A column of any type: an Arrow array, or of a .npy file a NumPy array.
 
+    In a column of text all words are text, those for missing values too.
+
     Raises
     ------
     KeyError
         There is no such column.
     """
-    source = _open(os.fspath(path), [name], TextLayout() if layout is None else layout)
+    layout = TextLayout() if layout is None else layout
+    source = _open(os.fspath(path), [name], layout, alone=True)
     if name not in source.names:
         raise KeyError(name)
     return source.column(source.names.index(name))
 
 
-def _open(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
-    """Open a file according to its kind."""
+def _open(name: str, wanted: Sequence[str], layout: TextLayout, alone: bool = False) -> _Source:
+    """Open a file according to its kind; of a text file, the wanted columns alone may be read, as they are."""
     if os.path.exists(name) and not os.path.isfile(name):
         raise TableError(
             f"{name} is {'a directory' if os.path.isdir(name) else 'not a regular file'}, not a table"
@@ -214,7 +217,7 @@ def _open(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
         raise TableError(f"{name} is empty")
     lower = name.lower()
     if lower.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
-        return _read_csv(name, wanted, layout)
+        return _read_csv(name, wanted, layout, alone)
     if layout != TextLayout():
         raise TableError(
             f"{name} is no text file: it has no header line, separator or decimal point to be told of"
@@ -439,19 +442,29 @@ def plan_of_text(name: str, wanted: Sequence[str], layout: TextLayout) -> TextPl
     return TextPlan(names, row_names, tuple(notes), options, header)
 
 
-def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout) -> _Source:
+def _read_csv(name: str, wanted: Sequence[str], layout: TextLayout, alone: bool = False) -> _Source:
     _pyarrow(name)
     from pyarrow import csv
 
     try:
         plan = plan_of_text(name, wanted, layout)
+        present = [plan.names.index(w) for w in wanted if w in plan.names]
+        if alone:
+            convert = plan.options["convert_options"]
+            convert.null_values, convert.strings_can_be_null = [""], False
+            convert.include_columns = [plan.options["read_options"].column_names[j] for j in present]
         table = csv.read_csv(name, **plan.options)
     except Exception as error:
         hint = ""
         with suppress(Exception):  # the file may be damaged
             hint = _separator_hint(name, layout)
         raise TableError(f"{name} is not a readable CSV file ({_first_line(error)}){hint}") from error
-    return _Source(plan.names, table.column, plan.row_names, plan.notes)
+    return _Source(
+        plan.names,
+        (lambda j: table.column(present.index(j))) if alone else table.column,
+        plan.row_names,
+        plan.notes,
+    )
 
 
 def _separator_hint(name: str, layout: TextLayout) -> str:
