@@ -7,7 +7,7 @@ from scipy.special import digamma, gammaln
 from sklearn.mixture import BayesianGaussianMixture as Theirs
 
 import mixtura
-from mixtura import BayesianGaussianMixture, load, save
+from mixtura import BayesianGaussianMixture, em, load, save
 from mixtura.components import precisions
 from mixtura.data import as_source
 from mixtura.gates.sticks import StickGate
@@ -242,3 +242,19 @@ def test_a_fit_that_goes_on_is_of_the_same_kind(change, faithful, tmp_path):
         with pytest.raises(ValueError, match="warm_start: the last fit had"):
             last.set_params(**change).fit(faithful)
         np.testing.assert_array_equal(last.means_, means)
+
+
+def test_a_fit_that_fails_leaves_the_last_one(faithful, monkeypatch):
+    model = BayesianGaussianMixture(n_components=2, random_state=0).fit(faithful)
+    before = dict(vars(model))
+
+    def interrupted(*arguments, **how):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(em, "restarts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.set_params(covariance_type="diag", mean_prior=[0.0, 0.0]).fit(faithful)
+    model.set_params(covariance_type="full", mean_prior=None)
+    assert {name: str(value) for name, value in vars(model).items()} == {n: str(v) for n, v in before.items()}
+    model.set_params(warm_start=True).fit(faithful)

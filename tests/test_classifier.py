@@ -261,3 +261,12 @@ def test_classes_of_equal_rows():
     X, y = np.repeat([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], 10, axis=0), np.repeat([0, 1], 10)
     for numbers in (1, (1, 2)):
         assert MixtureClassifier(numbers).fit(X, y).score(X, y) == 1.0
+
+
+def test_priors_that_sum_to_one_roughly_are_saved(tmp_path, rng):
+    X, y = rng.normal(size=(100, 2)), np.arange(100) % 2
+    for priors in ([0.333333, 0.666666], np.array([1 / 3, 2 / 3], dtype=np.float32)):
+        model = MixtureClassifier(1, priors=priors).fit(X, y)
+        assert model.priors_.sum() == pytest.approx(1.0, abs=1e-15)
+        mixtura.save(model, tmp_path / "m.safetensors")
+        np.testing.assert_array_equal(mixtura.load(tmp_path / "m.safetensors").priors_, model.priors_)

@@ -760,3 +760,14 @@ def test_options_that_need_others_say_so(tmp_path, monkeypatch, capsys):
     assert "--scheduler needs --engine" in fails([*fit, "--scheduler", "tcp://nowhere:1"], capsys)
     assert "--every needs --checkpoint" in fails([*fit, "--every", "5"], capsys)
     assert "Known are" in fails([*fit, "--noise", "nope"], capsys)
+
+
+@pytest.mark.parametrize("option", [["--prior", "default"], ["--covariance", "VVE"], ["--reg-covar", "auto"]])
+def test_a_fit_without_faults_has_no_warning(option, capsys):
+    code, _, err = run(["fit", FAITHFUL, "-k", "2", *option, "--json"], capsys)
+    assert (code, err) == (0, "")
+
+
+def test_a_pattern_without_files_is_named(capsys):
+    for command in (["fit", "no*.csv", "-k", "2"], ["fit-experts", "no*.csv", "-k", "2", "--target", "y,b"]):
+        assert "no*.csv" in fails(command, capsys)

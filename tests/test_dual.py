@@ -166,6 +166,9 @@ def test_sums_refuse_what_they_would_pass_over():
             call(x, where=np.array([True, False]))
     assert np.sum(x).tangent == 4.0
     assert np.mean(x).tangent == 2.0
+    assert np.sum(x, dtype=np.float64).tangent == np.mean(x, dtype=float).tangent * 2.0 == 4.0
+    with pytest.raises(TypeError, match="do not take dtype"):
+        np.sum(x, dtype=np.float32)
 
 
 def test_arrays_of_dual_numbers_are_refused():

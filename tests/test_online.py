@@ -1,10 +1,12 @@
 """Stepwise EM: near the fit to all rows, whatever the order of the blocks."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 import mixtura
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts
@@ -365,3 +367,76 @@ def test_targets_keep_their_dimensions_from_block_to_block():
     model = MixtureOfExperts(1).partial_fit(x, y)
     with pytest.raises(ValueError, match="y had 1 dimension in the blocks before, and has 2"):
         model.partial_fit(x, y[:, None])
+
+
+def reused_and_not(new, blocks):
+    """The same estimator, fitted to blocks that are written into one buffer, and to blocks of their own."""
+    reused, own = new(), new()
+    buffers = [np.empty_like(part) for part in blocks[0]]
+    for block in blocks:
+        for buffer, part in zip(buffers, block, strict=True):
+            buffer[:] = part
+        reused.partial_fit(*buffers)
+        own.partial_fit(*block)
+    return reused, own
+
+
+def test_blocks_may_come_in_a_buffer_that_is_filled_again(rng):
+    rows = [rng.normal(size=(300, 2)) + 5.0 * (i + np.arange(300) % 2)[:, None] for i in range(4)]
+    reused, own = reused_and_not(lambda: KMeans(2, random_state=0), [(X,) for X in rows])
+    np.testing.assert_array_equal(reused.cluster_centers_, own.cluster_centers_)
+    reused, own = reused_and_not(lambda: GaussianMixture(2, random_state=0), [(X,) for X in rows])
+    np.testing.assert_array_equal(reused.means_, own.means_)
+    pairs = [(X, X[:, 0] + 0.1 * rng.normal(size=300)) for X in rows]
+    reused, own = reused_and_not(lambda: MixtureOfExperts(2, random_state=0), pairs)
+    np.testing.assert_array_equal(reused.coef_, own.coef_)
+
+
+def test_blocks_of_a_frame_keep_its_names(rng, recwarn):
+    pandas = pytest.importorskip("pandas")
+    frames = [pandas.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"]) for _ in range(4)]
+    for model in (KMeans(2, random_state=0), GaussianMixture(2, random_state=0)):
+        for frame in frames:
+            model.partial_fit(frame)
+            assert model.feature_names_in_.tolist() == ["a", "b"]
+        model.predict(frames[0])
+        with pytest.raises(ValueError, match="feature names"):
+            model.partial_fit(frames[0].rename(columns={"a": "c"}))
+    experts = MixtureOfExperts(2, random_state=0)
+    for frame in frames:
+        experts.partial_fit(frame, rng.normal(size=200))
+    assert experts.feature_names_in_.tolist() == ["a", "b"]
+    assert not [w for w in recwarn if "feature names" in str(w.message)]
+
+
+def test_targets_and_weights_of_a_source_are_looked_at_before_its_blocks(rng):
+    X = rng.normal(size=(2000, 2))
+    source = as_source(X, block_bytes=1 << 13)
+    for weights, message in ((np.ones(2100), "sample_weight.shape"), (np.zeros(2000), "zero")):
+        model = GaussianMixture(2, random_state=0)
+        with pytest.raises(ValueError, match=message):
+            model.partial_fit(source, sample_weight=weights)
+        assert not hasattr(model, "means_")
+    for y in (np.ones(1900), np.ones(2100)):
+        model = MixtureOfExperts(2, random_state=0)
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            model.partial_fit(source, y)
+        assert not hasattr(model, "weights_")
+
+
+def test_what_stands_for_the_rows_of_experts_moves_with_them(rng):
+    """The covariates that a file remembers are those of all blocks, and a fit that fails changes nothing."""
+    model = MixtureOfExperts(2, gate="softmax", random_state=0)
+    X = rng.normal(size=(2000, 1))
+    model.fit(X, np.abs(X[:, 0]) + 0.1 * rng.normal(size=2000))
+    for _ in range(30):
+        far = rng.normal(size=(2000, 1)) + 20.0
+        model.partial_fit(far, np.abs(far[:, 0] - 20.0) + 0.1 * rng.normal(size=2000))
+    assert np.all(model.weights_ @ model._x_means > 10.0)
+    before = model._x_means.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConvergenceWarning):
+            model.set_params(n_experts=3, max_iter=1).fit(X, X[:, 0])
+    np.testing.assert_array_equal(model._x_means, before)
+    model.set_params(n_experts=2).partial_fit(far, far[:, 0])

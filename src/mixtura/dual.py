@@ -100,6 +100,8 @@ class Dual:
 
     def sum(self, axis: Any = None, keepdims: bool = False, **others: Any) -> Dual:
         """Sum along axes."""
+        if others.get("dtype") is not None and np.dtype(others["dtype"]) == np.float64:
+            del others["dtype"]  # as it is
         unknown = [name for name, value in others.items() if value is not None]
         if unknown:
             raise TypeError(f"sums and means of Dual numbers do not take {', '.join(unknown)}")

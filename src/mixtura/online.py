@@ -249,6 +249,27 @@ def _of_block(mixture: Mixture[Any, Any], table: Table) -> tuple[Moments, Found]
     return found.moments * (1.0 / table.total_weight), found
 
 
+def drawn_like(
+    block: Table, shares: Float, draw: Callable[[NDArray[np.intp], np.random.RandomState], Float]
+) -> Table:
+    """Rows z = [x; y] in the place of those that are gone, as heavy as those of a block.
+
+    Parameters
+    ----------
+    block : Table
+    shares : ndarray of shape (K,)
+        The components' shares of the rows.
+    draw : callable
+        Draws so many rows of each component, one component after the other.
+    """
+    counts = np.maximum(np.round(shares * DRAWN), block.dims + 1).astype(np.intp)
+    drawn, Q = draw(counts, np.random.RandomState(0)), block.covariates
+    # Of the weights of rows only the ratios are known.
+    each = np.repeat(shares / counts, counts) * counts.sum() * (block.total_weight / len(block))
+    y = None if block.y is None else drawn[:, Q:].astype(block.y.dtype)
+    return Table.of(block.backend, drawn[:, :Q].astype(block.x.dtype), each, y)
+
+
 @dataclass(frozen=True)
 class StandIn:
     """What stands for rows that are gone, to which parameters were fitted.

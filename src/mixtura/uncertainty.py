@@ -17,6 +17,7 @@ from scipy.special import ndtri
 from mixtura.autodiff.functions import Prepared
 from mixtura.autodiff.parameters import Parameters
 from mixtura.components.surfaces import Surface
+from mixtura.errors import SingularError
 from mixtura.natural import Field
 from mixtura.threads import thread_limit
 
@@ -253,6 +254,11 @@ def standard_errors(
     if method == "bootstrap":
         if not hasattr(model, "fit"):
             raise TypeError("the bootstrap fits the model again: it needs an estimator, not a distribution")
+        if getattr(model, "fixed", None) is not None and getattr(model, "order", None) is not None:
+            raise ValueError(
+                "method='bootstrap' fits again from the fitted components, and fixed names those before "
+                f"order={model.order!r} sorted them: fit with order=None"
+            )
         draws, failed = _bootstrap(
             parameters, X, y, sample_weight, n_bootstrap, random_state, n_threads, progress
         )
@@ -364,7 +370,8 @@ def _bootstrap(
             found = _aligned(Parameters.of(model), parameters)
         except ValueError as error:  # SingularError and NotFiniteError are such errors
             found = None
-            reasons.append(str(error))
+            advice = " Fewer components may help." if isinstance(error, SingularError) else ""
+            reasons.append(f"{error}{advice}")
         report()
         return found
 
@@ -374,9 +381,7 @@ def _bootstrap(
         found = list(pool.map(one, seeds))
     kept = [p for p in found if p is not None]
     if len(kept) < 2:
-        raise ValueError(
-            f"{n - len(kept)} of {n} bootstrap fits had no result, one because: {reasons[0]} Fewer components may help."
-        )
+        raise ValueError(f"{n - len(kept)} of {n} bootstrap fits had no result, one because: {reasons[0]}")
     return kept, n - len(kept)
 
 

@@ -215,7 +215,7 @@ def _targets(options: argparse.Namespace) -> list[str]:
 
     names: list[str] = []
     first = (
-        min(glob.glob(options.data, recursive=True), default="")
+        min(glob.glob(options.data, recursive=True), default=options.data)
         if glob.has_magic(options.data)
         else options.data
     )
@@ -239,9 +239,9 @@ def _finish(
 
     model.set_params(verbose=0)
     rows = len(table.X)
+    per_row = model._log_likelihood_per_row(*data, weights)  # of rows without names, as those of the fit
     model.feature_names_in_ = np.array(table.names, dtype=object)
     rate = rows * max(model.n_iter_, 1) / seconds
-    per_row = model._log_likelihood_per_row(*data, weights)
     result = {
         **facts(model),
         "log_likelihood_per_row": finite(per_row),

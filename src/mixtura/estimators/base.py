@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from mixtura import backends, em
 from mixtura.array_kinds import in_kind, to_host
@@ -69,6 +69,12 @@ def _together(blocks: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
             ]
         )
     return X, targets, weights
+
+
+def _copied(block: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """A block as arrays of its own: the caller may fill his with other rows."""
+    X, y, weight = (None if part is None else np.array(to_host(part)) for part in block)
+    return X, y, weight
 
 
 @cache
@@ -133,6 +139,10 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         source = self._read(X)
         if not isinstance(source, Streamed):
             return None
+
+        check_weights(sample_weight, source)
+        if y is not None:
+            check_consistent_length(source, to_host(y))
 
         def part(values: Any, start: int, stop: int) -> Any:
             return None if values is None else np.asarray(to_host(values))[start:stop]
@@ -269,9 +279,16 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             if fitted:
                 table_of(*block)  # whatever is wrong with it is said before anything changes
             X, y, weight = _together([*early, block])
-            self._fit_early(X, y, weight, fitted)
-            early.append(block)
-            table = table_of(X, y, weight)
+            names = (
+                self.__dict__.pop("feature_names_in_", None) if early else None
+            )  # X is an array, without them
+            try:
+                self._fit_early(X, y, weight, fitted)
+                table = table_of(X, y, weight)
+            finally:
+                if names is not None:
+                    self.feature_names_in_ = names
+            early.append(_copied(block))
             if len(table) >= _EARLY_ROWS or len(table) * table.dims >= _EARLY_NUMBERS:
                 with table.host_limits():
                     state = Online.begin(self._to_go_on(table), table, len(early))

@@ -297,8 +297,6 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         prior = self._prior(table)
         rng, total = check_random_state(self.random_state), table.total_weight
         last = (self._mixture(prior), self.lower_bound_ / total) if warm else None
-        self._set_prior(prior)
-        self._fitted_as = self._kinds
 
         def one(_: int, report: Callable[[em.Step[Any]], bool] | None) -> em.Fit[Parameters]:
             if last is not None:
@@ -317,7 +315,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             )
 
         def attributes(fit: em.Fit[Parameters]) -> dict[str, Any]:
-            return self._attributes(fit, table)
+            return self._attributes(fit, table, prior)
 
         best, tasks = self._search(table, 1 if warm else self.n_init, one, attributes)
         if not best.converged and self.max_iter > 0:
@@ -327,8 +325,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        self._n_rows = len(table)
-        self._adopt(self._attributes(best, table), given_rows, table, tasks)
+        self._adopt(attributes(best), given_rows, table, tasks)
         return table
 
     def _least_change(self) -> float:
@@ -390,19 +387,13 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             )
         return array
 
-    def _set_prior(self, prior: NormalWishart) -> None:
-        given = self.weight_concentration_prior
-        self.weight_concentration_prior_ = 1.0 / self.n_components if given is None else given
-        self.mean_precision_prior_, self.mean_prior_ = prior.shrinkage, prior.mean
-        self.degrees_of_freedom_prior_ = prior.dof
-        self.covariance_prior_ = prior.scale if prior.scale.ndim else float(prior.scale)
-
-    def _attributes(self, fit: em.Fit[Parameters], table: Table) -> dict[str, Any]:
+    def _attributes(self, fit: em.Fit[Parameters], table: Table, prior: NormalWishart) -> dict[str, Any]:
         """Fitted attributes, in the type of X."""
         components, gate, total = fit.parameters.components, fit.parameters.gate, table.total_weight
         dtype, storage = table.x.dtype, components.covariance.storage
         cholesky = components.precisions_cholesky
         dof = components.dof[0] if storage.shared else components.dof
+        concentration = self.weight_concentration_prior
         return {
             "weights_": gate.weights.astype(dtype),
             "means_": components.means.astype(dtype),
@@ -411,8 +402,15 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             "precisions_cholesky_": cholesky.astype(dtype),
             "mean_precision_": components.shrinkage,
             "degrees_of_freedom_": np.asarray(dof),
-            "mean_prior_": self.mean_prior_,
-            "covariance_prior_": self.covariance_prior_,
+            "weight_concentration_prior_": 1.0 / self.n_components
+            if concentration is None
+            else concentration,
+            "mean_precision_prior_": prior.shrinkage,
+            "mean_prior_": prior.mean,
+            "degrees_of_freedom_prior_": prior.dof,
+            "covariance_prior_": prior.scale if prior.scale.ndim else float(prior.scale),
+            "_fitted_as": self._kinds,
+            "_n_rows": len(table),
             "_concentration": gate.concentrations,
             "converged_": fit.converged,
             "n_iter_": fit.n_iter,

@@ -164,7 +164,7 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
         priors = np.asarray(self.priors, dtype=np.float64)
         if priors.shape != shares.shape or not np.all(priors >= 0.0) or not np.isclose(priors.sum(), 1.0):
             raise ValueError(f"priors must be {len(shares)} numbers that sum to 1, got {self.priors!r}")
-        return priors
+        return priors / priors.sum()
 
     def _fitted(self, rows: Any, weights: Float | None, own: NDArray[np.bool_]) -> GaussianMixture:
         """The chosen mixture of one class."""
@@ -330,7 +330,7 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
         return answers
 
     def summary(self) -> str:
-        """Return a text table: share, family, number of components and likelihood of each class."""
+        """Return a text table: share, family and number of components of each class."""
         check_is_fitted(self)
         lines = [
             f"{'class':<16}{'share':>8}{'family':>8}{'components':>12}",

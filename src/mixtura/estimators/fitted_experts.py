@@ -43,10 +43,6 @@ _EXPERTS = (
 
 _PRIORS = ("mean", "covariance")
 
-# Arrays that files of an earlier version lack: which experts are spurious, and the mean (K, D) and covariance (K, D, D)
-# of each expert's covariates.
-_IF_ANY = ("degenerate_", "_x_means", "_x_covariances")
-
 
 class FittedExperts(MixtureEstimator):
     """The part of :class:`MixtureOfExperts` that holds the fitted parameters."""
@@ -64,6 +60,9 @@ class FittedExperts(MixtureEstimator):
     _one_target: bool
 
     _saved_arrays = ("weights_",)
+    # Files of an earlier version lack these: which experts are spurious, and the mean (K, D) and covariance (K, D, D)
+    # of each expert's covariates.
+    _host_arrays = ("degenerate_", "_x_means", "_x_covariances")
     _saved_values = (
         "converged_",
         "n_iter_",
@@ -234,7 +233,6 @@ class FittedExperts(MixtureEstimator):
         arrays = {f"experts.{name}": getattr(experts, name) for name in _EXPERTS}
         arrays |= {f"priors.{name}": getattr(experts.priors, name) for name in _PRIORS}
         arrays |= arrays_of(gate, "gate")
-        arrays |= {name: getattr(self, name) for name in _IF_ANY if hasattr(self, name)}
         return super()._arrays() | {name: np.asarray(a, order="C") for name, a in arrays.items()}
 
     def _values(self) -> dict[str, Any]:
@@ -258,9 +256,6 @@ class FittedExperts(MixtureEstimator):
             **{name: arrays[f"experts.{name}"] for name in _EXPERTS},
         )
         self._parameters = Mixture(restored(gate, "gate", arrays), experts)
-        for name in _IF_ANY:
-            if name in arrays:
-                setattr(self, name, arrays[name])
 
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""

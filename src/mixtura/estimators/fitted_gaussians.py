@@ -78,14 +78,11 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of :class:`Saved`, and the state of the noise."""
         noise = arrays_of(self.noise_, "noise") if self._has_noise else {}
-        degenerate = {"degenerate_": self.degenerate_} if hasattr(self, "degenerate_") else {}
-        return super()._arrays() | noise | degenerate
+        return super()._arrays() | noise
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
         """Set what was saved."""
         super()._restore(arrays, values)
-        if "degenerate_" in arrays:
-            self.degenerate_ = arrays["degenerate_"]
         if self._wants_noise:
             self.noise_ = restored(self._noise(), "noise", arrays)
 

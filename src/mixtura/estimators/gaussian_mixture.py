@@ -37,7 +37,7 @@ from mixtura.estimators.gaussian_search import (
 )
 from mixtura.estimators.known import check_fixed, check_fixed_values, check_labels
 from mixtura.estimators.validation import check_fit, check_rows, check_weights
-from mixtura.online import DRAWN, StandIn
+from mixtura.online import StandIn, drawn_like
 from mixtura.starts import AUTO, INITIALIZERS
 from mixtura.table import Table
 
@@ -211,6 +211,7 @@ class GaussianMixture(FittedGaussians):
     """
 
     _saved_arrays = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
+    _host_arrays = ("degenerate_",)
     _saved_values = (
         "converged_",
         "n_iter_",
@@ -475,11 +476,7 @@ class GaussianMixture(FittedGaussians):
         """See :meth:`MixtureEstimator._standing_for`: rows drawn from the density, and its own moments."""
         gaussians, _ = apart(mixture)
         weights, (K, D) = mixture.gate.weights, gaussians.means.shape
-        counts = np.maximum(np.round(weights * DRAWN), D + 1).astype(np.intp)
-        drawn = gaussians.sample(counts, np.random.RandomState(0)).astype(table.x.dtype)
-        # As heavy as the rows of the block, of which only the ratios are known.
-        each = np.repeat(weights / counts, counts) * counts.sum() * (table.total_weight / len(table))
-        like = Table.of(table.backend, drawn, each)
+        like = drawn_like(table, weights, gaussians.sample)
         dense = gaussians.covariance.storage.dense(gaussians.covariances, K, D)
         rows, kind = int(getattr(self, "_n_rows", len(table))), self._covariance.kind
         return StandIn.of_components(like, rows, kind, weights, gaussians.means, dense)

@@ -41,7 +41,7 @@ from mixtura.estimators.validation import (
 from mixtura.gates import GATES, Gate
 from mixtura.links import EqualMeans, PriorLink
 from mixtura.mixture import Mixture
-from mixtura.online import DRAWN, StandIn
+from mixtura.online import StandIn, drawn_like
 from mixtura.predictive import Predictive
 from mixtura.report import summary
 from mixtura.starts import AUTO
@@ -345,16 +345,13 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             if isinstance(self.init, str) and not warm and membership is None:
                 with table.host_limits():
                     best = search.not_below_one_regression(best)
-        self._type, self._n_rows = str(np.result_type(X, y)), N
         if best.found is None:  # max_iter is 0
             best = replace(best, found=best.parameters.expect(table))
-        of_x = best.found.of_covariates
-        mass = of_x.kept_mass()
-        self._x_means, self._x_covariances = of_x.means(mass), of_x.covariances(mass)
         self._warn(best)
         attributes = self._attributes(best)
         attributes["weights_"] = self._in_type_of(given_rows, attributes["weights_"])
-        self._adopt({**attributes, "backend_": backend.name}, given_rows, table, tasks)
+        attributes |= {"backend_": backend.name, "_type": str(np.result_type(X, y)), "_n_rows": N}
+        self._adopt(attributes, given_rows, table, tasks)
         return self
 
     def _searched(self, search: ExpertSearch, initial: LinearExperts | None) -> tuple[em.Fit[Experts], Tasks]:
@@ -454,24 +451,22 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             return super()._standing_for(mixture, table)
         experts, weights = mixture.components, self._host("weights_")
         means, covariances = experts.joint_with(self._x_means, self._x_covariances)
-        rng, (K, D) = np.random.RandomState(0), means.shape
-        counts = np.maximum(np.round(weights * DRAWN), D + 1).astype(np.intp)
         values, vectors = np.linalg.eigh(covariances)
         factors = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-        drawn = np.concatenate(
-            [means[k] + rng.standard_normal((counts[k], D)) @ factors[k].T for k in range(K)]
-        )
-        # As heavy as the rows of the block, of which only the ratios are known.
-        each = np.repeat(weights / counts, counts) * counts.sum() * (table.total_weight / len(table))
-        x, y = drawn[:, : table.covariates], drawn[:, table.covariates :]
-        assert table.y is not None
-        like = Table.of(table.backend, x.astype(table.x.dtype), each, y.astype(table.y.dtype))
+
+        def draw(counts: NDArray[np.intp], rng: np.random.RandomState) -> Float:
+            noise = (rng.standard_normal((n, table.dims)) for n in counts)
+            parts = zip(means, noise, factors, strict=True)
+            return np.concatenate([mean + white @ factor.T for mean, white, factor in parts])
+
+        like = drawn_like(table, weights, draw)
         rows = int(getattr(self, "_n_rows", len(table)))
         return StandIn.of_components(like, rows, experts.kind, weights, means, covariances)
 
     def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:
         """Fitted attributes by name."""
-        mixture, mass = fit.parameters, fit.found.moments.mass
+        mixture, mass, of_x = fit.parameters, fit.found.moments.mass, fit.found.of_covariates
+        kept = of_x.kept_mass()
         return {
             "_parameters": Mixture(mixture.gate.without_rows(), mixture.components),
             "weights_": mass / mass.sum(),
@@ -480,6 +475,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             "lower_bound_": fit.bound,
             "lower_bounds_": fit.bounds,
             "degenerate_": spurious(fit),
+            "_x_means": of_x.means(kept),
+            "_x_covariances": of_x.covariances(kept),
         }
 
     def _check_resumable(self, experts: int, X: Any, y: Any) -> None:

@@ -52,14 +52,15 @@ class Saved:
 
     Attributes
     ----------
-    _saved_arrays, _arrays_if_any, _saved_values : tuple of str
-        Names of attributes: arrays, all of which must be present, arrays that may be absent, and values that JSON can
-        hold, which may be absent too.
+    _saved_arrays, _arrays_if_any, _host_arrays, _saved_values : tuple of str
+        Names of attributes: arrays, all of which must be present; arrays that may be absent; arrays that may be absent
+        and stay NumPy's, whatever the library of X; and values that JSON can hold, which may be absent too.
     """
 
     _gives_probabilities: ClassVar[bool] = True
     _saved_arrays: ClassVar[tuple[str, ...]]
     _arrays_if_any: ClassVar[tuple[str, ...]] = ()
+    _host_arrays: ClassVar[tuple[str, ...]] = ()
     _saved_values: ClassVar[tuple[str, ...]]
 
     def _present_arrays(self) -> list[str]:
@@ -67,7 +68,8 @@ class Saved:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Fitted arrays by name."""
-        return {name: np.asarray(self._host(name), order="C") for name in self._present_arrays()}
+        names = [*self._present_arrays(), *(name for name in self._host_arrays if hasattr(self, name))]
+        return {name: np.asarray(self._host(name), order="C") for name in names}
 
     def _host(self, name: str) -> NDArray[Any]:
         """A fitted array as a NumPy array on the host."""
@@ -85,7 +87,8 @@ class Saved:
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
         """Set the attributes that :meth:`_arrays` and :meth:`_values` returned."""
-        for name in (*self._saved_arrays, *(name for name in self._arrays_if_any if name in arrays)):
+        optional = (name for name in (*self._arrays_if_any, *self._host_arrays) if name in arrays)
+        for name in (*self._saved_arrays, *optional):
             setattr(self, name, arrays[name])
         for name, value in values.items():
             if name not in self._saved_values:
