@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import mixtura
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts
 from mixtura import autodiff as ad
 from mixtura.data import TableError, TextLayout, as_source
@@ -468,3 +469,85 @@ def test_columns_of_several_text_files_go_by_their_names(tmp_path):
     (tmp_path / "4.csv").write_text("")
     with pytest.raises(TableError, match=r"4\.csv"):
         as_source(tmp_path / "?.csv")
+
+
+@pytest.mark.parametrize("gate", ["constant", "softmax"])
+def test_newton_and_derivatives_go_block_by_block(gate):
+    """What needs derivatives at rows reads a source as passes do, and says what arrays say."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6000, 2)) + 3.0 * rng.integers(0, 2, size=(6000, 1))
+    first = rng.uniform(size=6000) < 1.0 / (1.0 + np.exp(-X[:, 0]))
+    y, weights = (
+        np.where(first, 2.0, -1.0) * X[:, 1] + 0.5 * rng.normal(size=6000),
+        rng.uniform(0.5, 2.0, 6000),
+    )
+    source = as_source(X, block_bytes=1 << 14)
+    how = {"accelerate": "newton", "random_state": 0}
+    there, here = (GaussianMixture(2, **how).fit(rows, sample_weight=weights) for rows in (source, X))
+    np.testing.assert_allclose(there.means_, here.means_, rtol=1e-9)
+    experts, alone = (MixtureOfExperts(2, gate=gate, **how).fit(rows, y) for rows in (source, X))
+    np.testing.assert_allclose(experts.coef_, alone.coef_, atol=1e-9)
+    for method in ("observed", "opg", "sandwich"):
+        errors, want = (
+            mixtura.standard_errors(experts, rows, y=y, method=method).covariance for rows in (source, X)
+        )
+        np.testing.assert_allclose(errors, want, rtol=1e-6, atol=1e-9 * np.abs(want).max())
+    assert experts.summary(source, y).splitlines()[-1] == experts.summary(X, y).splitlines()[-1]
+    for mode in ("reverse", "forward"):
+        for function in (ad.value_and_grad, ad.hessian, ad.grad_x, ad.hessian_x):
+            for got, want in zip(
+                function(here, source, mode=mode), function(here, X, mode=mode), strict=True
+            ):
+                np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9 * np.abs(want).max())
+    np.testing.assert_array_equal(ad.jacobian(here, source), ad.jacobian(here, X))
+    direction = rng.normal(size=ad.jacobian(here, X[:1]).shape[1])
+    np.testing.assert_array_equal(ad.jvp(here, source, direction), ad.jvp(here, X, direction))
+
+
+def test_types_of_text_columns_hold_for_the_whole_file(tmp_path):
+    """Arrow guesses from the first block: whole numbers may have fractions below, and an empty column numbers."""
+    pytest.importorskip("pyarrow")
+    lines = [f"{i % 7},,{i % 5}" for i in range(200_000)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *lines, "0.5,2,1.5"]) + "\n")
+    np.testing.assert_array_equal(as_source(tmp_path / "t.csv", columns=["a", "c"])[-1:], [[0.5, 1.5]])
+    assert (
+        KMeans(2, random_state=0, max_iter=1).fit(as_source(tmp_path / "t.csv", columns=["a", "c"])).n_iter_
+    )
+    with pytest.raises(ValueError, match=r"t\.csv, column 1 \('b'\), holds nan"):
+        KMeans(2).fit(tmp_path / "t.csv")
+    for last in ("", "word"):
+        (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *lines, f"0.5,{last},1.5"]) + "\n")
+        source = as_source(tmp_path / "t.csv")
+        assert source.names == ["a", "c"]
+        assert source.notes == ["left out 1 column(s) that are not numeric: 'b'"]
+
+
+def test_frames_go_by_the_places_of_their_columns():
+    pandas = pytest.importorskip("pandas")
+    rows = np.arange(6.0).reshape(3, 2)
+    for columns in (None, [7, "b"], pandas.MultiIndex.from_tuples([("a", 1), ("a", 2)])):
+        source = as_source(pandas.DataFrame(rows, columns=columns))
+        np.testing.assert_array_equal(source[:], rows)
+        assert source.names == [str(c) for c in pandas.DataFrame(rows, columns=columns).columns]
+    with pytest.raises(ValueError, match="2 columns named 'a'"):
+        as_source(pandas.DataFrame(rows, columns=["a", "a"]))
+    with pytest.raises(ValueError, match="'b' is asked for twice"):
+        as_source(pandas.DataFrame(rows, columns=["a", "b"]), columns=["b", "b"])
+    with pytest.raises(ValueError, match="two axes"):
+        as_source(pandas.Series(rows[:, 0]))
+
+
+def test_bytes_of_any_order_and_masks(tmp_path):
+    rows = np.repeat([[1.0, 2.0], [5.0, 6.0]], 10, axis=0)
+    for kind in (">f8", ">f4", "<f4", ">i4"):
+        np.save(tmp_path / "t.npy", rows.astype(kind))
+        source = as_source(tmp_path / "t.npy")
+        assert source.dtype == (np.float32 if kind.endswith("f4") else np.float64)
+        np.testing.assert_array_equal(source[:], rows)
+        found = KMeans(2, random_state=0).fit([str(tmp_path / "t.npy")])
+        np.testing.assert_allclose(np.sort(found.cluster_centers_[:, 0]), [1.0, 5.0])
+    masked = np.ma.masked_array(rows, mask=rows > 5.0)
+    for data in (masked, [masked]):
+        with pytest.raises(ValueError, match="masked values"):
+            as_source(data)
+    np.testing.assert_array_equal(as_source(np.ma.masked_array(rows))[:], rows)

@@ -55,6 +55,41 @@ def to_host(array: Any) -> Any:
         ) from error
 
 
+def unmasked(array: Any, name: str) -> Any:
+    """A masked array without its mask; other objects unchanged.
+
+    A list of masked rows counts as one masked array.
+
+    Raises
+    ------
+    ValueError
+        Values are masked, which means missing; the message says in which columns, and how many.
+    """
+    if isinstance(array, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in array):
+        array = np.ma.stack([np.ma.asarray(row) for row in array])  # rows, each with a mask
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    mask = np.ma.getmaskarray(array)
+    if mask.any():
+        columns = mask.reshape(len(mask), -1).sum(axis=0)
+        descriptions = [
+            f"column {j} has {n} masked" if len(columns) > 1 else f"{n} masked"
+            for j, n in enumerate(columns)
+            if n
+        ]
+        raise ValueError(
+            f"Input {name} has masked values, which are missing: {shortened(descriptions)}. Remove or impute these "
+            "values first, or pass its .data if they are not missing."
+        )
+    return array.data
+
+
+def shortened(descriptions: list[str], most: int = 5) -> str:
+    """The first ``most`` of the columns' descriptions, and how many more there are."""
+    more = len(descriptions) - most
+    return "; ".join(descriptions[:most]) + (f"; and {more} more columns" if more > 0 else "")
+
+
 def like(X: Any) -> Callable[[NDArray[Any]], Any]:
     """A function that converts a NumPy array to the library of X, on X's device.
 

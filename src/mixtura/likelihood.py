@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,9 +18,6 @@ from mixtura.table import Table
 from mixtura.threads import in_order
 
 Float = NDArray[np.float64]
-
-# How many numbers of a block of scores (n, P) are held at a time.
-_HELD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,16 +39,25 @@ class Likelihood:
         """What evaluates derivatives at rows."""
         return self.table.backend.derivatives()
 
-    @property
-    def rows(self) -> Rows:
-        """The rows, on the host."""
-        return host_rows(self.table)
+    def of_each_row(self, answer: Callable[[Rows], Float]) -> Float:
+        """Answers about rows, with a first axis of the rows: of all at once, or block by block as they are read."""
+        parts = [answer(host_rows(part)) for part in self._parts()]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def forward_sums(self) -> tuple[float, Float, Float]:
+        """Log-likelihood, gradient and Hessian by dual numbers."""
+        value, gradient, hessian = 0.0, np.zeros(self.mixture.size), np.zeros((self.mixture.size,) * 2)
+        for part in self._parts():
+            found = self.derivatives.forward_sums(self.mixture, host_rows(part), part.sample_weight)
+            value, gradient, hessian = value + found[0], gradient + found[1], hessian + found[2]
+        return value, gradient, hessian
+
+    def _parts(self) -> Iterable[Table]:
+        return [self.table] if self.table.in_memory else self.blocks()
 
     def blocks(self) -> Iterator[Table]:
         """The table in blocks of rows whose scores can be held."""
-        size = max(_HELD // self.mixture.size, 256)
-        for start in range(0, len(self.table), size):
-            yield self.table.block(start, min(start + size, len(self.table)))
+        return self.table.blocks(self.mixture.size)
 
     def value_and_grad(self) -> tuple[float, Float]:
         """Log-likelihood and its gradient (P,)."""
@@ -72,11 +78,14 @@ class Likelihood:
         self.table.tally.rows += len(self.table)
         for of_block in in_order(partial(self._of_block, m), self.blocks()):
             H += of_block
-        return complete.log_likelihood, gradient, _gathered(H, places, P)
+        return complete.log_likelihood, gradient, _gathered(_symmetric(H), places, P)
 
     def _of_block(self, m: ParametricMixture, block: Table) -> Float:
-        """What a block's covariances of scores over the components, and its gate, add to the Hessian."""
-        H = np.zeros((m.size, m.size))
+        """What a block's covariances of scores over the components, and its gate, add to the Hessian.
+
+        Of the matrix (P, P) the lower triangle counts, of which BLAS sums products with themselves.
+        """
+        H = np.zeros((m.size, m.size), order="F")
         found = self.derivatives.adjoints(m, host_rows(block), resp=True, scores=True)
         resp, scores = found.resp, found.scores
         assert resp is not None
@@ -95,9 +104,7 @@ class Likelihood:
         scores[:, :of_gate] = gate.reshape(len(block), of_gate)
         if block.sample_weight is not None:
             scores *= root[:, None]
-        # The products are symmetric, so only one triangle is summed.
-        spread = blas.dsyrk(1.0, scores.T, lower=1)
-        H -= np.tril(spread) + np.tril(spread, -1).T
+        H = blas.dsyrk(-1.0, scores.T, beta=1.0, c=H, lower=1, overwrite_c=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             unweighted = np.where(resp > 0.0, 1.0 / np.sqrt(resp), 0.0)
         for k in range(m.components):
@@ -108,8 +115,7 @@ class Likelihood:
                 places.insert(0, np.arange(m.size)[m.of_gate(k)])
             each = np.hstack(own) * unweighted[:, k, None]
             at = np.concatenate(places)
-            square = blas.dsyrk(1.0, each.T, lower=1)
-            H[np.ix_(at, at)] += np.tril(square) + np.tril(square, -1).T
+            H[np.ix_(at, at)] += blas.dsyrk(1.0, each.T, lower=1)  # at rises, so lower stays lower
         self._add_gate(m, block, phi, root, H)
         return H
 
@@ -132,7 +138,7 @@ class Likelihood:
         total = np.zeros((P, P))
         for of_block in in_order(self._outer_products_of, self.blocks()):
             total += of_block
-        return np.asarray(np.tril(total) + np.tril(total, -1).T)
+        return _symmetric(total)
 
     def _outer_products_of(self, block: Table) -> Float:
         """The same of a block, (P, P), of which the lower triangle counts."""
@@ -142,6 +148,11 @@ class Likelihood:
             scores[block.sample_weight == 0.0] = 0.0
             scores *= np.sqrt(block.sample_weight)[:, None]
         return np.asarray(blas.dsyrk(1.0, scores.T, lower=1))
+
+
+def _symmetric(lower: Float) -> Float:
+    """The symmetric matrix with this lower triangle."""
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
 def _gathered(H: Float, places: NDArray[np.intp], size: int) -> Float:

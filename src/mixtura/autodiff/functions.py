@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mixtura.array_kinds import to_host
 from mixtura.autodiff.own_functions import jacobian_of
 from mixtura.autodiff.parameters import Differentiable, Parameters
+from mixtura.backends.base import Rows
 from mixtura.estimators.validation import check_finite
 from mixtura.likelihood import Likelihood
 
@@ -35,13 +36,18 @@ class Prepared(Likelihood):
         parameters = Parameters.of(model)
         return cls(parameters.mixture, parameters.table(X, y, sample_weight))
 
+    def adjoint(self, rows: Rows, what: str) -> Float:
+        """One of the derivatives that reverse mode gives for each of some rows, by its name."""
+        found: Float = getattr(self.derivatives.adjoints(self.mixture, rows, **{what: True}), what)
+        return found
+
     def checked(self, *answers: Any) -> None:
         """Raise ValueError if an answer is not finite: rows that hold NaN are looked for only then."""
         if all(np.isfinite(answer).all() for answer in answers):
             return
-        counted = self.table.counted
-        x = np.asarray(self.table.x)
-        check_finite(x if counted is None else x[counted])
+        if self.table.in_memory:  # others were looked at block by block
+            counted, x = self.table.counted, np.asarray(self.table.x)
+            check_finite(x if counted is None else x[counted])
         raise ValueError(
             "rows of X are so far from every component that their log-density cannot be represented: scale the input "
             "data, or remove such rows"
@@ -118,7 +124,7 @@ def value_and_grad(
     at = Prepared.of(model, X, y, sample_weight)
     with at.table.host_limits():
         if _check_mode(mode):
-            value, gradient, _ = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)
+            value, gradient, _ = at.forward_sums()
             at.checked(value, gradient)
             return value, gradient
         value, gradient = at.value_and_grad()
@@ -167,7 +173,7 @@ def hessian(
     at = Prepared.of(model, X, y, sample_weight)
     with at.table.host_limits():
         if _check_mode(mode):
-            second = at.derivatives.forward_sums(at.mixture, at.rows, at.table.sample_weight)[2]
+            second = at.forward_sums()[2]
             at.checked(second)
             return second
         second = at.expanded()[2]
@@ -210,7 +216,7 @@ def jvp(
     at = Prepared.of(model, X, y, None)
     vector = _vector(direction, at.mixture.size, "direction", "parameter")
     with at.table.host_limits():
-        along = at.derivatives.tangent(at.mixture, at.rows, vector)[1]
+        along = at.of_each_row(lambda rows: at.derivatives.tangent(at.mixture, rows, vector)[1])
     at.checked(along)
     return along
 
@@ -301,8 +307,7 @@ def jacobian(
         return jacobian_of(model, X)
     at = Prepared.of(model, X, y, None)
     with at.table.host_limits():
-        scores = at.derivatives.adjoints(at.mixture, at.rows, scores=True).scores
-    assert scores is not None
+        scores = at.of_each_row(lambda rows: at.adjoint(rows, "scores"))
     at.checked(scores)
     return scores
 
@@ -337,11 +342,9 @@ def grad_x(
     at = Prepared.of(model, X, y, None)
     with at.table.host_limits():
         if _check_mode(mode):
-            gradient = at.derivatives.forward_rows(at.mixture, at.rows)[1]
+            gradient = at.of_each_row(lambda rows: at.derivatives.forward_rows(at.mixture, rows)[1])
         else:
-            found = at.derivatives.adjoints(at.mixture, at.rows, gradient=True).gradient
-            assert found is not None
-            gradient = found
+            gradient = at.of_each_row(lambda rows: at.adjoint(rows, "gradient"))
     at.checked(gradient)
     return gradient[:, : at.mixture.covariates or None]
 
@@ -375,11 +378,9 @@ def hessian_x(
     at = Prepared.of(model, X, y, None)
     with at.table.host_limits():
         if _check_mode(mode):
-            second = at.derivatives.forward_rows(at.mixture, at.rows)[2]
+            second = at.of_each_row(lambda rows: at.derivatives.forward_rows(at.mixture, rows)[2])
         else:
-            found = at.derivatives.adjoints(at.mixture, at.rows, hessian=True).hessian
-            assert found is not None
-            second = found
+            second = at.of_each_row(lambda rows: at.adjoint(rows, "hessian"))
     at.checked(second)
     Q = at.mixture.covariates or None
     return second[:, :Q, :Q]

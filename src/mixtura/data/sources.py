@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.array_kinds import unmasked
 from mixtura.data.files import TableError, TextLayout, TextPlan, leading_row_names, pandas_index, plan_of_text
 from mixtura.distributed import dask_engine, from_dask, scattered
 from mixtura.streamed import BLOCK_BYTES, Streamed, release
@@ -125,7 +126,7 @@ def opened(data: Any) -> Any:
     """
     kind = type(data)
     if (
-        isinstance(data, (str, os.PathLike))
+        _is_paths(data)
         or hasattr(data, "tocsr")
         or kind.__module__.partition(".")[0] in _READ_BY_BLOCKS
         or kind.__module__ == "pyarrow._dataset"
@@ -151,15 +152,19 @@ def _with_workers(data: Any, engine: Any, columns: list[str] | None) -> Streamed
     return from_dask(data, found, columns)
 
 
+def _is_paths(data: Any) -> bool:
+    """Whether it is the path of a file, a pattern, or a list of these."""
+    several = data if isinstance(data, (list, tuple)) else [data]
+    return bool(several) and all(isinstance(path, (str, os.PathLike)) for path in several)
+
+
 _Maker = Callable[[Any, list[str] | None, int, "_Cache"], Streamed]
 
 
 def _kind_of(data: Any) -> _Maker | None:
     """What makes a source of such data."""
     library = type(data).__module__.partition(".")[0]
-    if isinstance(data, (str, os.PathLike)) or (
-        isinstance(data, (list, tuple)) and data and all(isinstance(p, (str, os.PathLike)) for p in data)
-    ):
+    if _is_paths(data):
         return _of_files
     if library == "pyarrow":
         return _of_arrow
@@ -175,8 +180,9 @@ def _kind_of(data: Any) -> _Maker | None:
 
 
 def _type_of(*dtypes: Any) -> np.dtype[Any]:
-    """float32 if all are, else float64."""
-    return np.dtype(np.float32 if all(np.dtype(d) == np.float32 for d in dtypes) else np.float64)
+    """float32 if all are, in any order of bytes, else float64."""
+    single = all(np.dtype(d).newbyteorder("=") == np.float32 for d in dtypes)
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def _no_columns(columns: list[str] | None, what: str) -> None:
@@ -257,6 +263,7 @@ class Sliced(Streamed):
 
 def _of_slices(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
     _no_columns(columns, f"a {type(data).__name__}")
+    data = unmasked(data, "X")
     shape, dtype = _check_array(data)
     in_memory = isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
     pick = (lambda indices: data[indices]) if in_memory else None
@@ -293,12 +300,21 @@ def _of_sparse(data: Any, columns: list[str] | None, block_bytes: int, cache: _C
 
 def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
     """A pandas or polars frame, of which a block at a time becomes an array."""
-    types = dict(zip(map(str, data.columns), data.dtypes, strict=True))
-    numeric = [name for name, kind in types.items() if _is_numeric(kind)]
-    names = _chosen(columns, list(types), numeric, "the frame")
+    if not hasattr(data, "__len__"):
+        raise TypeError(
+            f"a {type(data).__name__} has no rows yet: pass what its collect() gives, or the paths of its files"
+        )
+    if not hasattr(data, "columns"):
+        raise ValueError(
+            f"rows must have two axes, (N, D); a {type(data).__name__} has one: pass its to_frame()"
+        )
+    known, types = [str(column) for column in data.columns], list(data.dtypes)
+    numeric = [name for name, kind in zip(known, types, strict=True) if _is_numeric(kind)]
+    names = _chosen(columns, known, numeric, "the frame")
+    places = [known.index(name) for name in names]
     polars = type(data).__module__.partition(".")[0] == "polars"
-    part = data.select(names) if polars else data[[c for c in data.columns if str(c) in names]][names]
-    dtype = _type_of(*(np.float32 if str(types[name]).lower() == "float32" else np.float64 for name in names))
+    part = data.select(names) if polars else data.iloc[:, places]
+    dtype = _type_of(*(np.float32 if str(types[j]).lower() == "float32" else np.float64 for j in places))
 
     def rows_of(start: int, stop: int) -> Any:
         if polars:
@@ -306,7 +322,7 @@ def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
         return part.iloc[start:stop].to_numpy(dtype=dtype, na_value=np.nan)
 
     source = Sliced(rows_of, (len(data), len(names)), dtype, names, block_bytes, owner=data)
-    return source if columns is not None else _noted(source, [n for n in types if n not in numeric])
+    return source if columns is not None else _noted(source, [n for n in known if n not in numeric])
 
 
 def _is_numeric(kind: Any) -> bool:
@@ -319,16 +335,30 @@ def _chosen(columns: list[str] | None, names: list[str], numeric: list[str], wha
     if columns is None:
         if not numeric:
             raise ValueError(f"{what} has no numeric column; its columns are {', '.join(names)}")
+        _check_single(names, numeric, what)
         return numeric
     if not columns:
         raise ValueError(f"no column of {what} is left to use; its columns are {', '.join(names)}")
+    for name in columns:
+        if columns.count(name) > 1:
+            raise ValueError(f"column {name!r} is asked for twice")
     missing = [name for name in columns if name not in names]
     if missing:
         raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
     text = [name for name in columns if name not in numeric]
     if text:
         raise ValueError(f"column {', '.join(text)} of {what} is not numeric")
+    _check_single(names, columns, what)
     return columns
+
+
+def _check_single(names: list[str], wanted: list[str], what: str) -> None:
+    """Raise ValueError if a wanted column is there more than once."""
+    for name in wanted:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{what} has {names.count(name)} columns named {name!r}: give them different names"
+            )
 
 
 # ---------------------------------------------------------------------- blocks
@@ -347,7 +377,7 @@ class Blocks(Streamed):
         self._iterable = iterable
         rows, columns, dtypes = 0, None, set()
         for i, block in enumerate(iterable):
-            part = np.asarray(block)
+            part = np.asarray(unmasked(block, f"block {i} of the source"))
             if part.ndim != 2 or (columns is not None and part.shape[1] != columns):
                 raise ValueError(
                     f"block {i} of the source has shape {part.shape}, not (n, {'D' if columns is None else columns})"
@@ -540,6 +570,7 @@ def _of_files(
             and array.dtype.kind == "f"
             and array.flags.c_contiguous
             and array.dtype.itemsize in (4, 8)
+            and array.dtype.isnative
         ):
             _no_columns(columns, "a .npy file")
             rows = _FileRows(os.open(paths[0], os.O_RDONLY), array.offset, array.shape, array.dtype)
@@ -591,15 +622,62 @@ def _text_files(
     paths: list[str], wanted: list[str], layout: TextLayout
 ) -> tuple[_TextFiles, frozenset[int], list[str]]:
     """Text files, of which all others have a line of names if the first has one; as :func:`_dataset`."""
-    pyarrow, datasets, plans = _pyarrow(), list[Any](), list[TextPlan]()
+    datasets, plans = list[Any](), list[TextPlan]()
     for path in paths:
         with _told_of(path):
             plan = plan_of_text(path, wanted, layout)
-            form = pyarrow.dataset.CsvFileFormat(**plan.options)
-            datasets.append(pyarrow.dataset.dataset(path, format=form))
+            datasets.append(_text_file(path, plan))
             plans.append(plan)
         layout = replace(layout, header="yes" if plan.header else "no")
     return _TextFiles(datasets), plans[0].row_names, [*plans[0].notes]
+
+
+def _text_file(path: str, plan: TextPlan) -> Any:
+    """One text file as a dataset, in which all columns of numbers are float64.
+
+    Arrow takes a column's type from the first block of rows: whole numbers may have fractions below, and a column that
+    is empty there may have numbers.
+    """
+    pyarrow = _pyarrow()
+    types, convert = pyarrow.types, plan.options["convert_options"]
+
+    def dataset() -> Any:
+        return pyarrow.dataset.dataset(path, format=pyarrow.dataset.CsvFileFormat(**plan.options))
+
+    found = dataset()
+    numbers = [
+        field.name
+        for field in found.schema
+        if types.is_integer(field.type)
+        or (types.is_null(field.type) and _holds_numbers(path, plan, field.name))
+    ]
+    if not numbers:
+        return found
+    convert.column_types = dict.fromkeys(numbers, pyarrow.float64())
+    return dataset()
+
+
+def _holds_numbers(path: str, plan: TextPlan, name: str) -> bool:
+    """Whether the first value of a column that is not missing is a number."""
+    from pyarrow import csv
+
+    planned = plan.options["convert_options"]
+    convert = csv.ConvertOptions(
+        include_columns=[name],
+        column_types={name: _pyarrow().string()},
+        null_values=planned.null_values,
+        strings_can_be_null=True,
+    )
+    with csv.open_csv(path, plan.options["read_options"], plan.options["parse_options"], convert) as reader:
+        for batch in reader:
+            values = batch.column(0).drop_null()
+            if len(values):
+                try:
+                    float(values[0].as_py().replace(planned.decimal_point, "."))
+                except ValueError:
+                    return False
+                return True
+    return False
 
 
 @contextmanager

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
-from mixtura.array_kinds import to_host
+from mixtura.array_kinds import to_host, unmasked
 from mixtura.components.estimation import Estimation, Fixed
 from mixtura.estimators.fitted_gaussians import check_proportions
 from mixtura.estimators.gaussian_search import Dropping
 from mixtura.estimators.known import check_prior
-from mixtura.estimators.validation import unmasked
 from mixtura.moments import Kind
 from mixtura.table import Table
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import natural
-from mixtura.array_kinds import like, to_host
+from mixtura.array_kinds import like, to_host, unmasked
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.errors import NotFiniteError
 from mixtura.estimators.base import MixtureEstimator
 from mixtura.estimators.saved import arrays_of, restored
-from mixtura.estimators.validation import check_rows, check_weights, largest_spread, unmasked
+from mixtura.estimators.validation import check_rows, check_weights, largest_spread
 from mixtura.gates import GATES, Gate
 from mixtura.links import PriorLink
 from mixtura.mixture import Mixture

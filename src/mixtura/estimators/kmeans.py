@@ -18,11 +18,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura import em
-from mixtura.array_kinds import in_kind, to_host
+from mixtura.array_kinds import in_kind, to_host, unmasked
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.centers import Centers
 from mixtura.estimators.base import LabellingEstimator
-from mixtura.estimators.validation import check_fit, check_rows, check_weights, unmasked, weighted_sum
+from mixtura.estimators.validation import check_fit, check_rows, check_weights, weighted_sum
 from mixtura.gates.equal import EqualGate
 from mixtura.lloyd import Clusters, lloyd
 from mixtura.mixture import Mixture

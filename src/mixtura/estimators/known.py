@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.array_kinds import to_host
+from mixtura.array_kinds import to_host, unmasked
 from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import ConjugatePrior, Fixed
-from mixtura.estimators.validation import unmasked
 from mixtura.factorize import is_definite
 from mixtura.membership import Allowed, Labels, Membership
 

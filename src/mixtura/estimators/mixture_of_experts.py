@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mixtura import best_step, em, online
 from mixtura.accelerated import ACCELERATED
-from mixtura.array_kinds import in_kind, to_host
+from mixtura.array_kinds import in_kind, to_host, unmasked
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.estimators.callbacks import Tasks
@@ -35,7 +35,6 @@ from mixtura.estimators.validation import (
     check_rows,
     check_targets,
     check_weights,
-    unmasked,
     weighted_sum,
 )
 from mixtura.gates import GATES, Gate

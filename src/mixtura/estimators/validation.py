@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
-from mixtura.array_kinds import to_host
+from mixtura.array_kinds import shortened, to_host, unmasked
 from mixtura.backends import Backend
 from mixtura.backends.device_arrays import is_device_array
 from mixtura.em import NotFiniteError
@@ -154,41 +154,6 @@ def _targets(estimator: Any, y: NDArray[Any]) -> NDArray[np.floating]:
     return y.reshape(len(y), -1)
 
 
-def unmasked(array: Any, name: str) -> Any:
-    """A masked array without its mask; other objects unchanged.
-
-    A list of masked rows counts as one masked array.
-
-    Raises
-    ------
-    ValueError
-        Values are masked, which means missing; the message says in which columns, and how many.
-    """
-    if isinstance(array, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in array):
-        array = np.ma.stack([np.ma.asarray(row) for row in array])  # rows, each with a mask
-    if not isinstance(array, np.ma.MaskedArray):
-        return array
-    mask = np.ma.getmaskarray(array)
-    if mask.any():
-        columns = mask.reshape(len(mask), -1).sum(axis=0)
-        descriptions = [
-            f"column {j} has {n} masked" if len(columns) > 1 else f"{n} masked"
-            for j, n in enumerate(columns)
-            if n
-        ]
-        raise ValueError(
-            f"Input {name} has masked values, which are missing: {_shortened(descriptions)}. Remove or impute these "
-            "values first, or pass its .data if they are not missing."
-        )
-    return array.data
-
-
-def _shortened(descriptions: list[str], most: int = 5) -> str:
-    """The first ``most`` of the columns' descriptions, and how many more there are."""
-    more = len(descriptions) - most
-    return "; ".join(descriptions[:most]) + (f"; and {more} more columns" if more > 0 else "")
-
-
 def check_in_memory(X: Any, what: str) -> None:
     """Raise TypeError if X is a path, or a table that is read block by block."""
     if isinstance(X, str | os.PathLike | Streamed):
@@ -220,7 +185,7 @@ def _report_not_finite(counts: Any, names: Any, name: str) -> None:
     if not descriptions:
         return
     raise ValueError(
-        f"Input {name} contains NaN or infinity: {_shortened(descriptions)}. Remove or impute these values first."
+        f"Input {name} contains NaN or infinity: {shortened(descriptions)}. Remove or impute these values first."
     )
 
 
