@@ -1,10 +1,12 @@
 """Checkpoints: fits go on to the same bits, wherever they were killed, and wrong files are refused."""
 
+import io
 import os
 import pickle
 import random
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from mixtura import (
     MixtureOfExperts,
     em,
 )
-from mixtura.checkpoints import _HEAD, CheckpointError
+from mixtura.checkpoints import _HEAD, CheckpointError, _Reader, _Writer
 from mixtura.data import as_source
 from mixtura.estimators import gaussian_mixture
 from mixtura.table import Table
@@ -307,6 +309,7 @@ def test_other_fits_are_refused(blobs, tmp_path):
         (GaussianMixture(3, random_state=0, tol=1e-4), blobs, "tol"),
         (GaussianMixture(3, random_state=0), blobs[:-1], "number of rows is 600, and here it is 599"),
         (GaussianMixture(3, random_state=0), blobs + 1e-9, "data"),
+        (GaussianMixture(3, random_state=0), blobs[np.r_[1, 0, 2:600]], "data"),
         (GaussianMixture(3, random_state=0, backend="reference"), blobs, "backend"),
         (KMeans(3, random_state=0), blobs, "class"),
     ):
@@ -343,6 +346,68 @@ def test_files_that_are_wrong(blobs, tmp_path):
         GaussianMixture(3, random_state=0).fit(blobs, checkpoint=path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         GaussianMixture(3).fit(blobs, checkpoint=tmp_path / "nowhere" / "c")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ("os", "system"),
+        ("builtins", "eval"),
+        ("mixtura.data.sources", "import_module"),
+        ("mixtura.data.sources", "_FileRows"),
+        ("mixtura.checkpoints", "Checkpoint"),
+        ("mixtura.checkpoints", "partial"),
+        ("mixtura.files", "write_whole"),
+        ("mixtura.gates.neural", "np"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    ],
+)
+def test_what_a_checkpoint_may_not_name(name):
+    """Functions, modules, classes that do things, and what makes arrays of any memory."""
+    written = b"\x80\x04" + b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in name) + b"\x93."
+    with pytest.raises(pickle.UnpicklingError, match="which no checkpoint of ours does"):
+        _Reader(io.BytesIO(written)).load()
+
+
+def test_arrays_and_numbers_come_back_as_they_were(rng):
+    values = [
+        rng.normal(size=(3, 4)), np.asfortranarray(rng.normal(size=(3, 4))), np.zeros((0, 3), dtype=np.float32),
+        np.array(["ab", "c"]), np.array([True, False]), np.arange(5)[::2], np.array(1.5), np.float32(2.5), np.int64(3),
+    ]  # fmt: skip
+    written = io.BytesIO()
+    _Writer(written, protocol=5).dump(values)
+    for got, want in zip(_Reader(io.BytesIO(written.getvalue())).load(), values, strict=True):
+        assert type(got) is type(want)
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+        assert not isinstance(got, np.ndarray) or got.flags.writeable
+    assert _Reader(io.BytesIO(written.getvalue())).load()[1].flags.f_contiguous
+
+
+def test_functions_as_parameters_are_told_by_what_they_are(blobs, tmp_path):
+    """Not by where they lie in memory, which is elsewhere in another process."""
+
+    class Start:
+        def __init__(self, shift):
+            self.shift = shift
+
+        def __call__(self, X, n_clusters, random_state):
+            return X[:n_clusters] + self.shift
+
+    for one, same, other in (
+        (Start(0.0), Start(0.0), Start(1.0)),
+        (partial(first_rows, by=2), partial(first_rows, by=2), partial(first_rows, by=3)),
+    ):
+        path = tmp_path / f"{type(one).__name__}"
+        KMeans(3, init=one, n_init=1).fit(blobs, checkpoint=path)
+        KMeans(3, init=same, n_init=1).fit(blobs, checkpoint=path)
+        with pytest.raises(CheckpointError, match="its init is"):
+            KMeans(3, init=other, n_init=1).fit(blobs, checkpoint=path)
+
+
+def first_rows(X, n_clusters, random_state, by):
+    return X[: by * n_clusters : by]
 
 
 def test_two_fits_with_one_checkpoint(blobs, tmp_path):

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,20 +31,20 @@ from mixtura.moments import Moments
 from mixtura.table import Table
 
 # First bytes of a checkpoint; the number is its format's.
-_HEAD = b"mixtura checkpoint 1\n"
+_HEAD = b"mixtura checkpoint 2\n"
 
-# Modules whose classes and functions a checkpoint may name, and the few of NumPy's that make arrays.
-_OURS = "mixtura."
-_NUMPY = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
+# Where the classes are whose instances are a fit's state, and what makes arrays and numbers. A checkpoint may name
+# nothing else, so that to read one runs no code of its own.
+_STATE = {
+    *("mixtura.accelerated", "mixtura.best_step", "mixtura.checkpoints", "mixtura.em", "mixtura.errors"),
+    *("mixtura.expansion", "mixtura.factorize", "mixtura.found", "mixtura.links", "mixtura.membership"),
+    *("mixtura.mixture", "mixtura.moments", "mixtura.online", "mixtura.shrinking"),
 }
+_PACKAGES_OF_STATE = ("mixtura.components.", "mixtura.gates.")
+_MAKERS = {("mixtura.checkpoints", "_array"), ("mixtura.checkpoints", "_scalar")}
+
+# Columns up to which all products of columns say whether rows read block by block are the same.
+_FEW_COLUMNS = 64
 
 
 class CheckpointError(ValueError):
@@ -207,7 +208,9 @@ class Checkpoint:
     def write(self) -> None:
         """Replace the file by one with the present state; a crash leaves the old one or the new one."""
         held = {"fit": self.fit, "seed": self.seed, "finished": self.finished, "current": self.current}
-        body = pickle.dumps(held, protocol=5)
+        written_to = io.BytesIO()
+        _Writer(written_to, protocol=5).dump(held)
+        body = written_to.getvalue()
         content = _HEAD + hashlib.sha256(body).digest() + body
 
         def written(name: str) -> None:
@@ -256,6 +259,29 @@ class Checkpoint:
         return recorded
 
 
+class _Writer(pickle.Pickler):
+    """Writes arrays as their bytes: what NumPy itself needs to read them could make arrays of anything in memory."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """How an array or a number of NumPy's is made again."""
+        if type(value) is np.ndarray:
+            order: Any = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+            return _array, (value.tobytes(order), value.dtype.str, value.shape, order)
+        if isinstance(value, np.generic):
+            return _scalar, (value.tobytes(), value.dtype.str)
+        return NotImplemented
+
+
+def _array(content: bytes, kind: str, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    """An array of numbers or text."""
+    return np.frombuffer(content, dtype=kind).reshape(shape, order=order).copy(order=order)
+
+
+def _scalar(content: bytes, kind: str) -> np.generic:
+    value: np.generic = np.frombuffer(content, dtype=kind)[0]
+    return value
+
+
 class _Reader(pickle.Unpickler):
     """Reads nothing but arrays, numbers and this package's own values."""
 
@@ -265,8 +291,12 @@ class _Reader(pickle.Unpickler):
         for known in registered:  # a user's own parts
             if (known.__module__, known.__qualname__) == (module, name):
                 return known
-        if (module.startswith(_OURS) and "." not in name) or (module, name) in _NUMPY:
+        if (module, name) in _MAKERS:
             return super().find_class(module, name)
+        if (module in _STATE or module.startswith(_PACKAGES_OF_STATE)) and "." not in name:
+            found = super().find_class(module, name)
+            if isinstance(found, type) and found.__module__ == module and found is not Checkpoint:
+                return found
         raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint of ours does")
 
 
@@ -292,18 +322,30 @@ def _told(value: Any) -> Any:
         return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
     if callable(value) and hasattr(value, "__qualname__"):  # its repr has an address
         return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, partial):
+        return f"partial of {_told(value.func)}: {_told(value.args)}, {_told(value.keywords)}"
+    if callable(value) and repr(value).endswith(f" object at {id(value):#x}>"):
+        return f"{_told(type(value))}: {_told(vars(value) if hasattr(value, '__dict__') else None)}"
     with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
         return repr(value)
 
 
 def _digest(table: Table) -> str:
-    """A number that is another one for other rows: of a sample of them, of their moments, and of their weights."""
-    step, looked_at = max(len(table) // 1000, 1), table.tally.rows
-    rows = np.unique(np.append(np.arange(0, len(table), step), len(table) - 1))
-    moments = table.moments("mean")
-    table.tally.rows = looked_at  # the fit itself has not begun
-    digest = hashlib.sha256(np.ascontiguousarray(table.points(rows)).tobytes())
-    digest.update(moments.first.tobytes())
+    """A number that is another one for other rows, or rows in another order, and for other weights.
+
+    It is of all rows in memory; of others, which take long to read, of a sample of them, and of their moments.
+    """
+    digest = hashlib.sha256()
+    if table.in_memory:
+        for block in table.blocks(table.dims):
+            digest.update(np.ascontiguousarray(block.points(np.arange(len(block)))).tobytes())
+    else:
+        step, looked_at = max(len(table) // 1000, 1), table.tally.rows
+        rows = np.unique(np.append(np.arange(0, len(table), step), len(table) - 1))
+        digest.update(np.ascontiguousarray(table.points(rows)).tobytes())
+        moments = table.moments("full" if table.dims <= _FEW_COLUMNS else "diagonal")
+        digest.update(moments.first.tobytes() + moments.second.tobytes())
+        table.tally.rows = looked_at  # the fit itself has not begun
     if table.sample_weight is not None:
         digest.update(np.ascontiguousarray(table.sample_weight).tobytes())
     if table.membership is not None:

@@ -238,7 +238,11 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
 
     def _check_recordable(self, every: Any, seed: Any) -> None:
         """Raise ValueError unless a checkpoint can hold the fit's state."""
-        if isinstance(every, bool) or not isinstance(every, (int, float)) or not every >= 0.0:
+        if (
+            isinstance(every, bool)
+            or not isinstance(every, (int, float, np.integer, np.floating))
+            or not every >= 0.0
+        ):
             raise ValueError(f"every must be a number of seconds that is not negative, got {every!r}")
         if seed is not None and not isinstance(seed, (int, np.integer)):
             raise ValueError("a fit with a checkpoint needs random_state to be an integer or None")
