@@ -783,3 +783,22 @@ def test_bounds_suit_units_as_small_as_numbers_are(scale, how, blobs):
     got = GaussianMixture(3, random_state=0, **how).fit(blobs * scale)
     np.testing.assert_allclose(got.covariances_ / scale / scale, want.covariances_, rtol=1e-6)
     assert not got.degenerate_.any()
+
+
+@pytest.mark.parametrize("gate", ["constant", "softmax", "gaussian"])
+@pytest.mark.parametrize("init", ["kmeans", "random", "auto"])
+def test_experts_do_not_depend_on_how_labels_are_numbered(gate, init):
+    """The first guess has its clusters in the order that agrees best with what is known."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x = rng.uniform(-3.0, 3.0, size=(500, 1))
+        first = rng.uniform(size=500) < 1.0 / (1.0 + np.exp(-3.0 * x[:, 0]))
+        y = np.where(first, 1.0 + 2.0 * x[:, 0], -x[:, 0]) + 0.3 * rng.normal(size=500)
+        labels = np.where(np.arange(500) < 60, first, -1)
+        other = np.where(labels < 0, -1, 1 - labels)
+        one, two = (
+            MixtureOfExperts(2, gate=gate, init=init, random_state=0, max_iter=2000).fit(x, y, labels=known)
+            for known in (labels, other)
+        )
+        assert two.lower_bound_ == pytest.approx(one.lower_bound_, abs=1e-3)
+        np.testing.assert_allclose(two.coef_[::-1], one.coef_, atol=0.02)

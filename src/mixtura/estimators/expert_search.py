@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 
 from mixtura import em
 from mixtura.components.linear import LinearExperts
@@ -23,6 +24,7 @@ from mixtura.table import Responsibilities, Table
 Float = NDArray[np.float64]
 Experts = Mixture[Gate, LinearExperts]
 Report = Callable[[em.Step[Any]], bool]
+Choice = Callable[..., Responsibilities]
 
 # Least standard deviation of the noise, as a share of the target's: the rounding error of an evaluated regression,
 # times a factor that makes its effect on the objective negligible. Without this floor a regression that fits its rows
@@ -107,7 +109,10 @@ class ExpertSearch:
         # 'auto' comes here if there is no iteration, or all its starts have failed: the last one says why.
         chosen = "kmeans" if self.init == AUTO else self.init
         init = "random" if chosen == "kmeans" and run % 2 else chosen
-        return RESPONSIBILITIES[init](self.table, self.components, *self.spread, self.rng)
+        return _matched(self.table, self._chosen(RESPONSIBILITIES[init], self.table), self.components)
+
+    def _chosen(self, choose: Choice, table: Table) -> Responsibilities:
+        return choose(table, self.components, *self.spread, self.rng)
 
     def best_start(self) -> em.Fit[Experts] | None:
         """With 'auto', the best of several unlike starts after short runs, on samples of a large table; else None."""
@@ -120,8 +125,8 @@ class ExpertSearch:
         if not self.gate.needs_responsibilities:
             levels = nested(self.table, K, n_parameters, self.rng)
 
-        def begin(choose: Any) -> Callable[[], Experts]:
-            return lambda: self.start(levels[0], choose(levels[0], K, *self.spread, self.rng))
+        def begin(choose: Choice) -> Callable[[], Experts]:
+            return lambda: self.start(levels[0], _matched(levels[0], self._chosen(choose, levels[0]), K))
 
         starts = [begin(choose) for _ in range(self.n_init) for choose in CANDIDATES]
         return climb(
@@ -206,6 +211,19 @@ class ExpertSearch:
             keep=self.keep,
             **drawn,
         )
+
+
+def _matched(table: Table, resp: Responsibilities, components: int) -> Responsibilities:
+    """Responsibilities with their columns in the order that agrees best with what is known of rows beforehand."""
+    known = table.membership
+    if known is None:
+        return resp
+    agreement = np.zeros((components, components))  # of first guess k with component j
+    for block in table.blocks(components):
+        allowed = np.exp(known.log_weights(block.cut, components))
+        agreement += resp(block.unrestricted).T @ (allowed * block.weight[:, None])
+    _, order = linear_sum_assignment(-agreement.T)
+    return lambda block: resp(block.unrestricted)[:, order]
 
 
 def _permitted(table: Table, resp: Responsibilities, components: int) -> Responsibilities:
