@@ -249,3 +249,37 @@ def test_bad_input():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         MixtureEM({"beta": 1.0}, ListOfModels=[EachModelLinear(2)]).fit(X, Y, epoch=2)
+
+
+def test_whole_numbers_are_computed_with_as_others():
+    """Tensors of integers have the answers of the same numbers in floating point."""
+    torch.manual_seed(0)
+    X = torch.randint(-5, 6, (80, 2))
+    Y = torch.where(
+        torch.arange(80)[:, None] % 2 == 0, X @ torch.tensor([[2], [1]]), X @ torch.tensor([[-1], [3]])
+    )
+
+    def fitted(X, Y, **how):
+        torch.manual_seed(1)
+        models = [EachModelLinear(2), EachModelLinear(2)]
+        return MixtureEM({"beta": 1.0}, ListOfModels=models, **how).fit(X, Y, epoch=20)
+
+    for how in ({}, {"model_type": "sample"}, {"HyperModel": HyperExpertNN(2, output_dim=2)}):
+        whole, real = fitted(X, Y, **how), fitted(X.float(), Y.float(), **how)
+        answers, want = whole.predict(X[:5]), real.predict(X[:5].float())
+        if "HyperModel" not in how:  # which has learnt in between
+            for got, expected in zip(answers, want, strict=True):
+                torch.testing.assert_close(got, expected)
+        assert answers[0].dtype == torch.get_default_dtype()
+        assert torch.all(answers[1] > 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_are_met_exactly_leave_a_little_noise(dtype):
+    X = torch.arange(-10, 10, dtype=dtype).reshape(-1, 2)
+    for Y in (X @ torch.tensor([[1.0], [2.0]], dtype=dtype), torch.zeros(10, 1, dtype=dtype)):
+        model = EachModelLinear(2)
+        fit = MixtureEM({"beta": 1.0}, ListOfModels=[model]).fit(X, Y, epoch=60)
+        torch.testing.assert_close(fit.predict(X)[0], Y, atol=1e-5, rtol=1e-5)
+        assert fit.HyperParameters["beta"] > 0.0
+        assert np.isfinite(fit.lower_bounds).all()

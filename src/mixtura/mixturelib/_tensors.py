@@ -32,9 +32,14 @@ def to_rows(tensor: Tensor, name: str) -> Float:
     return rows
 
 
+def floating(tensor: Tensor) -> Any:
+    """The type of answers about a tensor: its own or, if that is of whole numbers, torch's default."""
+    return tensor.dtype if tensor.is_floating_point() else torch.get_default_dtype()
+
+
 def to_tensor(array: Any, like: Tensor) -> Tensor:
-    """An array as a tensor of another's type and device."""
-    return torch.as_tensor(np.array(array)).to(device=like.device, dtype=like.dtype)
+    """An array of answers about a tensor, as one on its device."""
+    return torch.as_tensor(np.array(array)).to(device=like.device, dtype=floating(like))
 
 
 def number(value: Tensor, name: str) -> float:

@@ -15,6 +15,7 @@ from mixtura.gates.base import Gate
 from mixtura.mixturelib._tensors import (
     Float,
     Tensor,
+    floating,
     placed,
     random_state,
     to_array,
@@ -297,7 +298,7 @@ class HyperExpertNN(torch.nn.Module, _OfGate):  # type: ignore[misc]
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Log-probability of each local model for each row, (N, K)."""
         with torch.no_grad():
-            return torch.log_softmax(self.forward(X), dim=-1).to(X.dtype)
+            return torch.log_softmax(self.forward(X), dim=-1).to(floating(X))
 
     def PredictPi(self, X: Tensor, HyperParameters: dict[str, Tensor]) -> Tensor:
         """Probability of each local model for each row, (N, K)."""

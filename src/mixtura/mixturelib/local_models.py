@@ -23,6 +23,9 @@ _NAMES = {"w_0": "prior_mean", "A": "prior_covariance"}
 # Variance along a direction in which a prior has none: as good as none, and it can be inverted.
 _LEAST = 2.0**-32
 
+# Least standard deviation of the noise, as a share of the targets'.
+_LEAST_NOISE = 2.0**-32
+
 
 def _definite(A: Float) -> Float:
     """A prior covariance, where it is singular with variances that are as good as none."""
@@ -229,7 +232,9 @@ class EachModelLinear(EachModel, Immutable):
         if "beta" in self.OptimizedHyper:
             density = self._log_densities(X, Y, HyperParameters)
             squares = -2.0 * s * (density + 0.5 * np.log(2.0 * np.pi * s))
-        return to_tensor(max(float(np.sum(z * squares)) / len(z), 0.0), X)
+        # Rows that are met exactly would leave no noise, under which nothing has a density.
+        least = (_LEAST_NOISE * (float(to_array(Y).std()) or 1.0)) ** 2
+        return to_tensor(max(float(np.sum(z * squares)) / len(z), least), X)
 
     def forward(self, input: Tensor) -> Tensor:
         """``input @ W``."""

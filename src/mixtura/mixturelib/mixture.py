@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mixtura.mixturelib._tensors import Tensor, to_rows, torch
+from mixtura.mixturelib._tensors import Tensor, floating, to_rows, torch
 from mixtura.mixturelib.hyper_models import HyperModel, HyperModelDirichlet
 from mixtura.mixturelib.local_models import EachModel
 from mixtura.mixturelib.regularizers import Regularizers
@@ -121,11 +121,11 @@ class MixtureEM(Mixture):
         if self.pZ is None and self.K > 1 and float((joint - joint[:, [0]]).abs().max()) < _ALIKE:
             # Models that cannot be told apart stay so for long: the first responsibilities are drawn.
             joint = torch.distributions.Exponential(1.0).sample(joint.shape).log().to(joint)
-        self.pZ = torch.softmax(joint, dim=-1).to(X.dtype)
+        self.pZ = torch.softmax(joint, dim=-1).to(floating(X))
         self._given = self.pZ
         if self.model_type == "sample":
             drawn = torch.multinomial(self.pZ, num_samples=1).view(-1)
-            self._given = torch.nn.functional.one_hot(drawn, self.K).to(X.dtype)
+            self._given = torch.nn.functional.one_hot(drawn, self.K).to(floating(X))
         for model, z in zip(self.ListOfModels, self._weights(), strict=True):
             model.E_step(X, Y, z, self.HyperParameters)
         for regularizer in self.ListOfRegularizeModel:
