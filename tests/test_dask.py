@@ -218,3 +218,24 @@ def test_sums_are_taken_in_pairs_in_a_fixed_order(n):
 class Paired(str):
     def __add__(self, other):
         return Paired(f"({self!s}{other!s})")
+
+
+def test_columns_of_dask_frames_are_those_of_others(client):
+    pandas, dataframe = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({
+        "a": rng.normal(size=100), "b": pandas.array(rng.integers(0, 5, 100), dtype="Int64"), "text": ["x"] * 100
+    })  # fmt: skip
+    source = as_source(dataframe.from_pandas(frame, npartitions=3))
+    assert source.names == ["a", "b"]
+    assert source.notes == as_source(frame).notes == ["left out 1 column(s) that are not numeric: 'text'"]
+    for columns, message in ((["text"], "not numeric"), (["c"], "no column c"), (["a", "a"], "twice")):
+        with pytest.raises(ValueError, match=message):
+            as_source(dataframe.from_pandas(frame, npartitions=3), columns=columns)
+    frame.loc[70, "b"] = pandas.NA
+    with pytest.raises(ValueError, match=r"partition 2, column 1 \('b'\), holds nan"):
+        KMeans(2).fit(as_source(dataframe.from_pandas(frame, npartitions=3)))
+    with pytest.raises(ValueError, match="two axes"):
+        as_source(dataframe.from_pandas(frame, npartitions=3)["a"])
+    with pytest.raises(ValueError, match="Complex data"):
+        as_source(dask.array.ones((100, 2), dtype=complex))

@@ -296,3 +296,11 @@ def test_lines_are_printed_where_no_progress_is_shown(verbose, terminal, blobs, 
     KMeans(3, random_state=0, verbose=verbose).fit(blobs)
     lines = "Initialization complete" in capsys.readouterr().out
     assert lines == (verbose == 2 or (verbose == 1 and not terminal))
+
+
+def test_blocks_do_not_go_on_with_another_number_of_clusters(rng):
+    model = KMeans(3, random_state=0).fit(rng.normal(size=(200, 2)))
+    centers = model.cluster_centers_.copy()
+    with pytest.raises(ValueError, match="the last fit had 3 clusters, this one 5"):
+        model.set_params(n_clusters=5).partial_fit(rng.normal(size=(200, 2)))
+    np.testing.assert_array_equal(model.cluster_centers_, centers)

@@ -90,3 +90,14 @@ def test_what_wants_rows_in_memory_says_so(rows):
     ):
         with pytest.raises(TypeError, match="takes rows in memory"):
             call(rows)
+
+
+def test_targets_that_are_not_there(tmp_path, rng):
+    X = rng.normal(size=(50, 2))
+    np.save(tmp_path / "X.npy", X)
+    model = mixtura.MixtureOfExperts(2)
+    for rows in (X, tmp_path / "X.npy"):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            model.fit(rows, None)
+        with pytest.raises(TypeError, match="y must be an array in memory"):
+            model.fit(rows, tmp_path / "X.npy")

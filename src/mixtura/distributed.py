@@ -280,20 +280,22 @@ def _survey(rows: Real, sample_weight: Float | None) -> Float:
 
 def from_dask(data: Any, engine: Any, columns: list[str] | None) -> Partitioned:
     """A Dask array or data frame, whose partitions become arrays where they are."""
+    from mixtura.data.columns import check_array_of_rows, chosen_columns, is_numeric, noted
+
     delayed = import_module("dask").delayed
     found = dask_engine(engine)
-    names = None
-    if hasattr(data, "partitions") and hasattr(data, "columns"):  # a data frame
-        chosen = columns or [
-            str(c) for c, t in zip(data.columns, data.dtypes, strict=True) if t.kind in "fiub"
-        ]
-        missing = [name for name in chosen if name not in list(map(str, data.columns))]
-        if missing or not chosen:
-            raise ValueError(f"the frame has no column {', '.join(missing) or 'of numbers'}")
-        names, parts = chosen, [delayed(_of_frame)(part, chosen) for part in data.to_delayed()]
+    names, left_out = None, list[str]()
+    if data.ndim != 2:
+        raise ValueError(f"rows must have two axes, (N, D); the {type(data).__name__} has {data.ndim}")
+    if hasattr(data, "columns"):  # a data frame
+        known = [str(column) for column in data.columns]
+        numeric = [name for name, kind in zip(known, data.dtypes, strict=True) if is_numeric(kind)]
+        names = chosen_columns(columns, known, numeric, "the frame")
+        left_out = [] if columns is not None else [name for name in known if name not in numeric]
+        places = [known.index(name) for name in names]
+        parts = [delayed(_of_frame)(part, places) for part in data.to_delayed()]
     else:
-        if data.ndim != 2:
-            raise ValueError(f"rows must have two axes, (N, D); the array has shape {data.shape}")
+        check_array_of_rows(data)
         rows = data.rechunk({1: -1})
         parts = [delayed(_of_array)(part) for part in rows.to_delayed().ravel()]
     futures = found.client.compute(parts)
@@ -307,7 +309,8 @@ def from_dask(data: Any, engine: Any, columns: list[str] | None) -> Partitioned:
     dtype = np.dtype(np.float32 if single else np.float64)
     if not single:
         futures = found.map(futures, _of_array)
-    return Partitioned(found, futures, [shape[0] for shape, _ in shapes], widths.pop(), dtype, names)
+    counts = [shape[0] for shape, _ in shapes]
+    return noted(Partitioned(found, futures, counts, widths.pop(), dtype, names), left_out)
 
 
 def _shape(rows: Real) -> tuple[tuple[int, ...], str]:
@@ -319,8 +322,10 @@ def _of_array(rows: Any) -> Real:
     return np.ascontiguousarray(array if array.dtype == np.float32 else array.astype(np.float64))
 
 
-def _of_frame(frame: Any, columns: list[str]) -> Real:
-    return _of_array(frame[columns].to_numpy())
+def _of_frame(frame: Any, places: list[int]) -> Real:
+    part = frame.iloc[:, places]
+    single = all(str(kind).lower() == "float32" for kind in part.dtypes)
+    return _of_array(part.to_numpy(dtype=np.float32 if single else np.float64, na_value=np.nan))
 
 
 def scattered(X: Real, engine: Any, partitions: int = 8) -> Partitioned:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.array_kinds import unmasked
+from mixtura.data.columns import check_array_of_rows, chosen_columns, is_numeric, noted
 from mixtura.data.files import TableError, TextLayout, TextPlan, leading_row_names, pandas_index, plan_of_text
 from mixtura.distributed import dask_engine, from_dask, scattered
 from mixtura.streamed import BLOCK_BYTES, Streamed, release
@@ -264,28 +265,16 @@ class Sliced(Streamed):
 def _of_slices(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
     _no_columns(columns, f"a {type(data).__name__}")
     data = unmasked(data, "X")
-    shape, dtype = _check_array(data)
+    shape, dtype = check_array_of_rows(data)
     in_memory = isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
     pick = (lambda indices: data[indices]) if in_memory else None
     return Sliced(lambda a, b: data[a:b], shape, _type_of(dtype), None, block_bytes, pick, data)
 
 
-def _check_array(data: Any) -> tuple[tuple[int, int], np.dtype[Any]]:
-    """Shape and type of an array of rows of real numbers."""
-    shape, dtype = tuple(data.shape), np.dtype(data.dtype)
-    if len(shape) != 2:
-        raise ValueError(f"rows must have two axes, (N, D); the source has shape {shape}")
-    if dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: the source must hold real numbers, and holds {dtype}")
-    if dtype.kind not in "fiub":
-        raise ValueError(f"the source must hold real numbers, and holds {dtype}")
-    return (shape[0], shape[1]), dtype
-
-
 def _of_sparse(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
     """A sparse matrix, of which no more than a block becomes dense."""
     _no_columns(columns, "a sparse matrix")
-    _check_array(data)
+    check_array_of_rows(data)
     rows = data.tocsr()
     return Sliced(
         lambda a, b: rows[a:b].toarray(),
@@ -309,8 +298,8 @@ def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
             f"rows must have two axes, (N, D); a {type(data).__name__} has one: pass its to_frame()"
         )
     known, types = [str(column) for column in data.columns], list(data.dtypes)
-    numeric = [name for name, kind in zip(known, types, strict=True) if _is_numeric(kind)]
-    names = _chosen(columns, known, numeric, "the frame")
+    numeric = [name for name, kind in zip(known, types, strict=True) if is_numeric(kind)]
+    names = chosen_columns(columns, known, numeric, "the frame")
     places = [known.index(name) for name in names]
     polars = type(data).__module__.partition(".")[0] == "polars"
     part = data.select(names) if polars else data.iloc[:, places]
@@ -322,43 +311,7 @@ def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
         return part.iloc[start:stop].to_numpy(dtype=dtype, na_value=np.nan)
 
     source = Sliced(rows_of, (len(data), len(names)), dtype, names, block_bytes, owner=data)
-    return source if columns is not None else _noted(source, [n for n in known if n not in numeric])
-
-
-def _is_numeric(kind: Any) -> bool:
-    text = str(kind).lower()
-    return text.startswith(("int", "uint", "float", "bool"))
-
-
-def _chosen(columns: list[str] | None, names: list[str], numeric: list[str], what: str) -> list[str]:
-    """The columns that were asked for, or all numeric ones."""
-    if columns is None:
-        if not numeric:
-            raise ValueError(f"{what} has no numeric column; its columns are {', '.join(names)}")
-        _check_single(names, numeric, what)
-        return numeric
-    if not columns:
-        raise ValueError(f"no column of {what} is left to use; its columns are {', '.join(names)}")
-    for name in columns:
-        if columns.count(name) > 1:
-            raise ValueError(f"column {name!r} is asked for twice")
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
-    text = [name for name in columns if name not in numeric]
-    if text:
-        raise ValueError(f"column {', '.join(text)} of {what} is not numeric")
-    _check_single(names, columns, what)
-    return columns
-
-
-def _check_single(names: list[str], wanted: list[str], what: str) -> None:
-    """Raise ValueError if a wanted column is there more than once."""
-    for name in wanted:
-        if names.count(name) > 1:
-            raise ValueError(
-                f"{what} has {names.count(name)} columns named {name!r}: give them different names"
-            )
+    return source if columns is not None else noted(source, [n for n in known if n not in numeric])
 
 
 # ---------------------------------------------------------------------- blocks
@@ -721,17 +674,10 @@ def _of_arrow(
     numeric = [name for name in names if _is_number(pyarrow, schema.field(name).type)]
     if columns is not None:
         numeric = [field.name for field in schema if _is_number(pyarrow, field.type)]
-    source = _arrow_columns(data, _chosen(columns, schema.names, numeric, "the table"), block_bytes, cache)
-    return source if columns is not None else _noted(source, [name for name in names if name not in numeric])
-
-
-def _noted(source: Streamed, left_out: list[str]) -> Streamed:
-    """The source, with a note of the columns that were left out because they are not numeric."""
-    if left_out:
-        listed = ", ".join(map(repr, left_out[:10]))
-        more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
-        source.notes.append(f"left out {len(left_out)} column(s) that are not numeric: {listed}{more}")
-    return source
+    source = _arrow_columns(
+        data, chosen_columns(columns, schema.names, numeric, "the table"), block_bytes, cache
+    )
+    return source if columns is not None else noted(source, [name for name in names if name not in numeric])
 
 
 def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache) -> Streamed:

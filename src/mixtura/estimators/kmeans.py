@@ -318,7 +318,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         Returns
         -------
         self
-            ``labels_`` and ``inertia_`` are those of the last block.
+            ``labels_`` and ``inertia_`` are those of the last block or, as long as all rows are fitted, of them.
 
         References
         ----------
@@ -340,7 +340,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             for block in blocks:
                 self.partial_fit(*block)
             return self
-        state, table = self._stepped((X, None, sample_weight), hasattr(self, "cluster_centers_"), self._block)
+        fitted = hasattr(self, "cluster_centers_")
+        clusters = len(self._host("cluster_centers_")) if fitted else self.n_clusters
+        if clusters != self.n_clusters:
+            raise ValueError(
+                f"partial_fit: the last fit had {clusters} clusters, this one {self.n_clusters}. Clone the estimator "
+                "for a new start."
+            )
+        state, table = self._stepped((X, None, sample_weight), fitted, self._block)
         if state is None:
             self.n_iter_ = self._n_steps
             return self

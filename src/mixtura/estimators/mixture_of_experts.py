@@ -574,8 +574,14 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             names = ", ".join(str(k) for k in np.flatnonzero(experts.dependent))
             warnings.warn(
                 f"The rows of expert {names} do not determine its slopes: columns of X are constant or copies "
-                "of others there, or the rows are too few. The slopes of least norm were taken; a prior, "
-                "LinearExpert(prior_covariance=...), would determine them.",
+                "of others there, or the rows are too few"
+                + (
+                    ""
+                    if self.fit_intercept
+                    else ", or far from 0 beside their spread, where there is no intercept"
+                )
+                + ". The slopes of least norm were taken; a prior, LinearExpert(prior_covariance=...), would "
+                "determine them.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

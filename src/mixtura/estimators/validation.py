@@ -126,6 +126,12 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
 
     Sets ``estimator._one_target`` to whether y has one dimension.
     """
+    if isinstance(y, (str, os.PathLike, Streamed)):
+        raise TypeError(f"y must be an array in memory, not {y!r}: read it first, or pass the column itself")
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
     if isinstance(X, Streamed):
         X = check_rows(estimator, X, reset=True)
         y = check_array(unmasked(to_host(y), "y"), dtype=None, ensure_2d=False, ensure_all_finite=False)
