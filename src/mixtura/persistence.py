@@ -361,13 +361,11 @@ def _restored(path: str, header: dict[str, Any], tensors: dict[str, Any]) -> Any
         for told in _NUMBERS & values.keys():
             if isinstance(values[told], bool) or not isinstance(values[told], int | float):
                 raise ValueError(f"{told} is {values[told]!r}, no number")
-        model._restore(fitted, values)
-        model._adopt_models(
-            [
-                _restored(path, one, _beginning_with(f"model.{i}.", tensors))
-                for i, one in enumerate(header.get("models", []))
-            ]
-        )
+        models = [
+            _restored(path, one, _beginning_with(f"model.{i}.", tensors))
+            for i, one in enumerate(header.get("models", []))
+        ]
+        model._restore(fitted, values, models)
         if "feature_names" in header:
             names = [str(n) for n in header["feature_names"]]
             columns = values["n_features_in_"]

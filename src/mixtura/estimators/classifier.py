@@ -293,21 +293,21 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
             raise TypeError(f"a model file cannot hold classes of type {self.classes_.dtype}")
         return {**super()._values(), "type of classes": self.classes_.dtype.str}
 
-    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+    def _restore(
+        self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any], models: Sequence[Any]
+    ) -> None:
         """Set what was saved."""
         values = dict(values)
         kind = np.dtype(str(values.pop("type of classes")))
         if kind.kind not in _KINDS:
             raise ValueError(f"classes of type {kind}")
-        super()._restore(arrays, values)
+        super()._restore(arrays, values, [])
         self.classes_ = np.array(values["classes_"], dtype=kind)
+        self.mixtures_ = list(models)
 
     @property
     def _models(self) -> list[Any]:
         return self.mixtures_
-
-    def _adopt_models(self, models: list[Any]) -> None:
-        self.mixtures_ = models
 
     def _check_state(self) -> None:
         """Raise ValueError unless there is a mixture of all columns, and a share, for each class."""

@@ -240,11 +240,13 @@ class FittedExperts(MixtureEstimator):
         spec = type(self._parameters.gate)(**self._parameters.gate.parameters)
         return {**super()._values(), "gate": spec}
 
-    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+    def _restore(
+        self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any], models: Sequence[Any]
+    ) -> None:
         """Restore experts, priors and gate."""
         values = dict(values)
         gate = values.pop("gate")
-        super()._restore(arrays, values)
+        super()._restore(arrays, values, models)
         _, M, D = arrays["experts.slopes"].shape
         priors = Priors.of(self._specs(), M, D, self.empirical_bayes, self.prior_link).restored(
             **{name: arrays[f"priors.{name}"] for name in _PRIORS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Self
@@ -80,9 +80,11 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
         noise = arrays_of(self.noise_, "noise") if self._has_noise else {}
         return super()._arrays() | noise
 
-    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+    def _restore(
+        self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any], models: Sequence[Any]
+    ) -> None:
         """Set what was saved."""
-        super()._restore(arrays, values)
+        super()._restore(arrays, values, models)
         if self._wants_noise:
             self.noise_ = restored(self._noise(), "noise", arrays)
 

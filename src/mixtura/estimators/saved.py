@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -85,8 +85,12 @@ class Saved:
         """Fitted values by name."""
         return {name: getattr(self, name) for name in self._saved_values if hasattr(self, name)}
 
-    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
-        """Set the attributes that :meth:`_arrays` and :meth:`_values` returned."""
+    def _restore(
+        self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any], models: Sequence[Any]
+    ) -> None:
+        """Set the attributes that :meth:`_arrays`, :meth:`_values` and :attr:`_models` returned."""
+        if models:
+            raise ValueError(f"it has {len(models)} models, and should have none")
         optional = (name for name in (*self._arrays_if_any, *self._host_arrays) if name in arrays)
         for name in (*self._saved_arrays, *optional):
             setattr(self, name, arrays[name])
@@ -99,11 +103,6 @@ class Saved:
     def _models(self) -> list[Any]:
         """Fitted models that the estimator consists of, each with arrays and values of its own."""
         return []
-
-    def _adopt_models(self, models: list[Any]) -> None:
-        """Set what :attr:`_models` returned."""
-        if models:
-            raise ValueError(f"it has {len(models)} models, and should have none")
 
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""

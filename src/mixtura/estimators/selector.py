@@ -199,21 +199,20 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, Saved, BaseEstimator):
         table = {f"selection.{name}": getattr(self.selection_, name) for name in _LISTS}
         return super()._values() | table
 
-    def _restore(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
-        """Set what was saved; the selection gets its best fit afterwards."""
-        told = {name: values[f"selection.{name}"] for name in _LISTS}
-        told |= {name: arrays[f"selection.{name}"] for name in _TABLES}
-        told["status"] = np.array(told["status"], dtype=object)
-        super()._restore(arrays, {k: v for k, v in values.items() if not k.startswith("selection.")})
-        self._told = told
+    def _restore(
+        self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any], models: Sequence[Any]
+    ) -> None:
+        """Set what was saved."""
+        table = {name: values[f"selection.{name}"] for name in _LISTS}
+        table |= {name: arrays[f"selection.{name}"] for name in _TABLES}
+        table["status"] = np.array(table["status"], dtype=object)
+        super()._restore(arrays, {k: v for k, v in values.items() if not k.startswith("selection.")}, [])
+        (self.best_estimator_,) = models
+        self.selection_ = Selection(best_=self.best_estimator_, **table)
 
     @property
     def _models(self) -> list[Any]:
         return [self.best_estimator_]
-
-    def _adopt_models(self, models: list[Any]) -> None:
-        (self.best_estimator_,) = models
-        self.selection_ = Selection(best_=self.best_estimator_, **self.__dict__.pop("_told"))
 
     def _check_state(self) -> None:
         """Raise ValueError unless the best fit is one of all columns, and the table whole."""
