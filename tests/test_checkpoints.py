@@ -385,6 +385,18 @@ def test_arrays_and_numbers_come_back_as_they_were(rng):
     assert _Reader(io.BytesIO(written.getvalue())).load()[1].flags.f_contiguous
 
 
+class Alike(EqualMeans):
+    """Nobody has registered this one."""
+
+
+def test_what_could_not_be_read_again_is_refused_at_the_first_writing(blobs, tmp_path):
+    linked = MixtureOfExperts(
+        2, experts=LinearExpert(prior_covariance=1.0), prior_link=Alike(1.0), max_iter=5, random_state=0
+    )
+    with pytest.raises(CheckpointError, match="could not be read again"):
+        linked.fit(blobs[:, :1], blobs[:, 1], checkpoint=tmp_path / "c", every=0.0)
+
+
 def test_functions_as_parameters_are_told_by_what_they_are(blobs, tmp_path):
     """Not by where they lie in memory, which is elsewhere in another process."""
 
@@ -398,15 +410,16 @@ def test_functions_as_parameters_are_told_by_what_they_are(blobs, tmp_path):
     for one, same, other in (
         (Start(0.0), Start(0.0), Start(1.0)),
         (partial(first_rows, by=2), partial(first_rows, by=2), partial(first_rows, by=3)),
+        (partial(first_rows, by=2, kind=len), partial(first_rows, by=2, kind=len), partial(first_rows, by=2)),
     ):
-        path = tmp_path / f"{type(one).__name__}"
+        path = tmp_path / str(len(os.listdir(tmp_path)))
         KMeans(3, init=one, n_init=1).fit(blobs, checkpoint=path)
         KMeans(3, init=same, n_init=1).fit(blobs, checkpoint=path)
         with pytest.raises(CheckpointError, match="its init is"):
             KMeans(3, init=other, n_init=1).fit(blobs, checkpoint=path)
 
 
-def first_rows(X, n_clusters, random_state, by):
+def first_rows(X, n_clusters, random_state, by, kind=None):
     return X[: by * n_clusters : by]
 
 

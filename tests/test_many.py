@@ -232,7 +232,14 @@ def test_groups_of_time_are_saved_and_found(tmp_path, rng):
             loaded[groups[1]].means_[0], X[groups == groups[1]].mean(axis=0), rtol=1e-12
         )
         np.testing.assert_array_equal(loaded.predict(X, groups), 0)
-    assert mixtura.fit_many(X, days.astype("datetime64[ns]"), 1)["2020-01-02"].n_features_in_ == 2
+    seconds = mixtura.fit_many(X, days.astype("datetime64[ns]"), 1)
+    assert seconds["2020-01-02"].n_features_in_ == 2
+    np.testing.assert_array_equal(seconds.predict(X, days), 0)
+    whole = mixtura.fit_many(X, days, 1)
+    np.testing.assert_array_equal(whole.predict(X, days.astype("datetime64[ns]")), 0)
+    for nothing in (np.datetime64("2020-01-01T12", "h"), np.datetime64("2021-01-01"), "nothing", 5):
+        with pytest.raises(KeyError, match="there is no group"):
+            whole[nothing]
     days[:2] = np.datetime64("NaT")
     with pytest.raises(ValueError, match="groups holds NaT in 2 rows"):
         mixtura.fit_many(X, days, 1)

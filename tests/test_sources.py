@@ -1,5 +1,6 @@
 """Tables that are read block by block: every kind of source, equal to the same rows in memory."""
 
+import importlib.util
 import os
 
 import numpy as np
@@ -520,6 +521,8 @@ def test_types_of_text_columns_hold_for_the_whole_file(tmp_path):
         source = as_source(tmp_path / "t.csv")
         assert source.names == ["a", "c"]
         assert source.notes == ["left out 1 column(s) that are not numeric: 'b'"]
+    (tmp_path / "t.csv").write_text("a,b\n0x10,1\n1,2\n")  # in base 16
+    np.testing.assert_array_equal(as_source(tmp_path / "t.csv")[:], [[16.0, 1.0], [1.0, 2.0]])
 
 
 def test_frames_go_by_the_places_of_their_columns():
@@ -535,6 +538,14 @@ def test_frames_go_by_the_places_of_their_columns():
         as_source(pandas.DataFrame(rows, columns=["a", "b"]), columns=["b", "b"])
     with pytest.raises(ValueError, match="two axes"):
         as_source(pandas.Series(rows[:, 0]))
+    assert as_source(pandas.DataFrame(rows), columns=[1]).shape == (3, 1)
+    frame = pandas.DataFrame(rows, columns=["a", "b"])
+    kinds = frame.astype({"a": "Float64", "b": "Sparse[float]"}).assign(
+        c=pandas.interval_range(0, 3), d=["x"] * 3
+    )
+    np.testing.assert_array_equal(as_source(kinds)[:], rows)
+    if importlib.util.find_spec("pyarrow"):
+        np.testing.assert_array_equal(as_source(frame.astype("double[pyarrow]"))[:], rows)
 
 
 def test_bytes_of_any_order_and_masks(tmp_path):

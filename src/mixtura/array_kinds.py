@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -53,6 +54,12 @@ def to_host(array: Any) -> Any:
             f"a torch tensor of type {array.dtype} and layout {array.layout} cannot be read as a NumPy array: convert "
             "it first, by .to_dense() or .float()"
         ) from error
+
+
+def is_paths(data: Any) -> bool:
+    """Whether it is the path of a file, a pattern, or a list of these."""
+    several = data if isinstance(data, (list, tuple)) else [data]
+    return bool(several) and all(isinstance(path, (str, os.PathLike)) for path in several)
 
 
 def unmasked(array: Any, name: str) -> Any:

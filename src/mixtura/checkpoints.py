@@ -125,6 +125,7 @@ class Checkpoint:
     calls: int = 0
     written: float = 0.0
     _lock: Any = None
+    _readable: bool = False
 
     @classmethod
     def open(cls, path: Any, fit: dict[str, Any], every: float, seed: int) -> Checkpoint:
@@ -211,6 +212,15 @@ class Checkpoint:
         written_to = io.BytesIO()
         _Writer(written_to, protocol=5).dump(held)
         body = written_to.getvalue()
+        if not self._readable and (self.finished or self.current is not None):
+            try:
+                _Reader(io.BytesIO(body)).load()
+            except Exception as error:
+                raise CheckpointError(
+                    f"a checkpoint cannot hold this fit, for it could not be read again: {error}. Parts of your own "
+                    "must be registered (mixtura.extension)"
+                ) from error
+            self._readable = True
         content = _HEAD + hashlib.sha256(body).digest() + body
 
         def written(name: str) -> None:
@@ -265,6 +275,8 @@ class _Writer(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         """How an array or a number of NumPy's is made again."""
         if type(value) is np.ndarray:
+            if value.dtype.kind not in "biufUSmM":
+                raise pickle.PicklingError(f"a checkpoint cannot hold arrays of type {value.dtype}")
             order: Any = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
             return _array, (value.tobytes(order), value.dtype.str, value.shape, order)
         if isinstance(value, np.generic):
@@ -312,7 +324,7 @@ def described(estimator: Any, table: Table) -> dict[str, Any]:
         "backend": table.backend.name,
         "number of rows": len(table),
         "number of columns": table.dims,
-        "data (a sample of the rows, and their weights)": _digest(table),
+        "data (rows, in this order, and their weights)": _digest(table),
     }
 
 
@@ -324,6 +336,10 @@ def _told(value: Any) -> Any:
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, partial):
         return f"partial of {_told(value.func)}: {_told(value.args)}, {_told(value.keywords)}"
+    if type(value) in (list, tuple):
+        return f"{type(value).__name__} of {', '.join(map(str, map(_told, value)))}"
+    if type(value) is dict:
+        return f"dict of {', '.join(f'{_told(k)}: {_told(v)}' for k, v in value.items())}"
     if callable(value) and repr(value).endswith(f" object at {id(value):#x}>"):
         return f"{_told(type(value))}: {_told(vars(value) if hasattr(value, '__dict__') else None)}"
     with np.printoptions(threshold=sys.maxsize, floatmode="unique"):

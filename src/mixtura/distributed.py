@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.array_kinds import unmasked
 from mixtura.streamed import BLOCK_BYTES, Streamed
 
 Real = NDArray[np.floating]
@@ -318,7 +319,7 @@ def _shape(rows: Real) -> tuple[tuple[int, ...], str]:
 
 
 def _of_array(rows: Any) -> Real:
-    array = np.asarray(rows)
+    array = np.asarray(unmasked(rows, "X"))
     return np.ascontiguousarray(array if array.dtype == np.float32 else array.astype(np.float64))
 
 

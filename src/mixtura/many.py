@@ -110,12 +110,24 @@ class ManyMixtures:
         return {name: g for g, name in enumerate(self.groups.tolist())}
 
     def _place(self, group: Any) -> int:
-        if self.groups.dtype.kind in _OF_TIME:  # of any unit
-            group = np.array(group, dtype=self.groups.dtype)[()]
-        known = self._places.get(group.item() if isinstance(group, np.generic) else group)
+        name = self._moment(group) if self.groups.dtype.kind in _OF_TIME else group
+        known = self._places.get(name.item() if isinstance(name, np.generic) else name)
         if known is None:
             raise KeyError(f"there is no group {group!r}")
         return known
+
+    def _moment(self, group: Any) -> Any:
+        """A moment or span of time in the groups' unit; None if it is none, or is not a whole number of that."""
+        if isinstance(group, int | np.integer) and not isinstance(group, np.timedelta64):
+            return None
+        try:
+            given = np.asarray(group)
+            if given.dtype.kind != self.groups.dtype.kind:
+                given = np.array(group, dtype=f"{self.groups.dtype.kind}8")
+            name = given.astype(self.groups.dtype)
+        except (TypeError, ValueError):
+            return None
+        return name[()] if name == given else None
 
     def __getitem__(self, group: Any) -> GaussianMixture:
         g = self._place(group)
@@ -144,11 +156,13 @@ class ManyMixtures:
             import pyarrow
         except ImportError as error:
             raise ImportError("tables need pyarrow: pip install 'mixtura[io]'") from error
-        G = len(self)
+        G, names = len(self), self.groups
+        if names.dtype.kind in _OF_TIME and np.datetime_data(names.dtype)[0] not in ("s", "ms", "us", "ns"):
+            names = names.astype(f"{names.dtype.kind}8[s]")  # Arrow knows no others
         flat = {"weights": self.weights, "means": self.means, "covariances": self.covariances}
         return pyarrow.table(
             {
-                "group": self.groups,
+                "group": names,
                 "status": self.status,
                 "reason": self.reason,
                 "n_rows": self.n_rows,
@@ -190,7 +204,7 @@ class ManyMixtures:
         from mixtura import _native
 
         distinct, order, offsets = _by_group(names)
-        places = [self._place(group) for group in distinct.tolist()]
+        places = [self._place(group) for group in distinct]
         found = _native.assign_many(
             _native.Table(rows[order], None),
             offsets,
@@ -312,7 +326,7 @@ def fit_many(
     ----------
     X : array-like of shape (N, D)
     groups : array-like of shape (N,)
-        The group of each row: integers or text.
+        The group of each row: integers, text, or moments or spans of time.
     n_components : int, default=1
         K, of every group.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'

@@ -25,12 +25,15 @@ def check_array_of_rows(data: Any) -> tuple[tuple[int, int], np.dtype[Any]]:
 
 def is_numeric(kind: Any) -> bool:
     """Whether a column's type, of any library of frames, is one of numbers."""
-    text = str(kind).lower()
-    return text.startswith(("int", "uint", "float", "bool"))
+    letter = getattr(kind, "kind", None)  # of NumPy's types, and of pandas' own
+    if isinstance(letter, str):
+        return letter in "fiub"
+    return str(kind).lower().startswith(("int", "uint", "float", "bool"))
 
 
 def chosen_columns(columns: list[str] | None, names: list[str], numeric: list[str], what: str) -> list[str]:
     """The columns that were asked for, or all numeric ones."""
+    columns = None if columns is None else [str(name) for name in columns]
     if columns is None:
         if not numeric:
             raise ValueError(f"{what} has no numeric column; its columns are {', '.join(names)}")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.array_kinds import unmasked
+from mixtura.array_kinds import is_paths, unmasked
 from mixtura.data.columns import check_array_of_rows, chosen_columns, is_numeric, noted
 from mixtura.data.files import TableError, TextLayout, TextPlan, leading_row_names, pandas_index, plan_of_text
 from mixtura.distributed import dask_engine, from_dask, scattered
@@ -127,7 +127,7 @@ def opened(data: Any) -> Any:
     """
     kind = type(data)
     if (
-        _is_paths(data)
+        is_paths(data)
         or hasattr(data, "tocsr")
         or kind.__module__.partition(".")[0] in _READ_BY_BLOCKS
         or kind.__module__ == "pyarrow._dataset"
@@ -153,19 +153,13 @@ def _with_workers(data: Any, engine: Any, columns: list[str] | None) -> Streamed
     return from_dask(data, found, columns)
 
 
-def _is_paths(data: Any) -> bool:
-    """Whether it is the path of a file, a pattern, or a list of these."""
-    several = data if isinstance(data, (list, tuple)) else [data]
-    return bool(several) and all(isinstance(path, (str, os.PathLike)) for path in several)
-
-
 _Maker = Callable[[Any, list[str] | None, int, "_Cache"], Streamed]
 
 
 def _kind_of(data: Any) -> _Maker | None:
     """What makes a source of such data."""
     library = type(data).__module__.partition(".")[0]
-    if _is_paths(data):
+    if is_paths(data):
         return _of_files
     if library == "pyarrow":
         return _of_arrow
@@ -598,39 +592,48 @@ def _text_file(path: str, plan: TextPlan) -> Any:
         return pyarrow.dataset.dataset(path, format=pyarrow.dataset.CsvFileFormat(**plan.options))
 
     found = dataset()
-    numbers = [
-        field.name
-        for field in found.schema
-        if types.is_integer(field.type)
-        or (types.is_null(field.type) and _holds_numbers(path, plan, field.name))
-    ]
+    whole = [field.name for field in found.schema if types.is_integer(field.type)]
+    empty = [field.name for field in found.schema if types.is_null(field.type)]
+    numbers = [*whole, *(_numbers_below(path, plan, empty) if empty else [])]
     if not numbers:
         return found
     convert.column_types = dict.fromkeys(numbers, pyarrow.float64())
-    return dataset()
+    try:
+        return dataset()
+    except pyarrow.ArrowInvalid:  # as of whole numbers that are written in base 16
+        convert.column_types = {}
+        return found
 
 
-def _holds_numbers(path: str, plan: TextPlan, name: str) -> bool:
-    """Whether the first value of a column that is not missing is a number."""
+def _numbers_below(path: str, plan: TextPlan, names: list[str]) -> list[str]:
+    """Which of the columns that begin empty have a number as their first value that is not missing."""
     from pyarrow import csv
 
-    planned = plan.options["convert_options"]
+    planned, text = plan.options["convert_options"], _pyarrow().string()
     convert = csv.ConvertOptions(
-        include_columns=[name],
-        column_types={name: _pyarrow().string()},
+        include_columns=names,
+        column_types=dict.fromkeys(names, text),
         null_values=planned.null_values,
         strings_can_be_null=True,
     )
+    first: dict[str, str] = {}
     with csv.open_csv(path, plan.options["read_options"], plan.options["parse_options"], convert) as reader:
         for batch in reader:
-            values = batch.column(0).drop_null()
-            if len(values):
-                try:
-                    float(values[0].as_py().replace(planned.decimal_point, "."))
-                except ValueError:
-                    return False
-                return True
-    return False
+            for name in names:
+                values = [] if name in first else batch.column(name).drop_null()
+                if len(values):
+                    first[name] = values[0].as_py()
+            if len(first) == len(names):
+                break
+    return [name for name, value in first.items() if _is_number_in_text(value, planned.decimal_point)]
+
+
+def _is_number_in_text(text: str, decimal: str) -> bool:
+    try:
+        float(text.replace(decimal, "."))
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager
@@ -671,9 +674,8 @@ def _of_arrow(
     pyarrow = _pyarrow()
     schema = data.schema
     names = schema.names if candidates is None else candidates
-    numeric = [name for name in names if _is_number(pyarrow, schema.field(name).type)]
-    if columns is not None:
-        numeric = [field.name for field in schema if _is_number(pyarrow, field.type)]
+    wanted = names if columns is None else schema.names
+    numeric = [field.name for field in schema if field.name in wanted and _is_number(pyarrow, field.type)]
     source = _arrow_columns(
         data, chosen_columns(columns, schema.names, numeric, "the table"), block_bytes, cache
     )

@@ -140,7 +140,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         if not isinstance(source, Streamed):
             return None
 
-        check_weights(sample_weight, source)
+        sample_weight = check_weights(sample_weight, source)
         if y is not None:
             check_consistent_length(source, to_host(y))
 
@@ -283,20 +283,20 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             if fitted:
                 table_of(*block)  # whatever is wrong with it is said before anything changes
             X, y, weight = _together([*early, block])
-            names = (
-                self.__dict__.pop("feature_names_in_", None) if early else None
-            )  # X is an array, without them
+            # Of several blocks X is an array, without names.
+            names = self.__dict__.pop("feature_names_in_", None) if early else None
             try:
                 self._fit_early(X, y, weight, fitted)
                 table = table_of(X, y, weight)
             finally:
                 if names is not None:
                     self.feature_names_in_ = names
-            early.append(_copied(block))
+            self._n_steps = len(early) + 1
             if len(table) >= _EARLY_ROWS or len(table) * table.dims >= _EARLY_NUMBERS:
                 with table.host_limits():
-                    state = Online.begin(self._to_go_on(table), table, len(early))
-            self._early, self._n_steps = early, len(early)
+                    state = Online.begin(self._to_go_on(table), table, self._n_steps)
+            else:
+                self._early = [*early, _copied(block)]
         if state is not None:
             self._online = state
             self.__dict__.pop("_early", None)

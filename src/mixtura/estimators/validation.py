@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
-from mixtura.array_kinds import shortened, to_host, unmasked
+from mixtura.array_kinds import is_paths, shortened, to_host, unmasked
 from mixtura.backends import Backend
 from mixtura.backends.device_arrays import is_device_array
 from mixtura.em import NotFiniteError
@@ -126,7 +125,7 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
 
     Sets ``estimator._one_target`` to whether y has one dimension.
     """
-    if isinstance(y, (str, os.PathLike, Streamed)):
+    if is_paths(y) or isinstance(y, Streamed):
         raise TypeError(f"y must be an array in memory, not {y!r}: read it first, or pass the column itself")
     if y is None:
         raise ValueError(
@@ -162,7 +161,7 @@ def _targets(estimator: Any, y: NDArray[Any]) -> NDArray[np.floating]:
 
 def check_in_memory(X: Any, what: str) -> None:
     """Raise TypeError if X is a path, or a table that is read block by block."""
-    if isinstance(X, str | os.PathLike | Streamed):
+    if is_paths(X) or isinstance(X, Streamed):
         raise TypeError(
             f"{what} takes rows in memory, such as mixtura.data.read_table(path).X, not {type(X).__name__}: fit, "
             "predict and score of GaussianMixture, KMeans and MixtureOfExperts read files"
