@@ -341,6 +341,11 @@ def is_short(table: Table, components: int) -> bool:
     return len(table) * components * (table.dims**2 + _PER_PAIR) <= _SHORT
 
 
+def clustering(table: Table, components: int, rng: np.random.RandomState) -> Clustered:
+    """The end of one search of k-means on all rows of a table."""
+    return clusterings(table, components, 1, rng)[0]
+
+
 def clusterings(table: Table, components: int, count: int, rng: np.random.RandomState) -> list[Clustered]:
     """The unlike ends of so many searches of k-means, in the order in which they are found: for short tables."""
     tol, found = _TOL * column_variance(table), list[tuple[float, Clustered]]()

@@ -32,6 +32,7 @@ from mixtura.starts import (
     Initializer,
     UnderMetric,
     candidates,
+    clustering,
     clusterings,
     is_short,
     is_whole,
@@ -379,8 +380,9 @@ class GaussianSearch:
         if not (by_kmeans and self._simple and not self.given and table.membership is None):
             return self.ways(table, 1)[0]
         count = -(-SEARCHES_OF_SHORT // self.n_init) if K > 1 and is_short(table, K) else 1
-        if count == 1 and not (self._may_advance and is_whole(table, K, self.family.kind)):
-            return self.ways(table, 1)[0]
+        if count == 1:
+            in_one_call = self._may_advance and is_whole(table, K, self.family.kind)
+            return clustering(table, K, self.rng) if in_one_call else self.ways(table, 1)[0]
         ways = clusterings(table, K, count, self.rng)
         if len(ways) == 1:
             return ways[0]
