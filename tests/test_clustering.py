@@ -210,9 +210,7 @@ def test_races_are_runs_from_the_same_labels(covariance_type, dtype, rng):
     table, storage = table_of(X), family.storage
     mixed = np.where(rng.uniform(size=400) < 0.2, rng.integers(0, 3, 400), z)
     labels = np.stack([z, mixed]).astype(np.int32)
-    raced = table.race(
-        labels, 3, PlainEm(storage.form, storage.shared, np.full(X.shape[1], 1e-6), 1e-10, 200)
-    )
+    raced = table.race(labels, 3, PlainEm(storage.form, storage.shared, 1e-6, 1e-10, 200))
     assert raced.good.all()
     # Passes over float32 rows may sum in float32; the race does not.
     slack = 1e-7 if dtype == np.float64 else 1e-4
@@ -241,7 +239,7 @@ def test_a_race_leaves_out_runs_that_become_singular(rng):
     labels = np.zeros((2, 205), dtype=np.int32)
     labels[0, :5] = 1  # five equal rows alone
     labels[1] = X[:, 0] > 5.0
-    raced = table_of(X).race(labels, 2, PlainEm("triangle", False, np.zeros(X.shape[1]), 1e-3, 50))
+    raced = table_of(X).race(labels, 2, PlainEm("triangle", False, 0.0, 1e-3, 50))
     assert raced.good.tolist() == [False, True]
 
 
@@ -303,6 +301,7 @@ def test_a_run_in_one_call_that_becomes_singular_says_so(rng):
         {"on_degenerate": "drop"},
         {"accelerate": "squarem"},
         {"covariance_type": "VVE"},
+        {"reg_covar": "auto"},
         {"fixed": {"weights": [True, True]}, "weights_init": [0.5, 0.5]},
     ],
 )
@@ -400,7 +399,7 @@ def test_a_run_from_labels_is_the_one_from_their_m_step(rng):
     X = rng.normal(size=(150, 2)) + 3.0 * rng.integers(0, 3, size=(150, 1))
     table, labels = table_of(X), rng.integers(0, 3, 150).astype(np.int32)
     for form, shape in (("triangle", (3, 2, 2)), ("diagonal", (3, 2)), ("scalar", (3,))):
-        how = PlainEm(form, False, np.full(2, 1e-6), 1e-4, 30)
+        how = PlainEm(form, False, 1e-6, 1e-4, 30)
         zeros = np.zeros(3), np.zeros((3, 2)), np.zeros(shape)
         (weights, means, covariances), bounds = table.advance(zeros, how, labels)
         kind = {"triangle": "full", "diagonal": "diag", "scalar": "spherical"}[form]
@@ -421,7 +420,7 @@ def test_long_runs_are_made_in_parts_between_which_an_interrupt_may_come(rng, mo
     table, labels = table_of(X), rng.integers(0, 3, 150).astype(np.int32)
     zeros = np.zeros(3), np.zeros((3, 2)), np.zeros((3, 2, 2))
     for max_iter, tol in ((100, 0.0), (101, 0.0), (400, 1e-4), (1, 0.0)):
-        how = PlainEm("triangle", False, np.full(X.shape[1], 1e-6), tol, max_iter)
+        how = PlainEm("triangle", False, 1e-6, tol, max_iter)
         whole, bounds = table.advance(zeros, how, labels)
         with monkeypatch.context() as patched:
             patched.setattr(native_clustering, "_MOST_ITERATIONS", 7)

@@ -427,11 +427,13 @@ mixtura::Many many_of(const Table& rows, const py::array_t<int64_t, py::array::c
   return many;
 }
 
-// What is added to the variances of the columns, (D,).
-const double* added_to(const mixtura::Rows& rows, const Doubles& reg_covar) {
-  if (reg_covar.ndim() != 1 || reg_covar.size() != rows.dims)
-    throw std::invalid_argument("reg_covar has the wrong shape");
-  return reg_covar.data();
+// What is added to the variances of each group's columns, (G, D), of one number, one for each column, or all.
+std::vector<double> added(const mixtura::Many& many, const Doubles& reg_covar) {
+  const int64_t D = many.rows.dims, all = many.groups * D, size = reg_covar.size();
+  if (size != 1 && size != D && size != all) throw std::invalid_argument("reg_covar has the wrong shape");
+  std::vector<double> each(static_cast<size_t>(all));
+  for (int64_t i = 0; i < all; ++i) each[static_cast<size_t>(i)] = reg_covar.data()[i % size];
+  return each;
 }
 
 // One mixture for each group: weights (G, K), means (G, K, D), covariances (G, C, S), bounds, iterations and
@@ -443,7 +445,8 @@ py::tuple fit_many(const Table& rows, const py::array_t<int64_t, py::array::c_st
                    const std::optional<std::tuple<Doubles, Doubles, Doubles>>& start, int threads) {
   mixtura::Many many = many_of(rows, offsets, components, form, tied);
   many.tol = tol;
-  many.reg_covar = added_to(many.rows, reg_covar);
+  const std::vector<double> of_groups = added(many, reg_covar);
+  many.reg_covar = of_groups.data();
   many.max_iter = max_iter;
   many.seed = seed;
   if (labels) {
@@ -510,7 +513,8 @@ py::tuple advance(const Table& rows, const std::string& form, bool tied, double 
   double bound = 0.0;
   int32_t iterations = 0, outcome = 0;
   many.tol = tol;
-  many.reg_covar = added_to(many.rows, reg_covar);
+  const std::vector<double> of_groups = added(many, reg_covar);
+  many.reg_covar = of_groups.data();
   many.max_iter = max_iter;
   if (labels) {
     if (labels->ndim() != 1 || labels->shape(0) != many.rows.count)

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
-from mixtura import backends, threads
+from mixtura import threads
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
-from mixtura.estimators.asked import estimation_of
+from mixtura.estimators.asked import AUTO_REG, scale_of
 from mixtura.estimators.gaussian_search import apart
 from mixtura.estimators.validation import check_in_memory
 from mixtura.many import FORMS, bounds_of_many
-from mixtura.table import Table
 
 Float = NDArray[np.float64]
 
@@ -155,16 +154,13 @@ def bootstrap_lrt(
         return model
 
     small, statistics, p_values, null = fitted(numbers[0]), list[float](), list[float](), list[Float]()
-    # 'auto' stands for numbers that suit X, and so the tables that are drawn in its place.
-    estimation, _ = estimation_of(small, Table.of(backends.create(), check_array(rows)))
-    added = small._covariance.storage.added(estimation.reg_covar, small.n_features_in_)
     for k in numbers:
         large = fitted(k + 1)
         observed = 2.0 * len(rows) * (large.lower_bound_ - small.lower_bound_)
         values = list[float]()
         while len(values) < n_bootstrap:
             tables = _drawn(small, min(_TOGETHER, n_bootstrap - len(values)), len(rows), rng)
-            bounds = [_bounds(model, tables, how, added, workers) for model in (small, large)]
+            bounds = [_bounds(model, tables, how, workers) for model in (small, large)]
             values += list(2.0 * len(rows) * (bounds[1] - bounds[0]))
             if progress is not None:
                 progress(k, len(values))
@@ -187,16 +183,16 @@ def _drawn(model: GaussianMixture, tables: int, rows: int, rng: np.random.Random
     return np.asarray(together[order].reshape(tables, rows, -1), dtype=np.float64)
 
 
-def _bounds(
-    model: GaussianMixture, tables: Float, how: dict[str, Any], reg_covar: Float, workers: int
-) -> Float:
-    """The bounds of fits to tables (T, N, D), from the parameters of the model; NaN where one became singular.
-
-    ``reg_covar`` (D,) is what is added to the variances of the columns.
-    """
+def _bounds(model: GaussianMixture, tables: Float, how: dict[str, Any], workers: int) -> Float:
+    """The bounds of fits to tables (T, N, D), from the parameters of the model; NaN where one became singular."""
     if how["covariance_type"] in FORMS and threads.native is not None:
+        storage, D = model._covariance.storage, tables.shape[2]
+        each = [how["reg_covar"]] * len(tables)
+        if how["reg_covar"] == "auto":
+            each = list(AUTO_REG * scale_of(tables.mean(axis=1), tables.var(axis=1)))
+        added = np.stack([storage.added(number, D) for number in each])
         return bounds_of_many(
-            tables, model, tol=how["tol"], max_iter=how["max_iter"], reg_covar=reg_covar, n_threads=workers
+            tables, model, tol=how["tol"], max_iter=how["max_iter"], reg_covar=added, n_threads=workers
         )
 
     def bound(table: Float) -> float:

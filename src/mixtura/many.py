@@ -397,7 +397,7 @@ def fit_many(
         FORMS[covariance_type],
         covariance_type == "tied",
         float(tol),
-        np.full(rows.shape[1], float(reg_covar)),
+        float(reg_covar),
         most,
         _positive(random_state, "random_state", 0),
         first,
@@ -431,8 +431,8 @@ def bounds_of_many(
         Of a covariance type that :func:`fit_many` takes.
     tol, max_iter
         As for :class:`mixtura.GaussianMixture`.
-    reg_covar : ndarray of shape (D,)
-        What is added to the variances.
+    reg_covar : ndarray of shape (T, D)
+        What is added to the variances of each table's columns.
     n_threads : int
 
     Returns

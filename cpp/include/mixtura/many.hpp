@@ -20,7 +20,7 @@ struct Many {
   Factor form;              // of covariances: triangle (full, tied), diagonal, scalar
   bool tied;                // whether a group's components share one covariance
   double tol;               // as of one fit
-  const double* reg_covar;  // (D,) what is added to the variances
+  const double* reg_covar;  // (G, D) what is added to the variances of each group
   int64_t max_iter;
   uint64_t seed;
   const int32_t* labels;  // (N,) the first component of each row; null: k-means

@@ -394,7 +394,8 @@ inline void pack(const SmallEm& s, const double* covariance, double* packed) {
 
 // The M-step. Covariances are written to `covariances` (C, S), weights to `weights` (K,). Whether all are
 // definite.
-inline bool maximize(const Many& m, SmallEm& s, double* weights, double* covariances) {
+inline bool maximize(const Many& m, SmallEm& s, const double* reg_covar, double* weights,
+                     double* covariances) {
   double total = 0.0;
   for (int64_t k = 0; k < s.K; ++k) {
     total += weights[k] = sum_of(s.mass[k]) + mass_floor;
@@ -413,7 +414,7 @@ inline bool maximize(const Many& m, SmallEm& s, double* weights, double* covaria
     double* factor = s.factors + k * s.T;
     if (k == 0 || !m.tied) {
       for (int64_t d = 0; d < s.D; ++d)
-        factor[s.form == Factor::triangle ? d * (d + 3) / 2 : d] += m.reg_covar[d];
+        factor[s.form == Factor::triangle ? d * (d + 3) / 2 : d] += reg_covar[d];
       unpack(s, factor, covariances + k * m.covariance_size());
       if (!factorize(s, factor, &log_det)) return false;
     } else {
@@ -464,6 +465,7 @@ void fit_group(const Many& m, int64_t group, void* memory) {
   const int64_t K = m.components, D = m.rows.dims;
   double* weights = m.weights + group * K;
   double* covariances = m.covariances + group * m.covariances_of_group() * m.covariance_size();
+  const double* reg_covar = m.reg_covar + group * D;
   const auto finish = [&](Outcome outcome, int64_t iterations, double bound) {
     m.outcome[group] = static_cast<int32_t>(outcome);
     m.iterations[group] = static_cast<int32_t>(iterations);
@@ -486,7 +488,7 @@ void fit_group(const Many& m, int64_t group, void* memory) {
   }
   if (!m.started) {
     accumulate_labels<DIMS>(s);
-    definite = maximize(m, s, weights, covariances);
+    definite = maximize(m, s, reg_covar, weights, covariances);
   }
   double bound = nothing;
   int64_t iteration = 0;
@@ -499,7 +501,7 @@ void fit_group(const Many& m, int64_t group, void* memory) {
     if (m.trace) m.trace[iteration] = bound;
     ++iteration;
     if (m.trace && (converged || iteration == m.max_iter)) break;
-    definite = maximize(m, s, weights, covariances);
+    definite = maximize(m, s, reg_covar, weights, covariances);
   }
   for (int64_t k = 0; k < K; ++k)
     for (int64_t d = 0; d < D; ++d) m.means[(group * K + k) * D + d] = s.means[k * D + d] + s.center[d];

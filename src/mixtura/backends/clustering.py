@@ -107,15 +107,13 @@ class PlainEm:
         See :class:`mixtura.quadratics.Quadratics`.
     shared : bool
         Whether all components have one covariance.
-    reg_covar : ndarray of shape (D,)
-        What is added to the variances of the columns; where they share one, all the same.
-    tol, max_iter
+    reg_covar, tol, max_iter
         As in :class:`mixtura.GaussianMixture`.
     """
 
     form: Form
     shared: bool
-    reg_covar: Float
+    reg_covar: float
     tol: float
     max_iter: int
 

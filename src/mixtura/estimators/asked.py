@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 
 # Share of a column's variance that reg_covar='auto' adds to it.
-_AUTO_REG = 1e-6
+AUTO_REG = 1e-6
 
 # Range of variances whose inverses and products can be represented.
 _LEAST, _MOST = 1e-300, 1e305
@@ -47,11 +47,8 @@ def estimation_of(
     mean, covariance = moments.means()[0], moments.covariances()[0]
     covariance = np.diag(covariance) if covariance.ndim == 1 else covariance
     variances = np.maximum(np.diagonal(covariance), 0.0)
-    # A constant column has no spread: its scale is the size of its number, or 1.
-    size = np.where(mean != 0.0, np.abs(mean), 1.0)
-    with np.errstate(over="ignore", under="ignore"):
-        scale = np.clip(np.where(variances > 0.0, variances, size**2), _LEAST, _MOST)
-    reg_covar: float | Float = _AUTO_REG * scale if isinstance(model.reg_covar, str) else model.reg_covar
+    scale = scale_of(mean, variances)
+    reg_covar: float | Float = AUTO_REG * scale if isinstance(model.reg_covar, str) else model.reg_covar
     n = len(table) if table.counted is None else len(table.counted)
     prior = check_prior(
         model.prior,
@@ -68,6 +65,16 @@ def estimation_of(
     )
     dropping = Dropping(storage.of_matrix(covariance), reg_covar) if model.on_degenerate == "drop" else None
     return Estimation(0.0, least, prior, fixed), dropping
+
+
+def scale_of(mean: Float, variances: Float) -> Float:
+    """The scale of columns with these variances, in squares of their units.
+
+    A constant column has no spread: its scale is the size of its number, or 1.
+    """
+    size = np.where(mean != 0.0, np.abs(mean), 1.0)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.clip(np.where(variances > 0.0, variances, size**2), _LEAST, _MOST)
 
 
 def first_values(model: GaussianMixture, dims: int) -> dict[str, Float]:

@@ -303,15 +303,15 @@ class GaussianSearch:
 
     @property
     def _simple(self) -> bool:
-        """Whether there is nothing but rows, a family that kernels know, and what is added to variances or a bound."""
+        """Whether there is nothing but rows, a family that kernels know, and one number that is added or a bound."""
         e = self.estimation
         beside = self.fixed_weights is not None or self.noise is not None or self.dropping is not None
-        return self.family.direct and not beside and e.prior is None and e.fixed is None
+        plain = e.prior is None and e.fixed is None and np.ndim(e.reg_covar) == 0
+        return self.family.direct and not beside and plain
 
     def _plain_em_until(self, tol: float) -> PlainEm:
         storage = self.family.storage
-        added = storage.added(self.estimation.reg_covar, self.table.dims)
-        return PlainEm(storage.form, storage.shared, added, tol, self.max_iter)
+        return PlainEm(storage.form, storage.shared, float(self.estimation.reg_covar), tol, self.max_iter)
 
     def one(
         self,
