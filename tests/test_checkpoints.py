@@ -356,6 +356,7 @@ def test_files_that_are_wrong(blobs, tmp_path):
         ("mixtura.data.sources", "import_module"),
         ("mixtura.data.sources", "_FileRows"),
         ("mixtura.checkpoints", "Checkpoint"),
+        ("mixtura.checkpoints", "_Reader"),
         ("mixtura.checkpoints", "partial"),
         ("mixtura.files", "write_whole"),
         ("mixtura.gates.neural", "np"),

@@ -36,12 +36,12 @@ _HEAD = b"mixtura checkpoint 2\n"
 # Where the classes are whose instances are a fit's state, and what makes arrays and numbers. A checkpoint may name
 # nothing else, so that to read one runs no code of its own.
 _STATE = {
-    *("mixtura.accelerated", "mixtura.best_step", "mixtura.checkpoints", "mixtura.em", "mixtura.errors"),
+    *("mixtura.accelerated", "mixtura.best_step", "mixtura.em", "mixtura.errors"),
     *("mixtura.expansion", "mixtura.factorize", "mixtura.found", "mixtura.links", "mixtura.membership"),
     *("mixtura.mixture", "mixtura.moments", "mixtura.online", "mixtura.shrinking"),
 }
 _PACKAGES_OF_STATE = ("mixtura.components.", "mixtura.gates.")
-_MAKERS = {("mixtura.checkpoints", "_array"), ("mixtura.checkpoints", "_scalar")}
+_OF_THIS_MODULE = {("mixtura.checkpoints", name) for name in ("_array", "_scalar", "_Finished", "_Failed")}
 
 # Columns up to which all products of columns say whether rows read block by block are the same.
 _FEW_COLUMNS = 64
@@ -303,11 +303,11 @@ class _Reader(pickle.Unpickler):
         for known in registered:  # a user's own parts
             if (known.__module__, known.__qualname__) == (module, name):
                 return known
-        if (module, name) in _MAKERS:
+        if (module, name) in _OF_THIS_MODULE:
             return super().find_class(module, name)
         if (module in _STATE or module.startswith(_PACKAGES_OF_STATE)) and "." not in name:
             found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__ == module and found is not Checkpoint:
+            if isinstance(found, type) and found.__module__ == module:
                 return found
         raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint of ours does")
 
@@ -354,7 +354,9 @@ def _digest(table: Table) -> str:
     digest = hashlib.sha256()
     if table.in_memory:
         for block in table.blocks(table.dims):
-            digest.update(np.ascontiguousarray(block.points(np.arange(len(block)))).tobytes())
+            for part in (block.x, block.y):
+                if part is not None:
+                    digest.update(np.ascontiguousarray(part[:], dtype=np.float64).data)
     else:
         step, looked_at = max(len(table) // 1000, 1), table.tally.rows
         rows = np.unique(np.append(np.arange(0, len(table), step), len(table) - 1))

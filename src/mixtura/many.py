@@ -117,7 +117,7 @@ class ManyMixtures:
         return known
 
     def _moment(self, group: Any) -> Any:
-        """A moment or span of time in the groups' unit; None if it is none, or is not a whole number of that."""
+        """A moment or span of time in the groups' unit; None for anything else, and where that unit is too coarse."""
         if isinstance(group, int | np.integer) and not isinstance(group, np.timedelta64):
             return None
         try:

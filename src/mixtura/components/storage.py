@@ -70,7 +70,8 @@ class Storage(ABC):
 
     def added(self, reg_covar: float | Float, dims: int) -> Float:
         """What :meth:`regularized` adds to the variance of each column, (D,)."""
-        return np.ascontiguousarray(np.broadcast_to(np.asarray(reg_covar, dtype=np.float64), dims))
+        none = self.regularized(np.zeros(self.shape(1, dims)), reg_covar)
+        return np.array(np.diagonal(self.dense(none, 1, dims)[0]))
 
     @abstractmethod
     def bounded(self, covariances: Float, least: Float) -> tuple[Float, Float, Booleans]:
@@ -403,9 +404,6 @@ class Scalars(_Elementwise):
 
     def _inner(self, dims: int) -> tuple[int, ...]:
         return ()
-
-    def added(self, reg_covar: float | Float, dims: int) -> Float:
-        return np.full(dims, np.mean(reg_covar))
 
     def _of_columns(self, variances: Float) -> Float:
         return np.asarray(variances.mean())

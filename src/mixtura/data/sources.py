@@ -571,7 +571,7 @@ def _text_files(
     """Text files, of which all others have a line of names if the first has one; as :func:`_dataset`."""
     datasets, plans = list[Any](), list[TextPlan]()
     for path in paths:
-        with _told_of(path):
+        with _naming(path):
             plan = plan_of_text(path, wanted, layout)
             datasets.append(_text_file(path, plan))
             plans.append(plan)
@@ -637,8 +637,8 @@ def _is_number_in_text(text: str, decimal: str) -> bool:
 
 
 @contextmanager
-def _told_of(path: str) -> Iterator[None]:
-    """Errors of reading as a TableError with the file's name."""
+def _naming(path: str) -> Iterator[None]:
+    """Raise errors of reading as a TableError that names the file."""
     try:
         yield
     except (_pyarrow().ArrowInvalid, OSError, UnicodeDecodeError) as error:
@@ -660,7 +660,7 @@ def _dataset(
     pyarrow, kind = _pyarrow(), formats.pop()
     if kind == "csv":
         return _text_files(paths, wanted, TextLayout() if layout is None else layout)
-    with _told_of(paths[0]):
+    with _naming(paths[0]):
         dataset = pyarrow.dataset.dataset(paths, format=kind)
     names, index = dataset.schema.names, pandas_index(dataset.schema.metadata)
     row_names = leading_row_names(names) | {j for j, n in enumerate(names) if n in index}
@@ -711,7 +711,7 @@ def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache)
             how["fragment_scan_options"] = pyarrow.dataset.ParquetFragmentScanOptions(
                 pre_buffer=False, use_buffered_stream=True
             )
-        with _told_of(counted[i][0]):
+        with _naming(counted[i][0]):
             yield from fragments[i].to_batches(
                 columns=names,
                 batch_size=size,
