@@ -15,8 +15,9 @@ demo: $(VENV)/.demo
 	$(BIN)/mixtura predict $(OUT)/faithful.safetensors data/faithful.csv -o $(OUT)/faithful-labels.csv --proba
 	$(BIN)/python examples/million_rows.py
 
+# As many processes as processors, one thread each where a test does not say otherwise.
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest --require-backend native --require-backend numba --require-backend emulated $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal --require-backend native --require-backend numba --require-backend emulated $(PYTEST)
 
 # The C++ core without Python, under AddressSanitizer and UBSan, then under ThreadSanitizer.
 test-sanitize: $(VENV)/.test
@@ -47,7 +48,7 @@ docs: $(VENV)/.test
 
 # Which lines the tests run, of Python and of C++: the package is built once more, with counters.
 coverage: $(VENV)/.test
-	$(BIN)/pip install --quiet 'coverage[toml]>=7.10' 'gcovr>=8' 'pytest-xdist>=3.6'
+	$(BIN)/pip install --quiet 'coverage[toml]>=7.10' 'gcovr>=8'
 	$(BIN)/cmake -S . -B build/coverage -DCMAKE_CXX_FLAGS='--coverage -fprofile-update=atomic' -DMIXTURA_CUDA=OFF 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
 	$(BIN)/cmake --build build/coverage --parallel 2
 	find build/coverage -name '*.gcda' -delete
