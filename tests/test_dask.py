@@ -239,3 +239,21 @@ def test_columns_of_dask_frames_are_those_of_others(client):
         as_source(dataframe.from_pandas(frame, npartitions=3)["a"])
     with pytest.raises(ValueError, match="Complex data"):
         as_source(dask.array.ones((100, 2), dtype=complex))
+
+
+def test_partitions_go_by_the_names_of_their_columns(cluster):
+    import dask
+    import dask.bag
+    import dask.dataframe as dd
+    import pandas as pd
+
+    first = pd.DataFrame({"a": [1.0, 2.0], "b": [10.0, 20.0]})
+    second = pd.DataFrame({"b": [30.0, 40.0], "a": [3.0, 4.0]})
+    parts = [dask.delayed(first), dask.delayed(second)]
+    with distributed.Client(cluster):
+        source = as_source(dd.from_delayed(parts, meta=first, verify_meta=False))
+        np.testing.assert_array_equal(source[:], [[1, 10], [2, 20], [3, 30], [4, 40]])
+        turned = as_source(dd.from_delayed(parts[::-1], meta=first, verify_meta=False))
+        assert source.digest() != turned.digest()
+        with pytest.raises(TypeError, match="rows cannot be read from Dask's Bag"):
+            as_source(dask.bag.from_sequence([1, 2]))

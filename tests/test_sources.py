@@ -562,3 +562,90 @@ def test_bytes_of_any_order_and_masks(tmp_path):
         with pytest.raises(ValueError, match="masked values"):
             as_source(data)
     np.testing.assert_array_equal(as_source(np.ma.masked_array(rows))[:], rows)
+
+
+def test_blocks_of_frames_go_by_the_names_of_their_columns(rng):
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    X = rng.normal(size=(60, 2)) * [1.0, 10.0] + [0.0, 100.0]
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    turned = frame[30:][["b", "a"]]
+    turned.insert(0, "word", "x")
+    for second in (turned, pl.from_pandas(turned), pa.Table.from_pandas(turned, preserve_index=False)):
+        source = as_source([frame[:30], second])
+        assert source.names == ["a", "b"]
+        np.testing.assert_array_equal(source[:], X)
+    fitted = GaussianMixture(1).fit(source)
+    assert list(fitted.feature_names_in_) == ["a", "b"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(as_source([frame[["b", "a"]]]))
+    np.testing.assert_array_equal(as_source([frame, turned], columns=["b"])[:30], X[:30, 1:])
+    for blocks, message in (
+        ([frame, frame.rename(columns={"a": "z"})], "block 1 of the source has no column a"),
+        ([frame, X], "block 1 of the source has no names for its columns, and the first block has names"),
+        ([X, frame], "block 1 of the source has names for its columns, and the first block has none"),
+        ([frame, frame.assign(a="word")], None),
+    ):
+        with pytest.raises(ValueError, match=message):
+            as_source(blocks)
+    with pytest.raises(ValueError, match="columns were named, and block 0 of the source has no names"):
+        as_source([X], columns=["a"])
+
+
+def test_record_batches_are_tables(rng):
+    import pyarrow as pa
+
+    X = rng.normal(size=(20, 2))
+    batch = pa.record_batch({"a": X[:, 0], "b": X[:, 1]})
+    assert as_source(batch).names == ["a", "b"]
+    np.testing.assert_array_equal(as_source([batch, batch.select(["b", "a"])])[:], np.concatenate([X, X]))
+
+
+def test_numbers_for_names_are_no_names_of_features(rng):
+    import pandas as pd
+
+    frame = pd.DataFrame(rng.normal(size=(50, 2)))
+    fitted = GaussianMixture(1).fit(as_source(frame))
+    assert not hasattr(fitted, "feature_names_in_")
+    fitted.predict(frame)  # which would warn
+
+
+def test_files_of_unlike_types_are_read_in_the_finer_one(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = [tmp_path / "single.parquet", tmp_path / "double.parquet"]
+    pq.write_table(pa.table({"a": np.array([1.0, 2.0], dtype=np.float32)}), paths[0])
+    pq.write_table(pa.table({"a": np.array([0.1, 1e300])}), paths[1])
+    for cache_bytes in (0, None):
+        for order, values in ((paths, [1.0, 2.0, 0.1, 1e300]), (paths[::-1], [0.1, 1e300, 1.0, 2.0])):
+            assert as_source(order, cache_bytes=cache_bytes)[:, 0].tolist() == values
+
+
+def test_files_without_rows_or_values_have_no_types(tmp_path):
+    for name, content in (("full", "a,b\n1,2\n3,4\n"), ("header", "a,b\n"), ("empty", "b,a\n,5\n,6\n")):
+        (tmp_path / f"{name}.csv").write_text(content)
+    source = as_source([tmp_path / "full.csv", tmp_path / "header.csv"])
+    np.testing.assert_array_equal(source[:], [[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(ValueError, match=r"row 0 of .*empty.csv, column 1 \('b'\), holds nan"):
+        as_source([tmp_path / "full.csv", tmp_path / "empty.csv"]).survey()
+
+
+def test_estimators_take_what_gives_blocks(rows):
+    X = rows[:3000]
+    np.testing.assert_array_equal(
+        GaussianMixture(2, random_state=0).fit(Again(X)).means_,
+        GaussianMixture(2, random_state=0).fit(as_source(Again(X))).means_,
+    )
+    with pytest.raises(TypeError, match="an iterable of blocks that is no iterator"):
+        GaussianMixture(2).fit(X[a : a + 100] for a in range(0, 1000, 100))
+
+
+def test_a_digest_is_of_the_rows_in_their_order(rows):
+    moved = rows.copy()
+    moved[[1, 2]] = moved[[2, 1]]
+    digest = as_source(rows).digest()
+    assert digest == as_source(rows, block_bytes=SMALL).digest() == as_source(Again(rows)).digest()
+    assert digest != as_source(moved).digest()

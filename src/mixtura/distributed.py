@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -10,8 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.array_kinds import unmasked
-from mixtura.streamed import BLOCK_BYTES, Streamed
+from mixtura.streamed import BLOCK_BYTES, Streamed, surveyed
 
 Real = NDArray[np.floating]
 Float = NDArray[np.float64]
@@ -239,6 +239,10 @@ class Partitioned(Streamed):
         out[order] = np.concatenate(found) if found else out[:0]
         return out
 
+    def digest(self) -> bytes:
+        """See :meth:`Streamed.digest`: of the partitions, each made where it lies."""
+        return b"".join(self.engine.gather(self.engine.map(self.parts, _digest)))
+
     def _surveyed(self, sample_weight: Float | None) -> Float:
         weights = self.cut(sample_weight)
         found = np.array(self.engine.gather(self.engine.map(self.parts, _survey, weights)))
@@ -262,75 +266,20 @@ class Partitioned(Streamed):
         return f"row {start - int(self.starts[i])} of partition {i}"
 
 
+def _digest(rows: Real) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(rows).data).digest()
+
+
 def _taken(rows: Real, places: NDArray[np.int64]) -> Real:
     return np.asarray(rows[places])
 
 
 def _survey(rows: Real, sample_weight: Float | None) -> Float:
     """What :meth:`Streamed.survey` says of one partition."""
-    from mixtura.data.sources import as_source
-
     if not len(rows):
         return np.column_stack([np.zeros((rows.shape[1], 2)), np.full((rows.shape[1], 4), np.nan)])
     nan, inf = np.isnan(rows).sum(axis=0), np.isinf(rows).sum(axis=0)
     if nan.any() or inf.any():
         return np.column_stack([nan, inf, np.zeros((rows.shape[1], 4))])
-    found: Float = as_source(rows).survey(sample_weight)
+    found = surveyed([(0, rows)], rows.shape[1], sample_weight)
     return np.where(np.isfinite(found), found, np.nan)
-
-
-def from_dask(data: Any, engine: Any, columns: list[str] | None) -> Partitioned:
-    """A Dask array or data frame, whose partitions become arrays where they are."""
-    from mixtura.data.columns import check_array_of_rows, chosen_columns, is_numeric, noted
-
-    delayed = import_module("dask").delayed
-    found = dask_engine(engine)
-    names, left_out = None, list[str]()
-    if data.ndim != 2:
-        raise ValueError(f"rows must have two axes, (N, D); the {type(data).__name__} has {data.ndim}")
-    if hasattr(data, "columns"):  # a data frame
-        known = [str(column) for column in data.columns]
-        numeric = [name for name, kind in zip(known, data.dtypes, strict=True) if is_numeric(kind)]
-        names = chosen_columns(columns, known, numeric, "the frame")
-        left_out = [] if columns is not None else [name for name in known if name not in numeric]
-        places = [known.index(name) for name in names]
-        parts = [delayed(_of_frame)(part, places) for part in data.to_delayed()]
-    else:
-        check_array_of_rows(data)
-        rows = data.rechunk({1: -1})
-        parts = [delayed(_of_array)(part) for part in rows.to_delayed().ravel()]
-    futures = found.client.compute(parts)
-    shapes = found.gather(found.map(futures, _shape))
-    widths = {shape[1] for shape, _ in shapes}
-    if len(widths) > 1:
-        raise ValueError(
-            f"partitions have {', '.join(map(str, sorted(widths)))} columns: they must all have the same"
-        )
-    single = all(dtype == "float32" for _, dtype in shapes)
-    dtype = np.dtype(np.float32 if single else np.float64)
-    if not single:
-        futures = found.map(futures, _of_array)
-    counts = [shape[0] for shape, _ in shapes]
-    return noted(Partitioned(found, futures, counts, widths.pop(), dtype, names), left_out)
-
-
-def _shape(rows: Real) -> tuple[tuple[int, ...], str]:
-    return rows.shape, str(rows.dtype)
-
-
-def _of_array(rows: Any) -> Real:
-    array = np.asarray(unmasked(rows, "X"))
-    return np.ascontiguousarray(array if array.dtype == np.float32 else array.astype(np.float64))
-
-
-def _of_frame(frame: Any, places: list[int]) -> Real:
-    part = frame.iloc[:, places]
-    single = all(str(kind).lower() == "float32" for kind in part.dtypes)
-    return _of_array(part.to_numpy(dtype=np.float32 if single else np.float64, na_value=np.nan))
-
-
-def scattered(X: Real, engine: Any, partitions: int = 8) -> Partitioned:
-    """An array that is here, in partitions with the workers."""
-    from_array = import_module("dask.array").from_array
-    size = max(-(-len(X) // partitions), 1)
-    return from_dask(from_array(X, chunks=(size, X.shape[1])), engine, None)

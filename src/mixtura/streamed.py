@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,9 @@ class Streamed(ABC):
     ----------
     shape : (int, int)
     dtype : dtype
+    labelled : bool
+        Whether the names are the table's own, as text. Numbers, such as pandas has by default, become text but are no
+        names of features to scikit-learn.
     notes : list of str
         What was guessed when the columns were chosen, and what was left out.
     """
@@ -99,6 +103,7 @@ class Streamed(ABC):
         self.shape: tuple[int, int] = (rows, columns)
         self.dtype = np.dtype(dtype)
         self.names = names
+        self.labelled = names is not None
         self.block_bytes = block_bytes
         self.notes: list[str] = []
         self._found: tuple[Float | None, Float] | None = None
@@ -275,34 +280,15 @@ class Streamed(ABC):
             self._found = (sample_weight, self._surveyed(sample_weight))
         return self._found[1]
 
+    def digest(self) -> bytes:
+        """Bytes that are others for other rows, or for rows in another order: one pass."""
+        digest = hashlib.sha256()
+        for _, block in self.blocks(reuse=True):
+            digest.update(np.ascontiguousarray(block).data)
+        return digest.digest()
+
     def _surveyed(self, sample_weight: Float | None) -> Float:
-        D = self.shape[1]
-        counts, low, high = np.zeros((2, D)), np.full(D, np.inf), np.full(D, -np.inf)
-        total, n, pivot = np.zeros((2, D)), 0, None
-        for start, block in self.blocks(reuse=True):
-            part = block
-            with np.errstate(over="ignore", invalid="ignore"):
-                finite = bool(np.isfinite(part.sum(dtype=np.float64)))
-            if not finite:
-                bad = np.isnan(part).sum(axis=0), np.isinf(part).sum(axis=0)
-                if np.any(bad):
-                    self._report(start, part)
-                counts += bad
-            if sample_weight is not None:
-                part = part[sample_weight[start : start + len(part)] > 0.0]
-            if not len(part):
-                continue
-            low, high = np.fmin(low, part.min(axis=0)), np.fmax(high, part.max(axis=0))
-            pivot = part[0].astype(np.float64) if pivot is None else pivot
-            some = part[:: max(len(part) // 4096, 1)].astype(np.float64) - pivot
-            with np.errstate(over="ignore", invalid="ignore"):
-                total += some.sum(axis=0), np.square(some).sum(axis=0)
-            n += len(some)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, square = total / max(n, 1)
-            deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
-        center = mean if pivot is None else mean + pivot
-        return np.column_stack([*counts, low, high, center, deviation])
+        return surveyed(self.blocks(reuse=True), self.shape[1], sample_weight, self._report)
 
     def _report(self, start: int, block: Real) -> None:
         """Raise ValueError that says where the first row with NaN or infinity is."""
@@ -314,3 +300,47 @@ class Streamed(ABC):
             f"Input X contains NaN or infinity: {self.where(start + row)}, column {column}{name}, holds "
             f"{block[row, column]}. Remove or impute such values first."
         )
+
+
+def surveyed(
+    blocks: Iterable[tuple[int, Real]],
+    columns: int,
+    sample_weight: Float | None,
+    report: Callable[[int, Real], None] | None = None,
+) -> Float:
+    """What :meth:`Streamed.survey` says of blocks, each with the index of its first row.
+
+    Parameters
+    ----------
+    blocks : iterable
+    columns : int
+    sample_weight : ndarray of shape (N,) or None
+    report : callable, optional
+        Is called with the first block that has NaN or infinity.
+    """
+    counts, low, high = np.zeros((2, columns)), np.full(columns, np.inf), np.full(columns, -np.inf)
+    total, n, pivot = np.zeros((2, columns)), 0, None
+    for start, block in blocks:
+        part = block
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = bool(np.isfinite(part.sum(dtype=np.float64)))
+        if not finite:
+            bad = np.isnan(part).sum(axis=0), np.isinf(part).sum(axis=0)
+            if np.any(bad) and report is not None:
+                report(start, part)
+            counts += bad
+        if sample_weight is not None:
+            part = part[sample_weight[start : start + len(part)] > 0.0]
+        if not len(part):
+            continue
+        low, high = np.fmin(low, part.min(axis=0)), np.fmax(high, part.max(axis=0))
+        pivot = part[0].astype(np.float64) if pivot is None else pivot
+        some = part[:: max(len(part) // 4096, 1)].astype(np.float64) - pivot
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += some.sum(axis=0), np.square(some).sum(axis=0)
+        n += len(some)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, square = total / max(n, 1)
+        deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+    center = mean if pivot is None else mean + pivot
+    return np.column_stack([*counts, low, high, center, deviation])

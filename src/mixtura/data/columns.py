@@ -2,13 +2,93 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixtura.streamed import Streamed
 
 Source = TypeVar("Source", bound=Streamed)
+
+
+@dataclass(frozen=True)
+class FrameColumns:
+    """The columns of a frame that are taken, by name: of each of its parts, in whatever order a part has them.
+
+    Parameters
+    ----------
+    names : list of str
+    left_out : list of str
+        The columns that are not numeric, if all others are taken.
+    labelled : bool
+        Whether the frame's own labels are text; of other labels, such as numbers, scikit-learn's estimators take no
+        notice.
+    """
+
+    names: list[str]
+    left_out: list[str]
+    labelled: bool = True
+
+    @classmethod
+    def of(cls, frame: Any, columns: list[str] | None, what: str) -> Self:
+        """Those columns of a pandas, polars or Dask frame, or of an Arrow table, or all that are numeric."""
+        labels, types = _labels(frame), _types(frame)
+        known = [str(label) for label in labels]
+        numeric = [name for name, kind in zip(known, types, strict=True) if is_numeric(kind)]
+        left_out = [] if columns is not None else [name for name in known if name not in numeric]
+        labelled = all(isinstance(label, str) for label in labels)
+        return cls(chosen_columns(columns, known, numeric, what), left_out, labelled)
+
+    def dtype(self, frame: Any) -> np.dtype[np.floating]:
+        """float32 if all columns are, else float64."""
+        types = _types(frame)
+        single = all(str(types[j]).lower() in ("float32", "float") for j in self._places(frame, "the frame"))
+        return np.dtype(np.float32 if single else np.float64)
+
+    def rows(self, part: Any, what: str = "the frame") -> NDArray[Any]:
+        """The rows of a part of the frame, (n, D); ValueError if it lacks a column."""
+        places = self._places(part, what)
+        if hasattr(part, "iloc"):
+            some = part.iloc[:, places]
+            return np.asarray(some.to_numpy(dtype=self.dtype(part), na_value=np.nan))
+        if hasattr(part, "select") and hasattr(part, "to_numpy"):
+            return np.asarray(part.select(self.names).to_numpy())
+        return arrow_rows(part, self.names, self.dtype(part))
+
+    def _places(self, part: Any, what: str) -> list[int]:
+        known = [str(label) for label in _labels(part)]
+        _check_there(known, self.names, what)
+        _check_single(known, self.names, what)
+        return [known.index(name) for name in self.names]
+
+
+def is_frame(data: Any) -> bool:
+    """Whether it is a table of pandas, polars or Arrow, whose columns have labels."""
+    library = type(data).__module__.partition(".")[0]
+    return library in ("pandas", "polars", "pyarrow")
+
+
+def _labels(frame: Any) -> list[Any]:
+    return list(frame.schema.names if _is_arrow(frame) else frame.columns)
+
+
+def _types(frame: Any) -> list[Any]:
+    return list(frame.schema.types if _is_arrow(frame) else frame.dtypes)
+
+
+def _is_arrow(frame: Any) -> bool:
+    return type(frame).__module__.partition(".")[0] == "pyarrow"
+
+
+def arrow_rows(batch: Any, names: list[str], dtype: Any) -> NDArray[np.floating]:
+    """Columns of an Arrow table or record batch as rows (n, D); missing values become NaN."""
+    rows = np.empty((batch.num_rows, len(names)), dtype=dtype)
+    for j, name in enumerate(names):
+        column = batch.column(name)
+        rows[:, j] = np.nan if str(column.type) == "null" else column.to_numpy(zero_copy_only=False)
+    return rows
 
 
 def check_array_of_rows(data: Any) -> tuple[tuple[int, int], np.dtype[Any]]:
@@ -28,7 +108,7 @@ def is_numeric(kind: Any) -> bool:
     letter = getattr(kind, "kind", None)  # of NumPy's types, and of pandas' own
     if isinstance(letter, str):
         return letter in "fiub"
-    return str(kind).lower().startswith(("int", "uint", "float", "bool"))
+    return str(kind).lower().startswith(("int", "uint", "float", "bool", "double", "halffloat"))
 
 
 def chosen_columns(columns: list[str] | None, names: list[str], numeric: list[str], what: str) -> list[str]:
@@ -44,14 +124,19 @@ def chosen_columns(columns: list[str] | None, names: list[str], numeric: list[st
     for name in columns:
         if columns.count(name) > 1:
             raise ValueError(f"column {name!r} is asked for twice")
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
+    _check_there(names, columns, what)
     text = [name for name in columns if name not in numeric]
     if text:
         raise ValueError(f"column {', '.join(text)} of {what} is not numeric")
     _check_single(names, columns, what)
     return columns
+
+
+def _check_there(names: list[str], wanted: list[str], what: str) -> None:
+    """Raise ValueError if a wanted column is not there."""
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
 
 
 def _check_single(names: list[str], wanted: list[str], what: str) -> None:
@@ -61,6 +146,12 @@ def _check_single(names: list[str], wanted: list[str], what: str) -> None:
             raise ValueError(
                 f"{what} has {names.count(name)} columns named {name!r}: give them different names"
             )
+
+
+def with_columns(source: Source, taken: FrameColumns) -> Source:
+    """The source of rows of such columns, with what is known of these."""
+    source.labelled = taken.labelled
+    return noted(source, taken.left_out)
 
 
 def noted(source: Source, left_out: list[str]) -> Source:

@@ -191,7 +191,7 @@ def column_names(path: str | os.PathLike[str], layout: TextLayout | None = None)
 def any_column(path: str | os.PathLike[str], name: str, layout: TextLayout | None = None) -> Any:
     """A column of any type: an Arrow array, or of a .npy file a NumPy array.
 
-    In a column of text all words are text, those for missing values too.
+    In a column of text all words are text, those for missing values too; among numbers they are missing.
 
     Raises
     ------
@@ -202,7 +202,24 @@ def any_column(path: str | os.PathLike[str], name: str, layout: TextLayout | Non
     source = _open(os.fspath(path), [name], layout, alone=True)
     if name not in source.names:
         raise KeyError(name)
-    return source.column(source.names.index(name))
+    return _numbers_if_so(source.column(source.names.index(name)))
+
+
+def _numbers_if_so(column: Any) -> Any:
+    """A column of text whose words are numbers, or stand for missing values, as numbers; any other as it is."""
+    if isinstance(column, np.ndarray) or str(column.type) != "string":
+        return column
+    import pyarrow
+    from pyarrow import compute
+
+    missing = compute.is_in(column, value_set=pyarrow.array([*_NULLS, ""]))
+    words = compute.if_else(missing, pyarrow.scalar(None, pyarrow.string()), column)
+    if words.null_count in (0, len(words)):
+        return column
+    for kind in (pyarrow.int64(), pyarrow.float64()):
+        with suppress(pyarrow.ArrowInvalid):
+            return compute.cast(words, kind)
+    return column
 
 
 def _open(name: str, wanted: Sequence[str], layout: TextLayout, alone: bool = False) -> _Source:

@@ -18,9 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.array_kinds import is_paths, unmasked
-from mixtura.data.columns import check_array_of_rows, chosen_columns, is_numeric, noted
+from mixtura.data.columns import (
+    FrameColumns,
+    arrow_rows,
+    check_array_of_rows,
+    chosen_columns,
+    is_frame,
+    noted,
+    with_columns,
+)
+from mixtura.data.dask_collections import from_dask, is_dask, scattered
 from mixtura.data.files import TableError, TextLayout, TextPlan, leading_row_names, pandas_index, plan_of_text
-from mixtura.distributed import dask_engine, from_dask, scattered
+from mixtura.distributed import dask_engine
 from mixtura.streamed import BLOCK_BYTES, Streamed, release
 
 __all__ = ["Streamed", "as_source", "opened"]
@@ -48,8 +57,9 @@ def as_source(
     data : object
         One of: an array or memory map; the path of a .npy file; paths of Parquet or Arrow files, or patterns such as
         ``"data/*.parquet"``; a ``pyarrow`` table or dataset; a pandas or polars frame; a SciPy sparse matrix; anything
-        with ``shape`` that gives rows by slices, such as zarr and h5py arrays; or an iterable of blocks (n, D) that can
-        be iterated again and again; or a Dask array or data frame, whose partitions stay with their workers.
+        with ``shape`` that gives rows by slices, such as zarr and h5py arrays; an iterable of blocks (n, D), arrays or
+        frames, that can be iterated again and again; or a Dask array or data frame, whose partitions stay with their
+        workers.
     columns : sequence of str, default=None
         Columns to use of a table with names; None takes all numeric ones but row names. The source's ``notes`` say
         which were left out.
@@ -67,7 +77,7 @@ def as_source(
         of Parquet files becomes such partitions.
     layout : TextLayout, default=TextLayout()
         How CSV files are laid out: see :func:`mixtura.data.read_table`, whose rules for row names and for files
-        without names hold here too. The first file decides for all.
+        without names hold here too. The first file decides for all whether they have a line of names.
 
     Returns
     -------
@@ -98,8 +108,7 @@ def as_source(
     """
     if isinstance(data, Streamed):
         return data
-    library = type(data).__module__.partition(".")[0]
-    if engine is not None or library in ("dask", "dask_expr"):
+    if engine is not None or is_dask(data):
         return _with_workers(data, engine, list(columns) if columns is not None else None)
     make = _kind_of(data)
     if layout is not None:
@@ -115,22 +124,36 @@ def as_source(
     return make(data, list(columns) if columns is not None else None, block_bytes, cache)
 
 
-# Libraries whose tables are not in memory, or not as rows of numbers.
-_READ_BY_BLOCKS = ("dask", "dask_expr", "h5py", "zarr")
+# Libraries whose arrays are not in memory.
+_ON_DISK = ("h5py", "zarr")
+
+# What a table in memory has, but not an object that gives one block after the other.
+_OF_TABLES = (
+    "__len__",
+    "__getitem__",
+    "__array__",
+    "__array_interface__",
+    "__dlpack__",
+    "__dataframe__",
+    "shape",
+)
 
 
 def opened(data: Any) -> Any:
     """As :func:`as_source` for data that are not a table in memory, so that they are never read whole.
 
-    Such data are paths, sparse matrices, Dask collections, arrays of zarr and h5py, and datasets of ``pyarrow``. All
-    other objects are returned as they are: arrays, frames, nested lists, which scikit-learn's checks convert or refuse.
+    Such data are paths, sparse matrices, Dask collections, arrays of zarr and h5py, datasets of ``pyarrow``, and
+    objects that give blocks and are no list. All others are returned as they are: arrays, frames, nested lists, which
+    scikit-learn's checks convert or refuse.
     """
     kind = type(data)
     if (
         is_paths(data)
         or hasattr(data, "tocsr")
-        or kind.__module__.partition(".")[0] in _READ_BY_BLOCKS
+        or is_dask(data)
+        or kind.__module__.partition(".")[0] in _ON_DISK
         or kind.__module__ == "pyarrow._dataset"
+        or (hasattr(data, "__iter__") and not any(hasattr(data, name) for name in _OF_TABLES))
     ):
         return as_source(data)
     return data
@@ -143,10 +166,10 @@ def _with_workers(data: Any, engine: Any, columns: list[str] | None) -> Streamed
     if isinstance(data, np.ndarray):
         _no_columns(columns, "an array")
         return scattered(data, found)
-    if isinstance(data, (str, os.PathLike, list, tuple)):
+    if is_paths(data):
         read_parquet = import_module("dask.dataframe").read_parquet
         return from_dask(read_parquet(data), found, columns)
-    if type(data).__module__.partition(".")[0] not in ("dask", "dask_expr"):
+    if not is_dask(data):
         raise TypeError(
             f"engine='dask' takes a Dask array or data frame, an array, or Parquet files, not {type(data).__name__}"
         )
@@ -291,21 +314,17 @@ def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
         raise ValueError(
             f"rows must have two axes, (N, D); a {type(data).__name__} has one: pass its to_frame()"
         )
-    known, types = [str(column) for column in data.columns], list(data.dtypes)
-    numeric = [name for name, kind in zip(known, types, strict=True) if is_numeric(kind)]
-    names = chosen_columns(columns, known, numeric, "the frame")
-    places = [known.index(name) for name in names]
-    polars = type(data).__module__.partition(".")[0] == "polars"
-    part = data.select(names) if polars else data.iloc[:, places]
-    dtype = _type_of(*(np.float32 if str(types[j]).lower() == "float32" else np.float64 for j in places))
-
-    def rows_of(start: int, stop: int) -> Any:
-        if polars:
-            return part[start:stop].to_numpy()
-        return part.iloc[start:stop].to_numpy(dtype=dtype, na_value=np.nan)
-
-    source = Sliced(rows_of, (len(data), len(names)), dtype, names, block_bytes, owner=data)
-    return source if columns is not None else noted(source, [n for n in known if n not in numeric])
+    taken = FrameColumns.of(data, columns, "the frame")
+    shape = (len(data), len(taken.names))
+    source = Sliced(
+        lambda start, stop: taken.rows(data[start:stop]),
+        shape,
+        taken.dtype(data),
+        taken.names,
+        block_bytes,
+        owner=data,
+    )
+    return with_columns(source, taken)
 
 
 # ---------------------------------------------------------------------- blocks
@@ -316,42 +335,64 @@ class Blocks(Streamed):
 
     Parameters
     ----------
-    iterable : iterable of array-like of shape (n, D)
+    iterable : iterable of array-like or frame of shape (n, D)
+        Columns of frames are taken by their names, those of arrays by their places.
     block_bytes : int
+    columns : list of str, optional
+        The columns of frames that are taken; by default those of the first block that are numeric.
     """
 
-    def __init__(self, iterable: Any, block_bytes: int = BLOCK_BYTES) -> None:
-        self._iterable = iterable
-        rows, columns, dtypes = 0, None, set()
+    def __init__(
+        self, iterable: Any, block_bytes: int = BLOCK_BYTES, columns: list[str] | None = None
+    ) -> None:
+        self._iterable, self._columns = iterable, columns
+        self._taken: FrameColumns | None = None
+        rows, width, dtypes = 0, None, set()
         for i, block in enumerate(iterable):
-            part = np.asarray(unmasked(block, f"block {i} of the source"))
-            if part.ndim != 2 or (columns is not None and part.shape[1] != columns):
+            part = self._rows(i, block)
+            if part.ndim != 2 or (width is not None and part.shape[1] != width):
                 raise ValueError(
-                    f"block {i} of the source has shape {part.shape}, not (n, {'D' if columns is None else columns})"
+                    f"block {i} of the source has shape {part.shape}, not (n, {'D' if width is None else width})"
                 )
             if part.dtype.kind not in "fiub":
                 raise ValueError(f"block {i} of the source must hold real numbers, and holds {part.dtype}")
-            columns, rows = part.shape[1], rows + len(part)
+            width, rows = part.shape[1], rows + len(part)
             dtypes.add(part.dtype)
-        if not rows or not columns:
+        if not rows or not width:
             raise ValueError(
                 "the source gave no rows: it must be iterable again and again, not an exhausted iterator"
             )
-        super().__init__(rows, columns, _type_of(*dtypes), None, block_bytes)
+        names = None if self._taken is None else self._taken.names
+        super().__init__(rows, width, _type_of(*dtypes), names, block_bytes)
+        if self._taken is not None:
+            with_columns(self, self._taken)
+
+    def _rows(self, i: int, block: Any) -> NDArray[Any]:
+        """Block number i as an array; the first says whether columns have names, and which are taken."""
+        what, named = f"block {i} of the source", is_frame(block)
+        if i == 0:
+            if not named:
+                _no_columns(self._columns, what)
+            self._taken = FrameColumns.of(block, self._columns, what) if named else None
+        if named != (self._taken is not None):
+            has, first = ("names", "none") if named else ("no names", "names")
+            raise ValueError(f"{what} has {has} for its columns, and the first block has {first}")
+        if self._taken is not None:
+            return self._taken.rows(block, what)
+        return np.asarray(unmasked(block, what))
 
     def read(self, start: int) -> Iterator[Real]:
         """See :meth:`Streamed.read`."""
         at = 0
-        for block in self._iterable:
-            part = np.asarray(block)
+        for i, block in enumerate(self._iterable):
+            part = self._rows(i, block)
             if at + len(part) > start:
                 yield part[max(start - at, 0) :]
             at += len(part)
 
 
 def _of_blocks(data: Any, columns: list[str] | None, block_bytes: int, cache: _Cache) -> Streamed:
-    _no_columns(columns, "an iterable of blocks")
-    return Blocks(data, block_bytes)
+    return Blocks(data, block_bytes, columns)
 
 
 # ---------------------------------------------------------------------- files
@@ -473,9 +514,7 @@ class Batches(Streamed):
             if self._starts[i + 1] <= start:
                 continue
             for batch in self._batches_of(i):
-                part = np.empty((batch.num_rows, len(names)), dtype=self.dtype)
-                for j, name in enumerate(names):
-                    part[:, j] = batch.column(name).to_numpy(zero_copy_only=False)
+                part = arrow_rows(batch, names, self.dtype)
                 if at + len(part) > start:
                     yield part[max(start - at, 0) :]
                 at += len(part)
@@ -672,6 +711,8 @@ def _of_arrow(
 ) -> Streamed:
     """An Arrow table or dataset: columns that were asked for, or those among the candidates that are numeric."""
     pyarrow = _pyarrow()
+    if isinstance(data, pyarrow.RecordBatch):
+        data = pyarrow.Table.from_batches([data])
     schema = data.schema
     names = schema.names if candidates is None else candidates
     wanted = names if columns is None else schema.names
@@ -686,11 +727,13 @@ def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache)
     """Some columns of an Arrow table or dataset."""
     pyarrow = _pyarrow()
     schema = data.schema
-    dtype = _type_of(
-        *(np.float32 if schema.field(name).type == pyarrow.float32() else np.float64 for name in names)
-    )
+
+    def dtype_of(*schemas: Any) -> np.dtype[Any]:
+        types = [own.field(name).type for own in schemas for name in names]
+        return _type_of(*(np.float32 if kind == pyarrow.float32() else np.float64 for kind in types))
+
     if isinstance(data, pyarrow.Table):
-        part = data.select(names)
+        part, dtype = data.select(names), dtype_of(schema)
         return Batches([("", data.num_rows)], lambda _: iter(part.to_batches()), names, dtype, block_bytes)
     if not isinstance(data, (pyarrow.dataset.Dataset, _TextFiles)):
         raise TypeError(
@@ -721,6 +764,7 @@ def _arrow_columns(data: Any, names: list[str], block_bytes: int, cache: _Cache)
                 **how,
             )
 
+    dtype = dtype_of(*(fragment.physical_schema for fragment in fragments))
     batches = Batches(counted, batches_of, names, dtype, block_bytes)
     size = batches.shape[0] * batches.shape[1] * batches.dtype.itemsize
     if not cache.fits(size):
@@ -745,7 +789,10 @@ def _check_schema(pyarrow: Any, fragment: Any, names: list[str], schema: Any, pa
             raise ValueError(
                 f"{path} has no column {name!r}, which the first file has; it has {', '.join(own.names)}"
             )
-        if not _is_number(pyarrow, own.field(name).type):
+        kind = own.field(name).type
+        if not (
+            _is_number(pyarrow, kind) or pyarrow.types.is_null(kind)
+        ):  # of missing values nothing is known
             raise ValueError(
                 f"column {name!r} of {path} is {own.field(name).type}, and {schema.field(name).type} in the first file"
             )
