@@ -6,10 +6,12 @@ import pickle
 import random
 import subprocess
 import sys
+import warnings
 from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from mixtura import (
     EqualMeans,
@@ -448,3 +450,83 @@ def test_bad_input(blobs, tmp_path):
     with pytest.raises(ValueError, match="cannot hold functions"):
         linked.fit(blobs[:, :1], blobs[:, 1], checkpoint=path)
     assert os.listdir(tmp_path) == []
+
+
+class Shifted:
+    """First centres without a dictionary of attributes."""
+
+    __slots__ = ("by",)
+
+    def __init__(self, by):
+        self.by = by
+
+    def start(self, X, n_clusters, random_state):
+        return X[self.by :][:n_clusters]
+
+
+def test_values_that_look_alike_are_told_apart(blobs, tmp_path):
+    """Their text is cut short, rounded, or that of another function of the same name."""
+    pd, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
+    labels = np.repeat([0, 1, 2], 200)
+    other = labels.copy()
+    other[100:300] = 2 - other[100:300]
+    means = blobs[:3]
+
+    def experts(init):
+        return MixtureOfExperts(3, init=init, max_iter=2, random_state=0), (blobs[:, :2], blobs[:, 2])
+
+    def gaussians(start):
+        return GaussianMixture(3, means_init=start, max_iter=2, tol=10.0), (blobs,)
+
+    def kmeans(init):
+        return KMeans(3, init=init, n_init=1), (blobs,)
+
+    for make, one, same, unlike in (
+        (experts, pd.Series(labels), pd.Series(labels), pd.Series(other)),
+        (experts, torch.tensor(labels), torch.tensor(labels), torch.tensor(other)),
+        (gaussians, torch.tensor(means), torch.tensor(means.copy()), torch.tensor(means + 4e-6)),
+        (kmeans, Shifted(0).start, Shifted(0).start, Shifted(50).start),
+        (
+            kmeans,
+            lambda X, n_clusters, random_state: X[:n_clusters],
+            lambda X, n_clusters, random_state: X[:n_clusters],
+            lambda X, n_clusters, random_state: X[5 : 5 + n_clusters],
+        ),
+    ):
+        path = tmp_path / str(len(os.listdir(tmp_path)))
+        for value in (one, same):
+            model, rows = make(value)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(*rows, checkpoint=path)
+        model, rows = make(unlike)
+        with pytest.raises(CheckpointError, match=r"its (means_)?init is"):
+            model.fit(*rows, checkpoint=path)
+
+
+def test_the_type_of_the_rows_counts(blobs, tmp_path):
+    single = blobs.astype(np.float32)
+    GaussianMixture(3, random_state=0).fit(single, checkpoint=tmp_path / "c")
+    with pytest.raises(CheckpointError, match="its type of the rows is 'float32'"):
+        GaussianMixture(3, random_state=0).fit(single.astype(np.float64), checkpoint=tmp_path / "c")
+
+
+def test_rows_of_a_source_that_changed_places_are_others(tmp_path):
+    X = np.random.default_rng(0).normal(size=(20_000, 2))
+    moved = X.copy()
+    moved[[1, 2]] = moved[[2, 1]]
+    GaussianMixture(1).fit(as_source(X), checkpoint=tmp_path / "c")
+    GaussianMixture(1).fit(as_source(X, block_bytes=1 << 15), checkpoint=tmp_path / "c")
+    with pytest.raises(CheckpointError, match="rows, in this order"):
+        GaussianMixture(1).fit(as_source(moved), checkpoint=tmp_path / "c")
+
+
+def test_an_object_is_told_by_its_class_and_attributes():
+    from mixtura.checkpoints import _as_text
+
+    class Own:
+        def __init__(self, least):
+            self.least = least
+
+    assert _as_text(Own(1.0)) == _as_text(Own(1.0)) != _as_text(Own(2.0))
+    assert " at 0x" not in _as_text(Own(1.0))

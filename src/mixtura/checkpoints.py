@@ -17,17 +17,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 
 from mixtura import em
+from mixtura.array_kinds import to_host
 from mixtura.components.beside import COMPONENTS
 from mixtura.components.covariances import COVARIANCES
 from mixtura.files import write_whole
 from mixtura.found import Found
 from mixtura.gates import GATES
 from mixtura.moments import Moments
+from mixtura.streamed import Streamed
 from mixtura.table import Table
 
 # First bytes of a checkpoint; the number is its format's.
@@ -42,9 +45,6 @@ _STATE = {
 }
 _PACKAGES_OF_STATE = ("mixtura.components.", "mixtura.gates.")
 _OF_THIS_MODULE = {("mixtura.checkpoints", name) for name in ("_array", "_scalar", "_Finished", "_Failed")}
-
-# Columns up to which all products of columns say whether rows read block by block are the same.
-_FEW_COLUMNS = 64
 
 
 class CheckpointError(ValueError):
@@ -209,18 +209,7 @@ class Checkpoint:
     def write(self) -> None:
         """Replace the file by one with the present state; a crash leaves the old one or the new one."""
         held = {"fit": self.fit, "seed": self.seed, "finished": self.finished, "current": self.current}
-        written_to = io.BytesIO()
-        _Writer(written_to, protocol=5).dump(held)
-        body = written_to.getvalue()
-        if not self._readable and (self.finished or self.current is not None):
-            try:
-                _Reader(io.BytesIO(body)).load()
-            except Exception as error:
-                raise CheckpointError(
-                    f"a checkpoint cannot hold this fit, for it could not be read again: {error}. Parts of your own "
-                    "must be registered (mixtura.extension)"
-                ) from error
-            self._readable = True
+        body = _written(held)
         content = _HEAD + hashlib.sha256(body).digest() + body
 
         def written(name: str) -> None:
@@ -229,6 +218,19 @@ class Checkpoint:
 
         write_whole(self.path, written, durable=True)
         self.written = time.monotonic()
+
+    def _check_readable(self, start: Any) -> None:
+        """Raise CheckpointError, before any work, if parameters like these could not be read again."""
+        if self._readable:
+            return
+        try:
+            _Reader(io.BytesIO(_written(start))).load()
+        except Exception as error:  # readers and writers raise errors of any type
+            raise CheckpointError(
+                f"a checkpoint cannot hold this fit, for it could not be read again: {error}. Covariances, components "
+                "and gates of your own must be registered (mixtura.extension)"
+            ) from error
+        self._readable = True
 
     # ------------------------------------------------------------------ runs
 
@@ -243,6 +245,7 @@ class Checkpoint:
             if self.current is not None:
                 state, table.tally.rows = self.current
             self.current = None
+            self._check_readable(start)
 
             def save(reached: em.State[Any]) -> None:
                 self.current = reached, table.tally.rows
@@ -267,6 +270,13 @@ class Checkpoint:
             return fit
 
         return recorded
+
+
+def _written(value: Any) -> bytes:
+    """The bytes from which :class:`_Reader` makes a value again."""
+    written_to = io.BytesIO()
+    _Writer(written_to, protocol=5).dump(value)
+    return written_to.getvalue()
 
 
 class _Writer(pickle.Pickler):
@@ -316,7 +326,9 @@ def described(estimator: Any, table: Table) -> dict[str, Any]:
     """What a fit is: the parameters that its result depends on, and facts of its rows."""
     left_out = {"verbose", "verbose_interval", "n_threads", "on_interrupt"}
     parameters = {
-        name: _told(value) for name, value in estimator.get_params(deep=False).items() if name not in left_out
+        name: _as_text(value)
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in left_out
     }
     return {
         "class": type(estimator).__name__,
@@ -324,46 +336,68 @@ def described(estimator: Any, table: Table) -> dict[str, Any]:
         "backend": table.backend.name,
         "number of rows": len(table),
         "number of columns": table.dims,
+        "type of the rows": str(table.x.dtype),
         "data (rows, in this order, and their weights)": _digest(table),
     }
 
 
-def _told(value: Any) -> Any:
-    """A parameter as text that says whether it is the same."""
-    if isinstance(value, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-    if callable(value) and hasattr(value, "__qualname__"):  # its repr has an address
+def _as_text(value: Any) -> Any:
+    """A parameter as text that says whether it is the same: of arrays and frames all numbers, of functions the code."""
+    array = to_host(value)
+    if not isinstance(array, np.ndarray | np.generic) and hasattr(value, "__array__"):
+        array = np.asarray(value)
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind == "O":
+            return f"{type(value).__name__} {array.shape}: {_as_text(array.tolist())}"
+        content = np.ascontiguousarray(array).tobytes()
+        return f"{array.dtype.str} {array.shape} {hashlib.sha256(content).hexdigest()}"
+    if isinstance(value, FunctionType):
+        return _text_of_function(value)
+    if isinstance(value, MethodType):
+        return f"{_as_text(value.__func__)} of {_as_text(value.__self__)}"
+    if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, partial):
-        return f"partial of {_told(value.func)}: {_told(value.args)}, {_told(value.keywords)}"
+        return f"partial of {_as_text(value.func)}: {_as_text(value.args)}, {_as_text(value.keywords)}"
     if type(value) in (list, tuple):
-        return f"{type(value).__name__} of {', '.join(map(str, map(_told, value)))}"
+        return f"{type(value).__name__} of {', '.join(map(str, map(_as_text, value)))}"
     if type(value) is dict:
-        return f"dict of {', '.join(f'{_told(k)}: {_told(v)}' for k, v in value.items())}"
-    if callable(value) and repr(value).endswith(f" object at {id(value):#x}>"):
-        return f"{_told(type(value))}: {_told(vars(value) if hasattr(value, '__dict__') else None)}"
+        return f"dict of {', '.join(f'{_as_text(k)}: {_as_text(v)}' for k, v in value.items())}"
+    if repr(value).endswith(f" object at {id(value):#x}>"):  # an address says nothing
+        return f"{_as_text(type(value))}: {_as_text(_attributes(value))}"
     with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
         return repr(value)
 
 
-def _digest(table: Table) -> str:
-    """A number that is another one for other rows, or rows in another order, and for other weights.
+def _text_of_function(function: FunctionType) -> str:
+    """A function's name, and what a function of the same name may differ in: its code, and the values that it holds."""
+    code, cells = function.__code__, function.__closure__ or ()
+    constants = [c.co_code.hex() if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    values = [cell.cell_contents for cell in cells]
+    # A function may hold itself.
+    held = [value.__qualname__ if isinstance(value, FunctionType) else _as_text(value) for value in values]
+    differs = [code.co_code.hex(), *constants, *code.co_names, repr(function.__defaults__), *held]
+    own = hashlib.sha256("\n".join(map(str, differs)).encode()).hexdigest()
+    return f"{function.__module__}.{function.__qualname__} {own[:16]}"
 
-    It is of all rows in memory; of others, which take long to read, of a sample of them, and of their moments.
-    """
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """An object's attributes by name, whether it keeps them in a dictionary or in slots."""
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return found | getattr(value, "__dict__", {})
+
+
+def _digest(table: Table) -> str:
+    """A number that is another one for other rows, or rows in another order, and for other weights."""
     digest = hashlib.sha256()
-    if table.in_memory:
-        for block in table.blocks(table.dims):
-            for part in (block.x, block.y):
-                if part is not None:
-                    digest.update(np.ascontiguousarray(part[:], dtype=np.float64).data)
-    else:
-        step, looked_at = max(len(table) // 1000, 1), table.tally.rows
-        rows = np.unique(np.append(np.arange(0, len(table), step), len(table) - 1))
-        digest.update(np.ascontiguousarray(table.points(rows)).tobytes())
-        moments = table.moments("full" if table.dims <= _FEW_COLUMNS else "diagonal")
-        digest.update(moments.first.tobytes() + moments.second.tobytes())
-        table.tally.rows = looked_at  # the fit itself has not begun
+    for array in (table.all_x, table.all_y):
+        if isinstance(array, Streamed):
+            digest.update(array.digest())
+        elif array is not None:
+            size = max((1 << 20) // max(array.shape[1], 1), 1)
+            for start in range(0, len(array), size):
+                digest.update(np.ascontiguousarray(array[start : start + size]).data)
     if table.sample_weight is not None:
         digest.update(np.ascontiguousarray(table.sample_weight).tobytes())
     if table.membership is not None:
