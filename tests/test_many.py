@@ -269,3 +269,66 @@ def test_names_of_groups_are_words_of_any_kind(tmp_path, capsys, monkeypatch, rn
     capsys.readouterr()
     assert main(["fit", "t.csv", "-k", "1", "--by", "site"]) == 2
     assert "30 missing values; every row needs a group" in capsys.readouterr().err
+
+
+def test_names_of_any_type(rng, tmp_path):
+    """64 bits without a sign, other orders of bytes, days as objects."""
+    import datetime
+
+    X, path = rng.normal(size=(60, 1)), tmp_path / "m.safetensors"
+    large, first = np.array([2**64 - 1, 2] * 30, dtype=np.uint64), datetime.date(2020, 1, 1)
+    for names, one in (
+        (large, 2**64 - 1),
+        (np.array([1, 2] * 30, dtype=">i8"), 1),
+        (np.array([first, datetime.date(2021, 1, 1)] * 30, dtype=object), first),
+        (np.array([1, 2] * 30, dtype=object), 1),
+    ):
+        mixtura.fit_many(X, names, tol=np.float32(1e-3)).save(path)
+        loaded = ManyMixtures.load(path)
+        np.testing.assert_allclose(loaded[one].means_, [X[::2].mean(axis=0)])
+        assert loaded.table.num_rows == 2
+
+
+def test_masked_groups_are_told(rng):
+    X, groups = rng.normal(size=(60, 1)), np.repeat([0, 1], 30)
+    with pytest.raises(ValueError, match="Input groups has masked values"):
+        mixtura.fit_many(X, np.ma.masked_array(groups, groups == 1))
+    with pytest.raises(ValueError, match="Input X has masked values"):
+        mixtura.fit_many(np.ma.masked_array(X, X > 1.0), groups)
+
+
+def test_missing_numbers_among_groups_are_missing(tmp_path, capsys, monkeypatch, rng):
+    """NA is a name among words, but a missing value among numbers."""
+    monkeypatch.chdir(tmp_path)
+
+    def table(name, groups):
+        rows = [f"{groups[i % len(groups)]},{a},{b}" for i, (a, b) in enumerate(rng.normal(size=(120, 2)))]
+        (tmp_path / name).write_text("\n".join(["g,a,b", *rows]) + "\n")
+
+    table("holes.csv", ["1", "2", "NA"])
+    table("whole.csv", ["1", "2"])
+    table("words.csv", ["x", "y", "NA"])
+    for columns in ([], ["--columns", "a,b"]):
+        assert main(["fit", "holes.csv", "-k", "1", "--by", "g", *columns]) != 0
+        assert "--by g: the column has 40 missing values; every row needs a group" in capsys.readouterr().err
+    fit = [
+        "fit",
+        "holes.csv",
+        "-k",
+        "1",
+        "--by",
+        "g",
+        "--columns",
+        "a,b",
+        "--drop-missing",
+        "-o",
+        "m.safetensors",
+    ]
+    assert main(fit) == 0
+    assert ManyMixtures.load("m.safetensors").groups.tolist() == [1, 2]
+    assert main(["predict", "m.safetensors", "whole.csv", "--by", "g", "-o", "o.csv"]) == 0
+    assert main(["predict", "m.safetensors", "holes.csv", "--by", "g", "--drop-missing", "-o", "o.csv"]) == 0
+    assert (tmp_path / "o.csv").read_text().splitlines()[:4] == ["label", "0", "0", '""']
+    capsys.readouterr()
+    assert main(["fit", "words.csv", "-k", "1", "--by", "g", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
 from mixtura import backends
-from mixtura.array_kinds import to_host
+from mixtura.array_kinds import to_host, unmasked
 from mixtura.backends.clustering import FIRST_FAILURE
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.validation import check_finite
@@ -194,7 +195,7 @@ class ManyMixtures:
         ValueError
             X is not finite, or shapes do not fit.
         """
-        rows, names = _rows(X), np.asarray(to_host(groups))
+        rows, names = _rows(X), _names(groups)
         if names.shape != (len(rows),):
             raise ValueError(f"groups has shape {names.shape}, and X has {len(rows)} rows")
         if rows.shape[1] != self.means.shape[2]:
@@ -233,6 +234,8 @@ class ManyMixtures:
         if names.dtype.kind in _OF_TIME:
             header["time"] = str(names.dtype)
             names = names.astype(np.int64)
+        if names.dtype.kind == "u":
+            header["unsigned"] = "yes"
         header |= {"groups": json.dumps(names.tolist()), "columns": json.dumps(self.columns)}
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         data = save(arrays, metadata=header)
@@ -258,7 +261,7 @@ class ManyMixtures:
         except SafetensorError as error:
             raise ModelFileError(f"{path} cannot be read: {error}") from error
         try:
-            groups, columns = np.array(json.loads(header["groups"])), list(json.loads(header["columns"]))
+            groups, columns = _of_file(header), list(json.loads(header["columns"]))
             if "time" in header:
                 groups = _of_time(groups, header["time"])
             found = cls(groups, header["covariance_type"], columns=columns, **arrays)
@@ -281,6 +284,12 @@ class ManyMixtures:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, not {shape}")
         if not set(np.unique(self.outcome)) <= set(STATUS):
             raise ValueError("an outcome is unknown")
+
+
+def _of_file(header: dict[str, str]) -> NDArray[Any]:
+    """The names of the groups, as the header of a model file has them."""
+    names = json.loads(header["groups"])
+    return np.array(names, dtype=np.uint64) if "unsigned" in header else np.array(names)
 
 
 def _of_time(numbers: NDArray[Any], name: str) -> NDArray[Any]:
@@ -365,14 +374,15 @@ def fit_many(
     backends.create("native")  # says what to do where there are no kernels
     from mixtura import _native
 
-    rows, names = _rows(X), np.asarray(to_host(groups))
+    rows, names = _rows(X), _names(groups)
     K = _positive(n_components, "n_components", 1)
     most = _positive(max_iter, "max_iter", 1)
     if covariance_type not in FORMS:
         known = ", ".join(map(repr, FORMS))
         raise ValueError(f"covariance_type must be one of {known}, got {covariance_type!r}")
     for name, value in (("tol", tol), ("reg_covar", reg_covar)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0.0:
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not number or not value >= 0.0:
             raise ValueError(f"{name} must be a number that is not negative, got {value!r}")
     if names.shape != (len(rows),):
         raise ValueError(f"groups has shape {names.shape}, and X has {len(rows)} rows")
@@ -474,10 +484,22 @@ def _shape_of(covariance_type: str, G: int, K: int, D: int) -> tuple[int, ...]:
 def _rows(X: Any) -> NDArray[np.floating]:
     """Finite rows (N, D), float32 or float64."""
     rows: NDArray[np.floating] = check_array(
-        to_host(X), dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X"
+        unmasked(to_host(X), "X"), dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X"
     )
     check_finite(rows)
     return rows
+
+
+def _names(groups: Any) -> NDArray[Any]:
+    """The group of each row (N,), in this machine's order of bytes; days and whole numbers as such."""
+    names = np.asarray(unmasked(to_host(groups), "groups"))
+    if names.dtype.kind == "O" and len(names):
+        kinds = set(map(type, names.ravel().tolist()))
+        if kinds == {int}:
+            names = np.array(names.tolist())
+        elif kinds == {datetime.date}:
+            names = names.astype("datetime64[D]")
+    return names if names.dtype.isnative else names.astype(names.dtype.newbyteorder("="))
 
 
 def _by_group(names: NDArray[Any]) -> tuple[NDArray[Any], slice | NDArray[np.intp], NDArray[np.int64]]:

@@ -46,9 +46,10 @@ def fit_groups(options: argparse.Namespace) -> None:
         raise UsageError(f"--by does not go with {', '.join(asked) or '-k A:B'}")
     named = named_columns(options)
     options.numeric = options.numeric or named is None  # the groups may be text
+    of_row, there = group_column(options)
     table, kept = read(options, named)
-    groups = group_column(options)[kept]
-    X, names = table.X, table.names
+    X, names = table.X[there[kept]], table.names
+    groups = of_row[kept & there]
     if named is None and options.by in names:  # a column of numbers, which is no feature
         X = np.delete(X, names.index(options.by), axis=1)
         names = [name for name in names if name != options.by]
@@ -90,14 +91,16 @@ def predict_groups(options: argparse.Namespace) -> None:
     if options.proba:
         raise UsageError("--proba does not go with --by")
     many = ManyMixtures.load(options.model)
+    of_row, there = group_column(options)
     table, kept = read(options, named_columns(options) or many.columns, may_be_empty=True)
-    groups = group_column(options)[kept]
+    X, kept = table.X[there[kept]], kept & there
+    groups = of_row[kept]
     unknown = set(np.unique(groups).tolist()) - set(many.groups.tolist())
     if unknown:
         raise UsageError(
             f"--by {options.by}: {len(unknown)} groups have no mixture in {options.model}, such as {min(unknown)!r}"
         )
-    labels = many.predict(table.X, groups) if kept.any() else np.zeros(0, dtype=np.int32)
+    labels = many.predict(X, groups) if kept.any() else np.zeros(0, dtype=np.int32)
     write(options.output, ["label"], [labels], kept)
     print(f"wrote {len(kept)} rows to {options.output}")
 

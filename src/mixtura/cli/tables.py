@@ -208,8 +208,8 @@ def _client(address: str | None) -> Any:
         raise UsageError(f"--scheduler {address}: no scheduler answers there ({error})") from error
 
 
-def group_column(options: argparse.Namespace) -> NDArray[Any]:
-    """The column of --by, of numbers or of text."""
+def group_column(options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The column of --by, of numbers or of text, and which rows have a group: all, unless --drop-missing is given."""
     from mixtura.data.files import any_column
 
     name = options.by
@@ -218,12 +218,21 @@ def group_column(options: argparse.Namespace) -> NDArray[Any]:
     except KeyError as error:
         raise UsageError(f"--by {name}: {options.data} has no such column") from error
     if isinstance(column, np.ndarray):
-        return column
-    values: NDArray[Any] = column.to_numpy()
-    missing = column.null_count or int(np.sum(values == "") if values.dtype == object else 0)
-    if missing:
+        return column, np.ones(len(column), dtype=bool)
+    there = (
+        column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else np.ones(len(column), bool)
+    )
+    values: NDArray[Any] = column.drop_null().to_numpy()
+    if values.dtype == object:
+        values = values.astype(str)
+    whole = np.zeros(len(column), dtype=values.dtype)
+    whole[there] = values
+    if values.dtype.kind == "U":
+        there = there & (whole != "")
+    missing = int(np.sum(~there))
+    if missing and not options.drop_missing:
         raise UsageError(f"--by {name}: the column has {missing} missing values; every row needs a group")
-    return values.astype(str) if values.dtype == object else values
+    return whole, there
 
 
 def write_blocks(path: str, model: Any, source: Streamed, proba: bool) -> None:
