@@ -174,3 +174,53 @@ def test_sums_refuse_what_they_would_pass_over():
 def test_arrays_of_dual_numbers_are_refused():
     with pytest.raises(TypeError, match="arrays of Dual numbers"):
         ad.Dual(1.0, 1.0) * np.array([ad.Dual(1.0, 1.0), 2.0], dtype=object)
+
+
+def test_derivatives_within_derivatives():
+    """Each is by its own variable: the other one is a constant to it."""
+    assert derivative(lambda x: x * derivative(lambda y: x + y, 1.0), 1.0) == 1.0
+    assert derivative(lambda t: derivative(lambda s: s**3 * t, 2.0), 1.0) == 12.0
+    assert derivative(lambda x: derivative(lambda z: z**4 * x, x, order=2), 2.0) == 36.0 * 4.0
+    assert derivative(lambda x: derivative(lambda y: y**x, 2.0), 3.0) == pytest.approx(
+        4.0 + 12.0 * np.log(2.0)
+    )
+    np.testing.assert_array_equal(
+        jacobian(lambda x: derivative(lambda s: s * s * x[0], 3.0), [1.0, 2.0]), [6.0, 0.0]
+    )
+    np.testing.assert_array_equal(
+        jacobian(lambda x: jacobian(lambda z: z[0] ** 2 * z[1] + z[1] ** 3, x), [1.0, 2.0]), [[4, 2], [2, 12]]
+    )
+    found = derivative(
+        lambda x: x * Dual(2.0, 1.0), 3.0
+    )  # a user's own number is a constant too, and stays what it is
+    assert (found.value, found.tangent) == (2.0, 1.0)
+
+
+def test_roots_have_derivatives():
+    assert derivative(lambda a: newton(lambda x: x * x - a, 1.0), 2.0) == pytest.approx(0.5 / np.sqrt(2.0))
+    found = jacobian(
+        lambda a: newton(lambda x: [x[0] ** 2 - a[0], x[1] * a[1] - 1.0], [1.0, 1.0]), [4.0, 2.0]
+    )
+    np.testing.assert_allclose(found, [[0.25, 0.0], [0.0, -0.25]], atol=1e-15)
+    with pytest.raises(TypeError, match="first derivatives only"):
+        derivative(lambda a: newton(lambda x: x * x - a, 1.0), 2.0, order=2)
+
+
+def test_where_chooses_among_dual_numbers():
+    np.testing.assert_array_equal(derivative(lambda x: np.where(x > 0, x**2, 0.0), [1.0, -1.0]), [2.0, 0.0])
+    np.testing.assert_array_equal(
+        jacobian(lambda x: np.where(x[0] > 0, x[0] ** 2, x[1]), [1.0, 2.0]), [2.0, 0.0]
+    )
+    assert newton(lambda x: np.where(x > 0, x - 1.0, x), 3.0) == 1.0
+
+
+@pytest.mark.parametrize("answer", [None, "a", [None, 1.0], np.array(["a"])])
+def test_functions_that_return_no_numbers_are_told(answer):
+    for how in (derivative, lambda f, x: jacobian(f, [x]), newton):
+        with pytest.raises(TypeError, match="f must return"):
+            how(lambda x: answer, 1.0)
+
+
+def test_levels_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="cannot have parts of level 1"):
+        Dual(Dual(1.0, 1.0), 0.0, level=1)

@@ -1,6 +1,10 @@
 """Dual numbers over NumPy arrays: forward-mode differentiation of whatever is computed with them.
 
 ``(a, a') + (b, b') = (a + b, a' + b')``, ``(a, a') (b, b') = (a b, a' b + a b')``, and ``f(a, a') = (f(a), f'(a) a')``.
+
+A derivative may be taken within the computation of another. Each of them has a level of its own, the inner one the
+higher: to a number of a higher level, one of a lower level is a constant (Siskind and Pearlmutter 2008, Nesting
+forward-mode AD in a functional framework).
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ class Dual:
     value : float, ndarray or Dual
     tangent : float, ndarray or Dual, default=0.0
         The derivative of ``value`` along the direction; it is broadcast to the shape of ``value``.
+    level : int, default=None
+        Tells derivatives by unlike things apart: numbers of the same level have derivatives along the same direction.
+        None takes one more than those of the two parts, and 1 if these are plain numbers.
 
     References
     ----------
@@ -44,11 +51,15 @@ class Dual:
     """
 
     __array_priority__ = 1000.0
-    __slots__ = ("tangent", "value")
+    __slots__ = ("level", "tangent", "value")
 
-    def __init__(self, value: Any, tangent: Any = 0.0) -> None:
+    def __init__(self, value: Any, tangent: Any = 0.0, level: int | None = None) -> None:
         self.value = _number(value, "value")
         self.tangent = _number(tangent, "tangent")
+        below = max(_level(self.value), _level(self.tangent))
+        self.level = below + 1 if level is None else level
+        if self.level <= below:
+            raise ValueError(f"a Dual of level {self.level} cannot have parts of level {below}")
         shape, of_tangent = np.shape(self.value), np.shape(self.tangent)
         if of_tangent not in ((), shape):
             raise ValueError(f"a tangent of shape {of_tangent} does not fit a value of shape {shape}")
@@ -77,7 +88,7 @@ class Dual:
 
     def _each(self, f: Callable[[Any], Any]) -> Dual:
         """A linear map of the array, such as a sum or a choice of entries, applied to both parts."""
-        return Dual(f(self.value), f(_full(self.tangent, self.value)))
+        return Dual(f(self.value), f(_full(self.tangent, self.value)), self.level)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -144,6 +155,12 @@ class Dual:
         assert rule is not None
         return rule(*inputs)
 
+    def __array_function__(self, function: Any, types: Any, inputs: Any, keywords: Any) -> Any:
+        if function is np.where and len(inputs) == 3 and not keywords:
+            condition, first, second = inputs
+            return _chosen(np.asarray(_plain(condition), dtype=bool), first, second)
+        return function._implementation(*inputs, **keywords)
+
     # ------------------------------------------------------------------ operators
 
     def __add__(self, other: Any) -> Any:
@@ -183,7 +200,7 @@ class Dual:
         return _matmul(other, self)
 
     def __neg__(self) -> Any:
-        return Dual(-self.value, -self.tangent)
+        return Dual(-self.value, -self.tangent, self.level)
 
     def __pos__(self) -> Any:
         return self
@@ -237,8 +254,21 @@ def _plain(x: Any) -> Any:
     return x
 
 
-def _parts(x: Any) -> tuple[Any, Any]:
-    return (x.value, x.tangent) if isinstance(x, Dual) else (x, 0.0)
+def _level(x: Any) -> int:
+    """A number's level; 0 for plain numbers."""
+    return x.level if isinstance(x, Dual) else 0
+
+
+def _parts(x: Any, level: int) -> tuple[Any, Any]:
+    """Value and tangent of a number, as one of this level."""
+    return (x.value, x.tangent) if isinstance(x, Dual) and x.level == level else (x, 0.0)
+
+
+def _both(a: Any, b: Any) -> tuple[tuple[Any, Any], tuple[Any, Any], int]:
+    """The parts of two numbers at the higher level of the two, and that level."""
+    a, b = _as_array(a), _as_array(b)
+    level = max(_level(a), _level(b))
+    return _parts(a, level), _parts(b, level), level
 
 
 def _full(tangent: Any, value: Any) -> Any:
@@ -263,52 +293,52 @@ def _spread(tangent: Any, value: Any) -> Any:
 
 
 def _add(a: Any, b: Any) -> Dual:
-    (u, du), (v, dv) = _parts(_as_array(a)), _parts(_as_array(b))
+    (u, du), (v, dv), level = _both(a, b)
     value = u + v
-    return Dual(value, _spread(du + dv, value))
+    return Dual(value, _spread(du + dv, value), level)
 
 
 def _subtract(a: Any, b: Any) -> Dual:
-    (u, du), (v, dv) = _parts(_as_array(a)), _parts(_as_array(b))
+    (u, du), (v, dv), level = _both(a, b)
     value = u - v
-    return Dual(value, _spread(du - dv, value))
+    return Dual(value, _spread(du - dv, value), level)
 
 
 def _multiply(a: Any, b: Any) -> Dual:
-    (u, du), (v, dv) = _parts(_as_array(a)), _parts(_as_array(b))
-    return Dual(u * v, du * v + u * dv)
+    (u, du), (v, dv), level = _both(a, b)
+    return Dual(u * v, du * v + u * dv, level)
 
 
 def _divide(a: Any, b: Any) -> Dual:
-    (u, du), (v, dv) = _parts(_as_array(a)), _parts(_as_array(b))
+    (u, du), (v, dv), level = _both(a, b)
     value = u / v
-    return Dual(value, (du - value * dv) / v)
+    return Dual(value, (du - value * dv) / v, level)
 
 
 def _matmul(a: Any, b: Any) -> Dual:
-    (u, du), (v, dv) = _parts(_as_array(a)), _parts(_as_array(b))
+    (u, du), (v, dv), level = _both(a, b)
     value = u @ v
     parts = []
-    if isinstance(a, Dual):
+    if _level(a) == level:
         parts.append(_full(du, u) @ v)
-    if isinstance(b, Dual):
+    if _level(b) == level:
         parts.append(u @ _full(dv, v))
-    return Dual(value, parts[0] if len(parts) == 1 else parts[0] + parts[1])
+    return Dual(value, parts[0] if len(parts) == 1 else parts[0] + parts[1], level)
 
 
 def _power(a: Any, b: Any) -> Dual:
-    (u, du), (v, dv) = _parts(_as_array(a)), _parts(_as_array(b))
+    (u, du), (v, dv), level = _both(a, b)
     value = u**v
-    if not isinstance(b, Dual):
+    if _level(b) < level and not isinstance(v, Dual):
         # An exponent of 0 has derivative 0, also at 0.
         exponent = np.asarray(v, dtype=np.float64)
         safe = np.where(exponent == 0.0, 1.0, exponent) if exponent.ndim else (v if v != 0 else 1.0)
         slope = v * u ** (safe - 1)
-        return Dual(value, slope * du)
-    by_exponent = value * np.log(u) * dv
-    if not isinstance(a, Dual):
-        return Dual(value, by_exponent)
-    return Dual(value, v * u ** (v - 1) * du + by_exponent)
+        return Dual(value, slope * du, level)
+    by_base = v * u ** (v - 1) * du if _level(a) == level else None
+    by_exponent = value * np.log(u) * dv if _level(b) == level else None
+    parts = [part for part in (by_base, by_exponent) if part is not None]
+    return Dual(value, parts[0] if len(parts) == 1 else parts[0] + parts[1], level)
 
 
 def _elementwise(f: Callable[[Any], Any], slope: Callable[[Any, Any], Any]) -> Callable[[Any], Dual]:
@@ -316,7 +346,7 @@ def _elementwise(f: Callable[[Any], Any], slope: Callable[[Any, Any], Any]) -> C
 
     def rule(x: Dual) -> Dual:
         value = f(x.value)
-        return Dual(value, slope(x.value, value) * x.tangent)
+        return Dual(value, slope(x.value, value) * x.tangent, x.level)
 
     return rule
 
@@ -325,10 +355,8 @@ def _chosen(takes_first: NDArray[np.bool_], a: Any, b: Any) -> Any:
     """One of two numbers; not a sum with weights of 0, which an infinite number would spoil."""
     if not isinstance(a, Dual) and not isinstance(b, Dual):
         return np.where(takes_first, a, b)[()]
-    (u, du), (v, dv) = _parts(a), _parts(b)
-    return Dual(
-        _chosen(takes_first, u, v), _chosen(takes_first, 0.0 if du is None else du, 0.0 if dv is None else dv)
-    )
+    (u, du), (v, dv), level = _both(a, b)
+    return Dual(_chosen(takes_first, u, v), _chosen(takes_first, du, dv), level)
 
 
 def _choice(first: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Dual]:

@@ -122,12 +122,8 @@ def value_and_grad(
     True
     """
     at = Prepared.of(model, X, y, sample_weight)
-    with at.table.host_limits():
-        if _check_mode(mode):
-            value, gradient, _ = at.forward_sums()
-            at.checked(value, gradient)
-            return value, gradient
-        value, gradient = at.value_and_grad()
+    with at.table.host_limits(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        value, gradient = at.forward_sums()[:2] if _check_mode(mode) else at.value_and_grad()
     at.checked(value, gradient)
     return value, gradient
 
@@ -304,7 +300,8 @@ def jacobian(
     array([4., 0.])
     """
     if callable(model):
-        return jacobian_of(model, X)
+        found: Float = jacobian_of(model, X)  # or a Dual, within another derivative
+        return found
     at = Prepared.of(model, X, y, None)
     with at.table.host_limits():
         scores = at.of_each_row(lambda rows: at.adjoint(rows, "scores"))

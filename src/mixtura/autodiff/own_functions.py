@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from mixtura.dual import Dual
 
 Float = NDArray[np.float64]
+
+# Derivatives so far, of which each has levels of its own, with room for those that a user makes himself.
+_calls = itertools.count(1)
+_LEVELS = 1000
 
 
 def derivative(f: Callable[[Any], Any], x: ArrayLike, order: int = 1) -> Any:
@@ -40,45 +45,95 @@ def derivative(f: Callable[[Any], Any], x: ArrayLike, order: int = 1) -> Any:
     """
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 1:
         raise ValueError(f"order must be a positive integer, got {order!r}")
-    at: Any = np.asarray(x, dtype=np.float64)
-    at = float(at) if at.ndim == 0 else at
-    one: Any = 1.0 if isinstance(at, float) else np.ones_like(at)
-    for _ in range(order):
-        at, one = Dual(at, one), one
+    at, one = _begun(x)
+    base = _new_level()
+    for level in range(base, base + order):
+        at, one = Dual(at, one, level), one
     answer = f(at)
-    for _ in range(order):
-        if isinstance(answer, np.ndarray) and answer.dtype == object and not answer.ndim:
-            answer = answer.item()  # NumPy wraps what some of its functions choose
-        answer = answer.tangent if isinstance(answer, Dual) else 0.0 * answer
-    while isinstance(answer, Dual):
-        answer = answer.value
-    shape = np.shape(x)
-    full = np.broadcast_to(np.asarray(answer, dtype=np.float64), shape)
-    return float(full) if not shape else np.array(full)
+    for level in reversed(range(base, base + order)):
+        answer = _by(answer, level)
+    return _in_shape(answer, np.shape(x))
 
 
-def jacobian_of(f: Callable[[Any], Any], x: ArrayLike) -> Float:
-    """Derivatives of a function of several numbers, (m, n) or (n,): see :func:`mixtura.autodiff.jacobian`."""
+def _begun(x: Any) -> tuple[Any, Any]:
+    """The number or array x, with derivatives by what is around, if it has any, and ones in its shape."""
+    if isinstance(x, Dual):
+        return x, (np.ones(x.shape) if x.shape else 1.0)
     at = np.asarray(x, dtype=np.float64)
-    if at.ndim != 1 or not len(at):
-        raise ValueError(f"x must be an array of n numbers, got shape {at.shape}")
-    return np.stack([_tangents(f(Dual(at, direction))) for direction in np.eye(len(at))], axis=-1)
+    return (at, np.ones_like(at)) if at.ndim else (float(at), 1.0)
 
 
-def _tangents(answer: Any) -> Float:
+def _new_level() -> int:
+    """A level above all that are in use; further ones fit between two of them."""
+    return _LEVELS * next(_calls)
+
+
+def _by(answer: Any, level: int) -> Any:
+    """The derivative of an answer by the numbers of one level."""
+    answer = _checked(answer)
+    if isinstance(answer, Dual) and answer.level == level:
+        return (
+            answer.tangent + 0.0 * answer.value
+            if np.shape(answer.tangent) != answer.shape
+            else answer.tangent
+        )
+    return 0.0 * answer
+
+
+def _checked(answer: Any) -> Any:
+    """What a user's function has returned, if it is a number or an array of numbers."""
+    if isinstance(answer, np.ndarray) and answer.dtype == object and not answer.ndim:
+        answer = answer.item()  # NumPy wraps what some of its functions choose
     if isinstance(answer, Dual):
-        return np.asarray(answer.tangent + np.zeros(np.shape(answer.value)), dtype=np.float64)
-    if isinstance(answer, (list, tuple)) or (isinstance(answer, np.ndarray) and answer.dtype == object):
-        return np.array([_tangents(part) for part in answer])
-    return np.zeros(np.shape(answer))
+        return answer
+    array = np.asarray(answer)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"f must return a number or an array of numbers, and returned {answer!r}")
+    return array.astype(np.float64) if array.ndim else float(array)
 
 
-def _values(answer: Any) -> Float:
+def _in_shape(answer: Any, shape: tuple[int, ...]) -> Any:
+    """An answer in the shape of what it is an answer about; a number as a float."""
     if isinstance(answer, Dual):
-        return np.asarray(answer.value, dtype=np.float64)
+        return answer if answer.shape == shape else answer + np.zeros(shape)
+    full = np.broadcast_to(np.asarray(answer, dtype=np.float64), shape)
+    return np.array(full) if shape else float(full)
+
+
+def jacobian_of(f: Callable[[Any], Any], x: ArrayLike) -> Any:
+    """Derivatives of a function of several numbers, (m, n) or (n,): see :func:`mixtura.autodiff.jacobian`."""
+    at, _ = _begun(x)
+    if np.ndim(at) != 1 or not len(at):
+        raise ValueError(f"x must be an array of n numbers, got shape {np.shape(x)}")
+    level = _new_level()
+    return _stacked([_tangents(f(Dual(at, direction, level)), level) for direction in np.eye(len(at))], -1)
+
+
+def _stacked(parts: list[Any], axis: int) -> Any:
+    """Numbers or arrays of the same shape along a new axis."""
+    level = max(part.level if isinstance(part, Dual) else 0 for part in parts)
+    if not level:
+        return np.stack([np.asarray(part, dtype=np.float64) for part in parts], axis=axis)
+    here = [
+        part if isinstance(part, Dual) and part.level == level else Dual(part, 0.0, level) for part in parts
+    ]
+    tangents = [part.tangent + 0.0 * part.value for part in here]
+    return Dual(_stacked([part.value for part in here], axis), _stacked(tangents, axis), level)
+
+
+def _several(answer: Any) -> Any:
+    """An answer in a list or an array of objects as the numbers that it has."""
+    if isinstance(answer, np.ndarray) and answer.dtype == object and not answer.ndim:
+        answer = answer.item()
     if isinstance(answer, (list, tuple)) or (isinstance(answer, np.ndarray) and answer.dtype == object):
-        return np.array([_values(part) for part in answer])
-    return np.asarray(answer, dtype=np.float64)
+        if not len(answer):
+            return np.zeros(0)
+        return _stacked([_several(part) for part in answer], 0)
+    return _checked(answer)
+
+
+def _tangents(answer: Any, level: int) -> Any:
+    return _by(_several(answer), level)
 
 
 def newton(f: Callable[[Any], Any], x0: ArrayLike, tol: float = 1e-12, max_iter: int = 50) -> Any:
@@ -117,12 +172,12 @@ def newton(f: Callable[[Any], Any], x0: ArrayLike, tol: float = 1e-12, max_iter:
     if x.ndim != 1:
         raise ValueError(f"x0 must be a number or an array of n numbers, got shape {x.shape}")
 
-    def together(at: Dual) -> Any:
+    def together(at: Any) -> Any:
         return f(at[0]) if scalar else f(at)
 
     for _ in range(max_iter):
-        value = np.atleast_1d(_values(f(x[0]) if scalar else f(x)))
-        J = np.atleast_2d(jacobian_of(together, x))
+        answer = _several(together(x))
+        value, J = _flat(answer, 1), _flat(jacobian_of(together, x), 2)
         if value.shape != x.shape or J.shape != (len(x), len(x)):
             raise ValueError(
                 f"f takes {len(x)} numbers and returns {value.size}; a root needs as many of both"
@@ -135,5 +190,25 @@ def newton(f: Callable[[Any], Any], x0: ArrayLike, tol: float = 1e-12, max_iter:
             raise ArithmeticError(f"the derivative is singular at {x.tolist()}: start elsewhere") from None
         x = x - step
         if np.linalg.norm(step) <= tol * max(1.0, float(np.linalg.norm(x))):
-            return float(x[0]) if scalar else x
+            root = _root(x, J, _several(together(x)))
+            if isinstance(root, Dual):
+                return root[0] if scalar else root
+            return float(root[0]) if scalar else root
     raise ArithmeticError(f"no root after {max_iter} steps; the last point is {x.tolist()}")
+
+
+def _flat(answer: Any, ndim: int) -> Float:
+    """The values alone, without derivatives, as an array of at least so many axes."""
+    while isinstance(answer, Dual):
+        answer = answer.value
+    return np.atleast_1d(answer) if ndim == 1 else np.atleast_2d(answer)
+
+
+def _root(x: Float, J: Float, answer: Any) -> Any:
+    """The root x, with its derivative by what f depends on, if it has one: ``-J^-1 df`` (implicit function theorem)."""
+    if not isinstance(answer, Dual):
+        return x
+    tangent = answer.tangent + 0.0 * answer.value
+    if isinstance(tangent, Dual):
+        raise TypeError("the root of a function has first derivatives only by what the function depends on")
+    return Dual(x, -np.linalg.solve(J, np.atleast_1d(tangent)), answer.level)

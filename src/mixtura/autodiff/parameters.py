@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixtura.errors import SingularError
 from mixtura.parametric import ParametricMixture
 from mixtura.table import Table
 
@@ -133,8 +134,21 @@ class Parameters:
         return replace(self, mixture=self.mixture.at(vector.copy()))
 
     def to_model(self) -> Any:
-        """A fitted model with these parameters, of the kind that :meth:`of` was given."""
-        return self.model._with_parametric(self.mixture)
+        """A fitted model with these parameters, of the kind that :meth:`of` was given.
+
+        Raises
+        ------
+        ValueError
+            The covariances, or their inverses, cannot be represented in float64.
+        """
+        try:
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                return self.model._with_parametric(self.mixture)
+        except (np.linalg.LinAlgError, SingularError) as error:
+            raise ValueError(
+                "theta stands for covariances that, or whose inverses, cannot be represented in float64: its scales "
+                "are too large or too small"
+            ) from error
 
     def table(self, X: Any, y: Any = None, sample_weight: Any = None) -> Table:
         """Check and place rows."""
