@@ -163,3 +163,17 @@ def test_weights_that_are_no_counts_matter_by_their_ratios():
         density = mixtura.fit_density(x, sample_weight=factor * w)
         assert density.n_components == 1
         np.testing.assert_allclose(density.means, np.average(x, weights=w), rtol=1e-6, atol=1e-9)
+
+
+def test_one_number_far_from_all_others_widens_none():
+    x = np.random.default_rng(0).normal(size=300)
+    mixture = mixtura.fit_density(np.append(x, 1e6))
+    assert mixture.covariances.ravel()[0] == pytest.approx(x.var(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"), [(1e-170, "multiply x by a large number"), (1e200, "of x are too large")]
+)
+def test_numbers_whose_squares_cannot_be_represented_are_told(factor, message):
+    with pytest.raises(ValueError, match="(?i)" + message):
+        mixtura.fit_density(factor * np.random.default_rng(0).normal(size=100))

@@ -379,3 +379,65 @@ def test_derivatives_at_no_rows():
     assert ad.grad_x(mixture, none).shape == (0, 2)
     assert not ad.hessian(mixture, none).any()
     assert ad.value_and_grad(mixture, np.ones((3, 2)), np.zeros(3))[0] == 0.0
+
+
+def test_components_at_any_distance_do_not_disturb_each_other():
+    """The density of one component must not lose digits because another one lies far away in its units."""
+    normal = stats.norm(0.0, 1.0)
+    for far in (1e9, 1e17, 1e200):
+        x = np.array([-3.0, 0.0, 3.0, far])
+        found = Mixture([0.5, 0.5], [0.0, far], [1.0, 1.0]).log_prob(x)
+        expected = np.log(0.5) + np.append(normal.logpdf(x[:3]), normal.logpdf(0.0))
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+    x = np.array([0.0, 1e-8, -2e-8])
+    narrow = Mixture([1.0, 0.0], [0.0, 1e6], [1e-16, 1e10]).log_prob(x)
+    np.testing.assert_allclose(narrow, stats.norm(0.0, 1e-8).logpdf(x), rtol=1e-13)
+
+
+def test_intervals_that_cannot_be_told_are_an_error():
+    for means, variances in (([0.0, 1e20], [1.0, 1.0]), ([3.0, 0.0], [1e-60, 1.0])):
+        mixture = Mixture([0.5, 0.5], means, variances)
+        for ask in (mixture.highest_density_intervals, mixture.highest_density_level):
+            with pytest.raises(ValueError, match="neighbouring numbers are farther apart"):
+                ask(0.5)
+
+
+@pytest.mark.parametrize("probability", [1e-12, 1e-8, 1e-5, 0.3])
+def test_intervals_have_their_probability_however_small(probability):
+    for mixture in (
+        Mixture([0.5, 0.5], [0.0, 4.0], [1.0, 2.0]),
+        Mixture([0.5, 0.5], [-9.0, 9.0], [1.0, 1.0]),
+    ):
+        intervals = mixture.highest_density_intervals(probability)
+        # An end has an error of eps, which is so much of a short interval.
+        total = sum(mixture.cdf(high) - mixture.cdf(low) for low, high in intervals)
+        assert total == pytest.approx(probability, rel=max(1e-5, 1e-15 / probability))
+
+
+@pytest.mark.parametrize("x", [1 + 5j, np.array(["2020-01-01"], dtype="M8[D]"), np.array(["1"])])
+def test_points_that_are_no_real_numbers_are_told(x):
+    with pytest.raises(TypeError, match="x must be real numbers"):
+        Mixture([1.0], [0.0], [1.0]).log_prob(x)
+
+
+def test_batches_take_the_points_that_mixtures_take():
+    batch = Mixture([1.0], [[0.0, 0.0]], [np.eye(2)]).conditional(0, [0.0, 1.0])
+    for x in (np.inf, 1e200):
+        np.testing.assert_array_equal(batch.log_prob(x), [-np.inf, -np.inf])
+    with pytest.raises(ValueError, match=r"x must have shape \(2,\), one point for each mixture, got \(3,\)"):
+        batch.log_prob([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="x contains NaN"):
+        batch.log_prob(np.nan)
+
+
+def test_draws_have_the_shapes_that_scipys_have():
+    frozen, normal = Mixture([0.5, 0.5], [0.0, 4.0], [1.0, 2.0]).to_scipy(), stats.norm(0.0, 1.0)
+    for size in ((), None, 1, 3, (2, 3)):
+        assert np.shape(frozen.rvs(size=size)) == np.shape(normal.rvs(size=size))
+    assert np.ndim(frozen.rvs()) == np.ndim(normal.rvs()) == 0
+
+
+def test_parameters_of_other_kinds_are_told():
+    with pytest.raises(ValueError, match="unknown covariance_type"):
+        Mixture([1.0], [0.0], [1.0], covariance_type=["full"])
+    assert Mixture([1.0], [0.0], [1.0]).marginal(np.array(0)).dims == 1

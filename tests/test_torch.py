@@ -169,3 +169,40 @@ def test_weights_of_a_layer_may_underflow():
     one = GaussianMixtureLayer.from_estimator(Mixture([1.0, 0.0], [0.0, 1.0], [1.0, 1.0]))
     x = torch.tensor([[0.5]], dtype=one.means.dtype)
     torch.testing.assert_close(one(x), torch.tensor([-0.5 * 0.25 - 0.9189385332], dtype=one.means.dtype))
+
+
+def test_forward_derivatives_of_forward_derivatives():
+    """Any order of forward and reverse gives the same, up to the third derivative."""
+    from itertools import product
+
+    from torch.func import jacfwd, jacrev
+
+    w = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    means, L = torch.tensor([[0.0], [1.0]]).double(), torch.tensor([[[1.0]], [[1.4]]]).double()
+    x = torch.tensor([0.4], dtype=torch.float64)
+
+    def at(x):
+        return log_prob(x[None], w, means, L)[0]
+
+    for n in (2, 3):
+        found = []
+        for kinds in product((jacfwd, jacrev), repeat=n):
+            f = at
+            for kind in kinds:
+                f = kind(f)
+            found.append(float(f(x)))
+        np.testing.assert_allclose(found, found[-1], rtol=1e-12)
+        assert abs(found[-1]) > 0.1
+
+
+def test_scales_that_are_no_numbers_are_told():
+    one = torch.ones(1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="scale_tril contains NaN or infinity"):
+        log_prob(one[None], one, one[None], one[None, None] * np.nan)
+
+
+def test_tiny_weights_of_an_estimator_are_kept():
+    mixture = Mixture([1e-300, 1.0], [0.0, 1000.0], [1.0, 2.0])
+    layer = GaussianMixtureLayer.from_estimator(mixture)
+    found = layer(torch.zeros(1, 1, dtype=torch.float64)).item()
+    assert found == pytest.approx(mixture.log_prob(0.0), rel=1e-12)

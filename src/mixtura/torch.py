@@ -80,10 +80,24 @@ def log_prob(x: Tensor, weights: Tensor, means: Tensor, scale_tril: Tensor) -> T
     _check(x, weights, means, scale_tril)
     rows = x.reshape(-1, means.shape[1])
     lower = scale_tril.tril()
-    found: Tensor = _LogProb.apply(  # type: ignore[no-untyped-call]
-        rows, weights / weights.sum(), means, lower
-    )
+    shares = weights / weights.sum()
+    if _forward_levels() > 1:
+        # The forward derivative of a function of one's own is not differentiated forward once more.
+        cuts = _cuts(rows, means)
+        parts = [torch.logsumexp(_joint(rows[cut], shares, means, lower)[0], dim=1) for cut in cuts]
+        return torch.cat(parts).reshape(x.shape[:-1])
+    found: Tensor = _LogProb.apply(rows, shares, means, lower)  # type: ignore[no-untyped-call]
     return found.reshape(x.shape[:-1])
+
+
+def _forward_levels() -> int:
+    """How many forward derivatives of torch.func are being taken, one within the other."""
+    from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        return 0
+    kinds = [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
+    return kinds.count(torch._C._functorch.TransformType.Jvp)
 
 
 def _check(x: Tensor, weights: Tensor, means: Tensor, scale_tril: Tensor) -> None:
@@ -113,6 +127,8 @@ def _check(x: Tensor, weights: Tensor, means: Tensor, scale_tril: Tensor) -> Non
     w, L = weights.detach(), scale_tril.detach()
     if not bool((w > 0).all()) or abs(float(w.sum()) - 1.0) > _OFF:
         raise ValueError(f"weights must be positive and sum to 1; they are {w.tolist()}")
+    if not bool(torch.isfinite(L).all()):
+        raise ValueError("scale_tril contains NaN or infinity")
     if bool((L.triu(1) != 0).any()):
         raise ValueError("scale_tril has numbers above its diagonal: it must hold lower triangles")
     if not bool((L.diagonal(dim1=-2, dim2=-1) > 0).all()):
@@ -389,6 +405,7 @@ class GaussianMixtureLayer(torch.nn.Module):
     def from_estimator(cls, estimator: Any, dtype: torch.dtype = torch.float64) -> GaussianMixtureLayer:
         """The layer of a fitted :class:`mixtura.GaussianMixture` or a :class:`mixtura.distributions.Mixture`."""
         mixture = estimator if isinstance(estimator, Mixture) else Mixture.from_estimator(estimator)
+        least = torch.finfo(dtype).tiny
         K, D = mixture.means.shape
         layer = cls(K, D, dtype)
         scales = np.array(mixture.choleskys)
@@ -396,7 +413,7 @@ class GaussianMixtureLayer(torch.nn.Module):
         scales[:, diagonal, diagonal] = np.log(scales[:, diagonal, diagonal])
         with torch.no_grad():
             for parameter, values in (
-                (layer.logits, np.log(np.maximum(mixture.weights, np.finfo(np.float32).tiny))),
+                (layer.logits, np.log(np.maximum(mixture.weights, least))),
                 (layer.means, mixture.means),
                 (layer.scales, scales),
             ):

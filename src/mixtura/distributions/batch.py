@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
+from mixtura.array_kinds import to_host, unmasked
 from mixtura.backends.base import normalize
 from mixtura.distributions.mixture import Mixture
+from mixtura.distributions.parameters import check_real
 
 Float = NDArray[np.float64]
 
@@ -106,16 +108,29 @@ class MixtureBatch:
         -------
         log_density : ndarray of shape (N,)
         """
-        points = np.asarray(x, dtype=np.float64)
+        points = np.asarray(to_host(unmasked(x, "x")))
+        check_real(points, "x")
+        points = points.astype(np.float64)
+        if np.isnan(points).any():
+            raise ValueError("x contains NaN")
         points = points[..., None] if self.dims == 1 else points
-        points = np.broadcast_to(points, (len(self), self.dims))
+        shape = (len(self), self.dims)
+        if points.shape not in (shape, shape[1:], (1, self.dims)):
+            wanted = shape[:1] if self.dims == 1 else shape
+            raise ValueError(f"x must have shape {wanted}, one point for each mixture, got {np.shape(x)}")
+        points = np.broadcast_to(points, shape)
+        far = ~np.isfinite(points).all(axis=1)  # an infinite point has density 0
+        points = np.where(far[:, None], 0.0, points)
         joint = np.empty((len(self), self.n_components))
         for k, L in enumerate(self.choleskys):
             z = solve_triangular(L, (points - self.means[:, k]).T, lower=True)
-            joint[:, k] = -0.5 * np.sum(z * z, axis=0) - np.log(np.diagonal(L)).sum()
+            with np.errstate(over="ignore"):
+                joint[:, k] = -0.5 * np.sum(z * z, axis=0) - np.log(np.diagonal(L)).sum()
         with np.errstate(divide="ignore"):
             joint += np.log(self.weights) - 0.5 * self.dims * np.log(2.0 * np.pi)
-        return normalize(joint)[1]
+        far |= np.isneginf(joint).all(axis=1)
+        joint[far] = 0.0
+        return np.where(far, -np.inf, normalize(joint)[1])
 
     def sample(self, seed: Any = None) -> Float:
         """Draw once from each mixture, (N, R), or (N,) in one dimension."""

@@ -51,13 +51,14 @@ class FrozenMixture:
         """Log-density."""
         return self._mixture.log_prob(x)
 
-    def rvs(self, size: int | tuple[int, ...] = 1, random_state: Any = None) -> Any:
-        """Draws, in the shape ``size``; in several dimensions with a last axis of D."""
-        shape = (size,) if isinstance(size, (int, np.integer)) else tuple(size)
+    def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Any = None) -> Any:
+        """Draws, in the shape ``size``, by default a single one; in several dimensions with a last axis of D."""
+        shape = () if size is None else size
+        shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         if isinstance(random_state, np.random.RandomState):
             random_state = np.random.Generator(random_state._bit_generator)
-        x = self._mixture.sample(int(np.prod(shape)), random_state)
-        return x.reshape(*shape, *x.shape[1:])
+        x = self._mixture.sample(int(np.prod(shape, dtype=int)), random_state)
+        return x.reshape((*shape, *x.shape[1:]))[()]
 
     def mean(self) -> Any:
         """Mean."""

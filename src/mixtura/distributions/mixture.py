@@ -18,16 +18,21 @@ from mixtura.distributions.parameters import (
     check_count,
     check_covariances,
     check_dims,
+    check_real,
     check_weights,
     numbers,
 )
 from mixtura.natural import Field
 from mixtura.parametric import ParametricMixture, packed_scales
+from mixtura.quadratics import Quadratics
 from mixtura.table import Table
 
 __all__ = ["Mixture"]
 
 Float = NDArray[np.float64]
+
+# Deviations between components up to which kernels give log-densities to eight digits.
+_MOST_DEVIATIONS = 1e7
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -231,8 +236,7 @@ class Mixture:
         if np.ma.is_masked(x):
             raise ValueError(f"{name} has masked values: leave them out, or fill them")
         points = np.asarray(to_host(x))
-        if points.dtype == np.float16:
-            raise TypeError(f"{name} is float16, which is too coarse: use float32 or float64")
+        check_real(points, name)
         points = points.astype(np.float64)
         if np.isnan(points).any():
             raise ValueError(f"{name} contains NaN")
@@ -263,7 +267,9 @@ class Mixture:
             return np.zeros(0)
         finite = np.asarray(np.isfinite(rows).all(axis=1))
         clean = rows if finite.all() else np.where(finite[:, None], rows, 0.0)
-        density = Table.of(backends.create(), clean).posterior(self._joint(), resp)
+        joint = self._joint()
+        backend = backends.create("reference" if _loses_digits(joint.quadratics) else "auto")
+        density = Table.of(backend, clean).posterior(joint, resp)
         # A row so far away that its squared distances overflow has density 0, as an infinite one has.
         return np.where(finite & ~np.isnan(density), density, -np.inf)
 
@@ -681,6 +687,18 @@ class Mixture:
         interval.
         """
         return FrozenMixture(self)
+
+
+def _loses_digits(quadratics: Quadratics) -> bool:
+    """Whether the kernels, which take rows and means about one point, would lose digits of a density.
+
+    They do where a component lies very many of its deviations, or of another's, away from that point.
+    """
+    away = quadratics.means - quadratics.center
+    with np.errstate(over="ignore", invalid="ignore"):
+        widest = np.abs(away).max(initial=0.0)
+        narrow = np.abs(quadratics.rows()).max(initial=0.0)
+        return bool(not widest * narrow < _MOST_DEVIATIONS)
 
 
 def _scalar(array: Any) -> Any:

@@ -19,14 +19,19 @@ def numbers(values: Any, name: str) -> Float:
     if np.ma.is_masked(values):
         raise ValueError(f"{name} has masked values: leave them out, or fill them")
     array = np.asarray(to_host(values))
-    if array.dtype == np.float16:
-        raise TypeError(f"{name} is float16, which is too coarse: use float32 or float64")
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be real numbers, got {array.dtype}")
+    check_real(array, name)
     array = np.array(array, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} contains NaN or infinity")
     return array
+
+
+def check_real(array: NDArray[Any], name: str) -> None:
+    """Raise TypeError unless an array holds real numbers that are fine enough."""
+    if array.dtype == np.float16:
+        raise TypeError(f"{name} is float16, which is too coarse: use float32 or float64")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be real numbers, got {array.dtype}")
 
 
 def check_weights(weights: ArrayLike, tol: float = 1e-8) -> Float:
@@ -55,7 +60,7 @@ def check_covariances(covariances: ArrayLike, K: int, D: int, covariance_type: s
                 f"covariances of shape {array.shape} are not (K, D, D) = {(K, D, D)}: say which they are with "
                 "covariance_type='tied', 'diag' or 'spherical'"
             )
-    if covariance_type not in COVARIANCES:
+    if not isinstance(covariance_type, str) or covariance_type not in COVARIANCES:
         raise ValueError(f"unknown covariance_type {covariance_type!r}; known are {', '.join(COVARIANCES)}")
     storage = COVARIANCES[covariance_type].storage
     if array.shape != storage.shape(K, D):
@@ -76,6 +81,8 @@ def check_covariances(covariances: ArrayLike, K: int, D: int, covariance_type: s
 
 def check_dims(dims: int | Iterable[int], D: int) -> NDArray[np.intp]:
     """Indices of columns, from 0 to D - 1, each once."""
+    if isinstance(dims, np.ndarray) and not dims.ndim:
+        dims = dims.item()
     given = list(dims) if isinstance(dims, Iterable) else [dims]
     if not given or not all(isinstance(d, (int, np.integer)) and not isinstance(d, bool) for d in given):
         raise ValueError(f"dims must be one or several integers, got {dims!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
@@ -11,6 +13,11 @@ Float = NDArray[np.float64]
 
 # Steps after which a quantile is taken as found: bisection alone would end by then.
 _STEPS = 2200
+
+# Rounding errors of a mean, in units of the deviation, up to which intervals about it can be told; and the depth below
+# the maximum of the log-density, as a share of it, from which levels have digits.
+_RESOLVED = 1e-3
+_LEAST_DEPTH = 1e-12
 
 # Points for each component, out to so many standard deviations, among which extrema of the density are looked for.
 _GRID = np.linspace(-6.0, 6.0, 97)
@@ -101,7 +108,7 @@ def extrema(weights: Float, means: Float, deviations: Float) -> Float:
     signs = np.array([np.sign(slope(x)) for x in grid])
     found = list(grid[signs == 0.0])
     for i in np.flatnonzero(signs[:-1] * signs[1:] < 0.0):
-        found.append(brentq(slope, grid[i], grid[i + 1], xtol=1e-300, rtol=8.9e-16))
+        found.append(brentq(slope, grid[i], grid[i + 1], xtol=1e-300, rtol=8.9e-16, maxiter=_STEPS))
     return np.sort(np.array(found))
 
 
@@ -109,6 +116,12 @@ def highest_density(
     probability: float, weights: Float, means: Float, deviations: Float
 ) -> tuple[float, list[tuple[float, float]]]:
     """The log-density above which the region of least length with this probability lies, and its intervals."""
+    lost = np.flatnonzero(np.abs(means) * np.finfo(np.float64).eps > _RESOLVED * deviations)
+    if len(lost):
+        raise ValueError(
+            f"component {lost[0]} has a deviation of {deviations[lost[0]]:.3g} about {means[lost[0]]:.3g}, where "
+            "neighbouring numbers are farther apart: no interval can be told"
+        )
     turns = extrema(weights, means, deviations)
     far = float(np.max(np.abs(means - means.mean())) + 40.0 * deviations.max())
     ends = np.concatenate([[means.mean() - far], turns, [means.mean() + far]])
@@ -122,7 +135,9 @@ def highest_density(
         """Where the density exceeds the level: it is monotone between its extrema."""
         above = heights > level
         crossings = [
-            brentq(lambda x: log_p(x) - level, ends[i], ends[i + 1], xtol=1e-300, rtol=8.9e-16)
+            brentq(
+                lambda x: log_p(x) - level, ends[i], ends[i + 1], xtol=1e-300, rtol=8.9e-16, maxiter=_STEPS
+            )
             for i in np.flatnonzero(above[:-1] != above[1:])
         ]
         return list(zip(crossings[::2], crossings[1::2], strict=True))
@@ -135,5 +150,10 @@ def highest_density(
     low = top - 1.0
     while excess(low) < 0.0:
         low = top - 2.0 * (top - low)
-    level = brentq(excess, low, top, xtol=1e-14, rtol=8.9e-16)
-    return float(level), intervals(level)
+    level = brentq(excess, low, top, xtol=1e-14, rtol=8.9e-16, maxiter=_STEPS)
+    if top - level > _LEAST_DEPTH * max(1.0, abs(top)):
+        return float(level), intervals(level)
+    # So near to the maximum that levels have no digits left, the density is as high as there.
+    modes = ends[heights >= top - _LEAST_DEPTH * max(1.0, abs(top))]
+    half = 0.5 * probability * math.exp(-top) / len(modes)
+    return top, [(float(mode - half), float(mode + half)) for mode in modes]
