@@ -163,3 +163,20 @@ def test_steps_that_overflow_are_not_taken():
         X = np.random.default_rng(seed).normal(size=(12, 2))
         gm = GaussianMixture(3, covariance_type="spherical", accelerate="newton", random_state=0).fit(X)
         assert np.isfinite(gm.lower_bound_)
+
+
+@pytest.mark.parametrize("column", ["constant", "copy", "zero or one"])
+@pytest.mark.parametrize("family", ["full", "tied", "diag", "VVE", "VEE", "EEV", "VEI"])
+def test_where_the_likelihood_has_no_maximum_em_has_the_last_word(family, column):
+    """Rows lie in fewer dimensions than there are columns, and Newton's method does not know of reg_covar."""
+    r = np.random.default_rng(0)
+    X = r.normal(size=(110, 2)) + np.repeat([[0.0, 0.0], [4.0, 1.0]], [60, 50], axis=0)
+    third = {"constant": np.ones(110), "copy": X[:, 0], "zero or one": (X[:, 0] > 2.0).astype(float)}[column]
+    Z = np.column_stack([X, third])
+    if family in ("diag", "VEI") and column == "copy":
+        pytest.skip("diagonal covariances know nothing of other columns")
+    em = GaussianMixture(2, covariance_type=family, random_state=0).fit(Z)
+    newton = GaussianMixture(2, covariance_type=family, accelerate="newton", random_state=0).fit(Z)
+    assert newton.converged_
+    assert newton.n_iter_ == em.n_iter_
+    np.testing.assert_allclose(newton.covariances_, em.covariances_, atol=1e-9)

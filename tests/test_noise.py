@@ -137,3 +137,13 @@ def test_noise_that_takes_all_rows_is_told(on_degenerate):
     wide = np.random.default_rng(0).normal(size=(60, 100)) * 1e5
     with pytest.raises(ValueError, match="has taken all rows"):
         GaussianMixture(2, covariance_type="diag", noise=True, random_state=0).fit(wide)
+
+
+def test_a_box_that_is_thinner_than_a_gaussian_may_be_is_told():
+    """The box along the principal axes is thinner than reg_covar lets a Gaussian be."""
+    rng = np.random.default_rng(9)
+    X = np.concatenate([rng.normal(size=(60, 2)), rng.normal(size=(50, 2)) * [1.0, 2.0] + [8.0, 2.0]])
+    Z = np.column_stack([X, X.sum(axis=1) + 1e-6 * rng.normal(size=110)])
+    with pytest.raises(ValueError, match=r"has taken all rows.*smaller reg_covar"):
+        GaussianMixture(2, noise=True, random_state=0).fit(Z)
+    assert GaussianMixture(2, noise=True, reg_covar=1e-14, random_state=0).fit(Z).noise_weight_ < 0.1

@@ -2,8 +2,9 @@
 
 EM runs until it has converged by the user's rule. Then each step solves ``-H d = g`` with the exact gradient and
 Hessian of the objective in the parameters theta, of which every value stands for a valid mixture. A step is taken only
-if the objective does not fall, else a shorter one; if none is found, the fit is over. Should a component end on a few
-rows with hardly any variance, where the likelihood has no maximum, EM's result is kept. Near the maximum the error is
+if the objective does not fall, else a shorter one; if none is found, the fit is over. Where the likelihood has no
+maximum, because rows lie in fewer dimensions than there are, or a component ends on a few rows with hardly any
+variance, EM's result is kept. Near the maximum the error is
 squared in each step. Cost of a step: two passes over the rows, and N P^2 / 2 multiply-adds.
 """
 
@@ -66,6 +67,8 @@ def run(
         start, table, max_iter=max_iter, stop=stop, report=report, bound=bound, keep=keep, **how
     )
     if table.sampled or not fit.converged:
+        return fit
+    if fit.found is not None and not fit.parameters.components.has_maximum(fit.found.moments):
         return fit
     finish = _Finish(fit, table.unrestricted, max_iter, stop, report)
     try:
@@ -184,16 +187,16 @@ class _Finish:
             if at.size > MOST_PARAMETERS:
                 return None
             value, gradient, hessian = Likelihood(at, self.table).expanded()
+            penalty, slope, curvature = mixture.gate.penalty
+            n = len(slope)
+            gradient[:n] += slope
+            hessian[:n, :n] += curvature
+            surface = mixture.components.surface()
+            if surface is not None:
+                hessian = surface.hessian(gradient, hessian)
+                gradient = surface.among(at.gate_size + at.coefficient_size).T @ gradient
         except (ValueError, np.linalg.LinAlgError):  # a weight of 0, a singular covariance
             return None
-        penalty, slope, curvature = mixture.gate.penalty
-        n = len(slope)
-        gradient[:n] += slope
-        hessian[:n, :n] += curvature
-        surface = mixture.components.surface()
-        if surface is not None:
-            hessian = surface.hessian(gradient, hessian)
-            gradient = surface.among(at.gate_size + at.coefficient_size).T @ gradient
         found = _Expansion(mixture, at.theta, value + penalty, gradient, hessian, surface)
         return found if found.is_finite() else None
 

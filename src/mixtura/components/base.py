@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mixtura.components.surfaces import Surface
 from mixtura.found import Found
-from mixtura.moments import Kind
+from mixtura.moments import Kind, Moments
 from mixtura.parametric import ParametricMixture
 from mixtura.quadratics import Quadratics
 
@@ -52,6 +52,10 @@ class Components(ABC):
     def likelihood_alone(self) -> bool:
         """Whether the M-step maximises the likelihood and nothing beside it: no prior, bound or fixed value acts."""
         return False
+
+    def has_maximum(self, moments: Moments) -> bool:
+        """Whether the likelihood alone, given the responsibilities, has a maximum, which Newton's method may find."""
+        return True
 
     @property
     def within_bounds(self) -> bool:

@@ -59,6 +59,9 @@ class Component(Part, ABC):
 
 COMPONENTS: dict[str, type[Component]] = {}
 
+# Rows that the main components must have together.
+_LEAST_ROWS = 0.5
+
 
 @dataclass(frozen=True)
 class Beside(Components):
@@ -107,10 +110,12 @@ class Beside(Components):
     def _of_main(self, moments: Moments) -> Moments:
         """The moments of the rows that are the main components', of which there must be some."""
         of_main = moments.part(slice(0, len(moments.mass) - 1)).pooled(self.main.kind)
-        if not of_main.mass.sum() > 0.0:
+        rows = of_main.mass.sum() * (moments.n_samples / moments.mass.sum())
+        if not rows > _LEAST_ROWS:
             raise SingularError(
                 f"the {self.extra.name} component beside the Gaussians has taken all rows: its density is higher than "
-                "theirs at every row. Give it a lower one (noise=...), or other initial means."
+                "theirs at every row. Give it a lower one (noise=...), or them a smaller reg_covar or other initial "
+                "means."
             )
         return of_main
 

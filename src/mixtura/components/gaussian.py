@@ -13,6 +13,7 @@ from mixtura.components.base import Components
 from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import Estimation
 from mixtura.components.surfaces import Surface
+from mixtura.errors import SingularError
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
 from mixtura.parametric import Form, ParametricMixture, packed_scales
@@ -117,6 +118,21 @@ class Gaussians(Components):
             return True
         variances = np.diagonal(dense, axis1=1, axis2=2)
         return bool(np.any(pivots**2 < _NO_DIGITS * D * variances))
+
+    def has_maximum(self, moments: Moments) -> bool:
+        """See :meth:`Components.has_maximum`: no component's rows lie in fewer dimensions than there are.
+
+        They do where a column is constant, or depends on others. What is added to variances hides it.
+        """
+        try:
+            alone = Gaussians.from_moments(self.covariance, moments, Estimation())
+        except SingularError:
+            return False
+        K, D = self.means.shape
+        variances = np.diagonal(self.covariance.storage.dense(alone.covariances, K, D), axis1=1, axis2=2)
+        shares = moments.mass / moments.mass.sum()
+        whole = shares @ (variances + (alone.means - shares @ alone.means) ** 2)
+        return not alone.without_digits and bool(np.all(variances > _NO_DIGITS * D * whole))
 
     @property
     def _penalties(self) -> Float:

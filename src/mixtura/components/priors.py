@@ -174,6 +174,21 @@ class Priors:
         precision[self.present] = np.linalg.inv(covariance[self.present])
         return replace(self, mean=mean, covariance=covariance, precision=precision)
 
+    def same_kind(self, other: Priors) -> bool:
+        """Whether other priors are these, but for what is learnt."""
+        if not (
+            np.array_equal(self.present, other.present)
+            and np.array_equal(self.diagonal, other.diagonal)
+            and self.learnt == other.learnt
+            and type(self.link) is type(other.link)
+        ):
+            return False
+        means = np.array([self.link is None and "prior_mean" not in learnt for learnt in self.learnt])
+        covariances = np.array(["prior_covariance" not in learnt for learnt in self.learnt])
+        return np.array_equal(self.mean[means], other.mean[means]) and np.array_equal(
+            self.covariance[covariances], other.covariance[covariances]
+        )
+
     def updated(self, slopes: Float, posterior: Float) -> Priors:
         """The M-step of the learnt hyperparameters: maximise over the means, then over the covariances."""
         mean = self.mean.copy()
