@@ -258,3 +258,22 @@ def test_a_fit_that_fails_leaves_the_last_one(faithful, monkeypatch):
     model.set_params(covariance_type="full", mean_prior=None)
     assert {name: str(value) for name, value in vars(model).items()} == {n: str(v) for n, v in before.items()}
     model.set_params(warm_start=True).fit(faithful)
+
+
+def test_priors_are_copies(blobs):
+    mean, covariance = np.zeros(3), np.eye(3)
+    model = BayesianGaussianMixture(n_components=2, mean_prior=mean, covariance_prior=covariance).fit(blobs)
+    mean[:] = covariance[:] = 100.0
+    assert not model.mean_prior_.any()
+    np.testing.assert_allclose(model.covariance_prior_, np.eye(3), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("covariance_type", "diag"), ("weight_concentration_prior_type", "dirichlet_distribution")],
+)
+def test_what_was_set_after_the_fit_is_told(name, value, blobs):
+    model = BayesianGaussianMixture(n_components=2, random_state=0).fit(blobs).set_params(**{name: value})
+    with pytest.raises(ValueError, match="was set after the fit"):
+        model.score_samples(blobs)
+    model.fit(blobs).score_samples(blobs)

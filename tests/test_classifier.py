@@ -270,3 +270,45 @@ def test_priors_that_sum_to_one_roughly_are_saved(tmp_path, rng):
         assert model.priors_.sum() == pytest.approx(1.0, abs=1e-15)
         mixtura.save(model, tmp_path / "m.safetensors")
         np.testing.assert_array_equal(mixtura.load(tmp_path / "m.safetensors").priors_, model.priors_)
+
+
+def test_a_weight_is_so_many_rows():
+    rng = np.random.default_rng(9)
+    X, y = rng.normal(size=(10, 1)), np.repeat([0, 1], 5)
+    weighted = MixtureClassifier([1, 2], random_state=0).fit(X, y, sample_weight=np.full(10, 10.0))
+    repeated = MixtureClassifier([1, 2], random_state=0).fit(np.repeat(X, 10, axis=0), np.repeat(y, 10))
+    assert [m.n_components for m in weighted.mixtures_] == [m.n_components for m in repeated.mixtures_]
+    one = MixtureClassifier(1).fit(
+        np.append(X[:3], [[5.0]], axis=0), [0, 0, 0, 1], sample_weight=[1, 1, 1, 2]
+    )
+    two = MixtureClassifier(1).fit(np.append(X[:3], [[5.0], [5.0]], axis=0), [0, 0, 0, 1, 1])
+    np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X), atol=1e-12)
+    with pytest.raises(ValueError, match="class 1 has one row"):
+        MixtureClassifier(1).fit(X[:4], [0, 0, 0, 1], sample_weight=[1, 1, 1, 1.5])
+
+
+def test_a_fit_that_fails_leaves_the_last_one(blobs):
+    y = np.repeat(["a", "b"], 300)
+    model = MixtureClassifier(1).fit(blobs, y)
+    before = model.predict_proba(blobs)
+    singular = np.ones((6, 2)), [0, 0, 1, 1, 2, 2], None
+    for X, classes, priors in ((blobs, np.repeat([0, 1], 300), [0.2, 0.3]), singular):
+        with pytest.raises(ValueError, match=r"priors|singular"):
+            model.set_params(priors=priors, reg_covar=0.0).fit(X, classes)
+        np.testing.assert_array_equal(model.predict_proba(blobs), before)
+
+
+def test_masked_rows_and_classes_are_told(blobs):
+    masked, y = np.ma.masked_array(blobs, blobs > 5.0), np.repeat([0, 1], 300)
+    model = MixtureClassifier(1).fit(blobs, y)
+    selector = mixtura.GaussianMixtureSelector([1], covariance_types=["EII"]).fit(blobs)
+    for ask in (
+        lambda: model.predict(masked),
+        lambda: MixtureClassifier(1).fit(masked, y),
+        lambda: MixtureClassifier(1).fit(blobs, np.ma.masked_array(y, y == 1)),
+        lambda: selector.predict(masked),
+        lambda: mixtura.GaussianMixtureSelector([1]).fit(masked),
+        lambda: mixtura.hierarchical.tree(masked),
+    ):
+        with pytest.raises(ValueError, match="masked values"):
+            ask()

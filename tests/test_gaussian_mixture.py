@@ -894,3 +894,47 @@ def test_a_matrix_in_each_storage():
     matrix = np.array([[4.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
     for name, want in (("full", matrix), ("tied", matrix), ("diag", [4.0, 2.0, 3.0]), ("spherical", 3.0)):
         np.testing.assert_allclose(COVARIANCES[name].storage.of_matrix(matrix), want)
+
+
+def test_a_family_that_was_set_after_the_fit_is_told(blobs):
+    gm = GaussianMixture(3, covariance_type="diag", random_state=0).fit(blobs)
+    before = gm.score_samples(blobs)
+    gm.set_params(covariance_type="tied")
+    for ask in (gm.sample, gm.summary, gm.to_sklearn, lambda: gm.score(blobs), lambda: gm.bic(blobs)):
+        with pytest.raises(
+            ValueError, match="set after the fit, from 'diag' to 'tied': fit again, or set it back"
+        ):
+            ask()
+    np.testing.assert_array_equal(
+        gm.set_params(covariance_type="VVI").score_samples(blobs), before
+    )  # an alias
+    gm.set_params(covariance_type="tied").fit(blobs).score(blobs)
+
+
+@pytest.mark.parametrize(
+    "kind", ["GaussianMixture", "BayesianGaussianMixture", "KMeans", "GaussianMixtureSelector"]
+)
+def test_a_fit_that_fails_leaves_the_last_one(kind, blobs):
+    import pandas as pd
+
+    import mixtura
+
+    makes = {
+        "GaussianMixture": lambda: GaussianMixture(2, random_state=0),
+        "BayesianGaussianMixture": lambda: mixtura.BayesianGaussianMixture(n_components=2, random_state=0),
+        "KMeans": lambda: mixtura.KMeans(2, random_state=0),
+        "GaussianMixtureSelector": lambda: mixtura.GaussianMixtureSelector([2], covariance_types=["VVI"]),
+    }
+    model = makes[kind]().fit(blobs)
+    before = model.predict(blobs)
+    wide = np.column_stack([blobs, blobs[:, 0]])
+    for X, weights in (
+        (pd.DataFrame(wide[:1], columns=list("abcd")), None),
+        (np.full((9, 4), np.nan), None),
+        (wide, -np.ones(len(wide))),
+    ):
+        with pytest.raises(ValueError, match=r"sample|NaN|Negative"):
+            model.fit(X, sample_weight=weights)
+        assert model.n_features_in_ == 3
+        assert not hasattr(model, "feature_names_in_")
+        np.testing.assert_array_equal(model.predict(blobs), before)

@@ -88,3 +88,15 @@ def test_one_table_is_enough(rng):
     assert found.p_values[0] in (0.5, 1.0)
     with pytest.raises(ValueError, match="n_bootstrap"):
         bootstrap_lrt(rng.normal(size=(80, 1)), n_bootstrap=0)
+
+
+def test_fits_without_a_likelihood_ratio_are_told(blobs):
+    for X, how in ((blobs, {"max_iter": 0}), (np.ones((20, 2)), {})):
+        with pytest.raises(ValueError, match="have no likelihood ratio"):
+            bootstrap_lrt(X, 1, n_bootstrap=9, **how)
+    with pytest.raises(ValueError, match="tol must be a number that is not negative"):
+        bootstrap_lrt(blobs, 1, n_bootstrap=9, tol=-1.0)
+    with pytest.raises(ValueError, match="tol must be a number that is not negative"):
+        mixtura.select(blobs, [1], tol=-1.0)
+    with pytest.raises(ValueError, match="masked values"):
+        bootstrap_lrt(np.ma.masked_array(blobs, blobs > 5.0), 1, n_bootstrap=9)

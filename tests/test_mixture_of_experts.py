@@ -930,3 +930,62 @@ def test_parameters_of_several_targets(noise, of_noise, intercept, rng):
         3, noise=noise, fit_intercept=intercept, init=labels, random_state=0, gate="constant"
     ).fit(x, y)
     assert model._parameters.components.n_parameters() == 3 * 2 * (4 + intercept) + of_noise
+
+
+def two_planes(rows=400):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3.0, 3.0, (rows, 2))
+    return x, np.where(rng.random(rows) < 0.5, 1.0 + 2.0 * x[:, 0], -x[:, 0]) + 0.5 * rng.normal(size=rows)
+
+
+def test_a_fit_that_fails_leaves_the_shape_of_the_last_one():
+    x, y = two_planes()
+    model = MixtureOfExperts(2, random_state=0).fit(x, y)
+    before = model.coef_
+    for how in ({"labels": [0]}, {"sample_weight": -np.ones(len(x))}):
+        with pytest.raises(ValueError, match=r"labels|Negative"):
+            model.fit(x, np.column_stack([y, y]), **how)
+        np.testing.assert_array_equal(model.coef_, before)
+        assert model.predict(x).shape == y.shape
+
+
+@pytest.mark.parametrize("gate", ["gaussian", "softmax", "constant"])
+def test_rows_that_are_too_far_for_a_prediction_are_told(gate):
+    x, y = two_planes()
+    model = MixtureOfExperts(2, gate=gate, max_iter=1000, random_state=0).fit(x, y)
+    far = [[1e160, 1e160]]
+    for ask in (
+        lambda: model.predict(far, return_std=True),
+        lambda: model.score_samples(far, [1e150]),
+        lambda: model.responsibilities(far, [1e150]),
+    ):
+        with pytest.raises(ValueError, match="row 0 of X is so far from every expert"):
+            ask()
+
+
+def test_it_is_y_that_is_too_large():
+    x, y = two_planes()
+    model = MixtureOfExperts(2, random_state=0).fit(x, y)
+    for ask in (
+        lambda: MixtureOfExperts(2).fit(x, y * 1e200),
+        lambda: model.score_samples(x[:1], [1e200]),
+        lambda: model.responsibilities(x[:1], [1e200]),
+    ):
+        with pytest.raises(ValueError, match="some values of y are too large"):
+            ask()
+
+
+def test_the_second_fit_has_the_types_of_the_first():
+    torch = pytest.importorskip("torch")
+    x, y = (torch.tensor(values, dtype=torch.float32) for values in two_planes())
+    model = MixtureOfExperts(2, random_state=0)
+    for _ in range(2):
+        assert model.fit(x, y).coef_.dtype == model.predict(x).dtype == torch.float32
+
+
+def test_callbacks_get_the_targets():
+    callback = pytest.importorskip("sklearn.callback")
+    monitor = callback.ScoringMonitor(scoring="r2")
+    x, y = two_planes()
+    MixtureOfExperts(2, random_state=0).set_callbacks(monitor).fit(x, y)
+    assert "r2" in monitor.get_logs().data[-1]

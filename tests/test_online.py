@@ -440,3 +440,64 @@ def test_what_stands_for_the_rows_of_experts_moves_with_them(rng):
             model.set_params(n_experts=3, max_iter=1).fit(X, X[:, 0])
     np.testing.assert_array_equal(model._x_means, before)
     model.set_params(n_experts=2).partial_fit(far, far[:, 0])
+
+
+@pytest.mark.parametrize("rows", [300, 40_000])
+def test_attributes_are_of_the_blocks_library(rows):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    X, y = torch.tensor(rng.normal(size=(rows, 2))), torch.tensor(rng.normal(size=rows))
+    gm, km, experts = GaussianMixture(2, random_state=0), KMeans(2, random_state=0), MixtureOfExperts(1)
+    for _ in range(3):
+        gm.partial_fit(X)
+        km.partial_fit(X)
+        experts.partial_fit(X, y)
+        for fitted in (gm.means_, km.cluster_centers_, experts.weights_, experts.coef_):
+            assert isinstance(fitted, torch.Tensor)
+            assert fitted.dtype == torch.float64
+
+
+def test_masked_and_missing_targets_of_a_source_are_told():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 2))
+    masked = np.ma.array(X @ [1.0, 2.0], mask=rng.random(3000) < 0.3)
+    with pytest.raises(ValueError, match="Input y has masked values"):
+        MixtureOfExperts(1).partial_fit(as_source(X), masked)
+    with pytest.raises(TypeError, match="y must be an array in memory"):
+        MixtureOfExperts(1).partial_fit(as_source(X), "y.npy")
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        MixtureOfExperts(1).partial_fit(as_source(X), None)
+
+
+def test_a_source_with_a_bad_block_teaches_nothing():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5000, 2))
+    bad = X.copy()
+    bad[-1] = np.nan
+    for model, y in (
+        (GaussianMixture(1), ()),
+        (KMeans(2, random_state=0), ()),
+        (MixtureOfExperts(1), (X[:, 0],)),
+    ):
+        model.partial_fit(X, *y)
+        before = {name: np.array(value) for name, value in vars(model).items() if name.endswith("_")}
+        with pytest.raises(ValueError, match="NaN"):
+            model.partial_fit(as_source(bad, block_bytes=1 << 14), *y)
+        for name, value in before.items():
+            np.testing.assert_array_equal(getattr(model, name), value)
+
+
+def test_experts_that_were_changed_do_not_go_on():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 1))
+    y = np.where(rng.random(400) < 0.5, x[:, 0], -x[:, 0]) + 0.1 * rng.normal(size=400)
+    for changed, name in (
+        ({"n_experts": 3}, "n_experts"),
+        ({"gate": "softmax"}, "gate"),
+        ({"noise": "per-expert"}, "noise"),
+        ({"fit_intercept": False}, "fit_intercept"),
+        ({"experts": mixtura.LinearExpert(prior_covariance=1.0)}, "experts"),
+    ):
+        model = MixtureOfExperts(2, random_state=0).fit(x, y).set_params(**changed)
+        with pytest.raises(ValueError, match=f"partial_fit: {name}.* was set after the fit"):
+            model.partial_fit(x, y)

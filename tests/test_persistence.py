@@ -298,3 +298,54 @@ def test_experts_keep_which_of_them_are_degenerate(ending, blobs, tmp_path):
     model = mixtura.MixtureOfExperts(2, random_state=0).fit(blobs[:, :2], blobs[:, 2])
     mixtura.save(model, tmp_path / f"m.{ending}")
     np.testing.assert_array_equal(mixtura.load(tmp_path / f"m.{ending}").degenerate_, model.degenerate_)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("experts", mixtura.LinearExpert(prior_covariance=1.0)),
+        ("noise", "per-expert"),
+        ("fit_intercept", False),
+        ("gate", "softmax"),
+    ],
+)
+def test_experts_that_were_changed_are_not_saved(name, value, blobs, tmp_path):
+    model = mixtura.MixtureOfExperts(2, random_state=0).fit(blobs[:, :2], blobs[:, 2])
+    model.set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"{name}.* was set after the fit"):
+        mixtura.save(model, tmp_path / "m.json")
+
+
+def test_a_family_that_was_set_after_the_fit_is_not_saved(blobs, tmp_path):
+    """Not even where covariances of both have the same shape."""
+    gm = (
+        GaussianMixture(3, covariance_type="diag", random_state=0)
+        .fit(blobs)
+        .set_params(covariance_type="tied")
+    )
+    with pytest.raises(ValueError, match="covariance_type was set after the fit, from 'diag' to 'tied'"):
+        mixtura.save(gm, tmp_path / "m.json")
+
+
+def test_files_without_what_predictions_need_are_refused(blobs, tmp_path):
+    path = tmp_path / "m.json"
+    bayesian = mixtura.BayesianGaussianMixture(n_components=2, random_state=0).fit(blobs)
+    experts = mixtura.MixtureOfExperts(2, gate="softmax", random_state=0).fit(blobs[:, :2], blobs[:, 2])
+    for model, group, name in (
+        (bayesian, "fitted", "degrees_of_freedom_prior_"),
+        (bayesian, "fitted", "backend_"),
+        (experts, "fitted", "_one_target"),
+        (experts, "tensors", "fitted.gate.level"),
+    ):
+        mixtura.save(model, path)
+        content = json.loads(path.read_text())
+        del (content["tensors"] if group == "tensors" else content["mixtura"]["fitted"])[name]
+        path.write_text(json.dumps(content))
+        with pytest.raises(ModelFileError, match=name.rsplit(".", maxsplit=1)[-1]):
+            load(path)
+
+
+def test_lists_of_numbers_stay_lists(blobs, tmp_path):
+    selector = GaussianMixtureSelector([1, 2], covariance_types=["EII", "VII"]).fit(blobs)
+    mixtura.save(selector, tmp_path / "m.json")
+    assert load(tmp_path / "m.json").get_params() == selector.get_params()

@@ -98,3 +98,31 @@ def test_conditional_densities_of_rows_far_out_and_alike():
     for rows in (np.r_[X, [[10.0, 0.0]]], X[:1], np.c_[np.ones(5), X[:5, 1]]):
         ax = plotting.ConditionalDisplay.from_mixture(mixture, 0, 1, rows).ax_
         assert ax.get_xlim()[0] < ax.get_xlim()[1]
+
+
+def test_pictures_of_the_wrong_things_are_told(blobs):
+    from sklearn.exceptions import NotFittedError
+
+    from mixtura import KMeans
+
+    fitted = GaussianMixture(1).fit(blobs)
+    with pytest.raises(NotFittedError):
+        MixtureDisplay.from_estimator(GaussianMixture(2), blobs)
+    with pytest.raises(TypeError, match="takes a GaussianMixture"):
+        MixtureDisplay.from_estimator(KMeans(2, random_state=0).fit(blobs), blobs)
+    with pytest.raises(ValueError, match="masked"):
+        MixtureDisplay.from_estimator(fitted, np.ma.masked_array(blobs, blobs > 5.0))
+    with pytest.raises(TypeError, match=r"plot_density takes a mixtura\.distributions.Mixture"):
+        plotting.plot_density(fitted, blobs[:, 0])
+    normal = Mixture([1.0], [0.0], [1.0])
+    for x, message in (([np.nan], "NaN"), ([], "no numbers")):
+        with pytest.raises(ValueError, match=message):
+            plotting.plot_density(normal, x)
+    of_rows = tree(blobs[:20])
+    for most in (0, 1, 2.5):
+        with pytest.raises(ValueError, match="most must be a whole number"):
+            of_rows.plot(most=most)
+    with pytest.raises(ValueError, match=r"no cut into 2\.5 groups"):
+        of_rows.labels(2.5)
+    with pytest.raises(ValueError, match=r"not 1\.5"):
+        merge_components(GaussianMixture(2, random_state=0).fit(blobs), blobs).clusters(1.5)

@@ -285,3 +285,27 @@ def test_components_that_share_a_mean_are_told_apart():
     y = np.where(rng.random(400) < 0.5, 3.0, -3.0) * x[:, 0] + 0.3 * rng.normal(size=400)
     model = MixtureOfExperts(2, random_state=0).fit(x, y)
     assert standard_errors(model, x, "bootstrap", y=y, n_bootstrap=30).errors.max() < 0.1
+
+
+def test_a_summary_says_why_there_are_no_errors():
+    said = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X = np.concatenate([rng.normal(size=(60, 2)), rng.normal([4.0, 1.0], size=(50, 2))])
+        gm = GaussianMixture(3, covariance_type="spherical", random_state=0).fit(X)
+        said.append("no standard errors: the information matrix" in gm.summary(X))
+        if said[-1]:
+            with pytest.raises(ValueError, match="information matrix"):
+                standard_errors(gm, X)
+    assert set(said) == {True, False}
+
+
+def test_values_that_stand_for_no_covariances_are_told():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    parameters = ad.Parameters.of(GaussianMixture(2, random_state=0).fit(X))
+    for size in (-1e3, 1e3):
+        there = parameters.at(np.full(len(parameters), size))
+        with pytest.raises(ValueError, match="cannot be represented"):
+            there.to_model()
+        with pytest.raises(ValueError, match="cannot be represented"):  # and warns of nothing
+            ad.value_and_grad(there, X)

@@ -7,11 +7,15 @@ class SingularError(ValueError):
     """The parameters have become singular: the likelihood has no maximum nearby."""
 
 
+class InformationError(ValueError):
+    """The log-likelihood does not say how sure a model's parameters are."""
+
+
 class NotFiniteError(ValueError):
     """The sums over the rows overflowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "X") -> None:
         super().__init__(
-            "the sums over the rows are not finite: some values of X are too large for their squares to be "
+            f"the sums over the rows are not finite: some values of {name} are too large for their squares to be "
             "represented in float64. Scale the input data, or remove the rows that are far from all others."
         )

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
+from mixtura.array_kinds import to_host, unmasked
+
 Float = NDArray[np.float64]
 
 # Most rows of a tree: it holds half the square of their number, and takes 1 to 20 s for 2000 rows.
@@ -48,7 +50,7 @@ class Tree:
 
     def labels(self, groups: int) -> NDArray[np.intp]:
         """The group of each row when so many are left, from 0, (N,), numbered as they appear."""
-        if not 1 <= groups <= self.rows:
+        if not isinstance(groups, int | np.integer) or not 1 <= groups <= self.rows:
             raise ValueError(f"a tree of {self.rows} rows has no cut into {groups} groups")
         members: list[list[int]] = [[i] for i in range(self.rows)]
         for i, j in self.merges[: self.rows - groups]:
@@ -111,7 +113,7 @@ def scaled(X: Float, scaling: str) -> Float:
     """
     if scaling not in ("svd", "std", "none"):
         raise ValueError(f"scaling must be 'svd', 'std' or 'none', got {scaling!r}")
-    X = check_array(X, dtype=np.float64)
+    X = check_array(unmasked(to_host(X), "X"), dtype=np.float64)
     if scaling == "none":
         return X
     deviations = X.std(axis=0, ddof=1) if len(X) > 1 else np.ones(X.shape[1])
@@ -143,7 +145,7 @@ def tree(X: Float, criterion: str = "VVV") -> Tree:
     """
     if criterion not in ("VVV", "EII"):
         raise ValueError(f"criterion must be 'VVV' or 'EII', got {criterion!r}")
-    rows = check_array(X, dtype=np.float64)
+    rows = check_array(unmasked(to_host(X), "X"), dtype=np.float64)
     N, D = rows.shape
     centered = rows - rows.mean(axis=0)
     least = max(float(np.sum(centered**2)) / max(N * D, 1), float(np.finfo(np.float64).tiny))

@@ -14,11 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from mixtura import threads
+from mixtura.array_kinds import to_host, unmasked
 from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.asked import AUTO_REG, scale_of
 from mixtura.estimators.gaussian_search import apart
-from mixtura.estimators.validation import check_in_memory
+from mixtura.estimators.validation import check_in_memory, check_tol
 from mixtura.many import FORMS, bounds_of_many
 
 Float = NDArray[np.float64]
@@ -122,7 +123,7 @@ def bootstrap_lrt(
     2
     """
     check_in_memory(X, "bootstrap_lrt")
-    rows = np.asarray(X)
+    rows = np.asarray(unmasked(to_host(X), "X"))
     numbers = list(n_components) if np.iterable(n_components) else [n_components]
     whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) for k in numbers)
     if not numbers or not whole or numbers[0] < 1 or set(np.diff(numbers)) - {1}:
@@ -134,6 +135,7 @@ def bootstrap_lrt(
             f"{n_bootstrap!r} and {level!r}"
         )
     workers = threads.checked(n_threads)
+    check_tol(tol)
     if tol is None:
         tol = 1e-5 * abs(GaussianMixture(1, reg_covar=1e-12, tol=1.0).fit(rows).lower_bound_)
     how: dict[str, Any] = {
@@ -157,6 +159,11 @@ def bootstrap_lrt(
     for k in numbers:
         large = fitted(k + 1)
         observed = 2.0 * len(rows) * (large.lower_bound_ - small.lower_bound_)
+        if not np.isfinite(observed) or np.all(rows == rows[0]):
+            raise ValueError(
+                f"the fits with {k} and {k + 1} components have no likelihood ratio: max_iter is 0, or all rows are "
+                "equal"
+            )
         values = list[float]()
         while len(values) < n_bootstrap:
             tables = _drawn(small, min(_TOGETHER, n_bootstrap - len(values)), len(rows), rng)
@@ -165,6 +172,10 @@ def bootstrap_lrt(
             if progress is not None:
                 progress(k, len(values))
         under = np.array([value for value in values if np.isfinite(value)])
+        if not len(under):
+            raise ValueError(
+                f"no table drawn from the fit with {k} components could be fitted: increase reg_covar"
+            )
         statistics.append(observed)
         p_values.append(float((1 + np.sum(under >= observed)) / (1 + len(under))))
         null.append(under)

@@ -53,7 +53,7 @@ class Merged:
             Number of clusters; None for ``n_clusters``.
         """
         K, n = len(self.entropy), self.n_clusters if n is None else n
-        if not 1 <= n <= K:
+        if not isinstance(n, int | np.integer) or not 1 <= n <= K:
             raise ValueError(f"{K} components make 1 to {K} clusters, not {n}")
         cluster = np.arange(K)
         for first, second in self.steps[: K - n]:

@@ -29,6 +29,12 @@ class Part:
         """The constructor's arguments, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("state")}
 
+    def same_as(self, other: Part) -> bool:
+        """Whether another part is of the same kind, with the same parameters."""
+        return type(self) is type(other) and repr(_as_lists(self.parameters)) == repr(
+            _as_lists(other.parameters)
+        )
+
     @property
     def saved(self) -> dict[str, Any]:
         """The part of the state that model files keep, by name: what predictions need."""
@@ -39,11 +45,21 @@ class Part:
         unknown = set(saved) - set(self.saved)
         if unknown:
             raise ValueError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
+        missing = set(self.saved) - set(saved)
+        if missing:
+            raise ValueError(f"the state of a {type(self).__name__} lacks {', '.join(sorted(missing))}")
         return replace(self, **saved)
 
     def without_rows(self) -> Self:
         """Return the part without the state that only fitting needs, such as rows and optimisers."""
         return replace(self, **{f.name: None for f in fields(self) if f.metadata.get("saved") is False})
+
+
+def _as_lists(value: Any) -> Any:
+    """A value in which tuples are lists, as they are in a model file."""
+    if isinstance(value, dict):
+        return {name: _as_lists(part) for name, part in value.items()}
+    return [_as_lists(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def is_registered(registry: Mapping[str, Any], name: str, cls: type[Any]) -> bool:

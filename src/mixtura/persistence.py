@@ -191,8 +191,12 @@ def _holds_objects(value: Any) -> bool:
 
 
 def _of_words(value: Any) -> bool:
-    """Whether a value is a list of words, such as names of families."""
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, str) for v in value)
+    """Whether a value is a list of words or finite numbers, such as names of families or numbers of components."""
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(v, str | int) or (isinstance(v, float) and math.isfinite(v)) for v in value)
+    )
 
 
 def _is_object(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,11 @@ class Predictive:
         K, M, _ = self._experts.slopes.shape
         return int(4 * max(K * M, table.dims))
 
+    def _gathered(self, table: Table, answer: Callable[[Table], Float]) -> Float:
+        """Answers about blocks of rows, one after the other; not finite where a row is too far from everything."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return table.gathered(self._held(table), answer)
+
     def _log_gate(self, block: Table) -> Float:
         """Log pi, (n, K)."""
         return np.broadcast_to(
@@ -48,11 +54,11 @@ class Predictive:
 
     def gate(self, table: Table) -> Float:
         """Probability of each expert given x alone, (N, K)."""
-        return table.gathered(self._held(table), lambda block: np.exp(self._log_gate(block)))
+        return self._gathered(table, lambda block: np.exp(self._log_gate(block)))
 
     def experts(self, table: Table) -> Float:
         """Each expert's mean of y, (N, K, M)."""
-        return table.gathered(self._held(table), lambda block: self._experts.means(block.x))
+        return self._gathered(table, lambda block: self._experts.means(block.x))
 
     def mean(self, table: Table) -> Float:
         """Mean of y, (N, M)."""
@@ -61,7 +67,7 @@ class Predictive:
             pi, means = np.exp(self._log_gate(block)), self._experts.means(block.x)
             return np.asarray(np.einsum("nk,nkm->nm", pi, means))
 
-        return table.gathered(self._held(table), of_block)
+        return self._gathered(table, of_block)
 
     def deviation(self, table: Table) -> Float:
         """Standard deviation of y, (N, M): noise, what is not known of the slopes, and the experts' disagreement."""
@@ -72,7 +78,7 @@ class Predictive:
             variance = np.einsum("nk,nkm->nm", pi, self._experts.variances(block.x) + away**2)
             return np.asarray(np.sqrt(variance))
 
-        return table.gathered(self._held(table), of_block)
+        return self._gathered(table, of_block)
 
     def _log_joint(self, block: Table, y: Float) -> Float:
         """``log pi_k(x) + log p_k(y | x)``, (n, K)."""
@@ -84,11 +90,11 @@ class Predictive:
 
     def log_density(self, table: Table, y: Float) -> Float:
         """``log p(y | x)`` at targets y (N, M), (N,)."""
-        return table.gathered(self._held(table), lambda block: normalize(self._log_joint(block, y))[1])
+        return self._gathered(table, lambda block: normalize(self._log_joint(block, y))[1])
 
     def responsibilities(self, table: Table, y: Float) -> Float:
         """Probability of each expert given x and y, (N, K)."""
-        return table.gathered(self._held(table), lambda block: normalize(self._log_joint(block, y))[0])
+        return self._gathered(table, lambda block: normalize(self._log_joint(block, y))[0])
 
     def sample(self, table: Table, rng: np.random.RandomState) -> Float:
         """Draw y, (N, M): an expert from the gate, y from the expert."""
@@ -100,4 +106,4 @@ class Predictive:
             deviation = np.sqrt(self._experts.variances(block.x)[every, drawn])
             return np.asarray(mean + deviation * rng.normal(size=mean.shape))
 
-        return table.gathered(self._held(table), of_block)
+        return self._gathered(table, of_block)

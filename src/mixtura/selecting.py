@@ -20,7 +20,7 @@ from mixtura.errors import NotFiniteError, SingularError
 from mixtura.estimators import GaussianMixture
 from mixtura.estimators.asked import estimation_of, first_values
 from mixtura.estimators.gaussian_search import apart
-from mixtura.estimators.validation import check_in_memory, check_rows, check_weights, weighted_sum
+from mixtura.estimators.validation import check_in_memory, check_rows, check_tol, check_weights, weighted_sum
 from mixtura.gates import ConstantGate
 from mixtura.hierarchical import Tree
 from mixtura.mixture import Mixture
@@ -263,6 +263,7 @@ def select(
         )
     table, rng = Table.of(backend, rows, weights), check_random_state(random_state)
     seed = int(rng.randint(1 << 31))
+    check_tol(tol)
     starts = _Starts.of(table, rng) if init == "hierarchical" else None
     if tol is None:
         tol = _TOL * abs(

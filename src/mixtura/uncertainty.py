@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from mixtura.autodiff.functions import Prepared
 from mixtura.autodiff.parameters import Parameters
 from mixtura.components.surfaces import Surface
-from mixtura.errors import SingularError
+from mixtura.errors import InformationError, SingularError
 from mixtura.natural import Field
 from mixtura.threads import thread_limit
 
@@ -244,7 +244,7 @@ def standard_errors(
     parameters = Parameters.of(model)
     P = parameters.mixture.size
     if P > _MOST_PARAMETERS:
-        raise ValueError(
+        raise InformationError(
             f"the model has {P} parameters, and their information matrix would take {8 * P * P / 2**30:.1f} GiB; the "
             f"limit is {_MOST_PARAMETERS} parameters. Simpler covariances or fewer components have fewer."
         )
@@ -267,7 +267,7 @@ def standard_errors(
         covariance = np.cov(values, rowvar=False).reshape(len(slopes), len(slopes))
         return StandardErrors(method, natural, covariance, of_theta, boundary, failed, values)
     if np.any([np.any(mask) for mask in (getattr(model, "fixed", None) or {}).values()]):
-        raise ValueError(
+        raise InformationError(
             f"method={method!r} is for models all of whose parameters are estimated, and some are fixed here: take "
             "method='bootstrap'"
         )
@@ -275,6 +275,14 @@ def standard_errors(
     with at.table.host_limits():
         of_theta = _covariance(at, method, parameters.names, _surface(parameters.model))
     return StandardErrors(method, natural, slopes @ of_theta @ slopes.T, of_theta, boundary)
+
+
+def errors_in_words(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> str:
+    """The standard errors of a model's parameters as text, or why there are none."""
+    try:
+        return str(standard_errors(model, X, sample_weight=sample_weight, y=y))
+    except InformationError as error:
+        return f"no standard errors: {error}"
 
 
 def _surface(model: Any) -> Surface | None:
@@ -317,7 +325,7 @@ def _inverse(information: Float, names: list[str]) -> Float:
             if least > -_SINGULAR * len(values)
             else "has negative eigenvalues, so that the fit is not at a maximum of the likelihood, or not one along"
         )
-        raise ValueError(
+        raise InformationError(
             f"the information matrix {reason} {', '.join(involved)}. Fit with fewer components or simpler "
             "covariances, or with a smaller tol if the fit had not converged."
         )

@@ -19,14 +19,14 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from mixtura import backends, em
-from mixtura.array_kinds import in_kind, to_host
+from mixtura.array_kinds import in_kind, is_paths, like, to_host
 from mixtura.backends.base import Backend
 from mixtura.checkpoints import Checkpoint, described
 from mixtura.data.sources import opened
 from mixtura.estimators.callbacks import CallbackSupportMixin, Tasks
 from mixtura.estimators.listening import Listening
 from mixtura.estimators.saved import Saved
-from mixtura.estimators.validation import check_finite, check_rows, check_weights
+from mixtura.estimators.validation import check_all_targets, check_finite, check_rows, check_weights
 from mixtura.joint import Joint
 from mixtura.mixture import Mixture
 from mixtura.online import Online, StandIn
@@ -141,8 +141,10 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             return None
 
         sample_weight = check_weights(sample_weight, source)
-        if y is not None:
-            check_consistent_length(source, to_host(y))
+        if self.__sklearn_tags__().target_tags.required:
+            if y is not None and not is_paths(y):
+                check_consistent_length(source, to_host(y))
+            y = check_all_targets(self, source, y)
 
         def part(values: Any, start: int, stop: int) -> Any:
             return None if values is None else np.asarray(to_host(values))[start:stop]
@@ -210,10 +212,14 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         if reporter is None:
             tol = self._least_change() if self.verbose else 0.0
             reporter = progress(self.verbose, self.verbose_interval, len(table), self.max_iter, n_init, tol)
-        tasks = Tasks(self, table.x, table.sample_weight, n_init, self.max_iter)
+        tasks = Tasks(self, table.x, self._answers_of(table), table.sample_weight, n_init, self.max_iter)
         with table.host_limits():
             best = em.restarts(n_init, one, Listening(reporter, tasks, attributes), score, keep)
         return best, tasks
+
+    def _answers_of(self, table: Table) -> Any:
+        """What callbacks get as y."""
+        return None
 
     @contextmanager
     def _checkpointed(
@@ -283,6 +289,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
             if fitted:
                 table_of(*block)  # whatever is wrong with it is said before anything changes
             X, y, weight = _together([*early, block])
+            X = like(block[0])(X) if early else X
             # Of several blocks X is an array, without names.
             names = self.__dict__.pop("feature_names_in_", None) if early else None
             try:
@@ -297,10 +304,18 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
                     state = Online.begin(self._to_go_on(table), table, self._n_steps)
             else:
                 self._early = [*early, _copied(block)]
-        if state is not None:
+        if state is None:
+            self._match_kind_of(block[0])
+        else:
             self._online = state
             self.__dict__.pop("_early", None)
         return state, table
+
+    def _learn(self, attributes: dict[str, Any], X: Any) -> None:
+        """Set what a block has changed, as arrays of the library of X."""
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        self._match_kind_of(X)
 
     def _fit_early(self, X: Any, y: Any, sample_weight: Any, fitted: bool) -> None:
         """Fit to the rows so far, from the parameters that there are."""
@@ -333,9 +348,7 @@ class MixtureEstimator(CallbackSupportMixin, Saved, BaseEstimator):
         self.n_passes_ = table.tally.rows / len(table)
         self.__dict__.pop("_online", None)
         self.__dict__.pop("_early", None)
-        for name, value in attributes.items():
-            setattr(self, name, value)
-        self._match_kind_of(X)
+        self._learn(attributes, X)
         tasks.close(dict)
 
 

@@ -26,6 +26,7 @@ from mixtura.components import COVARIANCES, Covariance
 from mixtura.components.bayesian import BayesianGaussians, NormalWishart
 from mixtura.components.precisions import precisions_of
 from mixtura.estimators.base import LabellingEstimator
+from mixtura.estimators.failing import as_before_if_it_fails
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, weighted_sum
 from mixtura.found import Found
 from mixtura.gates.dirichlet import DirichletGate
@@ -141,6 +142,16 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
         "_concentration",
     )
     _fitted_as: list[str]  # once fitted
+    _needed_values = (
+        "weight_concentration_prior_",
+        "mean_precision_prior_",
+        "degrees_of_freedom_prior_",
+        "converged_",
+        "n_iter_",
+        "lower_bound_",
+        "backend_",
+        "n_features_in_",
+    )
     _saved_values = (
         "weight_concentration_prior_",
         "mean_precision_prior_",
@@ -231,6 +242,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
     # ------------------------------------------------------------------ fit
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> BayesianGaussianMixture:
@@ -258,6 +270,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
 
     @in_kind
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def fit_predict(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.int64]:
@@ -294,6 +307,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
                 f"warm_start: the last fit had covariance type and prior of weights {list(self._fitted_as)}, this one "
                 f"{self._kinds}. Set warm_start=False, or clone the estimator, for a new start."
             )
+        self.__dict__.pop("_fitted_as", None)  # of the last fit
         prior = self._prior(table)
         rng, total = check_random_state(self.random_state), table.total_weight
         last = (self._mixture(prior), self.lower_bound_ / total) if warm else None
@@ -323,7 +337,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
                 "Best performing initialization did not converge. "
                 "Try different init parameters, or increase max_iter, tol, or check for degenerate data.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         self._adopt(attributes(best), given_rows, table, tasks)
         return table
@@ -333,6 +347,13 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
 
     @property
     def _covariance(self) -> Covariance:
+        """The family of the covariances, of this fit or of the one that was made."""
+        fitted = list(getattr(self, "_fitted_as", self._kinds))
+        if fitted != self._kinds:
+            raise ValueError(
+                f"covariance_type or weight_concentration_prior_type was set after the fit, from {fitted} to "
+                f"{self._kinds}: fit again, or set it back"
+            )
         return COVARIANCES[self.covariance_type]
 
     def _gate(self) -> BayesianGate:
@@ -380,7 +401,8 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             if np.size(value) != 1:
                 raise ValueError(f"The parameter '{name}' should be one number, but got {np.shape(value)}")
             return np.asarray(value, dtype=np.float64).reshape(())
-        array: Float = check_array(to_host(value), dtype=np.float64, ensure_2d=False)
+        # A copy: the caller may change his.
+        array: Float = check_array(to_host(value), dtype=np.float64, ensure_2d=False, copy=True)
         if array.shape != shape:
             raise ValueError(
                 f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}"

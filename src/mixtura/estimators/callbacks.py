@@ -22,15 +22,18 @@ class Tasks:
     ----------
     estimator : estimator with :class:`CallbackSupportMixin`
     X : ndarray
+    y : ndarray or None
     sample_weight : ndarray or None
     n_init, max_iter : int
     """
 
-    def __init__(self, estimator: Any, X: Any, sample_weight: Any, n_init: int, max_iter: int) -> None:
+    def __init__(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any, n_init: int, max_iter: int
+    ) -> None:
         self._estimator = estimator
         self._data: dict[str, Any] = {
             "X": X,
-            "y": None,
+            "y": y,
             "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
         }
         self._max_iter = max_iter

@@ -12,10 +12,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mixtura import backends
+from mixtura.array_kinds import unmasked
 from mixtura.components import COVARIANCES, Gaussians
 from mixtura.components.gaussian import few_rows
 from mixtura.errors import SingularError
 from mixtura.estimators.asked import estimation_of
+from mixtura.estimators.failing import as_before_if_it_fails
 from mixtura.estimators.fitted_gaussians import check_proportions
 from mixtura.estimators.gaussian_mixture import GaussianMixture
 from mixtura.estimators.saved import Saved
@@ -105,6 +107,7 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
         self.random_state = random_state
         self.n_threads = n_threads
 
+    @as_before_if_it_fails
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MixtureClassifier:
         """Fit a density to each class.
 
@@ -125,7 +128,13 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
             A class has fewer than two rows, or priors do not fit.
         """
         check_in_memory(X, "MixtureClassifier")
-        rows, answers = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        rows, answers = validate_data(
+            self,
+            unmasked(X, "X"),
+            unmasked(y, "y"),
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=2,
+        )
         check_classification_targets(answers)
         weights = check_weights(sample_weight, rows)
         numbers = self._numbers()
@@ -137,12 +146,12 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
         if weights is not None:  # rows of weight 0 are not there
             rows, answers, weights = rows[weights > 0.0], answers[weights > 0.0], weights[weights > 0.0]
         self.classes_, codes = np.unique(answers, return_inverse=True)
-        counts = np.bincount(codes)
-        if counts.min(initial=2) < 2:
-            raise ValueError(
-                f"class {self.classes_.tolist()[int(np.argmin(counts))]!r} has one row: a density needs two"
-            )
         shares = np.bincount(codes, weights).astype(np.float64)
+        few = (np.bincount(codes) < 2) & (shares < 2.0)  # a row of weight 2 is two rows
+        if few.any():
+            raise ValueError(
+                f"class {self.classes_.tolist()[int(np.argmax(few))]!r} has one row: a density needs two"
+            )
         self.priors_ = self._checked_priors(shares / shares.sum())
         if numbers == [1]:
             self._fit_together(rows, codes, weights)
@@ -168,15 +177,17 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
 
     def _fitted(self, rows: Any, weights: Float | None, own: NDArray[np.bool_]) -> GaussianMixture:
         """The chosen mixture of one class."""
+        points, of_points = _two_at_least(rows[own], None if weights is None else weights[own])
         # More components than one for so many rows find spikes of a few rows, not the class.
-        most = max(own.sum() // few_rows(rows.shape[1]), 1)
-        numbers = [k for k in self._numbers() if k <= most] or [min(*self._numbers(), int(own.sum()) - 1)]
+        count = len(points) if of_points is None else float(of_points.sum())
+        most = min(max(int(count // few_rows(rows.shape[1])), 1), len(points))
+        numbers = [k for k in self._numbers() if k <= most] or [min(*self._numbers(), len(points) - 1)]
         return select(
-            rows[own],
+            points,
             numbers,
             self.covariance_types,
             self.criterion,
-            sample_weight=None if weights is None else weights[own],
+            sample_weight=of_points,
             reg_covar=self.reg_covar,
             random_state=self.random_state,
             n_threads=self.n_threads,
@@ -221,14 +232,14 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
                 means_init=found.means[[k]],
                 precisions_init=np.linalg.inv(dense[k])[None],
                 max_iter=0,
-            ).fit(rows[codes == k])
+            ).fit(_two_at_least(rows[codes == k], None)[0])
             for k in range(K)
         ]
 
     def _log_joint(self, X: ArrayLike) -> Float:
         """``log p_c + log f_c(x)``, (N, classes)."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        rows = validate_data(self, unmasked(X, "X"), dtype=[np.float64, np.float32], reset=False)
         densities = np.column_stack([mixture.score_samples(rows) for mixture in self.mixtures_])
         with np.errstate(divide="ignore"):
             return np.asarray(densities.astype(np.float64) + np.log(self.priors_))
@@ -344,3 +355,10 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
     def _family_of(self, mixture: GaussianMixture) -> str:
         """Name of the family of a class: the common one, if all share parts."""
         return str(getattr(self, "covariance_type_", mixture.covariance_type))
+
+
+def _two_at_least(rows: Any, weights: Float | None) -> tuple[Any, Float | None]:
+    """The rows, of which a single one, of weight 2 or more, becomes two."""
+    if len(rows) > 1:
+        return rows, weights
+    return np.repeat(rows, 2, axis=0), None if weights is None else np.repeat(weights / 2.0, 2)

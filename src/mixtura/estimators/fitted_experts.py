@@ -63,6 +63,7 @@ class FittedExperts(MixtureEstimator):
     # Files of an earlier version lack these: which experts are spurious, and the mean (K, D) and covariance (K, D, D)
     # of each expert's covariates.
     _host_arrays = ("degenerate_", "_x_means", "_x_covariances")
+    _needed_values = ("converged_", "n_iter_", "lower_bound_", "backend_", "n_features_in_", "_one_target")
     _saved_values = (
         "converged_",
         "n_iter_",
@@ -179,7 +180,7 @@ class FittedExperts(MixtureEstimator):
         if not np.isfinite(Y).all():
             raise ValueError("Input y contains NaN or infinity")
         if Y.size and np.abs(Y).max() > largest_spread(1):
-            raise NotFiniteError
+            raise NotFiniteError("y")
         return Y
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None, dtype: str = "float32") -> Any:
@@ -259,6 +260,26 @@ class FittedExperts(MixtureEstimator):
         )
         self._parameters = Mixture(restored(gate, "gate", arrays), experts)
 
+    def _check_unchanged(self, what: str) -> None:
+        """Raise ValueError if parameters that say what model it is were set after the fit."""
+        gate, experts = self._parameters.gate, self._parameters.components
+        K, M, D = experts.slopes.shape
+        wanted, specs = self._gate(), self._specs()
+        changed = {
+            "n_experts or experts": len(specs) != K,
+            "gate": not wanted.same_as(gate),
+            "noise": experts.shared_noise != (self.noise == "shared"),
+            "fit_intercept": experts.intercept != self.fit_intercept,
+        }
+        if len(specs) == K:
+            priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
+            changed["experts, empirical_bayes or prior_link"] = not priors.same_kind(experts.priors)
+        for name, differs in changed.items():
+            if differs:
+                raise ValueError(
+                    f"{what}: {name} was set after the fit: fit again, set it back, or clone the estimator"
+                )
+
     def _check_state(self) -> None:
         """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()
@@ -278,6 +299,7 @@ class FittedExperts(MixtureEstimator):
                 raise ValueError(f"{name} has shape {getattr(experts, name).shape}, not {shape}")
         if len(self._specs()) != K or self.n_features_in_ != D or self.weights_.shape != (K,):
             raise ValueError(f"the experts' slopes have shape {experts.slopes.shape}")
+        self._check_unchanged("this model")
         finite = (experts.slopes, experts.anchor, experts.level, experts.posterior, self._host("weights_"))
         if not all(np.isfinite(a).all() for a in finite) or not np.all(experts.noise > 0.0):
             raise ValueError("the experts are not finite")

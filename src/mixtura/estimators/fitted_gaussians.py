@@ -53,6 +53,17 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
 
     @property
     def _covariance(self) -> Covariance:
+        """The family of the covariances, of this fit or of the one that was made."""
+        wanted = self._wanted_covariance
+        fitted = getattr(self, "_fitted_type", wanted.name)
+        if fitted != wanted.name:
+            raise ValueError(
+                f"covariance_type was set after the fit, from {fitted!r} to {wanted.name!r}: fit again, or set it back"
+            )
+        return wanted
+
+    @property
+    def _wanted_covariance(self) -> Covariance:
         """The family that ``covariance_type`` names or is."""
         family = self.covariance_type
         return family if isinstance(family, Covariance) else COVARIANCES[family]
@@ -220,7 +231,7 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
         """Raise ValueError unless parameters and fitted attributes are consistent."""
         self._validate_params()
         K, D = np.shape(self.means_)
-        shape = self._covariance.storage.shape(K, D)
+        shape = self._wanted_covariance.storage.shape(K, D)
         for name, wanted in (
             ("weights_", (K,)),
             ("means_", (K if self._may_have(K) else self.n_components, self.n_features_in_)),
@@ -233,6 +244,7 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
                 raise ValueError(f"{name} is {value.dtype} {value.shape}, not floating-point {wanted}")
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} is not finite")
+        assert self._covariance is not None  # which raises if the family was set after the fit
         weights = self._host("weights_")
         if self._has_noise != (self._wants_noise):
             raise ValueError("noise was set after the fit: fit again")
@@ -491,7 +503,7 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
         -------
         text : str
         """
-        from mixtura.uncertainty import standard_errors
+        from mixtura.uncertainty import errors_in_words
 
         check_is_fitted(self)
         K, D = self.means_.shape
@@ -515,7 +527,7 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
             {"weight": self._host("weights_")},
             {"mean": self._host("means_"), "sd": np.sqrt(variances)},
         )
-        return text if X is None else f"{text}\n\n{standard_errors(self, X, sample_weight=sample_weight)}"
+        return text if X is None else f"{text}\n\n{errors_in_words(self, X, None, sample_weight)}"
 
 
 def spec_of(noise: Component) -> str:

@@ -25,6 +25,7 @@ from mixtura.components.estimation import Estimation
 from mixtura.components.families import check_columns
 from mixtura.estimators.asked import check_together, estimation_of, first_values
 from mixtura.estimators.callbacks import Tasks
+from mixtura.estimators.failing import as_before_if_it_fails
 from mixtura.estimators.fitted_gaussians import FittedGaussians, spec_of
 from mixtura.estimators.gaussian_search import (
     Degenerate,
@@ -212,6 +213,7 @@ class GaussianMixture(FittedGaussians):
 
     _saved_arrays = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
     _host_arrays = ("degenerate_",)
+    _needed_values = ("converged_", "n_iter_", "lower_bound_", "backend_", "n_features_in_")
     _saved_values = (
         "converged_",
         "n_iter_",
@@ -322,6 +324,7 @@ class GaussianMixture(FittedGaussians):
         return tags
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def fit(
         self,
         X: ArrayLike,
@@ -371,6 +374,7 @@ class GaussianMixture(FittedGaussians):
 
     @in_kind
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def fit_predict(
         self,
         X: ArrayLike,
@@ -395,6 +399,7 @@ class GaussianMixture(FittedGaussians):
         return self._labels(self._fit(X, sample_weight, labels).unrestricted)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def partial_fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> GaussianMixture:
@@ -456,8 +461,7 @@ class GaussianMixture(FittedGaussians):
             estimate, found = state.estimate(table)
         fit = em.Fit(estimate, state.bound, [state.bound], False, found)
         attributes = self._attributes(fit, table.backend.name, table.x.dtype)
-        for name, value in (attributes | {"n_iter_": state.steps, "n_passes_": 1.0}).items():
-            setattr(self, name, value)
+        self._learn(attributes | {"n_iter_": state.steps, "n_passes_": 1.0}, X)
         self._n_rows = state.rows
         self.__dict__.pop("_sampler", None)
         return self
@@ -490,6 +494,7 @@ class GaussianMixture(FittedGaussians):
         warm = self.warm_start and hasattr(self, "converged_")
         if warm:
             self._check_resumable(X)
+        self.__dict__.pop("_fitted_type", None)  # of the last fit
         X = check_rows(self, X, reset=True, min_rows=2, backend=backend, finite=False)
         # A fit that goes on has the components that are left of the last one.
         K, D = len(self.means_) if warm else self.n_components, X.shape[1]
@@ -598,7 +603,7 @@ class GaussianMixture(FittedGaussians):
             warnings.warn(
                 f"The fit was interrupted after {fit.n_iter} iterations: the best parameters so far are kept.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         elif not fit.converged and self.max_iter > 0:
             warnings.warn(
@@ -606,14 +611,14 @@ class GaussianMixture(FittedGaussians):
                 "Try different init parameters, or increase max_iter, "
                 "tol, or check for degenerate data.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         if bad.dropped.any():
             warnings.warn(
                 f"{bad.dropped.sum()} of {len(bad.dropped)} components had become singular and were dropped: see "
                 "degenerate_. The table may hold fewer clusters, or many equal rows.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         if bad.bounded.any():
             warnings.warn(
@@ -621,7 +626,7 @@ class GaussianMixture(FittedGaussians):
                 "(reg_covar, or 1e-14 of the table's), which is kept as a bound: see degenerate_. Columns may be "
                 "constant, copies of others, or rows equal.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         if (bad.spurious & ~bad.bounded).any():
             warnings.warn(
@@ -629,7 +634,7 @@ class GaussianMixture(FittedGaussians):
                 "near 0, which raises the likelihood and says nothing about the data: see degenerate_. Try n_init > 1, "
                 "fewer components, a larger reg_covar, or prior='default'.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _check_unsorted(self, how: str) -> None:
@@ -654,14 +659,14 @@ class GaussianMixture(FittedGaussians):
         fitted = {
             "components": K,
             "columns": D,
-            "covariance type": getattr(self, "_fitted_type", self._covariance.name),
+            "covariance type": getattr(self, "_fitted_type", self._wanted_covariance.name),
             "noise": spec_of(self.noise_) if self._has_noise else None,
         }
         columns = np.shape(X)[1] if len(np.shape(X)) == 2 else D  # other shapes are refused later
         wanted = {
             "components": K if self._goes_on_with(K) else self.n_components,
             "columns": columns,
-            "covariance type": self._covariance.name,
+            "covariance type": self._wanted_covariance.name,
             "noise": spec_of(self._noise()) if self._wants_noise else None,
         }
         differ = [

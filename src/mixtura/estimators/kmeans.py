@@ -22,6 +22,7 @@ from mixtura.array_kinds import in_kind, to_host, unmasked
 from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.centers import Centers
 from mixtura.estimators.base import LabellingEstimator
+from mixtura.estimators.failing import as_before_if_it_fails
 from mixtura.estimators.validation import check_fit, check_rows, check_weights, weighted_sum
 from mixtura.gates.equal import EqualGate
 from mixtura.lloyd import Clusters, lloyd
@@ -135,6 +136,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
     _gives_probabilities = False
     _saved_arrays = ("cluster_centers_",)
     _arrays_if_any = ("labels_", "_sizes")
+    _needed_values = ("converged_", "n_iter_", "lower_bound_", "backend_", "n_features_in_")
     _saved_values = (
         "inertia_",
         "n_iter_",
@@ -197,6 +199,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
         self.precision = precision
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def fit(
         self,
         X: ArrayLike,
@@ -239,7 +242,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             warnings.warn(
                 "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         table = Table.of(backend, X, weights)
         n_init = self._runs()
@@ -285,7 +288,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             warnings.warn(
                 f"The fit was interrupted after {best.n_iter} iterations: the best centres so far are kept.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         fitted = attributes(best)
         # Use the centres in the type of X, so that labels and inertia agree with later predictions.
@@ -296,13 +299,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 f"Number of distinct clusters ({distinct}) found smaller than "
                 f"n_clusters ({self.n_clusters}). Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         self.__dict__.pop("labels_", None)
         self._adopt({**fitted, **assigned}, given_rows, table, tasks)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def partial_fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> KMeans:
         """Go on with a block of rows: each centre moves towards the rows that are nearest to it, by less and less.
 
@@ -352,11 +356,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
             self.n_iter_ = self._n_steps
             return self
         estimate, _ = state.estimate(table)
-        self.cluster_centers_ = estimate.components.means.astype(table.x.dtype)
-        for name, value in _assigned(self._centers(), table).items():
-            setattr(self, name, value)
-        self.n_iter_, self.converged_ = state.steps, False
-        self.lower_bound_, self.lower_bounds_ = state.bound, [state.bound]
+        centers = estimate.components.means.astype(table.x.dtype)
+        attributes = {
+            "cluster_centers_": centers,
+            **_assigned(Centers(centers.astype(np.float64)), table),
+            "n_iter_": state.steps,
+            "converged_": False,
+            "lower_bound_": state.bound,
+            "lower_bounds_": [state.bound],
+        }
+        self._learn(attributes, X)
         return self
 
     def _block(self, X: Any, y: Any, sample_weight: Any) -> Table:
@@ -422,7 +431,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, La
                 "Explicit initial center position passed: performing only one init in KMeans instead of "
                 f"n_init={self.n_init}.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return 1
         return self.n_init

@@ -28,6 +28,7 @@ from mixtura.backends.base import PRECISIONS, Precision
 from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.estimators.callbacks import Tasks
 from mixtura.estimators.expert_search import ExpertSearch, noise_floor, spurious
+from mixtura.estimators.failing import as_before_if_it_fails
 from mixtura.estimators.fitted_experts import Experts, FittedExperts
 from mixtura.estimators.known import check_labels
 from mixtura.estimators.validation import (
@@ -250,6 +251,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
     # ------------------------------------------------------------------ fit
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def fit(
         self,
         X: ArrayLike,
@@ -306,7 +308,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 f"n_samples={N} is too few for {K} experts: at least {max(K, 2)} rows are needed"
             )
         check_fit(X, weights, K)
-        check_fit(y, weights, K)
+        check_fit(y, weights, K, array="y")
         priors = Priors.of(specs, M, D, self.empirical_bayes, self.prior_link)
         self._check_accelerate(priors, labels is not None)
         membership = check_labels(labels, N, K, weights, "expert")
@@ -348,8 +350,9 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             best = replace(best, found=best.parameters.expect(table))
         self._warn(best)
         attributes = self._attributes(best)
+        self._type = str(np.result_type(X, y))
         attributes["weights_"] = self._in_type_of(given_rows, attributes["weights_"])
-        attributes |= {"backend_": backend.name, "_type": str(np.result_type(X, y)), "_n_rows": N}
+        attributes |= {"backend_": backend.name, "_n_rows": N}
         self._adopt(attributes, given_rows, table, tasks)
         return self
 
@@ -386,6 +389,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
 
     @available_if(_goes_block_by_block)
     @_fit_context(prefer_skip_nested_validation=True)
+    @as_before_if_it_fails
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> MixtureOfExperts:
@@ -428,6 +432,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 self.partial_fit(*part)
             return self
         block = (X, y, sample_weight)
+        if hasattr(self, "_parameters"):
+            self._check_unchanged("partial_fit")
         state, table = self._stepped(block, hasattr(self, "_parameters"), self._rows_to_differentiate)
         if state is None:
             self.n_iter_ = self._n_steps
@@ -436,8 +442,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             estimate, found = state.estimate(table)
         fit = em.Fit(estimate, state.bound, [state.bound], False, found)
         attributes = self._attributes(fit) | {"n_iter_": state.steps, "n_passes_": 1.0}
-        for name, value in attributes.items():
-            setattr(self, name, value)
+        attributes["weights_"] = self._in_type_of(X, attributes["weights_"])
+        self._learn(attributes, X)
         self._n_rows = state.rows
         return self
 
@@ -461,6 +467,10 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         like = drawn_like(table, weights, draw)
         rows = int(getattr(self, "_n_rows", len(table)))
         return StandIn.of_components(like, rows, experts.kind, weights, means, covariances)
+
+    def _answers_of(self, table: Table) -> Any:
+        assert table.y is not None
+        return table.y[:, 0] if self._one_target else table.y
 
     def _attributes(self, fit: em.Fit[Experts]) -> dict[str, Any]:
         """Fitted attributes by name."""
@@ -520,8 +530,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         """The last fit's parameters, as far as they still apply under the estimator's present parameters."""
         last, gate = self._parameters, self._gate()
         K = len(initial.slopes)
-        same = type(gate) is type(last.gate) and repr(gate.parameters) == repr(last.gate.parameters)
-        gate = (last.gate.resume if same else gate.start)(K, table, rng)
+        gate = (last.gate.resume if gate.same_as(last.gate) else gate.start)(K, table, rng)
         previous, noise = last.components, last.components.noise
         if initial.shared_noise:
             noise = np.broadcast_to(self._host("weights_") @ noise, noise.shape)
@@ -546,13 +555,13 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             warnings.warn(
                 f"The fit was interrupted after {fit.n_iter} iterations: the best parameters so far are kept.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         elif not fit.converged and self.max_iter > 0:
             warnings.warn(
                 f"The objective still changed after {self.max_iter} iterations: increase max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if narrow.any():
             names = ", ".join(str(k) for k in np.flatnonzero(narrow))
@@ -560,7 +569,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 f"Expert {names} is spurious: it fits a few rows with hardly any noise, which raises the likelihood "
                 "and says nothing about the data: see degenerate_. Try n_init > 1, fewer experts, or noise='shared'.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if experts.empty.any():
             names = ", ".join(str(k) for k in np.flatnonzero(experts.empty))
@@ -568,7 +577,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 f"No rows are left for expert {names}: it is dropped (weight 0). Try fewer experts, n_init > 1, "
                 "or another init.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if experts.dependent.any():
             names = ", ".join(str(k) for k in np.flatnonzero(experts.dependent))
@@ -583,7 +592,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
                 + ". The slopes of least norm were taken; a prior, LinearExpert(prior_covariance=...), would "
                 "determine them.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # -------------------------------------------------------------- predict
@@ -631,10 +640,19 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             Only if ``return_std``.
         """
         predictive, table = self._predictive(X)
-        mean = self._in_type_of(X, self._without_axis(predictive.mean(table)))
+        mean = self._in_type_of(
+            X, self._without_axis(self._finite(table, predictive.mean(table), "prediction"))
+        )
         if not return_std:
             return mean
-        return mean, self._in_type_of(X, self._without_axis(predictive.deviation(table)))
+        deviation = self._finite(table, predictive.deviation(table), "deviation")
+        return mean, self._in_type_of(X, self._without_axis(deviation))
+
+    def _finite(self, table: Table, answers: Float, quantity: str) -> Float:
+        """Answers (N, ...), which are checked to be finite."""
+        finite = np.isfinite(answers).reshape(len(answers), -1).all(axis=1)
+        self._check_answers(table, np.where(finite, 0.0, np.nan), "expert", quantity)
+        return answers
 
     def _without_axis(self, answer: Float) -> Float:
         """Answers (N, M) as (N,) if y had one dimension."""
@@ -653,7 +671,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         pi : ndarray of shape (N, K)
         """
         predictive, table = self._predictive(X)
-        return self._in_type_of(X, predictive.gate(table))
+        return self._in_type_of(X, self._finite(table, predictive.gate(table), "probability"))
 
     @in_kind
     def predict_expert(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -669,7 +687,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
             M is 1 if y had one dimension.
         """
         predictive, table = self._predictive(X)
-        return self._in_type_of(X, predictive.experts(table))
+        return self._in_type_of(X, self._finite(table, predictive.experts(table), "prediction"))
 
     @in_kind
     def responsibilities(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.floating]:
@@ -685,7 +703,8 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         resp : ndarray of shape (N, K)
         """
         predictive, table = self._predictive(X)
-        return self._in_type_of(X, predictive.responsibilities(table, self._check_y(y, len(table))))
+        resp = predictive.responsibilities(table, self._check_y(y, len(table)))
+        return self._in_type_of(X, self._finite(table, resp, "responsibility"))
 
     @in_kind
     def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.floating]:
@@ -707,7 +726,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         """``log p(y | x)`` of each row, in float64."""
         predictive, table = self._predictive(X)
         y = self.predict(X) if y is None else y
-        return predictive.log_density(table, self._check_y(y, len(table)))
+        return self._finite(table, predictive.log_density(table, self._check_y(y, len(table))), "log-density")
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Share of the variance of y that predictions explain, R².
@@ -739,7 +758,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         y : ndarray of shape (N,) or (N, M)
         """
         predictive, table = self._predictive(X)
-        drawn = predictive.sample(table, check_random_state(random_state))
+        drawn = self._finite(table, predictive.sample(table, check_random_state(random_state)), "draw")
         return self._in_type_of(X, self._without_axis(drawn))
 
     # ------------------------------------------------------------- criteria
@@ -836,6 +855,6 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         )
         if X is None:
             return text
-        from mixtura.uncertainty import standard_errors
+        from mixtura.uncertainty import errors_in_words
 
-        return f"{text}\n\n{standard_errors(self, X, sample_weight=sample_weight, y=y)}"
+        return f"{text}\n\n{errors_in_words(self, X, y, sample_weight)}"

@@ -13,6 +13,9 @@ from mixtura.parts import Part
 
 P = TypeVar("P", bound=Part)
 
+# Values that are null in a file where there was no iteration.
+_MAY_BE_NULL = ("lower_bound_",)
+
 
 def arrays_of(part: Part, prefix: str) -> dict[str, NDArray[Any]]:
     """The saved state of a part as arrays, named ``prefix.name``, or ``prefix.name.i`` for elements of lists."""
@@ -52,9 +55,9 @@ class Saved:
 
     Attributes
     ----------
-    _saved_arrays, _arrays_if_any, _host_arrays, _saved_values : tuple of str
+    _saved_arrays, _arrays_if_any, _host_arrays, _saved_values, _needed_values : tuple of str
         Names of attributes: arrays, all of which must be present; arrays that may be absent; arrays that may be absent
-        and stay NumPy's, whatever the library of X; and values that JSON can hold, which may be absent too.
+        and stay NumPy's, whatever the library of X; values that JSON can hold; and which of these must be present.
     """
 
     _gives_probabilities: ClassVar[bool] = True
@@ -62,6 +65,7 @@ class Saved:
     _arrays_if_any: ClassVar[tuple[str, ...]] = ()
     _host_arrays: ClassVar[tuple[str, ...]] = ()
     _saved_values: ClassVar[tuple[str, ...]]
+    _needed_values: ClassVar[tuple[str, ...]] = ()
 
     def _present_arrays(self) -> list[str]:
         return [*self._saved_arrays, *(name for name in self._arrays_if_any if hasattr(self, name))]
@@ -94,6 +98,12 @@ class Saved:
         optional = (name for name in (*self._arrays_if_any, *self._host_arrays) if name in arrays)
         for name in (*self._saved_arrays, *optional):
             setattr(self, name, arrays[name])
+        missing = [
+            name for name in self._needed_values if values.get(name) is None and name not in _MAY_BE_NULL
+        ]
+        missing += [name for name in _MAY_BE_NULL if name in self._needed_values and name not in values]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
         for name, value in values.items():
             if name not in self._saved_values:
                 raise ValueError(f"unknown attribute {name!r}")

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, DensityMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mixtura.array_kinds import unmasked
+from mixtura.estimators.failing import as_before_if_it_fails
 from mixtura.estimators.gaussian_mixture import GaussianMixture
 from mixtura.estimators.saved import Saved
 from mixtura.estimators.validation import check_in_memory
@@ -96,6 +98,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, Saved, BaseEstimator):
         self.random_state = random_state
         self.n_threads = n_threads
 
+    @as_before_if_it_fails
     def fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> GaussianMixtureSelector:
@@ -112,7 +115,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, Saved, BaseEstimator):
         self
         """
         check_in_memory(X, "GaussianMixtureSelector")
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        rows = validate_data(self, unmasked(X, "X"), dtype=[np.float64, np.float32], ensure_min_samples=2)
         numbers = self.n_components
         self.selection_ = select(
             rows,
@@ -137,7 +140,7 @@ class GaussianMixtureSelector(ClusterMixin, DensityMixin, Saved, BaseEstimator):
     def _checked(self, X: ArrayLike) -> tuple[GaussianMixture, Any]:
         """The best fit, and rows for it."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        rows = validate_data(self, unmasked(X, "X"), dtype=[np.float64, np.float32], reset=False)
         return self.best_estimator_, rows
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:

@@ -86,10 +86,10 @@ def _check_streamed_rows(estimator: Any, X: Streamed, reset: bool, min_rows: int
     _check_counts(estimator, X.shape, min_rows)
     if reset:
         estimator.__dict__.pop("feature_names_in_", None)
-        if X.names is not None:
+        if X.names is not None and X.labelled:
             estimator.feature_names_in_ = np.array(X.names, dtype=object)
     fitted = getattr(estimator, "feature_names_in_", None)
-    if not reset and X.names is not None and fitted is not None and list(fitted) != X.names:
+    if not reset and X.names is not None and X.labelled and fitted is not None and list(fitted) != X.names:
         raise ValueError(
             f"The feature names should match those that were passed during fit: {', '.join(map(str, fitted))}; the "
             f"source has {', '.join(X.names)}"
@@ -125,18 +125,9 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
 
     Sets ``estimator._one_target`` to whether y has one dimension.
     """
-    if is_paths(y) or isinstance(y, Streamed):
-        raise TypeError(f"y must be an array in memory, not {y!r}: read it first, or pass the column itself")
-    if y is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
-        )
     if isinstance(X, Streamed):
-        X = check_rows(estimator, X, reset=True)
-        y = check_array(unmasked(to_host(y), "y"), dtype=None, ensure_2d=False, ensure_all_finite=False)
-        if y.ndim > 2 or len(y) != len(X):
-            raise ValueError(f"y has shape {y.shape}, and X has {len(X)} rows")
-        return X, _targets(estimator, y)
+        return check_rows(estimator, X, reset=True), _targets(estimator, check_all_targets(estimator, X, y))
+    _check_targets_given(estimator, y)
     X, y = validate_data(
         estimator,
         unmasked(to_host(X), "X"),
@@ -148,6 +139,30 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.floating],
     )
     check_finite(X, getattr(estimator, "feature_names_in_", None))
     return X, _targets(estimator, y)
+
+
+def _check_targets_given(estimator: Any, y: Any) -> None:
+    """Raise an error if there are no targets, or if they are not in memory."""
+    if is_paths(y) or isinstance(y, Streamed):
+        raise TypeError(f"y must be an array in memory, not {y!r}: read it first, or pass the column itself")
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
+
+
+def check_all_targets(estimator: Any, X: Streamed, y: Any) -> NDArray[Any]:
+    """The finite targets of a table that is read block by block, (N,) or (N, M)."""
+    _check_targets_given(estimator, y)
+    targets: NDArray[Any] = check_array(
+        unmasked(to_host(y), "y"), dtype=None, ensure_2d=False, ensure_all_finite=False
+    )
+    if targets.ndim > 2 or len(targets) != len(X):
+        raise ValueError(f"y has shape {targets.shape}, and X has {len(X)} rows")
+    if targets.dtype.kind not in "fiub":
+        targets = targets.astype(np.float64)
+    check_finite(targets.reshape(len(targets), -1), name="y")
+    return targets
 
 
 def _targets(estimator: Any, y: NDArray[Any]) -> NDArray[np.floating]:
@@ -221,6 +236,13 @@ def check_weights(sample_weight: Any, X: Any) -> Float | None:
     return weights
 
 
+def check_tol(tol: Any) -> None:
+    """Raise ValueError unless it is None or a number that is not negative."""
+    number = isinstance(tol, (int, float, np.integer, np.floating)) and not isinstance(tol, bool)
+    if tol is not None and not (number and tol >= 0.0):
+        raise ValueError(f"tol must be a number that is not negative, or None, got {tol!r}")
+
+
 def weighted_sum(values: Float, sample_weight: Any) -> tuple[float, float]:
     """Weighted sum of values (N,), and the sum of the weights."""
     weights = check_weights(sample_weight, values)
@@ -243,10 +265,17 @@ def _range(X: NDArray[np.floating]) -> tuple[float, float]:
     return float(np.min(lows)), float(np.max(highs))
 
 
-def check_fit(X: NDArray[np.floating], weights: Float | None, components: int, names: Any = None) -> None:
+def check_fit(
+    X: NDArray[np.floating],
+    weights: Float | None,
+    components: int,
+    names: Any = None,
+    array: str = "X",
+) -> None:
     """Raise ValueError if too few rows have positive weight, or if sums of their squares would overflow.
 
-    Raises ValueError, too, if an array on the host holds NaN or infinity; ``names`` are those of its columns.
+    Raises ValueError, too, if an array on the host holds NaN or infinity; ``names`` are those of its columns, and
+    ``array`` its own.
     """
     if weights is not None and np.count_nonzero(weights) < components:
         raise ValueError(
@@ -266,4 +295,4 @@ def check_fit(X: NDArray[np.floating], weights: Float | None, components: int, n
             low = X.min(where=counts[:, None], initial=np.inf)
             high = X.max(where=counts[:, None], initial=-np.inf)
     if float(high) / 2.0 - float(low) / 2.0 > most:
-        raise NotFiniteError
+        raise NotFiniteError(array)

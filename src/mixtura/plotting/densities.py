@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from mixtura.distributions import Mixture
+from mixtura.distributions.parameters import numbers
 from mixtura.plotting.figures import MOST_POINTS, axes_for
 
 if TYPE_CHECKING:
@@ -61,11 +62,20 @@ class DensityDisplay:
         ValueError
             The mixture has several dimensions.
         """
+        if not isinstance(mixture, Mixture):
+            raise TypeError(
+                f"plot_density takes a mixtura.distributions.Mixture, such as Mixture.from_estimator(model), not a "
+                f"{type(mixture).__name__}"
+            )
+        if x is not None:
+            x = numbers(x, "x").ravel()
+            if not len(x):
+                raise ValueError("x holds no numbers: pass None for no histogram")
         weights, means, deviations = mixture._normals
         ax = axes_for(ax)
         low, high = float((means - 3.5 * deviations).min()), float((means + 3.5 * deviations).max())
         if x is not None:
-            rows = np.asarray(x, dtype=np.float64).ravel()
+            rows = np.asarray(x, dtype=np.float64)
             low, high = float(rows.min()), float(rows.max())
             margin = 0.08 * (high - low) or 1.0
             low, high = low - margin, high + margin

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 from scipy.stats import norm
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
+from mixtura.array_kinds import to_host, unmasked
 from mixtura.natural import fields
 from mixtura.plotting.figures import MOST_POINTS, new_figure
 
@@ -90,13 +93,19 @@ class MixtureDisplay:
         """
         if background not in _BACKGROUNDS:
             raise ValueError(f"background must be one of {', '.join(_BACKGROUNDS)}, not {background!r}")
-        X = np.asarray(X, dtype=np.float64)
-        D = X.shape[1]
+        check_is_fitted(estimator)
+        if not hasattr(estimator, "_mixture") or not hasattr(estimator, "covariances_"):
+            raise TypeError(
+                f"a picture of Gaussians takes a GaussianMixture or a BayesianGaussianMixture, not a "
+                f"{type(estimator).__name__}; of a GaussianMixtureSelector pass its best_estimator_"
+            )
+        rows: NDArray[np.float64] = check_array(unmasked(to_host(X), "X"), dtype=np.float64, input_name="X")
+        D = rows.shape[1]
         if names is None:
             names = [str(n) for n in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(D)])]
-        if len(X) > MOST_POINTS:
-            X = X[np.random.default_rng(random_state).choice(len(X), MOST_POINTS, replace=False)]
-        picture = _Picture(estimator, X, names, background, errors)
+        if len(rows) > MOST_POINTS:
+            rows = rows[np.random.default_rng(random_state).choice(len(rows), MOST_POINTS, replace=False)]
+        picture = _Picture(estimator, rows, names, background, errors)
         if D <= 2:
             if ax is None:
                 figure = new_figure(7.5, 5.5)

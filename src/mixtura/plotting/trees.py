@@ -45,11 +45,15 @@ class TreeDisplay:
         ------
         ImportError
             matplotlib is not installed.
+        ValueError
+            ``most`` is no whole number of at least 2.
         """
         from scipy.cluster.hierarchy import dendrogram
 
+        if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 2:
+            raise ValueError(f"most must be a whole number of at least 2 groups, got {most!r}")
         ax = axes_for(ax)
-        N, most = tree.rows, min(most, tree.rows)
+        N, most = tree.rows, min(int(most), tree.rows)
         linkage = tree.linkage()
         linkage[:, 2] = np.maximum(linkage[:, 2] - (N - most), 0.0)  # the first merges lie on the axis
         dendrogram(
