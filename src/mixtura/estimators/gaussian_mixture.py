@@ -122,8 +122,9 @@ class GaussianMixture(FittedGaussians):
         in any direction falls below ``reg_covar`` or 1e-14 of the table's, whichever is larger; ``reg_covar`` is then a
         bound, and nothing is added, so that the likelihood rises. 'drop': components that would be singular all the
         same are removed, and the fit goes on with fewer. With both a warning says what happened; see ``degenerate_``.
-        Of families whose components share parts of their covariances all variances rise by the bound, of families
-        that may be turned by at least 3e-14 D of the widest column's, and the objective counts what that costs.
+        Of families whose components share parts of their covariances the variances of each component's own rows rise
+        by the bound, of families that may be turned by at least 3e-14 D of the widest column's, before the parts are
+        shared, and the objective counts what that costs.
     prior : 'default', dict or None, default=None
         A conjugate prior of means and covariances, whose log-density, up to a constant, is part of the objective. A
         dict may have 'mean' (D,), by default that of X; 'shrinkage', the number of rows that it counts as, 0.01; 'dof',
