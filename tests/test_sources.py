@@ -8,10 +8,11 @@ import pytest
 from scipy import sparse
 
 import mixtura
-from mixtura import GaussianMixture, KMeans, MixtureOfExperts
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends
 from mixtura import autodiff as ad
 from mixtura.data import TableError, TextLayout, as_source
 from mixtura.streamed import Streamed, _Buffers, release
+from mixtura.table import Table
 
 SMALL = 1 << 15  # blocks of 2048 rows of four float32 columns
 
@@ -649,3 +650,17 @@ def test_a_digest_is_of_the_rows_in_their_order(rows):
     digest = as_source(rows).digest()
     assert digest == as_source(rows, block_bytes=SMALL).digest() == as_source(Again(rows)).digest()
     assert digest != as_source(moved).digest()
+
+
+def test_blocks_of_blocks_are_the_same_rows(rows):
+    y = rows[:, :1]
+    source = as_source(rows, block_bytes=SMALL)
+    for table in (
+        Table.of(backends.for_rows(source, "reference"), source, rows[:, 1] ** 2, y),
+        Table.of(backends.create("reference"), rows, rows[:, 1] ** 2, y),
+    ):
+        block = list(table.blocks(1 << 12))[3]
+        part = block.block(10, 20)
+        np.testing.assert_array_equal(part.x, rows[part.cut])
+        np.testing.assert_array_equal(part.y, y[part.cut])
+        np.testing.assert_array_equal(part.rows.X[:, :4], rows[part.cut])

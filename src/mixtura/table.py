@@ -101,6 +101,8 @@ class Table:
         Its targets.
     start : int, default=0
         If this is a block of a larger table, the index of its first row there.
+    origin : int, default=0
+        The index there of the first row that ``all_x`` holds, which is part of that table where it was read.
     tally : Tally, optional
         Counts the rows that passes look at. All parts of a table share its tally.
     sampled : bool, default=False
@@ -115,6 +117,7 @@ class Table:
     all_x: Real
     all_y: Real | None = None
     start: int = 0
+    origin: int = 0
     tally: Tally = field(default_factory=Tally)
     sampled: bool = False
     membership: Membership | None = None
@@ -150,15 +153,20 @@ class Table:
         return slice(self.start, self.start + len(self))
 
     @property
+    def _within(self) -> slice:
+        """Which rows of ``all_x`` these are."""
+        return slice(self.start - self.origin, self.start - self.origin + len(self))
+
+    @property
     def x(self) -> Real:
         """The covariates, (N, D - M); without targets, the rows."""
-        return self.all_x if len(self.all_x) == len(self) else self.all_x[self.cut]
+        return self.all_x if len(self.all_x) == len(self) else self.all_x[self._within]
 
     @property
     def y(self) -> Real | None:
         """The targets, (N, M)."""
         y = self.all_y
-        return y if y is None or len(y) == len(self) else y[self.cut]
+        return y if y is None or len(y) == len(self) else y[self._within]
 
     def host_limits(self) -> AbstractContextManager[None]:
         """Hold NumPy's part of the work to the threads that the user allowed; the reference uses NumPy alone."""
@@ -242,7 +250,9 @@ class Table:
     def take(self, indices: NDArray[np.intp]) -> Table:
         """A table that holds a copy of the rows with these indices."""
         known = None if self.membership is None else self.membership.taken(indices + self.start)
-        return replace(self._placed(self.x[indices], indices), start=0, sampled=True, membership=known)
+        return replace(
+            self._placed(self.x[indices], indices), start=0, origin=0, sampled=True, membership=known
+        )
 
     def standardized(self, center: Float, scale: Float, indices: NDArray[np.intp] | None) -> Table:
         """A table of ``(z - center) / scale``, for the rows with these indices or for all."""
@@ -314,7 +324,7 @@ class Table:
             for at in range(0, len(whole), size):
                 part, start = whole[at : at + size], first + at
                 within = slice(start - self.start, start - self.start + len(part))
-                yield replace(self._placed(part, within), start=start)
+                yield replace(self._placed(part, within), start=start, origin=start)
 
     def gathered(self, held: int, answer: Callable[[Table], Float]) -> Float:
         """Answers about blocks of rows, each with a first axis of the rows, one after the other.
