@@ -530,3 +530,51 @@ def test_an_object_is_told_by_its_class_and_attributes():
 
     assert _as_text(Own(1.0)) == _as_text(Own(1.0)) != _as_text(Own(2.0))
     assert " at 0x" not in _as_text(Own(1.0))
+
+
+def first_of(X, n_clusters, random_state, how="head", *, among=frozenset({"first", "head", "top", "begin"})):
+    return X[:n_clusters] if how in among and how in {"first", "head", "top", "begin"} else X[-n_clusters:]
+
+
+def test_what_is_the_same_has_the_same_text_in_every_process(tmp_path):
+    """Sets have another order in each process, and objects another address."""
+    script = """
+import sys, numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_checkpoints import first_of
+from mixtura.checkpoints import _as_text
+class Own:
+    def __init__(self, rng): self.rng, self.itself, self.start = rng, self, self.draw
+    def draw(self, X, n_clusters, random_state): return X[:n_clusters]
+def later():
+    def inner(): return not_yet
+    if 0: not_yet = 1
+    return inner
+own = Own(np.random.default_rng(0))
+for value in (first_of, own, own.draw, np.mean, np.ndarray, later(), np.random.RandomState(0), {"a", "b"}):
+    print(_as_text(value))
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script, os.path.dirname(__file__)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+def test_functions_differ_in_what_they_hold():
+    from mixtura.checkpoints import _as_text
+
+    def start(by):
+        return lambda X, *, first=by: (lambda i: i + 1)(X[first:])
+
+    def other(by):
+        return lambda X, *, first=by: (lambda i: i + 2)(X[first:])
+
+    assert _as_text(start(0)) == _as_text(start(0)) != _as_text(start(1))
+    assert _as_text(start(0)).split()[-1] != _as_text(other(0)).split()[-1]

@@ -312,3 +312,13 @@ def test_masked_rows_and_classes_are_told(blobs):
     ):
         with pytest.raises(ValueError, match="masked values"):
             ask()
+
+
+def test_of_weights_that_are_no_counts_the_ratios_say_how_many_components_there_may_be():
+    rng = np.random.default_rng(0)
+    X = 0.3 * rng.normal(size=(800, 2)) + np.repeat(
+        [[-3.0, 0.0], [3.0, 0.0], [0.0, 0.0], [6.0, 0.0]], 200, axis=0
+    )
+    y = np.repeat([0, 1], 400)
+    model = MixtureClassifier([1, 2], random_state=0).fit(X, y, sample_weight=np.full(800, 1.0 / 800))
+    assert model.score(X, y) == 1.0

@@ -398,7 +398,9 @@ def test_intervals_that_cannot_be_told_are_an_error():
     for means, variances in (([0.0, 1e20], [1.0, 1.0]), ([3.0, 0.0], [1e-60, 1.0])):
         mixture = Mixture([0.5, 0.5], means, variances)
         for ask in (mixture.highest_density_intervals, mixture.highest_density_level):
-            with pytest.raises(ValueError, match="neighbouring numbers are farther apart"):
+            with pytest.raises(
+                ValueError, match="neighbouring numbers are apart by more than a tenth of that"
+            ):
                 ask(0.5)
 
 
@@ -412,6 +414,21 @@ def test_intervals_have_their_probability_however_small(probability):
         # An end has an error of eps, which is so much of a short interval.
         total = sum(mixture.cdf(high) - mixture.cdf(low) for low, high in intervals)
         assert total == pytest.approx(probability, rel=max(1e-5, 1e-15 / probability))
+
+
+def test_intervals_about_large_numbers_are_told_as_far_as_they_can_be():
+    ((low, high),) = Mixture([1.0], [1e6], [1e-16]).highest_density_intervals(0.5)
+    assert high - low == pytest.approx(2.0 * 0.6745e-8, rel=0.03)
+
+
+def test_points_may_be_objects_that_are_numbers():
+    from decimal import Decimal
+
+    assert Mixture([1.0], [0.0], [1.0]).log_prob([Decimal(1)])[0] == Mixture([1.0], [0.0], [1.0]).log_prob(
+        1.0
+    )
+    with pytest.raises(TypeError, match="x must be real numbers"):
+        Mixture([1.0], [0.0], [1.0]).log_prob(np.array(["a"], dtype=object))
 
 
 @pytest.mark.parametrize("x", [1 + 5j, np.array(["2020-01-01"], dtype="M8[D]"), np.array(["1"])])

@@ -224,3 +224,31 @@ def test_functions_that_return_no_numbers_are_told(answer):
 def test_levels_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="cannot have parts of level 1"):
         Dual(Dual(1.0, 1.0), 0.0, level=1)
+
+
+def test_own_numbers_within_a_derivative_are_of_the_innermost_level():
+    assert derivative(lambda s: (Dual(2.0, 1.0) * s).tangent, 3.0) == 1.0
+    assert derivative(lambda s: Dual(s * s, 1.0).value, 3.0) == 6.0
+
+
+def test_values_without_an_end_have_the_derivatives_that_they_have():
+    np.testing.assert_array_equal(jacobian(lambda x: [x[0], np.inf], [1.0, 2.0]), [[1.0, 0.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(jacobian(lambda x: x[0] if x[0] < 1.0 else np.nan, [2.0, 2.0]), [0.0, 0.0])
+
+
+def test_what_numpy_has_wrapped_keeps_both_terms():
+    found = jacobian(lambda x: np.tensordot(x, x, 1) ** x[0], [2.0, 3.0])
+    np.testing.assert_allclose(found, [169.0 * (np.log(13.0) + 8.0 / 13.0), 2.0 * 13.0 * 6.0])
+
+
+def test_the_derivative_of_a_root_is_taken_at_the_root():
+    x = newton(lambda x: x * x - 2.0, 1.0, tol=0.1)
+    assert derivative(lambda a: newton(lambda x: x * x - a, 1.0, tol=0.1), 2.0) == pytest.approx(0.5 / x)
+    assert newton(lambda x: x * x - 2.0, Dual(1.0, 1.0)) == newton(lambda x: x * x - 2.0, 1.0)
+
+
+def test_numbers_from_earlier_versions_have_levels():
+    nested = Dual(Dual(1.0, 2.0), Dual(3.0, 4.0))
+    nested.__setstate__((None, {"value": nested.value, "tangent": nested.tangent}))
+    assert nested.level == 2
+    assert (nested * nested).tangent.tangent == 2.0 * (1.0 * 4.0 + 2.0 * 3.0)

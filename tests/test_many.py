@@ -289,6 +289,25 @@ def test_names_of_any_type(rng, tmp_path):
         assert loaded.table.num_rows == 2
 
 
+def test_whole_numbers_that_no_type_holds_are_words(rng):
+    """As floating-point numbers two of them would be one."""
+    names = np.array([2**60 + 1, 2**60 + 2, 2**63 + 5] * 20, dtype=object)
+    many = mixtura.fit_many(rng.normal(size=(60, 1)), names)
+    assert len(many) == 3
+    assert many[2**60 + 1].means_ != many[2**60 + 2].means_
+    np.testing.assert_array_equal(many.predict(np.zeros((60, 1)), names), np.zeros(60))
+
+
+def test_text_that_a_file_says_is_text_stays_text(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from mixtura.data.files import any_column
+
+    parquet.write_table(pa.table({"zip": ["01234", "1234", None]}), tmp_path / "z.parquet")
+    assert any_column(tmp_path / "z.parquet", "zip").to_pylist() == ["01234", "1234", None]
+
+
 def test_masked_groups_are_told(rng):
     X, groups = rng.normal(size=(60, 1)), np.repeat([0, 1], 30)
     with pytest.raises(ValueError, match="Input groups has masked values"):

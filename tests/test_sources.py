@@ -586,13 +586,35 @@ def test_blocks_of_frames_go_by_the_names_of_their_columns(rng):
     for blocks, message in (
         ([frame, frame.rename(columns={"a": "z"})], "block 1 of the source has no column a"),
         ([frame, X], "block 1 of the source has no names for its columns, and the first block has names"),
-        ([X, frame], "block 1 of the source has names for its columns, and the first block has none"),
+        ([frame, frame["a"]], "block 1 of the source has no names for its columns"),
+        ([frame["a"]], r"block 0 of the source has shape \(60,\)"),
         ([frame, frame.assign(a="word")], None),
     ):
         with pytest.raises(ValueError, match=message):
             as_source(blocks)
     with pytest.raises(ValueError, match="columns were named, and block 0 of the source has no names"):
         as_source([X], columns=["a"])
+
+
+def test_blocks_after_one_without_names_go_by_place(rng):
+    import pandas as pd
+
+    X = rng.normal(size=(60, 2))
+    named, numbered = pd.DataFrame(X[30:], columns=["b", "a"]), pd.DataFrame(X[:30])
+    for first in (X[:30], numbered):
+        source = as_source([first, named])
+        assert source.names is None
+        np.testing.assert_array_equal(source[:], X)
+
+
+def test_frames_are_cut_by_place(rng):
+    """Whatever their index is, and however a slice of it would be read."""
+    import pandas as pd
+
+    X = rng.normal(size=(5000, 2))
+    for index in (2.0 * np.arange(5000), rng.permutation(5000) / 2.0, np.arange(5000)[::-1]):
+        source = as_source(pd.DataFrame(X, index=index, columns=["a", "b"]), block_bytes=1 << 14)
+        np.testing.assert_array_equal(source[:], X)
 
 
 def test_record_batches_are_tables(rng):

@@ -12,9 +12,9 @@ import hashlib
 import io
 import os
 import pickle
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType, FunctionType, MethodType
@@ -34,7 +34,7 @@ from mixtura.streamed import Streamed
 from mixtura.table import Table
 
 # First bytes of a checkpoint; the number is its format's.
-_HEAD = b"mixtura checkpoint 2\n"
+_HEAD = b"mixtura checkpoint 3\n"
 
 # Where the classes are whose instances are a fit's state, and what makes arrays and numbers. A checkpoint may name
 # nothing else, so that to read one runs no code of its own.
@@ -341,44 +341,71 @@ def described(estimator: Any, table: Table) -> dict[str, Any]:
     }
 
 
-def _as_text(value: Any) -> Any:
-    """A parameter as text that says whether it is the same: of arrays and frames all numbers, of functions the code."""
+def _as_text(value: Any, within: tuple[int, ...] = ()) -> str:
+    """A parameter as text that says whether it is the same, in every process.
+
+    Of arrays and frames it is of all numbers, of functions of their names and code, of objects that have no text of
+    their own of their attributes. ``within`` are the objects whose parts are being described.
+    """
+    if id(value) in within:
+        return "itself"
+    inner = (*within, id(value))
+
+    def of(part: Any) -> str:
+        return _as_text(part, inner)
+
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__} {_digest_of_code(value, of)}"
+    if isinstance(value, MethodType):
+        return f"{of(value.__func__)} of {of(value.__self__)}"
+    if isinstance(value, partial):
+        return f"partial of {of(value.func)}: {of(value.args)}, {of(value.keywords)}"
+    if isinstance(value, np.random.Generator):
+        return f"generator {of(value.bit_generator.state)}"
+    if isinstance(value, np.random.RandomState):
+        return f"generator {of(value.get_state(legacy=False))}"
     array = to_host(value)
     if not isinstance(array, np.ndarray | np.generic) and hasattr(value, "__array__"):
         array = np.asarray(value)
-    if isinstance(array, np.ndarray):
-        if array.dtype.kind == "O":
-            return f"{type(value).__name__} {array.shape}: {_as_text(array.tolist())}"
+    if isinstance(array, np.ndarray) and array.dtype.kind != "O":
         content = np.ascontiguousarray(array).tobytes()
         return f"{array.dtype.str} {array.shape} {hashlib.sha256(content).hexdigest()}"
-    if isinstance(value, FunctionType):
-        return _text_of_function(value)
-    if isinstance(value, MethodType):
-        return f"{_as_text(value.__func__)} of {_as_text(value.__self__)}"
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, partial):
-        return f"partial of {_as_text(value.func)}: {_as_text(value.args)}, {_as_text(value.keywords)}"
-    if type(value) in (list, tuple):
-        return f"{type(value).__name__} of {', '.join(map(str, map(_as_text, value)))}"
-    if type(value) is dict:
-        return f"dict of {', '.join(f'{_as_text(k)}: {_as_text(v)}' for k, v in value.items())}"
-    if repr(value).endswith(f" object at {id(value):#x}>"):  # an address says nothing
-        return f"{_as_text(type(value))}: {_as_text(_attributes(value))}"
-    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
-        return repr(value)
+    if isinstance(array, np.ndarray) and array.ndim:
+        return f"{type(value).__name__} {array.shape}: {of(array.tolist())}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} of {', '.join(map(of, value))}"
+    if isinstance(value, (set, frozenset)):
+        return f"{type(value).__name__} of {', '.join(sorted(map(of, value)))}"
+    if isinstance(value, dict):
+        return f"dict of {', '.join(f'{of(k)}: {of(v)}' for k, v in value.items())}"
+    if callable(value) and hasattr(value, "__qualname__"):  # a function that is not written in Python
+        return f"{getattr(value, '__module__', None)}.{value.__qualname__}"
+    text = repr(value)
+    if f"{id(value):#x}" in text.lower():  # an address, which is another one in each process
+        return f"{of(type(value))}: {of(_attributes(value))}"
+    return text
 
 
-def _text_of_function(function: FunctionType) -> str:
-    """A function's name, and what a function of the same name may differ in: its code, and the values that it holds."""
-    code, cells = function.__code__, function.__closure__ or ()
-    constants = [c.co_code.hex() if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    values = [cell.cell_contents for cell in cells]
-    # A function may hold itself.
-    held = [value.__qualname__ if isinstance(value, FunctionType) else _as_text(value) for value in values]
-    differs = [code.co_code.hex(), *constants, *code.co_names, repr(function.__defaults__), *held]
-    own = hashlib.sha256("\n".join(map(str, differs)).encode()).hexdigest()
-    return f"{function.__module__}.{function.__qualname__} {own[:16]}"
+def _digest_of_code(function: FunctionType, of: Callable[[Any], str]) -> str:
+    """What functions of the same name may differ in: the code, and the values that it holds."""
+
+    def parts(code: CodeType) -> Iterator[str]:
+        yield code.co_code.hex()
+        yield from code.co_names
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                yield from parts(constant)
+            else:
+                yield of(constant)
+
+    held = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # nothing has been assigned yet
+            held.append(cell.cell_contents)
+    whole = [*parts(function.__code__), *map(of, held)]
+    return hashlib.sha256("\n".join(whole).encode()).hexdigest()[:16]
 
 
 def _attributes(value: Any) -> dict[str, Any]:

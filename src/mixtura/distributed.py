@@ -240,7 +240,7 @@ class Partitioned(Streamed):
         return out
 
     def digest(self) -> bytes:
-        """See :meth:`Streamed.digest`: of the partitions, each made where it lies."""
+        """See :meth:`Streamed.digest`: of the partitions, each made where it lies; others for other partitions, too."""
         return b"".join(self.engine.gather(self.engine.map(self.parts, _digest)))
 
     def _surveyed(self, sample_weight: Float | None) -> Float:

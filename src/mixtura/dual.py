@@ -10,12 +10,17 @@ forward-mode AD in a functional framework).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dual"]
+__all__ = ["Dual", "levels_up_to"]
+
+# The highest level of the derivatives that are being taken.
+_highest: ContextVar[int] = ContextVar("highest", default=0)
 
 
 class Dual:
@@ -33,7 +38,7 @@ class Dual:
         The derivative of ``value`` along the direction; it is broadcast to the shape of ``value``.
     level : int, default=None
         Tells derivatives by unlike things apart: numbers of the same level have derivatives along the same direction.
-        None takes one more than those of the two parts, and 1 if these are plain numbers.
+        None takes one more than those of the two parts, and of the derivative within which the number is made.
 
     References
     ----------
@@ -57,12 +62,18 @@ class Dual:
         self.value = _number(value, "value")
         self.tangent = _number(tangent, "tangent")
         below = max(_level(self.value), _level(self.tangent))
-        self.level = below + 1 if level is None else level
+        self.level = max(below, _highest.get()) + 1 if level is None else level
         if self.level <= below:
             raise ValueError(f"a Dual of level {self.level} cannot have parts of level {below}")
         shape, of_tangent = np.shape(self.value), np.shape(self.tangent)
         if of_tangent not in ((), shape):
             raise ValueError(f"a tangent of shape {of_tangent} does not fit a value of shape {shape}")
+
+    def __setstate__(self, state: Any) -> None:
+        _, held = state
+        self.value, self.tangent = held["value"], held["tangent"]
+        # Earlier versions knew no levels.
+        self.level = held.get("level", max(_level(self.value), _level(self.tangent)) + 1)
 
     # ------------------------------------------------------------------ as an array
 
@@ -237,6 +248,16 @@ class Dual:
         return bool(_plain(self))
 
 
+@contextmanager
+def levels_up_to(level: int) -> Iterator[None]:
+    """Numbers that are made meanwhile, without a level of their own, are of higher levels than this."""
+    before = _highest.set(level)
+    try:
+        yield
+    finally:
+        _highest.reset(before)
+
+
 def _number(part: Any, name: str) -> Any:
     """A part of a dual number: a float, an array of floats, or a Dual."""
     if isinstance(part, (Dual, float)):
@@ -316,6 +337,7 @@ def _divide(a: Any, b: Any) -> Dual:
 
 
 def _matmul(a: Any, b: Any) -> Dual:
+    a, b = _as_array(a), _as_array(b)
     (u, du), (v, dv), level = _both(a, b)
     value = u @ v
     parts = []
@@ -327,6 +349,7 @@ def _matmul(a: Any, b: Any) -> Dual:
 
 
 def _power(a: Any, b: Any) -> Dual:
+    a, b = _as_array(a), _as_array(b)
     (u, du), (v, dv), level = _both(a, b)
     value = u**v
     if _level(b) < level and not isinstance(v, Dual):

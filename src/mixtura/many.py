@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,10 @@ class ManyMixtures:
     def _place(self, group: Any) -> int:
         name = self._moment(group) if self.groups.dtype.kind in _OF_TIME else group
         known = self._places.get(name.item() if isinstance(name, np.generic) else name)
+        if (
+            known is None and self.groups.dtype.kind == "U"
+        ):  # as numbers and days are in files of an earlier version
+            known = self._places.get(str(group))
         if known is None:
             raise KeyError(f"there is no group {group!r}")
         return known
@@ -381,8 +386,7 @@ def fit_many(
         known = ", ".join(map(repr, FORMS))
         raise ValueError(f"covariance_type must be one of {known}, got {covariance_type!r}")
     for name, value in (("tol", tol), ("reg_covar", reg_covar)):
-        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if not number or not value >= 0.0:
+        if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0.0:
             raise ValueError(f"{name} must be a number that is not negative, got {value!r}")
     if names.shape != (len(rows),):
         raise ValueError(f"groups has shape {names.shape}, and X has {len(rows)} rows")
@@ -495,8 +499,9 @@ def _names(groups: Any) -> NDArray[Any]:
     names = np.asarray(unmasked(to_host(groups), "groups"))
     if names.dtype.kind == "O" and len(names):
         kinds = set(map(type, names.ravel().tolist()))
-        if kinds == {int}:
-            names = np.array(names.tolist())
+        whole = np.array(names.tolist()) if kinds == {int} else names
+        if whole.dtype.kind in "iu":  # not of numbers that no type of integers holds together
+            names = whole
         elif kinds == {datetime.date}:
             names = names.astype("datetime64[D]")
     return names if names.dtype.isnative else names.astype(names.dtype.newbyteorder("="))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 
 def state(*, saved: bool = True) -> Any:
     """A field that fitting fills and that is not a parameter; ``saved`` says whether model files keep it."""
@@ -31,9 +33,7 @@ class Part:
 
     def same_as(self, other: Part) -> bool:
         """Whether another part is of the same kind, with the same parameters."""
-        return type(self) is type(other) and repr(_as_lists(self.parameters)) == repr(
-            _as_lists(other.parameters)
-        )
+        return type(self) is type(other) and _equal(self.parameters, other.parameters)
 
     @property
     def saved(self) -> dict[str, Any]:
@@ -55,11 +55,20 @@ class Part:
         return replace(self, **{f.name: None for f in fields(self) if f.metadata.get("saved") is False})
 
 
-def _as_lists(value: Any) -> Any:
-    """A value in which tuples are lists, as they are in a model file."""
-    if isinstance(value, dict):
-        return {name: _as_lists(part) for name, part in value.items()}
-    return [_as_lists(part) for part in value] if isinstance(value, (list, tuple)) else value
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values of parameters are equal; tuples are as lists, which they become in a model file."""
+    if one is other:
+        return True
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[name]) for name, value in one.items())
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f")
+    if one == other or (one != one and other != other):
+        return True
+    # Objects that know no other equality than identity.
+    return type(one) is type(other) and hasattr(one, "__dict__") and _equal(vars(one), vars(other))
 
 
 def is_registered(registry: Mapping[str, Any], name: str, cls: type[Any]) -> bool:

@@ -89,6 +89,7 @@ class Streamed(ABC):
     """
 
     ndim = 2
+    labelled = True
 
     def __init__(
         self,

@@ -92,10 +92,10 @@ def log_prob(x: Tensor, weights: Tensor, means: Tensor, scale_tril: Tensor) -> T
 
 def _forward_levels() -> int:
     """How many forward derivatives of torch.func are being taken, one within the other."""
-    from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
-
     if torch._C._functorch.peek_interpreter_stack() is None:
         return 0
+    from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+
     kinds = [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
     return kinds.count(torch._C._functorch.TransformType.Jvp)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixtura.dual import Dual
+from mixtura.dual import Dual, levels_up_to
 
 Float = NDArray[np.float64]
 
@@ -49,7 +49,8 @@ def derivative(f: Callable[[Any], Any], x: ArrayLike, order: int = 1) -> Any:
     base = _new_level()
     for level in range(base, base + order):
         at, one = Dual(at, one, level), one
-    answer = f(at)
+    with levels_up_to(base + order - 1):
+        answer = f(at)
     for level in reversed(range(base, base + order)):
         answer = _by(answer, level)
     return _in_shape(answer, np.shape(x))
@@ -71,13 +72,17 @@ def _new_level() -> int:
 def _by(answer: Any, level: int) -> Any:
     """The derivative of an answer by the numbers of one level."""
     answer = _checked(answer)
+    if isinstance(answer, Dual) and answer.level > level:  # a number that f has made, and returned
+        return Dual(_by(answer.value, level), _by(answer.tangent, level), answer.level)
     if isinstance(answer, Dual) and answer.level == level:
-        return (
-            answer.tangent + 0.0 * answer.value
-            if np.shape(answer.tangent) != answer.shape
-            else answer.tangent
-        )
-    return 0.0 * answer
+        return _whole_tangent(answer)
+    return np.zeros(np.shape(answer))[()]
+
+
+def _whole_tangent(number: Dual) -> Any:
+    """The tangent in the shape of the value."""
+    shape = np.shape(number.value)
+    return number.tangent if np.shape(number.tangent) == shape else number.tangent + np.zeros(shape)
 
 
 def _checked(answer: Any) -> Any:
@@ -106,7 +111,9 @@ def jacobian_of(f: Callable[[Any], Any], x: ArrayLike) -> Any:
     if np.ndim(at) != 1 or not len(at):
         raise ValueError(f"x must be an array of n numbers, got shape {np.shape(x)}")
     level = _new_level()
-    return _stacked([_tangents(f(Dual(at, direction, level)), level) for direction in np.eye(len(at))], -1)
+    with levels_up_to(level):
+        answers = [f(Dual(at, direction, level)) for direction in np.eye(len(at))]
+    return _stacked([_tangents(answer, level) for answer in answers], -1)
 
 
 def _stacked(parts: list[Any], axis: int) -> Any:
@@ -117,7 +124,7 @@ def _stacked(parts: list[Any], axis: int) -> Any:
     here = [
         part if isinstance(part, Dual) and part.level == level else Dual(part, 0.0, level) for part in parts
     ]
-    tangents = [part.tangent + 0.0 * part.value for part in here]
+    tangents = [_whole_tangent(part) for part in here]
     return Dual(_stacked([part.value for part in here], axis), _stacked(tangents, axis), level)
 
 
@@ -168,7 +175,7 @@ def newton(f: Callable[[Any], Any], x0: ArrayLike, tol: float = 1e-12, max_iter:
     1.414213562373
     """
     scalar = np.ndim(x0) == 0
-    x = np.atleast_1d(np.array(x0, dtype=np.float64))
+    x = np.array(_flat(x0, 1), dtype=np.float64)
     if x.ndim != 1:
         raise ValueError(f"x0 must be a number or an array of n numbers, got shape {x.shape}")
 
@@ -190,7 +197,7 @@ def newton(f: Callable[[Any], Any], x0: ArrayLike, tol: float = 1e-12, max_iter:
             raise ArithmeticError(f"the derivative is singular at {x.tolist()}: start elsewhere") from None
         x = x - step
         if np.linalg.norm(step) <= tol * max(1.0, float(np.linalg.norm(x))):
-            root = _root(x, J, _several(together(x)))
+            root = _root(x, _flat(jacobian_of(together, x), 2), _several(together(x)))
             if isinstance(root, Dual):
                 return root[0] if scalar else root
             return float(root[0]) if scalar else root
@@ -208,7 +215,7 @@ def _root(x: Float, J: Float, answer: Any) -> Any:
     """The root x, with its derivative by what f depends on, if it has one: ``-J^-1 df`` (implicit function theorem)."""
     if not isinstance(answer, Dual):
         return x
-    tangent = answer.tangent + 0.0 * answer.value
-    if isinstance(tangent, Dual):
+    tangent = _whole_tangent(answer)
+    if isinstance(answer.value, Dual) or isinstance(tangent, Dual):
         raise TypeError("the root of a function has first derivatives only by what the function depends on")
     return Dual(x, -np.linalg.solve(J, np.atleast_1d(tangent)), answer.level)

@@ -73,16 +73,6 @@ class Baseline:
     level: Float
     some: NDArray[np.intp]
 
-    @classmethod
-    def none(cls, components: int, targets: int, dims: int) -> Baseline:
-        """The baseline that subtracts nothing: the targets are y itself."""
-        return cls(
-            np.zeros((components, targets, dims)),
-            np.zeros((components, dims)),
-            np.zeros((components, targets)),
-            np.zeros(0, dtype=np.intp),
-        )
-
     def of(self, k: int, x: NDArray[np.floating]) -> Float:
         """The regression of expert k at rows (n, D) or at one row (D,): (n, M) or (M,)."""
         return np.asarray(self.level[k] + (x - self.anchor[k]) @ self.slopes[k].T)
@@ -222,7 +212,6 @@ class LinearExperts(Components):
             The regressions that were subtracted from y; None if y is as it was given.
         """
         K, M, D = self.slopes.shape
-        base = Baseline.none(K, M, D) if baseline is None else baseline
         s = Scatters.of(moments, D, self.intercept)
         least_mass = _EMPTY * float(moments.mass.sum())
         empty = moments.mass <= least_mass
@@ -233,7 +222,8 @@ class LinearExperts(Components):
         dependent, delicate = np.zeros(K, dtype=bool), np.zeros(K, dtype=bool)
         with_prior = self.priors.present
         for k in np.flatnonzero(with_prior).tolist():
-            before = base.slopes[k]  # the solution is the difference from these slopes
+            # The solution is the difference from these slopes.
+            before = np.zeros((M, D)) if baseline is None else baseline.slopes[k]
             if empty[k]:
                 # An expert without rows returns to its prior.
                 slopes[k], roots[k] = self.priors.mean[k], np.linalg.cholesky(self.priors.covariance[k])
@@ -245,22 +235,23 @@ class LinearExperts(Components):
                     slopes[k, m], roots[k, m], squares[k, m] = w0[m] + solved.step, solved.root, solved.spread
             posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
             squares[k] += np.maximum(s.residual(k, slopes[k] - before), ROUNDING * s.yy[k])
-        without = np.flatnonzero(~with_prior)
-        if len(without):
+        # A slice where it can be: to choose by numbers takes several times as long.
+        without = np.flatnonzero(~with_prior) if with_prior.any() else slice(None)
+        if not with_prior.all():
             # For a tiny mass the inverse of the sums could overflow, so means are used instead.
             n, yy = np.maximum(s.mass[without], _TINY), s.yy[without]
             each = n[:, None, None]
             fits = least_squares_each(s.xx[without] / each, s.xy[without] / each)
             dependent[without], delicate[without] = fits.dependent, fits.delicate
-            slopes[without] = fits.slopes + base.slopes[without]
+            slopes[without] = fits.slopes if baseline is None else fits.slopes + baseline.slopes[without]
             rows = np.maximum(n, least_mass)[:, None, None, None]
             posterior[without] = fits.inverse[:, None] / rows  # times the noise, once that is known
             explained, spoilt = n[:, None] * fits.explained, n[:, None] * fits.spoilt
             squares[without] = np.maximum(yy - explained, spoilt + ROUNDING * yy)
         if baseline is not None:
-            spread = spread + np.einsum("kmd,kde,kme->km", base.slopes, s.xx, base.slopes)
+            spread = spread + np.einsum("kmd,kde,kme->km", baseline.slopes, s.xx, baseline.slopes)
             if self.intercept:
-                level = level + np.stack([base.of(k, x) for k, x in enumerate(s.x)])
+                level = level + np.stack([baseline.of(k, x) for k, x in enumerate(s.x)])
         least = np.maximum(_NEARLY_EXACT * spread, _NEAR_FLOOR * self.noise_floor * moments.mass[:, None])
         delicate |= (squares <= least).any(axis=1)
         pooled = squares.sum(axis=0) / moments.mass.sum()

@@ -191,6 +191,8 @@ class Priors:
 
     def updated(self, slopes: Float, posterior: Float) -> Priors:
         """The M-step of the learnt hyperparameters: maximise over the means, then over the covariances."""
+        if not self.present.any():
+            return self
         mean = self.mean.copy()
         for k, learnt in enumerate(self.learnt):
             if self.present[k] and "prior_mean" in learnt:

@@ -64,10 +64,14 @@ class FrameColumns:
         return [known.index(name) for name in self.names]
 
 
-def is_frame(data: Any) -> bool:
-    """Whether it is a table of pandas, polars or Arrow, whose columns have labels."""
+def has_names(data: Any) -> bool:
+    """Whether it is a table of pandas, polars or Arrow in memory, whose columns have words for names."""
     library = type(data).__module__.partition(".")[0]
-    return library in ("pandas", "polars", "pyarrow")
+    if library == "pyarrow":
+        return hasattr(data, "schema") and hasattr(data, "num_rows")
+    if library not in ("pandas", "polars") or not hasattr(data, "columns") or not hasattr(data, "__len__"):
+        return False
+    return all(isinstance(label, str) for label in data.columns)
 
 
 def _labels(frame: Any) -> list[Any]:

@@ -202,7 +202,13 @@ def any_column(path: str | os.PathLike[str], name: str, layout: TextLayout | Non
     source = _open(os.fspath(path), [name], layout, alone=True)
     if name not in source.names:
         raise KeyError(name)
-    return _numbers_if_so(source.column(source.names.index(name)))
+    column = source.column(source.names.index(name))
+    return _numbers_if_so(column) if _is_text(os.fspath(path)) else column
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file is one of text, by its name: its columns have no types of their own."""
+    return name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".txt"))
 
 
 def _numbers_if_so(column: Any) -> Any:
@@ -233,7 +239,7 @@ def _open(name: str, wanted: Sequence[str], layout: TextLayout, alone: bool = Fa
     if empty:
         raise TableError(f"{name} is empty")
     lower = name.lower()
-    if lower.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
+    if _is_text(name):
         return _read_csv(name, wanted, layout, alone)
     if layout != TextLayout():
         raise TableError(

@@ -23,7 +23,7 @@ from mixtura.data.columns import (
     arrow_rows,
     check_array_of_rows,
     chosen_columns,
-    is_frame,
+    has_names,
     noted,
     with_columns,
 )
@@ -316,8 +316,9 @@ def _of_frame(data: Any, columns: list[str] | None, block_bytes: int, cache: _Ca
         )
     taken = FrameColumns.of(data, columns, "the frame")
     shape = (len(data), len(taken.names))
+    by_place = data.iloc if hasattr(data, "iloc") else data
     source = Sliced(
-        lambda start, stop: taken.rows(data[start:stop]),
+        lambda start, stop: taken.rows(by_place[start:stop]),
         shape,
         taken.dtype(data),
         taken.names,
@@ -336,17 +337,19 @@ class Blocks(Streamed):
     Parameters
     ----------
     iterable : iterable of array-like or frame of shape (n, D)
-        Columns of frames are taken by their names, those of arrays by their places.
+        Columns of frames are taken by their names, where the first block has names; those of arrays by their places.
     block_bytes : int
     columns : list of str, optional
         The columns of frames that are taken; by default those of the first block that are numeric.
     """
 
+    _columns: list[str] | None = None
+    _taken: FrameColumns | None = None
+
     def __init__(
         self, iterable: Any, block_bytes: int = BLOCK_BYTES, columns: list[str] | None = None
     ) -> None:
         self._iterable, self._columns = iterable, columns
-        self._taken: FrameColumns | None = None
         rows, width, dtypes = 0, None, set()
         for i, block in enumerate(iterable):
             part = self._rows(i, block)
@@ -369,17 +372,16 @@ class Blocks(Streamed):
 
     def _rows(self, i: int, block: Any) -> NDArray[Any]:
         """Block number i as an array; the first says whether columns have names, and which are taken."""
-        what, named = f"block {i} of the source", is_frame(block)
+        what, named = f"block {i} of the source", has_names(block)
         if i == 0:
             if not named:
                 _no_columns(self._columns, what)
             self._taken = FrameColumns.of(block, self._columns, what) if named else None
-        if named != (self._taken is not None):
-            has, first = ("names", "none") if named else ("no names", "names")
-            raise ValueError(f"{what} has {has} for its columns, and the first block has {first}")
-        if self._taken is not None:
-            return self._taken.rows(block, what)
-        return np.asarray(unmasked(block, what))
+        if self._taken is None:
+            return np.asarray(unmasked(block, what))
+        if not named:
+            raise ValueError(f"{what} has no names for its columns, and the first block has names")
+        return self._taken.rows(block, what)
 
     def read(self, start: int) -> Iterator[Real]:
         """See :meth:`Streamed.read`."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
-from mixtura.array_kinds import to_host, unmasked
+from mixtura.array_kinds import unmasked
 from mixtura.backends.base import normalize
 from mixtura.distributions.mixture import Mixture
-from mixtura.distributions.parameters import check_real
+from mixtura.distributions.parameters import real
 
 Float = NDArray[np.float64]
 
@@ -108,18 +108,19 @@ class MixtureBatch:
         -------
         log_density : ndarray of shape (N,)
         """
-        points = np.asarray(to_host(unmasked(x, "x")))
-        check_real(points, "x")
-        points = points.astype(np.float64)
+        points = real(unmasked(x, "x"), "x").astype(np.float64)
         if np.isnan(points).any():
             raise ValueError("x contains NaN")
         points = points[..., None] if self.dims == 1 else points
         shape = (len(self), self.dims)
-        if points.shape not in (shape, shape[1:], (1, self.dims)):
+        try:
+            points = np.broadcast_to(points, shape)
+        except ValueError:
             wanted = shape[:1] if self.dims == 1 else shape
-            raise ValueError(f"x must have shape {wanted}, one point for each mixture, got {np.shape(x)}")
-        points = np.broadcast_to(points, shape)
-        far = ~np.isfinite(points).all(axis=1)  # an infinite point has density 0
+            raise ValueError(
+                f"x must have shape {wanted}, one point for each mixture, got {np.shape(x)}"
+            ) from None
+        far = np.asarray(~np.isfinite(points).all(axis=1))  # an infinite point has density 0
         points = np.where(far[:, None], 0.0, points)
         joint = np.empty((len(self), self.n_components))
         for k, L in enumerate(self.choleskys):

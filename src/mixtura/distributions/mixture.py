@@ -18,9 +18,9 @@ from mixtura.distributions.parameters import (
     check_count,
     check_covariances,
     check_dims,
-    check_real,
     check_weights,
     numbers,
+    real,
 )
 from mixtura.natural import Field
 from mixtura.parametric import ParametricMixture, packed_scales
@@ -31,8 +31,8 @@ __all__ = ["Mixture"]
 
 Float = NDArray[np.float64]
 
-# Deviations between components up to which kernels give log-densities to eight digits.
-_MOST_DEVIATIONS = 1e7
+# Deviations between components up to which kernels give log-densities to seven digits and more.
+_MOST_DEVIATIONS = 1e8
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -235,8 +235,7 @@ class Mixture:
         """Points as rows (N, D), and the shape of the answer about them."""
         if np.ma.is_masked(x):
             raise ValueError(f"{name} has masked values: leave them out, or fill them")
-        points = np.asarray(to_host(x))
-        check_real(points, name)
+        points = real(x, name)
         points = points.astype(np.float64)
         if np.isnan(points).any():
             raise ValueError(f"{name} contains NaN")

@@ -26,6 +26,18 @@ def numbers(values: Any, name: str) -> Float:
     return array
 
 
+def real(values: Any, name: str) -> NDArray[Any]:
+    """An array of real numbers, also of objects that are numbers."""
+    array = np.asarray(to_host(values))
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be real numbers, got objects of other kinds") from None
+    check_real(array, name)
+    return array
+
+
 def check_real(array: NDArray[Any], name: str) -> None:
     """Raise TypeError unless an array holds real numbers that are fine enough."""
     if array.dtype == np.float16:

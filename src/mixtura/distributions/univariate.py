@@ -16,7 +16,7 @@ _STEPS = 2200
 
 # Rounding errors of a mean, in units of the deviation, up to which intervals about it can be told; and the depth below
 # the maximum of the log-density, as a share of it, from which levels have digits.
-_RESOLVED = 1e-3
+_RESOLVED = 0.1
 _LEAST_DEPTH = 1e-12
 
 # Points for each component, out to so many standard deviations, among which extrema of the density are looked for.
@@ -120,7 +120,7 @@ def highest_density(
     if len(lost):
         raise ValueError(
             f"component {lost[0]} has a deviation of {deviations[lost[0]]:.3g} about {means[lost[0]]:.3g}, where "
-            "neighbouring numbers are farther apart: no interval can be told"
+            "neighbouring numbers are apart by more than a tenth of that: no interval can be told"
         )
     turns = extrema(weights, means, deviations)
     far = float(np.max(np.abs(means - means.mean())) + 40.0 * deviations.max())

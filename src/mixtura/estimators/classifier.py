@@ -179,7 +179,8 @@ class MixtureClassifier(ClassifierMixin, Saved, BaseEstimator):
         """The chosen mixture of one class."""
         points, of_points = _two_at_least(rows[own], None if weights is None else weights[own])
         # More components than one for so many rows find spikes of a few rows, not the class.
-        count = len(points) if of_points is None else float(of_points.sum())
+        # Of weights that are no counts, as those that sum to 1, only the ratios say something.
+        count = max(len(points), 0.0 if of_points is None else float(of_points.sum()))
         most = min(max(int(count // few_rows(rows.shape[1])), 1), len(points))
         numbers = [k for k in self._numbers() if k <= most] or [min(*self._numbers(), len(points) - 1)]
         return select(

@@ -498,7 +498,7 @@ class GaussianMixture(FittedGaussians):
         self.__dict__.pop("_fitted_type", None)  # of the last fit
         X = check_rows(self, X, reset=True, min_rows=2, backend=backend, finite=False)
         # A fit that goes on has the components that are left of the last one.
-        K, D = len(self.means_) if warm else self.n_components, X.shape[1]
+        K, D = np.shape(self.means_)[0] if warm else self.n_components, X.shape[1]
         if X.shape[0] < K:
             raise ValueError(
                 f"Expected n_samples >= n_components but got n_components = {K}, n_samples = {X.shape[0]}"
@@ -558,7 +558,7 @@ class GaussianMixture(FittedGaussians):
         warm: bool,
     ) -> tuple[em.Fit[Parameters], Tasks]:
         """The best fit, from the last one's parameters or from the best start."""
-        K = len(self.means_) if warm else self.n_components
+        K = np.shape(self.means_)[0] if warm else self.n_components
         D, backend, keep = table.dims, table.backend, self.on_interrupt == "keep"
         search = GaussianSearch(
             table=table,

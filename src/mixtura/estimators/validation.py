@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -238,7 +239,7 @@ def check_weights(sample_weight: Any, X: Any) -> Float | None:
 
 def check_tol(tol: Any) -> None:
     """Raise ValueError unless it is None or a number that is not negative."""
-    number = isinstance(tol, (int, float, np.integer, np.floating)) and not isinstance(tol, bool)
+    number = isinstance(tol, Real) and not isinstance(tol, bool)
     if tol is not None and not (number and tol >= 0.0):
         raise ValueError(f"tol must be a number that is not negative, or None, got {tol!r}")
 

@@ -13,6 +13,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from mixtura.array_kinds import to_host, unmasked
+from mixtura.estimators.validation import check_finite
 from mixtura.natural import fields
 from mixtura.plotting.figures import MOST_POINTS, new_figure
 
@@ -99,7 +100,10 @@ class MixtureDisplay:
                 f"a picture of Gaussians takes a GaussianMixture or a BayesianGaussianMixture, not a "
                 f"{type(estimator).__name__}; of a GaussianMixtureSelector pass its best_estimator_"
             )
-        rows: NDArray[np.float64] = check_array(unmasked(to_host(X), "X"), dtype=np.float64, input_name="X")
+        rows: NDArray[np.float64] = check_array(
+            unmasked(to_host(X), "X"), dtype=np.float64, ensure_all_finite=False
+        )
+        check_finite(rows, getattr(estimator, "feature_names_in_", None))
         D = rows.shape[1]
         if names is None:
             names = [str(n) for n in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(D)])]
