@@ -938,3 +938,14 @@ def test_a_fit_that_fails_leaves_the_last_one(kind, blobs):
         assert model.n_features_in_ == 3
         assert not hasattr(model, "feature_names_in_")
         np.testing.assert_array_equal(model.predict(blobs), before)
+
+
+def test_the_only_component_that_is_left_has_all_rows():
+    """Were it estimated from its own rows, all of which are equal, the next bound would be -3e14."""
+    X = np.repeat(np.random.default_rng(3).normal(size=(5, 2)), 20, axis=0)
+    with pytest.warns(ConvergenceWarning, match="4 of 5 components had become singular"):
+        gm = GaussianMixture(
+            5, on_degenerate="drop", reg_covar=0.0, init_params="hierarchical", random_state=0
+        ).fit(X)
+    np.testing.assert_allclose(gm.covariances_[0], np.cov(X.T, bias=True))
+    assert min(gm.lower_bounds_) >= gm.lower_bound_

@@ -51,4 +51,7 @@ class Shrinking(Mixture[Any, Any]):
         still = self.kept.copy()
         still[np.flatnonzero(self.kept)[gaussians]] = False
         rest = replace(self, gate=self.gate.part(~lost), components=self.components.part(~lost), kept=still)
-        return Mixture.maximize(rest, replace(found, moments=found.moments.part(~lost)))
+        moments = found.moments.part(~lost)
+        if len(moments.mass) == 1 and self.kept.sum() > 1:  # all rows are those of the only one that is left
+            moments = found.table.moments(self.components.kind)
+        return Mixture.maximize(rest, replace(found, moments=moments))
