@@ -588,7 +588,7 @@ def test_blocks_of_frames_go_by_the_names_of_their_columns(rng):
         ([frame, X], "block 1 of the source has no names for its columns, and the first block has names"),
         ([frame, frame["a"]], "block 1 of the source has no names for its columns"),
         ([frame["a"]], r"block 0 of the source has shape \(60,\)"),
-        ([frame, frame.assign(a="word")], None),
+        ([frame, frame.assign(a="word")], "column a of block 1 of the source is not numeric"),
     ):
         with pytest.raises(ValueError, match=message):
             as_source(blocks)

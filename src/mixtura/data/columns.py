@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -34,11 +35,9 @@ class FrameColumns:
     @classmethod
     def of(cls, frame: Any, columns: list[str] | None, what: str) -> Self:
         """Those columns of a pandas, polars or Dask frame, or of an Arrow table, or all that are numeric."""
-        labels, types = _labels(frame), _types(frame)
-        known = [str(label) for label in labels]
-        numeric = [name for name, kind in zip(known, types, strict=True) if is_numeric(kind)]
-        left_out = [] if columns is not None else [name for name in known if name not in numeric]
-        labelled = all(isinstance(label, str) for label in labels)
+        known, numeric = _known(frame)
+        left_out = [] if columns is not None else _without(known, numeric)
+        labelled = all(isinstance(label, str) for label in _labels(frame))
         return cls(chosen_columns(columns, known, numeric, what), left_out, labelled)
 
     def dtype(self, frame: Any) -> np.dtype[np.floating]:
@@ -48,7 +47,7 @@ class FrameColumns:
         return np.dtype(np.float32 if single else np.float64)
 
     def rows(self, part: Any, what: str = "the frame") -> NDArray[Any]:
-        """The rows of a part of the frame, (n, D); ValueError if it lacks a column."""
+        """The rows of a part of the frame, (n, D); ValueError if it lacks a column, or has words there."""
         places = self._places(part, what)
         if hasattr(part, "iloc"):
             some = part.iloc[:, places]
@@ -58,10 +57,9 @@ class FrameColumns:
         return arrow_rows(part, self.names, self.dtype(part))
 
     def _places(self, part: Any, what: str) -> list[int]:
-        known = [str(label) for label in _labels(part)]
-        _check_there(known, self.names, what)
-        _check_single(known, self.names, what)
-        return [known.index(name) for name in self.names]
+        known, numeric = _known(part)
+        places = {name: j for j, name in enumerate(known)}
+        return [places[name] for name in chosen_columns(self.names, known, numeric, what)]
 
 
 def has_names(data: Any) -> bool:
@@ -72,6 +70,12 @@ def has_names(data: Any) -> bool:
     if library not in ("pandas", "polars") or not hasattr(data, "columns") or not hasattr(data, "__len__"):
         return False
     return all(isinstance(label, str) for label in data.columns)
+
+
+def _known(frame: Any) -> tuple[list[str], list[str]]:
+    """The names of the columns, and of those that are numeric."""
+    known = [str(label) for label in _labels(frame)]
+    return known, [name for name, kind in zip(known, _types(frame), strict=True) if is_numeric(kind)]
 
 
 def _labels(frame: Any) -> list[Any]:
@@ -125,31 +129,31 @@ def chosen_columns(columns: list[str] | None, names: list[str], numeric: list[st
         return numeric
     if not columns:
         raise ValueError(f"no column of {what} is left to use; its columns are {', '.join(names)}")
-    for name in columns:
-        if columns.count(name) > 1:
+    for name, count in Counter(columns).items():
+        if count > 1:
             raise ValueError(f"column {name!r} is asked for twice")
-    _check_there(names, columns, what)
-    text = [name for name in columns if name not in numeric]
+    missing = _without(columns, names)
+    if missing:
+        raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
+    text = _without(columns, numeric)
     if text:
         raise ValueError(f"column {', '.join(text)} of {what} is not numeric")
     _check_single(names, columns, what)
     return columns
 
 
-def _check_there(names: list[str], wanted: list[str], what: str) -> None:
-    """Raise ValueError if a wanted column is not there."""
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise ValueError(f"{what} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
+def _without(names: list[str], others: list[str]) -> list[str]:
+    """The names that are not among the others, in their order."""
+    among = set(others)
+    return [name for name in names if name not in among]
 
 
 def _check_single(names: list[str], wanted: list[str], what: str) -> None:
     """Raise ValueError if a wanted column is there more than once."""
+    counts = Counter(names)
     for name in wanted:
-        if names.count(name) > 1:
-            raise ValueError(
-                f"{what} has {names.count(name)} columns named {name!r}: give them different names"
-            )
+        if counts[name] > 1:
+            raise ValueError(f"{what} has {counts[name]} columns named {name!r}: give them different names")
 
 
 def with_columns(source: Source, taken: FrameColumns) -> Source:
