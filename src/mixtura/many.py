@@ -114,9 +114,8 @@ class ManyMixtures:
     def _place(self, group: Any) -> int:
         name = self._moment(group) if self.groups.dtype.kind in _OF_TIME else group
         known = self._places.get(name.item() if isinstance(name, np.generic) else name)
-        if (
-            known is None and self.groups.dtype.kind == "U"
-        ):  # as numbers and days are in files of an earlier version
+        # Files of an earlier version have words where there were numbers or days.
+        if known is None and self.groups.dtype.kind == "U":
             known = self._places.get(str(group))
         if known is None:
             raise KeyError(f"there is no group {group!r}")

@@ -362,9 +362,9 @@ def _restored(path: str, header: dict[str, Any], tensors: dict[str, Any]) -> Any
         values = {k: _object(v) for k, v in header["fitted"].items()}
         if values.get("lower_bound_", 0.0) is None:
             values["lower_bound_"] = -math.inf
-        for name in _NUMBERS & values.keys():
-            if isinstance(values[name], bool) or not isinstance(values[name], int | float):
-                raise ValueError(f"{name} is {values[name]!r}, no number")
+        for attribute in _NUMBERS & values.keys():
+            if isinstance(values[attribute], bool) or not isinstance(values[attribute], int | float):
+                raise ValueError(f"{attribute} is {values[attribute]!r}, no number")
         models = [
             _restored(path, one, _beginning_with(f"model.{i}.", tensors))
             for i, one in enumerate(header.get("models", []))

@@ -85,10 +85,15 @@ def _whole_tangent(number: Dual) -> Any:
     return number.tangent if np.shape(number.tangent) == shape else number.tangent + np.zeros(shape)
 
 
+def _unwrapped(answer: Any) -> Any:
+    """The object that NumPy has wrapped in an array without axes, as some of its functions do; others as they are."""
+    wrapped = isinstance(answer, np.ndarray) and answer.dtype == object and not answer.ndim
+    return answer.item() if wrapped else answer
+
+
 def _checked(answer: Any) -> Any:
     """What a user's function has returned, if it is a number or an array of numbers."""
-    if isinstance(answer, np.ndarray) and answer.dtype == object and not answer.ndim:
-        answer = answer.item()  # NumPy wraps what some of its functions choose
+    answer = _unwrapped(answer)
     if isinstance(answer, Dual):
         return answer
     array = np.asarray(answer)
@@ -113,7 +118,7 @@ def jacobian_of(f: Callable[[Any], Any], x: ArrayLike) -> Any:
     level = _new_level()
     with levels_up_to(level):
         answers = [f(Dual(at, direction, level)) for direction in np.eye(len(at))]
-    return _stacked([_tangents(answer, level) for answer in answers], -1)
+    return _stacked([_by(_several(answer), level) for answer in answers], -1)
 
 
 def _stacked(parts: list[Any], axis: int) -> Any:
@@ -130,17 +135,12 @@ def _stacked(parts: list[Any], axis: int) -> Any:
 
 def _several(answer: Any) -> Any:
     """An answer in a list or an array of objects as the numbers that it has."""
-    if isinstance(answer, np.ndarray) and answer.dtype == object and not answer.ndim:
-        answer = answer.item()
+    answer = _unwrapped(answer)
     if isinstance(answer, (list, tuple)) or (isinstance(answer, np.ndarray) and answer.dtype == object):
         if not len(answer):
             return np.zeros(0)
         return _stacked([_several(part) for part in answer], 0)
     return _checked(answer)
-
-
-def _tangents(answer: Any, level: int) -> Any:
-    return _by(_several(answer), level)
 
 
 def newton(f: Callable[[Any], Any], x0: ArrayLike, tol: float = 1e-12, max_iter: int = 50) -> Any:

@@ -54,13 +54,17 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
     @property
     def _covariance(self) -> Covariance:
         """The family of the covariances, of this fit or of the one that was made."""
-        wanted = self._wanted_covariance
-        fitted = getattr(self, "_fitted_type", wanted.name)
-        if fitted != wanted.name:
+        self._check_family()
+        return self._wanted_covariance
+
+    def _check_family(self) -> None:
+        """Raise ValueError if the family was set after the fit."""
+        wanted = self._wanted_covariance.name
+        fitted = getattr(self, "_fitted_type", wanted)
+        if fitted != wanted:
             raise ValueError(
-                f"covariance_type was set after the fit, from {fitted!r} to {wanted.name!r}: fit again, or set it back"
+                f"covariance_type was set after the fit, from {fitted!r} to {wanted!r}: fit again, or set it back"
             )
-        return wanted
 
     @property
     def _wanted_covariance(self) -> Covariance:
@@ -244,7 +248,7 @@ class FittedGaussians(DensityMixin, LabellingEstimator):
                 raise ValueError(f"{name} is {value.dtype} {value.shape}, not floating-point {wanted}")
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} is not finite")
-        assert self._covariance is not None  # which raises if the family was set after the fit
+        self._check_family()
         weights = self._host("weights_")
         if self._has_noise != (self._wants_noise):
             raise ValueError("noise was set after the fit: fit again")

@@ -13,9 +13,6 @@ from mixtura.parts import Part
 
 P = TypeVar("P", bound=Part)
 
-# Values that are null in a file where there was no iteration.
-_MAY_BE_NULL = ("lower_bound_",)
-
 
 def arrays_of(part: Part, prefix: str) -> dict[str, NDArray[Any]]:
     """The saved state of a part as arrays, named ``prefix.name``, or ``prefix.name.i`` for elements of lists."""
@@ -98,10 +95,7 @@ class Saved:
         optional = (name for name in (*self._arrays_if_any, *self._host_arrays) if name in arrays)
         for name in (*self._saved_arrays, *optional):
             setattr(self, name, arrays[name])
-        missing = [
-            name for name in self._needed_values if values.get(name) is None and name not in _MAY_BE_NULL
-        ]
-        missing += [name for name in _MAY_BE_NULL if name in self._needed_values and name not in values]
+        missing = [name for name in self._needed_values if values.get(name) is None]
         if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
         for name, value in values.items():
