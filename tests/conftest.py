@@ -11,7 +11,7 @@ from mixtura import backends
 settings.register_profile("mixtura", deadline=None)
 settings.load_profile("mixtura")
 
-BACKENDS = ("reference", "numba", "native", "emulated", "cuda")
+BACKENDS = ("reference", "numba", "native", "emulated", "emulated-warpgroups", "cuda")
 
 
 def pytest_addoption(parser):

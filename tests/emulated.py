@@ -11,12 +11,29 @@ class EmulatedBackend(CudaBackend):
     _module_name = "mixtura._cuda_emulated"
 
 
-def _factory():
-    EmulatedBackend.module()
-    return EmulatedBackend
+class EmulatedWarpgroups(EmulatedBackend):
+    """The same on a device that multiplies by warpgroups, as those of compute capability 9.0 do."""
+
+    name = "emulated-warpgroups"
+
+    def place(self, X, y=None, sample_weight=None):
+        self._module.set_emulated_warpgroups(True)
+        try:
+            return super().place(X, y, sample_weight)
+        finally:
+            self._module.set_emulated_warpgroups(False)
 
 
-backends.register("emulated", _factory)
+def _factory(kind):
+    def factory():
+        kind.module()
+        return kind
+
+    return factory
+
+
+for kind in (EmulatedBackend, EmulatedWarpgroups):
+    backends.register(kind.name, _factory(kind))
 
 
 class InterfaceArray:

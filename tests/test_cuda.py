@@ -35,12 +35,10 @@ REGIMES = [
 ]
 
 
-@pytest.fixture(params=["emulated", "cuda"])
+@pytest.fixture(params=["emulated", "emulated-warpgroups", "cuda"])
 def device(request, require):
     """Makes a backend on a device, with options of its constructor."""
-    require(request.param)
-    kind = EmulatedBackend if request.param == "emulated" else type(backends.create("cuda"))
-    return kind
+    return type(require(request.param))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -245,5 +245,6 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
   m.def("device_of",
         [](uintptr_t address) { return mixtura::cuda::device_of(reinterpret_cast<const void*>(address)); });
   m.def("set_emulated_capacity", &mixtura::cuda::set_emulated_capacity, py::arg("bytes"));
+  m.def("set_emulated_warpgroups", &mixtura::cuda::set_emulated_warpgroups, py::arg("wanted"));
   m.def("emulated_allocated", &mixtura::cuda::emulated_allocated);
 }

@@ -6,6 +6,9 @@ namespace mixtura::cuda {
 void set_emulated_capacity(size_t bytes) {
   Device::capacity() = bytes;
 }
+void set_emulated_warpgroups(bool wanted) {
+  Device::warpgroups() = wanted;
+}
 size_t emulated_allocated() {
   return Device::allocated();
 }

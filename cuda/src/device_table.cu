@@ -4,6 +4,7 @@
 namespace mixtura::cuda {
 
 void set_emulated_capacity(size_t) {}
+void set_emulated_warpgroups(bool) {}
 size_t emulated_allocated() {
   return 0;
 }

@@ -178,6 +178,10 @@ struct AccumulateListed {
     return square;
   }
 
+  MIXTURA_KERNEL T power(const T* joint, int64_t row) const {
+    return tile.top ? power_of_two(joint[row] - tile.top[row]) : joint[row];
+  }
+
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
     if (!hard && !activity.sparse()) return;
@@ -199,7 +203,7 @@ struct AccumulateListed {
       block.ballot(window, shared.counts, [&](int i) {
         const int64_t row = begin + i;
         if (row >= rows.end) return false;
-        return hard ? tile.label[row] == k : joint[row] >= least && tile.share[row] != T(0);
+        return hard ? tile.label[row] == k : power(joint, row) >= least && tile.share[row] != T(0);
       });
       block.each([&](int t) {
         Registers& r = local(t);
@@ -207,7 +211,7 @@ struct AccumulateListed {
           for (uint32_t left = shared.counts[word]; left; left &= left - 1) {
             const int64_t row = begin + word * warp_size + lowest_bit(left);
             const T* x = tile.rows + row * width;
-            const T weight = hard ? T(0) : joint[row] * tile.share[row];
+            const T weight = hard ? T(0) : power(joint, row) * tile.share[row];
             MIXTURA_UNROLL
             for (int j = 0; j < features; ++j) {
               if (first + j * threads >= size) continue;

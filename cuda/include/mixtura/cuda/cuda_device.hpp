@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "mixtura/cuda/block.hpp"
@@ -22,6 +23,24 @@ __global__ void __launch_bounds__(Kernel::threads) run(const Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   Block<Kernel::threads> block;
   kernel(block, shared);
+}
+
+// Of kernels that say themselves how much shared memory they need, more than a block has without asking.
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::threads, 1) run_wide(const __grid_constant__ Kernel kernel) {
+  extern __shared__ __align__(128) char wide_shared[];
+  Block<Kernel::threads> block;
+  kernel(block, wide_shared);
+}
+
+// Whether this device runs code that was compiled for warpgroups' instructions.
+template <int>
+__global__ void probe_warpgroups(int* found) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  *found = 1;
+#else
+  *found = 0;
+#endif
 }
 
 // The caller's current device comes back when this goes.
@@ -113,6 +132,9 @@ class Device {
       }
       check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index_),
             "cudaDeviceGetAttribute");
+      check(cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index_),
+            "cudaDeviceGetAttribute");
+      warpgroups_ = found == 90 && warpgroups_wanted() && probe();
     } catch (...) {
       close();
       throw;
@@ -124,6 +146,10 @@ class Device {
 
   int multiprocessors() const { return multiprocessors_; }
   bool has_tensor_cores() const { return capability(index_) >= 80; }  // that multiply bfloat16s
+
+  // Whether there is code here for its instructions on warpgroups; MIXTURA_CUDA_WARPGROUPS=0 does without.
+  bool has_warpgroups() const { return warpgroups_; }
+  int64_t shared_bytes() const { return shared_bytes_; }  // that a block can have
 
   size_t available() const {
     const Current current(index_);
@@ -220,6 +246,22 @@ class Device {
           "launch of a kernel");
   }
 
+  // Of a kernel that says itself how much shared memory it needs.
+  template <class Kernel>
+  void launch_wide(const Kernel& kernel, Grid grid) {
+    const Current current(index_);
+    const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                      static_cast<unsigned>(grid.z));
+    const auto bytes = static_cast<size_t>(kernel.shared_bytes());
+    const void* function = reinterpret_cast<const void*>(&run_wide<Kernel>);
+    check(
+        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "cudaFuncSetAttribute");
+    void* arguments[] = {const_cast<Kernel*>(&kernel)};
+    check(cudaLaunchKernel(function, blocks, dim3(Kernel::threads), arguments, bytes, compute_),
+          "launch of a kernel");
+  }
+
  private:
   static constexpr int oldest = 75;
 
@@ -233,6 +275,27 @@ class Device {
     return known ? 10 * major + minor : 0;
   }
 
+  static bool warpgroups_wanted() {
+    const char* value = std::getenv("MIXTURA_CUDA_WARPGROUPS");
+    return !value || std::string(value) != "0";
+  }
+
+  bool probe() {
+    int* memory = nullptr;
+    check(cudaMalloc(&memory, sizeof(int)), "cudaMalloc");
+    int found = 0;
+    probe_warpgroups<0><<<1, 1, 0, compute_>>>(memory);
+    const cudaError_t launched = cudaGetLastError();
+    const cudaError_t copied =
+        cudaMemcpyAsync(&found, memory, sizeof found, cudaMemcpyDeviceToHost, compute_);
+    const cudaError_t finished = cudaStreamSynchronize(compute_);
+    cudaFree(memory);
+    check(launched, "launch of a kernel");
+    check(copied, "cudaMemcpyAsync");
+    check(finished, "kernels");
+    return found == 1;
+  }
+
   void close() noexcept {
     for (int lane = 0; lane < lanes; ++lane) {
       if (filled_[lane]) cudaEventDestroy(filled_[lane]);
@@ -243,7 +306,8 @@ class Device {
   }
 
   int index_;
-  int multiprocessors_ = 1;
+  int multiprocessors_ = 1, shared_bytes_ = 0;
+  bool warpgroups_ = false;
   cudaStream_t compute_ = nullptr, copies_ = nullptr;
   cudaEvent_t filled_[lanes] = {}, used_[lanes] = {};
 };

@@ -23,6 +23,9 @@ int device_of(const void* memory);
 void set_emulated_capacity(size_t bytes);
 size_t emulated_allocated();
 
+// Whether emulated devices that are made from now on have warpgroups.
+void set_emulated_warpgroups(bool wanted);
+
 class Table;
 
 class DeviceTable {

@@ -21,8 +21,7 @@ int device_of(const void* memory) {
 
 DeviceTable::DeviceTable(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget,
                          int threads)
-    : table_(std::make_unique<Table>(rows, on_device, index, tile_bytes > 0 ? tile_bytes : default_tile_bytes,
-                                     budget, threads)) {}
+    : table_(std::make_unique<Table>(rows, on_device, index, tile_bytes, budget, threads)) {}
 DeviceTable::~DeviceTable() = default;
 
 bool DeviceTable::resident() const {

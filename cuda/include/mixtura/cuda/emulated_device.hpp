@@ -34,7 +34,15 @@ class Device {
     return bytes;
   }
 
+  // Whether devices that are made from now on have warpgroups.
+  static bool& warpgroups() {
+    static bool wanted = false;
+    return wanted;
+  }
+
   int multiprocessors() const { return 4; }
+  bool has_warpgroups() const { return warpgroups_; }
+  int64_t shared_bytes() const { return 232448; }
   bool has_tensor_cores() const { return true; }
   size_t available() const { return capacity() - allocated(); }
 
@@ -89,6 +97,17 @@ class Device {
         }
   }
 
+  template <class Kernel>
+  void launch_wide(const Kernel& kernel, Grid grid) {
+    if (kernel.shared_bytes() > shared_bytes()) throw DeviceError("too much shared memory");
+    for (int64_t z = 0; z < grid.z; ++z)
+      for (int64_t y = 0; y < grid.y; ++y)
+        for (int64_t x = 0; x < grid.x; ++x) {
+          Block<Kernel::threads> block{x, y, z, false};
+          kernel(block, static_cast<char*>(nullptr));
+        }
+  }
+
  private:
   struct Copy {
     void* to;
@@ -96,6 +115,7 @@ class Device {
     size_t bytes;
   };
   std::vector<Copy> pending_;
+  bool warpgroups_ = warpgroups();
 };
 
 }  // namespace mixtura::cuda

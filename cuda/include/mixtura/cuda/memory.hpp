@@ -36,6 +36,12 @@ class Buffer {
     size_ = 0;
   }
 
+  // What was reserved or uploaded last.
+  template <class T>
+  T* at() const {
+    return static_cast<T*>(memory_);
+  }
+
   template <class T>
   T* upload(const std::vector<T>& values, const char* what) {
     T* memory = reserve<T>(static_cast<int64_t>(values.size()), what);

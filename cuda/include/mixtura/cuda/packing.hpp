@@ -10,6 +10,8 @@
 #include "mixtura/cuda/fast.hpp"
 #include "mixtura/cuda/nearest.hpp"
 #include "mixtura/cuda/parallel.hpp"
+#include "mixtura/cuda/wide.hpp"
+#include "mixtura/cuda/wide_accumulate.hpp"
 #include "mixtura/problem.hpp"
 
 namespace mixtura::cuda {
@@ -148,6 +150,55 @@ struct PackedFast {
   }
 };
 
+// A number as the sum of `parts` bfloat16s, of a double.
+template <int parts>
+Parts<parts> parts_of_double(double x) {
+  Parts<parts> found;
+  for (int p = 0; p < parts; ++p) {
+    const uint32_t bits = round_to_half(bits_of(static_cast<float>(x)));
+    found.of[p] = static_cast<uint16_t>(bits >> 16);
+    x -= static_cast<double>(float_of(bits));
+  }
+  return found;
+}
+
+// The same for warpgroups: bands of 16 factor rows of 8 components, steps of 16 columns, in stages.
+template <int parts>
+struct PackedWide {
+  using Kernel = EvaluateWide<parts, 1>;
+  int64_t bands, steps;
+  bool triangle;
+  std::vector<StreamStage<parts>> packed;
+
+  PackedWide(const Pass& pass, int threads) {
+    const Quadratics& q = pass.quadratics;
+    bands = (q.factor_rows + Kernel::height - 1) / Kernel::height;
+    steps = (q.dims + terms - 1) / terms;
+    triangle = q.factor == Factor::triangle;
+    const int64_t groups = (q.components + Kernel::components - 1) / Kernel::components;
+    const int64_t stages = Kernel::stages_of(bands, steps, triangle);
+    packed.resize(static_cast<size_t>(groups * stages));
+    in_parallel(groups, threads, [&](int64_t group) {
+      StreamStage<parts>* stage = packed.data() + group * stages;
+      for (int64_t band = 0; band < bands; ++band)
+        for (int64_t step = 0; step < Kernel::steps_of(band, steps, triangle); ++step, ++stage)
+          for (int place = 0; place < stream_places; ++place) {
+            const int64_t k = group * Kernel::components + place / Kernel::height,
+                          r = band * Kernel::height + place % Kernel::height;
+            const bool inside = k < q.components && r < q.factor_rows;
+            const double* row = inside ? factor_row(q, k, r) : nullptr;
+            for (int term = 0; term < terms; ++term) {
+              const int64_t column = step * terms + term;
+              const Parts<parts> found =
+                  parts_of_double<parts>(inside && column < q.dims ? row[column] * root_half_log2e : 0.0);
+              for (int p = 0; p < parts; ++p) stage->words[p][term / 8][place].of[term % 8] = found.of[p];
+            }
+            stage->numbers[place] = inside ? static_cast<float>(bias_of(pass, k, row)) : 0.0f;
+          }
+    });
+  }
+};
+
 // Scales and biases: of scalars and diagonals, or of rows that a shared factor has transformed, where scales
 // are 1.
 template <class T>
@@ -179,6 +230,49 @@ struct PackedElementwise {
         out[Kernel::components] = static_cast<T>(bias);
       }
     });
+  }
+};
+
+// Centres of k-means for warpgroups, 128 at a time, and what Decide needs of them.
+struct PackedCentresWide {
+  using Stage = StreamStage<2>;
+  int64_t steps, groups;
+  double half_precision, reach = 0, highest = 0;
+  std::vector<Stage> packed;
+  std::vector<double> centres, across, constants;
+
+  explicit PackedCentresWide(const Pass& pass) {
+    const Quadratics& q = pass.quadratics;
+    steps = (q.dims + terms - 1) / terms;
+    groups = (q.components + stream_places - 1) / stream_places;
+    half_precision = 0.5 * q.factors[0] * q.factors[0];
+    packed.resize(static_cast<size_t>(groups * steps), Stage{});
+    centres.resize(static_cast<size_t>(q.components * q.dims));
+    across.resize(centres.size());
+    constants.resize(static_cast<size_t>(q.components));
+    for (int64_t k = 0; k < groups * stream_places; ++k) {
+      Stage* stages = packed.data() + k / stream_places * steps;
+      const int64_t place = k % stream_places;
+      double height = -3.0e38;
+      if (k < q.components) {
+        double square = 0;
+        for (int64_t d = 0; d < q.dims; ++d) {
+          const double m = q.means[k * q.dims + d] - pass.pivot[d];
+          square += m * m;
+          centres[static_cast<size_t>(k * q.dims + d)] = across[static_cast<size_t>(d * q.components + k)] =
+              m;
+          const Parts<2> found = parts_of_double<2>(m);
+          for (int p = 0; p < 2; ++p)
+            stages[d / terms].words[p][d % terms / 8][place].of[d % 8] = found.of[p];
+        }
+        double& constant = constants[static_cast<size_t>(k)];
+        constant = q.offsets[k] + (pass.log_weights ? pass.log_weights[k] : 0.0);
+        height = 0.5 * constant / half_precision - 0.5 * square;
+        reach = std::max(reach, std::sqrt(square));
+        highest = std::max(highest, std::abs(height));
+      }
+      for (int64_t step = 0; step < steps; ++step) stages[step].numbers[place] = static_cast<float>(height);
+    }
   }
 };
 

@@ -24,15 +24,20 @@
 #include "mixtura/cuda/packing.hpp"
 #include "mixtura/cuda/request.hpp"
 #include "mixtura/cuda/survey.hpp"
+#include "mixtura/cuda/wide_pass.hpp"
 #include "mixtura/problem.hpp"
 
 namespace mixtura::cuda {
 
 class Table {
  public:
-  // tile_bytes: of a tile on the device. budget: most bytes of rows to keep there; the rest is streamed.
+  // tile_bytes: of a tile on the device; 0: as suits the kernels. budget: most bytes of rows to keep there;
+  // the rest is streamed.
   Table(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, int threads)
-      : device_(index), rows_(rows), tile_bytes_(std::min(tile_bytes, int64_t{1} << 30)) {
+      : device_(index),
+        rows_(rows),
+        tile_bytes_(tile_bytes > 0 ? std::min(tile_bytes, int64_t{1} << 30) : default_tile_bytes),
+        tile_bytes_given_(tile_bytes > 0) {
     if (on_device) {
       device_.wait_for_producers();
       resident_ = true;
@@ -140,11 +145,11 @@ class Table {
 
   struct Plan {
     int64_t stride = 0, splits = 1, size = 0, entries = 0;
-    bool nearest = false, statistics = false, fast = false;
+    bool nearest = false, statistics = false, fast = false, wide = false;
   };
 
   template <class T>
-  Plan plan(const Request& request) const {
+  Plan plan(const Request& request) {
     const Pass& p = request.pass;
     Plan plan;
     plan.nearest = nearest_centre(p);
@@ -157,9 +162,25 @@ class Table {
     plan.entries = p.quadratics.components * plan.size;
     const int64_t item = sizeof(T), width = Augmented(p.rows.dims).width();
     const int64_t row = item * (2 * width + (plan.nearest ? 0 : p.quadratics.components));
-    const int64_t most = round_up(std::max<int64_t>(p.rows.count, 1), panel_rows);
-    plan.stride = std::max<int64_t>(tile_bytes_ / row / panel_rows, 1) * panel_rows;
-    plan.stride = std::min({plan.stride, most, most_tile_rows});
+    if (sizeof(T) == 4) wide_.plan(p, plan.nearest, plan.statistics, plan.fast);
+    plan.wide = sizeof(T) == 4 && wide_.any();
+    const int64_t step = plan.wide ? wide_.granularity() : panel_rows;
+    const int64_t most = round_up(std::max<int64_t>(p.rows.count, 1), step);
+    if (plan.wide && !tile_bytes_given_) {
+      // As many panels for each multiprocessor as memory allows, but one tile of a streamed table soon.
+      const int64_t all = device_.multiprocessors() * largest_panel;
+      const int64_t streamed = std::max<int64_t>(row_bytes(rows_.left) + row_bytes(rows_.right), 1);
+      const int64_t bytes = wide_tile_bytes / (row + wide_.row_bytes());
+      const int64_t rows = resident_ ? bytes : std::min(bytes, largest_copy / streamed);
+      plan.stride = std::min(std::max<int64_t>(rows / all, 1) * all, most);
+    } else {
+      plan.stride = std::max<int64_t>(tile_bytes_ / row / step, 1) * step;
+      plan.stride = std::min({plan.stride, most, most_tile_rows});
+    }
+    if (plan.wide && wide_.accumulates()) {
+      plan.splits = wide_.splits(plan.stride, plan.entries, p.kind);
+      return plan;
+    }
     const int64_t blocks = (plan.size + 511) / 512 * ((p.quadratics.components + 127) / 128);
     const int64_t wanted =
         (blocks_wanted * device_.multiprocessors() + blocks - 1) / std::max<int64_t>(blocks, 1);
@@ -176,7 +197,7 @@ class Table {
     const Pass& p = request.pass;
     const Plan plan = this->plan<T>(request);
     const int64_t components = p.quadratics.components, width = Augmented(p.rows.dims).width();
-    const int64_t slots = plan.stride / 32;
+    const int64_t slots = plan.stride / stage_rows;
     if (components > 65535) throw std::invalid_argument("more than 65535 components");
 
     Tile<T> tile{};
@@ -186,6 +207,10 @@ class Table {
     tile.rows = row_major_.reserve<T>(width * plan.stride, "a tile's rows");
     tile.joint = joint_.reserve<T>(plan.nearest ? 1 : components * plan.stride, "a tile's densities");
     tile.share = share_.reserve<T>(plan.stride, "a tile's shares");
+    if constexpr (sizeof(T) == 4) {
+      if (plan.wide) wide_.prepare(p, plan.stride, request.threads);
+      if (plan.wide && wide_.accumulates() && !p.resp) tile.top = wide_.top();
+    }
     tile.label = label_.reserve<int32_t>(plan.stride, "a tile's labels");
     double* weight = weight_.reserve<double>(plan.stride, "a tile's weights");
     double* best = best_.reserve<double>(plan.stride, "a tile's densities");
@@ -241,6 +266,8 @@ class Table {
       if (p.resp) {
         device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::take}, patches);
         device_.launch(ShareGiven<T>{tile, activity}, {tile.padded / ShareGiven<T>::threads, 1, 1});
+        if constexpr (sizeof(T) == 4)
+          if (plan.wide) wide_.take_given(tile);
       } else if (plan.nearest) {
         evaluator.nearest(tile, source, best_out, likelihoods);
       } else {
@@ -254,8 +281,7 @@ class Table {
           device_.launch(NormalizeHard<T>{tile, components, best_out, likelihoods}, {tile.padded / 32, 1, 1});
         } else {
           device_.zero(pairs_that_count, sizeof *pairs_that_count);
-          device_.launch(NormalizeSoft<T>{tile, components, least<T>(components), likelihoods, activity},
-                         {tile.padded / 32, 1, 1});
+          normalize(tile, plan, components, likelihoods, activity);
         }
       }
       if (request.labels) {
@@ -280,6 +306,16 @@ class Table {
       total[plan.entries] = sum;
     }
     device_.finish();
+  }
+
+  template <class T>
+  void normalize(const Tile<T>& tile, const Plan& plan, int64_t components, double* likelihoods,
+                 const Activity& activity) {
+    if constexpr (sizeof(T) == 4)
+      if (plan.wide && wide_.accumulates())
+        return wide_.normalize(tile, least<T>(components), likelihoods, activity);
+    device_.launch(NormalizeSoft<T>{tile, components, least<T>(components), likelihoods, activity},
+                   {tile.padded / 32, 1, 1});
   }
 
   // A row's pairs below this part of its largest responsibility can all be left out and lose less than 1e-15
@@ -360,6 +396,13 @@ class Table {
       accumulate_listed<T, true>(source, tile, plan, components, pairs, sums, activity);
       return;
     }
+    if constexpr (sizeof(T) == 4) {
+      if (plan.wide && wide_.accumulates()) {
+        wide_.accumulate(tile, plan.size, plan.splits, sums, activity);
+        accumulate_listed<T, false>(source, tile, plan, components, pairs, sums, activity);
+        return;
+      }
+    }
     if (plan.fast)
       accumulate_fast(tile, plan, components, pairs, sums, activity);
     else if (components >= dense_high)
@@ -377,7 +420,8 @@ class Table {
    public:
     Evaluator(Table& table, const Request& request, const Plan& plan) : table_(table), pass_(request.pass) {
       const Quadratics& q = pass_.quadratics;
-      if (pass_.resp) return;
+      wide_ = plan.wide && (table.wide_.evaluates() || table.wide_.nearest());
+      if (pass_.resp || (wide_ && plan.nearest)) return;
       if (plan.nearest) {
         const PackedCentres<T> packed(pass_);
         columns_ = packed.columns;
@@ -392,6 +436,7 @@ class Table {
       }
       constants_ = table.constants_.upload(pack_constants<T>(pass_), "constants");
       if (q.linear) linear_ = table.linear_.upload(pack_linear<T>(q), "linear terms");
+      if (wide_) return;
       const bool matrices = q.factor == Factor::triangle || q.factor == Factor::rectangle;
       if (matrices && !q.shared && plan.fast && q.factor_rows >= fast_factor_rows) {
         const PackedFast packed(pass_, request.threads);
@@ -431,6 +476,8 @@ class Table {
     }
 
     void nearest(const Tile<T>& tile, const Source& source, double* best, double* likelihoods) const {
+      if constexpr (sizeof(T) == 4)
+        if (wide_) return table_.wide_.nearest(tile, source, best, likelihoods);
       table_.device_.launch(
           Nearest<T>{source, tile, pass_.quadratics.components, columns_, packed_, bias_, centres_,
                      exact_constants_, half_precision_, reach_, highest_, best, likelihoods},
@@ -441,6 +488,8 @@ class Table {
     void evaluate_squares(const Tile<T>& tile) const {
       const Quadratics& q = pass_.quadratics;
       Device& device = table_.device_;
+      if constexpr (sizeof(T) == 4)
+        if (wide_) return table_.wide_.evaluate(tile);
       if (fast_) return run_fast(tile);
       if (height_ == 4) return run<4>(tile);
       if (height_ == 8) return run<8>(tile);
@@ -492,7 +541,7 @@ class Table {
     Table& table_;
     const Pass& pass_;
     int height_ = 0;
-    bool fast_ = false;
+    bool fast_ = false, wide_ = false;
     const uint32_t* words_ = nullptr;
     uint32_t* row_words_ = nullptr;
     int64_t rows_ = 0, columns_ = 0;
@@ -506,8 +555,10 @@ class Table {
   std::mutex mutex_;  // passes share what follows
   Device device_;
   Rows rows_;
+  WidePass wide_{device_};
   bool resident_ = false;
   int64_t tile_bytes_;
+  bool tile_bytes_given_;
   Buffer left_{device_}, right_{device_};
   Buffer columns_{device_}, row_major_{device_}, joint_{device_}, share_{device_}, label_{device_},
       weight_{device_}, best_{device_}, sums_{device_}, reduced_{device_}, likelihoods_{device_},

@@ -47,6 +47,7 @@ struct Tile {
   T* joint;        // (K, S) log2 of weight times density; then 2^(that - the row's largest); or given
                    // responsibilities
   T* share;        // (S,)   weight / sum of these: r_ik = share_i joint_ki
+  T* top;          // (S,)   the row's largest, where `joint` still holds logarithms; else null
   int32_t* label;  // (S,)   most likely component, where assignment is hard; -1: a row that does not count
 };
 

@@ -80,4 +80,26 @@ constexpr int64_t panels_of_a_split = 4;
 constexpr int64_t fast_components = 64;
 constexpr int64_t fast_factor_rows = 16;
 
+// ---- warpgroups ----------------------------------------------------------------------------------------
+
+// Components and dimensions from which the E half's instructions, 8 components of 16 rows and columns, are
+// filled.
+constexpr int64_t wide_components = 8;
+constexpr int64_t wide_factor_rows = 12;
+
+// Products of bfloat16 that take as long as one of the dense product in floats: the M half is by warpgroups
+// where it takes fewer, zeros included.
+constexpr int64_t wide_gain = 20;
+
+// Slots of a ring without which a panel of rows is too large.
+constexpr int64_t fewest_slots = 4;
+
+// Bytes of a tile and of its operands: a block of the E half has a multiprocessor for itself, and a tile that
+// gives each the same number of panels leaves none idle. And most bytes of the sums of all splits.
+constexpr int64_t wide_tile_bytes = int64_t{1} << 29;
+constexpr int64_t wide_sum_bytes = int64_t{1} << 29;
+
+// Share of the device that splits should fill.
+constexpr double wide_filled = 0.97;
+
 }  // namespace mixtura::cuda

@@ -1,0 +1,292 @@
+// What a pass does by warpgroups, where the device has them and the shapes fill their instructions: which
+// steps, with which operands, in how much memory. Host code.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "mixtura/cuda/memory.hpp"
+#include "mixtura/cuda/packing.hpp"
+#include "mixtura/cuda/request.hpp"
+#include "mixtura/cuda/wide.hpp"
+#include "mixtura/cuda/wide_accumulate.hpp"
+
+namespace mixtura::cuda {
+
+// The tiles of features that one kind of moments needs, and where each feature belongs among the statistics
+// [mass | mean | second moment].
+struct FeatureTiles {
+  std::vector<FeatureTile> tiles;
+  std::vector<int32_t> places;  // (tiles, 64)
+  int64_t width;                // columns, in whole runs of 8
+
+  FeatureTiles(Kind kind, int64_t dims) : width(round_up(Augmented(dims).width(), feature_columns)) {
+    const Augmented at(dims);
+    auto add = [&](Features features, int64_t a, int64_t b, auto place) {
+      tiles.push_back({features, static_cast<int32_t>(a), static_cast<int32_t>(b)});
+      for (int f = 0; f < warpgroup_rows; ++f) places.push_back(static_cast<int32_t>(place(f)));
+    };
+    for (int64_t a = 0; a < width; a += warpgroup_rows)
+      add(Features::columns, a, 0, [&](int f) -> int64_t {
+        const int64_t column = a + f;
+        if (column == at.one()) return 0;
+        if (kind != Kind::mass && column < dims) return 1 + column;
+        return kind == Kind::trace && column == at.square() ? 1 + dims : -1;
+      });
+    if (kind == Kind::diagonal)
+      for (int64_t a = 0; a < dims; a += warpgroup_rows)
+        add(Features::squares, a, 0, [&](int f) -> int64_t { return a + f < dims ? 1 + dims + a + f : -1; });
+    if (kind == Kind::full)
+      for (int64_t a = 0; a < dims; a += feature_columns)
+        for (int64_t b = 0; b <= a; b += feature_columns)
+          add(Features::products, a, b, [&](int f) -> int64_t {
+            const int64_t i = a + first_of_feature(f), j = b + second_of_feature(f);
+            return i < dims && j <= i ? 1 + dims + i * (i + 1) / 2 + j : -1;
+          });
+    while (tiles.size() % consumers) add(Features::columns, 0, 0, [](int) -> int64_t { return -1; });
+  }
+};
+
+class WidePass {
+ public:
+  explicit WidePass(Device& device) : device_(device) {}
+
+  // Decides what is done by warpgroups in a pass over floats; `fast`: with two parts where log-densities come
+  // from factors, not three.
+  void plan(const Pass& pass, bool nearest, bool statistics, bool fast) {
+    evaluates_ = accumulates_ = nearest_ = false;
+    if (!device_.has_warpgroups()) return;
+    const Quadratics& q = pass.quadratics;
+    dims_ = pass.rows.dims;
+    count_ = q.components;
+    parts_ = fast ? 2 : 3;
+    steps_ = (dims_ + terms - 1) / terms;
+    if (nearest) {
+      parts_ = 2;
+      nearest_ = dims_ <= Decide::most_dims && choose_panel();
+      return;
+    }
+    if (pass.answers.joint) return;
+    const bool matrices = q.factor == Factor::triangle || q.factor == Factor::rectangle;
+    evaluates_ = !pass.resp && matrices && !q.shared && count_ >= wide_components &&
+                 q.factor_rows >= wide_factor_rows && dims_ >= wide_factor_rows && choose_panel();
+    if (!statistics || pass.hard) return;
+    const int64_t size = statistics_size(pass.kind, dims_);
+    components_ = round_up(count_, 64) < round_up(count_, 128) ? 64 : 128;
+    const auto features = static_cast<int64_t>(FeatureTiles(pass.kind, dims_).tiles.size()) * warpgroup_rows;
+    const int64_t products = round_up(count_, components_) * features * (parts_ == 2 ? 3 : 6);
+    accumulates_ = products < wide_gain * count_ * size;
+  }
+
+  bool evaluates() const { return evaluates_; }
+  bool accumulates() const { return accumulates_; }
+  bool nearest() const { return nearest_; }
+  bool any() const { return evaluates_ || accumulates_ || nearest_; }
+
+  // Rows of which a tile must have whole multiples, and bytes that a row of it takes beside its columns and
+  // joint.
+  int64_t granularity() const { return evaluates_ || nearest_ ? panel_ : panel_rows; }
+  int64_t row_bytes() const {
+    int64_t bytes = 0;
+    if (evaluates_ || nearest_) bytes += steps_ * terms * 2 * parts_;
+    if (accumulates_)
+      bytes += round_up(count_, components_) * 2 * parts_ +
+               4 * round_up(Augmented(dims_).width(), feature_columns);
+    return bytes;
+  }
+
+  // Shares of a tile's rows whose sums are kept apart, so that blocks fill the device in whole waves.
+  int64_t splits(int64_t stride, int64_t entries, Kind kind) const {
+    const auto pairs = static_cast<int64_t>(FeatureTiles(kind, dims_).tiles.size()) / consumers;
+    const int64_t blocks = pairs * ((count_ + components_ - 1) / components_);
+    const int64_t affordable = std::max<int64_t>(wide_sum_bytes / std::max<int64_t>(entries * 8, 1), 1);
+    const int64_t most = std::max<int64_t>(std::min(affordable, stride / panel_rows / panels_of_a_split), 1);
+    int64_t best = 1;
+    double filled = 0;
+    for (int64_t splits = 1; splits <= most && filled < wide_filled; ++splits) {
+      const double waves = static_cast<double>(blocks * splits) / device_.multiprocessors();
+      if (waves / std::ceil(waves) <= filled) continue;
+      filled = waves / std::ceil(waves);
+      best = splits;
+    }
+    return best;
+  }
+
+  // Packs and uploads what the pass reads, and takes the memory of a tile's operands.
+  void prepare(const Pass& pass, int64_t stride, int threads) {
+    stride_ = stride;
+    if (evaluates_ || nearest_) row_words_.reserve<Chunk>(stride * steps_ * 2 * parts_, "a tile's rows");
+    if (evaluates_) {
+      if (parts_ == 2)
+        pack<2>(pass, threads);
+      else
+        pack<3>(pass, threads);
+    }
+    if (nearest_) {
+      const PackedCentresWide packed(pass);
+      stages_.upload(packed.packed, "centres");
+      centres_.upload(packed.centres, "centres");
+      across_.upload(packed.across, "centres");
+      exact_constants_.upload(packed.constants, "constants");
+      half_precision_ = packed.half_precision;
+      reach_ = packed.reach;
+      highest_ = packed.highest;
+    }
+    if (accumulates_) {
+      const FeatureTiles features(pass.kind, dims_);
+      width_ = features.width;
+      pairs_ = static_cast<int64_t>(features.tiles.size()) / consumers;
+      tiles_.upload(features.tiles, "tiles of features");
+      places_.upload(features.places, "places of features");
+      words_.reserve<Chunk>(round_up(count_, components_) * (stride / 8) * parts_,
+                            "a tile's responsibilities");
+      columns_.reserve<float>(width_ * stride, "a tile's rows");
+      top_.reserve<float>(stride, "a tile's densities");
+    }
+  }
+
+  void evaluate(const Tile<float>& tile) {
+    if (parts_ == 3)
+      evaluate_as<3, 1>(tile);
+    else if (halves_ == 2)
+      evaluate_as<2, 2>(tile);
+    else
+      evaluate_as<2, 1>(tile);
+  }
+
+  void nearest(const Tile<float>& tile, const Source& source, double* best, double* likelihoods) {
+    if (halves_ == 2)
+      nearest_as<2>(tile);
+    else
+      nearest_as<1>(tile);
+    device_.launch(Decide{source, tile, count_, centres_.at<double>(), across_.at<double>(),
+                          exact_constants_.at<double>(), half_precision_, best, likelihoods},
+                   {tile.padded / panel_rows, 1, 1});
+  }
+
+  // Where a tile keeps its rows' largest joint.
+  float* top() { return top_.at<float>(); }
+
+  void normalize(const Tile<float>& tile, float least, double* likelihoods, const Activity& activity) {
+    with_shape([&](auto parts, auto components) {
+      device_.launch(NormalizeWide<parts(), components()>{tile, count_, least, words_.at<Chunk>(),
+                                                          likelihoods, activity},
+                     {tile.padded / stage_rows, 1, 1});
+    });
+  }
+  void take_given(const Tile<float>& tile) {
+    with_shape([&](auto parts, auto components) {
+      device_.launch(SplitGiven<parts(), components()>{tile, count_, words_.at<Chunk>()},
+                     {tile.padded / stage_rows, (count_ + components() - 1) / components(), 1});
+    });
+  }
+
+  void accumulate(const Tile<float>& tile, int64_t size, int64_t splits, double* sums,
+                  const Activity& activity) {
+    device_.launch(BlockColumns{tile, width_, columns_.at<float>()},
+                   {tile.padded / BlockColumns::threads, width_, 1});
+    with_shape([&](auto parts, auto components) {
+      device_.launch_wide(
+          AccumulateWide<parts(), components()>{tile, count_, size, splits, width_, words_.at<Chunk>(),
+                                                columns_.at<float>(), tiles_.at<FeatureTile>(),
+                                                places_.at<int32_t>(), sums, activity},
+          {pairs_, (count_ + components() - 1) / components(), splits});
+    });
+  }
+
+ private:
+  template <int value>
+  struct Constant {
+    constexpr int operator()() const { return value; }
+  };
+  template <class Action>
+  void with_shape(Action action) {
+    if (parts_ == 2 && components_ == 64) return action(Constant<2>{}, Constant<64>{});
+    if (parts_ == 2) return action(Constant<2>{}, Constant<128>{});
+    if (components_ == 64) return action(Constant<3>{}, Constant<64>{});
+    action(Constant<3>{}, Constant<128>{});
+  }
+
+  // The ring's slots that fit beside a panel of rows; 0: too few.
+  template <int parts, int halves>
+  int slots_beside() const {
+    const WidePanel<parts, halves> panel{steps_, 0};
+    const int64_t slots =
+        (device_.shared_bytes() - panel.shared_bytes()) / static_cast<int64_t>(sizeof(StreamStage<parts>));
+    return slots < fewest_slots ? 0 : static_cast<int>(std::min<int64_t>(slots, most_slots));
+  }
+  // The largest panel that fits.
+  bool choose_panel() {
+    halves_ = 1;
+    if (parts_ == 3) {
+      slots_ = slots_beside<3, 1>();
+    } else if ((slots_ = slots_beside<2, 2>())) {
+      halves_ = 2;
+    } else {
+      slots_ = slots_beside<2, 1>();
+    }
+    panel_ = consumers * halves_ * warpgroup_rows;
+    return slots_ > 0;
+  }
+
+  template <int parts>
+  void pack(const Pass& pass, int threads) {
+    const PackedWide<parts> packed(pass, threads);
+    bands_ = packed.bands;
+    triangle_ = packed.triangle;
+    stages_.upload(packed.packed, "factors");
+    constants_.upload(pack_constants<float>(pass), "constants");
+  }
+
+  template <int parts>
+  void split_rows(const Tile<float>& tile) {
+    device_.launch(SplitRows<parts>{tile, 2 * steps_, panel_, row_words_.at<Chunk>()},
+                   {round_up(tile.padded, panel_) / SplitRows<parts>::threads, 2 * steps_, 1});
+  }
+
+  template <int parts, int halves>
+  void evaluate_as(const Tile<float>& tile) {
+    using Kernel = EvaluateWide<parts, halves>;
+    split_rows<parts>(tile);
+    const int64_t panels = round_up(tile.padded, panel_) / panel_;
+    const int64_t groups = (count_ + Kernel::components - 1) / Kernel::components;
+    // Panels of a small tile do not fill the device: then several blocks share one's components.
+    const int64_t shares = std::max<int64_t>(std::min(groups, device_.multiprocessors() / panels), 1);
+    device_.launch_wide(Kernel{tile,
+                               {steps_, slots_},
+                               count_,
+                               bands_,
+                               triangle_,
+                               shares,
+                               row_words_.at<char>(),
+                               stages_.at<StreamStage<parts>>(),
+                               constants_.at<float>()},
+                        {panels, shares, 1});
+  }
+
+  template <int halves>
+  void nearest_as(const Tile<float>& tile) {
+    using Kernel = NearestWide<halves>;
+    split_rows<2>(tile);
+    device_.launch_wide(Kernel{tile,
+                               {steps_, slots_},
+                               (count_ + stream_places - 1) / stream_places,
+                               row_words_.at<char>(),
+                               stages_.at<StreamStage<2>>(),
+                               static_cast<float>(reach_),
+                               static_cast<float>(highest_)},
+                        {round_up(tile.padded, panel_) / panel_, 1, 1});
+  }
+
+  Device& device_;
+  bool evaluates_ = false, accumulates_ = false, nearest_ = false, triangle_ = false;
+  int parts_ = 3, halves_ = 1, slots_ = 0;
+  int64_t dims_ = 0, count_ = 0, steps_ = 0, bands_ = 0, panel_ = 0, stride_ = 0;
+  int64_t components_ = 0, width_ = 0, pairs_ = 0;
+  double half_precision_ = 0, reach_ = 0, highest_ = 0;
+  Buffer row_words_{device_}, stages_{device_}, constants_{device_}, centres_{device_}, across_{device_},
+      exact_constants_{device_}, tiles_{device_}, places_{device_}, words_{device_}, columns_{device_},
+      top_{device_};
+};
+
+}  // namespace mixtura::cuda
