@@ -18,6 +18,7 @@
 #include "mixtura/derivatives.hpp"
 #include "mixtura/driver.hpp"
 #include "mixtura/many.hpp"
+#include "mixtura/many_matrices.hpp"
 #include "mixtura/pool.hpp"
 
 namespace py = pybind11;
@@ -185,10 +186,49 @@ std::optional<Doubles> inverse_cholesky(const Doubles& matrices, const py::capsu
   bool good = false;
   {
     py::gil_scoped_release release;
-    std::copy_n(matrices.data(), matrices.size(), memory);
-    good = mixtura::inverse_cholesky(lapack, memory, matrices.shape(0), matrices.shape(1), threads);
+    good = mixtura::inverse_cholesky(lapack, matrices.data(), memory, matrices.shape(0), matrices.shape(1),
+                                     threads);
   }
   return good ? std::optional<Doubles>(out) : std::nullopt;
+}
+
+// (K, D, D) covariances from packed second moments, first moments (K, D) and masses (K,).
+Doubles covariances(const Doubles& second, const Doubles& first, const Doubles& mass, int threads) {
+  if (first.ndim() != 2) throw std::invalid_argument("first must have shape (K, D)");
+  const int64_t K = first.shape(0), D = first.shape(1);
+  checked(second, {K, D * (D + 1) / 2}, "second");
+  checked(mass, {K}, "mass");
+  Doubles out({K, D, D});
+  double* memory = out.mutable_data();
+  const py::gil_scoped_release release;
+  mixtura::covariances(second.data(), first.data(), mass.data(), K, D, memory, threads);
+  return out;
+}
+
+// (K, R, C) to (K, C, R).
+Doubles transposed(const Doubles& matrices, int threads) {
+  if (matrices.ndim() != 3) throw std::invalid_argument("matrices must have shape (K, R, C)");
+  Doubles out({matrices.shape(0), matrices.shape(2), matrices.shape(1)});
+  double* memory = out.mutable_data();
+  const py::gil_scoped_release release;
+  mixtura::transpose(matrices.data(), matrices.shape(0), matrices.shape(1), matrices.shape(2), memory,
+                     threads);
+  return out;
+}
+
+// Of factors (K, R, D) and variances (K, D): the largest sum of squares times variances along a row, and the
+// least and the largest square of a row.
+py::tuple widths(const Doubles& factors, const Doubles& variances, int threads) {
+  if (factors.ndim() != 3 || factors.size() == 0)
+    throw std::invalid_argument("factors must have shape (K, R, D)");
+  checked(variances, {factors.shape(0), factors.shape(2)}, "variances");
+  mixtura::Widths found{};
+  {
+    const py::gil_scoped_release release;
+    found = mixtura::widths(factors.data(), variances.data(), factors.shape(0), factors.shape(1),
+                            factors.shape(2), threads);
+  }
+  return py::make_tuple(found.widest, found.least, found.largest);
 }
 
 // The orientation, (D, D), that covariances (K, D, D) along axes (D, D) have in common once they are turned.
@@ -588,6 +628,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("sample_weight"), py::arg("order"), py::arg("components"), py::arg("trials"),
         py::arg("uniforms"), py::arg("total_weight"), py::arg("max_iter"), py::arg("tol"),
         py::arg("threads"));
+  m.def("covariances", &covariances, py::arg("second"), py::arg("first"), py::arg("mass"),
+        py::arg("threads"));
+  m.def("transposed", &transposed, py::arg("matrices"), py::arg("threads"));
+  m.def("widths", &widths, py::arg("factors"), py::arg("variances"), py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
         py::arg("threads"));
   m.def("common_axes", &common_axes, py::arg("matrices"), py::arg("axes"), py::arg("mass"),

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -190,17 +191,17 @@ class Table {
     pass.kind = mixtura::arguments::kind_of(kind);
     if (sample_weight) pass.sample_weight = checked(*sample_weight, {pass.rows.count}, "sample_weight");
     const int64_t components = pass.quadratics.components;
-    const int64_t size = mixtura::statistics_size(pass.kind, pass.rows.dims);
-    Doubles total(components * size + 1);
-    double* out = total.mutable_data();
-    run(request, out);
-    py::array_t<double> table({components, size}, out, total);
-    return py::make_tuple(table, out[components * size]);
+    const int64_t rest = mixtura::statistics_size(pass.kind, pass.rows.dims) - 1;
+    const int64_t means = std::min(rest, pass.rows.dims);
+    Doubles mass(components), first({components, means}), second({components, rest - means});
+    mixtura::cuda::Totals totals{mass.mutable_data(), first.mutable_data(), second.mutable_data()};
+    run(request, &totals);
+    return py::make_tuple(mass, first, second, totals.log_likelihood);
   }
 
-  void run(const Request& request, double* out) {
+  void run(const Request& request, mixtura::cuda::Totals* totals) {
     const py::gil_scoped_release release;
-    table_->run(request, out);
+    table_->run(request, totals);
   }
 
   py::array left_;

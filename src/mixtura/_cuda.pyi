@@ -32,7 +32,7 @@ class Table:
         single: bool,
         fast: bool,
         threads: int,
-    ) -> tuple[_Float, float]: ...
+    ) -> tuple[_Float, _Float, _Float, float]: ...
     def accumulate(
         self,
         begin: int,
@@ -42,7 +42,7 @@ class Table:
         pivot: _Float,
         sample_weight: _Float | None,
         threads: int,
-    ) -> tuple[_Float, float]: ...
+    ) -> tuple[_Float, _Float, _Float, float]: ...
     def log_joint(
         self,
         begin: int,

@@ -58,9 +58,16 @@ def inverse_choleskys(covariances: Float) -> Float:
     with nullcontext() if few else limit_blas(1):
         threads = thread_limit() if many else 1
         inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], threads)
-    if inverse is None or not np.isfinite(inverse).all():
+    if inverse is None:
         raise IllDefinedCovarianceError
     return inverse
+
+
+def transposes(matrices: Float) -> Float:
+    """K matrices (K, R, C), each transposed, in memory of their own."""
+    if native is None or not compiled_allowed() or matrices.size < _MANY:
+        return np.ascontiguousarray(np.swapaxes(matrices, -1, -2))
+    return native.transposed(matrices, thread_limit())
 
 
 def cholesky_of_precision(precision: Float) -> Float:

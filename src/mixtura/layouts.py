@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtura.threads import compiled_allowed, native, thread_limit
 from mixtura.triangles import (
     pack_symmetric,
     packed_diagonal,
@@ -22,6 +23,9 @@ from mixtura.triangles import (
 Kind = Literal["mass", "mean", "trace", "diagonal", "full", "shared"]
 Float = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
+
+# Number of packed values from which on the compiled kernels' threads unpack them.
+_MUCH = 1 << 16
 
 
 class Layout(ABC):
@@ -78,6 +82,11 @@ class Layout(ABC):
     @abstractmethod
     def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
         """Second moments about the means, divided by the masses (K,), in the shape that covariances have."""
+
+    def about_means(self, second: Float, first: Float, mass: Float) -> Float:
+        """:meth:`covariances` of moments about a pivot: ``S - n m m'`` over n for each, with ``m = first / n``."""
+        scatter = second - self.symmetric(0.5 * first, first / mass[:, None])
+        return self.covariances(scatter, mass, first.shape[-1])
 
     @abstractmethod
     def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
@@ -238,6 +247,11 @@ class Full(Layout):
 
     def covariances(self, scatter: Float, mass: Float, dims: int) -> Float:
         return unpack_symmetric(scatter / mass[:, None], dims)
+
+    def about_means(self, second: Float, first: Float, mass: Float) -> Float:
+        if native is None or not compiled_allowed() or second.size < _MUCH:
+            return super().about_means(second, first, mass)
+        return native.covariances(second, first, mass, thread_limit())
 
     def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
         return packed_diagonal(second, of_means.shape[1]) / mass[:, None], of_means

@@ -28,6 +28,9 @@ __all__ = ["Kind", "Moments"]
 
 Float = NDArray[np.float64]
 
+# Masses (K,), first moments (K, D) and second moments (K, ...) of K components, as a kernel gives them.
+Parts = tuple[Float, Float, Float]
+
 _STATE_VERSION = 1
 
 _TINY = float(np.finfo(np.float64).tiny)
@@ -91,6 +94,22 @@ def _norms(factors: Float, deviations: Float, enough: Float) -> Float:
         products = factors[close] @ np.swapaxes(factors[close], 1, 2)
         norms[close] = np.abs(products).sum(axis=2).max(axis=1)
     return np.asarray(norms)
+
+
+def all_finite(*arrays: Float) -> bool:
+    """Whether every number is finite."""
+    # A finite sum has finite terms. The sum may overflow although all terms are finite, so they are then checked.
+    total = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for array in arrays:
+            total += float(np.add.reduce(array, axis=None))
+    return math.isfinite(total) or all(bool(np.isfinite(array).all()) for array in arrays)
+
+
+def parts_of(kind: Kind, dims: int, statistics: Float) -> Parts:
+    """A kernel's statistics (K, P), whose rows are [mass | first moment | second moment], as three arrays."""
+    start = 1 + dims * LAYOUTS[kind].has_mean
+    return statistics[:, 0], statistics[:, 1:start], statistics[:, start:]
 
 
 @dataclass(frozen=True)
@@ -206,16 +225,30 @@ class Moments:
         statistics: Float,
         log_likelihood: float,
         n_samples: int,
-        scatter: Float | None = None,
     ) -> Moments:
         """Moments from a kernel's statistics (K, P), whose rows are [mass | first moment | second moment].
+
+        For kind 'shared' the second moments are packed triangles, to be summed over components.
+        """
+        parts = parts_of(kind, pivot.shape[-1], statistics)
+        return cls.from_parts(kind, pivot, parts, log_likelihood, n_samples)
+
+    @classmethod
+    def from_parts(
+        cls,
+        kind: Kind,
+        pivot: Float,
+        parts: Parts,
+        log_likelihood: float,
+        n_samples: int,
+        scatter: Float | None = None,
+    ) -> Moments:
+        """Moments from a kernel's masses (K,), first moments (K, D) and second moments (K, ...) of the kind's size.
 
         For kind 'shared' the second moments are packed triangles, to be summed over components; they are absent
         where that sum is already known and given as ``scatter``, (D (D + 1) / 2,).
         """
-        layout, components, dims = LAYOUTS[kind], len(statistics), pivot.shape[-1]
-        second_start = 1 + dims * layout.has_mean
-        second = statistics[:, second_start:]
+        layout, (mass, first, second) = LAYOUTS[kind], parts
         if scatter is not None:
             second = scatter
         elif not layout.own:
@@ -223,9 +256,9 @@ class Moments:
         return cls(
             kind,
             pivot,
-            np.ascontiguousarray(statistics[:, 0]),
-            np.ascontiguousarray(statistics[:, 1:second_start]),
-            np.ascontiguousarray(second).reshape(layout.shape(components, dims)),
+            np.ascontiguousarray(mass),
+            np.ascontiguousarray(first),
+            np.ascontiguousarray(second).reshape(layout.shape(len(mass), pivot.shape[-1])),
             log_likelihood,
             n_samples,
         )
@@ -362,10 +395,7 @@ class Moments:
         the D variances). ``mass`` (K,) replaces the divisor, as if the mass that it adds lay at the pivot.
         """
         divisor = self.mass if mass is None else mass
-        offsets = self.first / divisor[:, None]
-        # S - n m m' with m = first / n.
-        scatter = self.second - self.layout.symmetric(0.5 * self.first, offsets)
-        return self.layout.covariances(scatter, divisor, self.pivot.shape[-1])
+        return self.layout.about_means(self.second, self.first, divisor)
 
     def squares(self) -> tuple[Float, Float]:
         """Mean square of each column about the pivot, and the part of it that the means alone contribute.
@@ -480,19 +510,7 @@ class Moments:
 
     def is_finite(self) -> bool:
         """Whether every number in these moments is finite."""
-        # A finite sum has finite terms. The sum may overflow although all terms are finite, so they are then checked.
-        total = self.log_likelihood
-        with np.errstate(over="ignore", invalid="ignore"):
-            for part in (self.mass, self.first, self.second):
-                total += float(np.add.reduce(part, axis=None))
-        if math.isfinite(total):
-            return True
-        return bool(
-            np.isfinite(self.log_likelihood)
-            and np.isfinite(self.mass).all()
-            and np.isfinite(self.first).all()
-            and np.isfinite(self.second).all()
-        )
+        return math.isfinite(self.log_likelihood) and all_finite(self.mass, self.first, self.second)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"version": _STATE_VERSION, **self.__dict__}

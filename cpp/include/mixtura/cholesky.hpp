@@ -14,8 +14,10 @@ struct Lapack {
   Trtri* trtri;
 };
 
-// matrices (K, D, D), symmetric, become upper triangles U with U U' = inverse of each: 2 D^3 / 3
-// multiply-adds a matrix. LAPACK must not start threads of its own. False if one is not positive definite.
-bool inverse_cholesky(const Lapack& lapack, double* matrices, int64_t count, int64_t dims, int threads);
+// out: for matrices (K, D, D), symmetric, upper triangles U with U U' = inverse of each: 2 D^3 / 3
+// multiply-adds a matrix. LAPACK must not start threads of its own. False if one is not positive definite, or
+// its U not finite.
+bool inverse_cholesky(const Lapack& lapack, const double* matrices, double* out, int64_t count, int64_t dims,
+                      int threads);
 
 }  // namespace mixtura

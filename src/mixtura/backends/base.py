@@ -15,8 +15,11 @@ from mixtura.joint import Joint
 from mixtura.moments import Kind, Moments
 
 if TYPE_CHECKING:
+    from weakref import ReferenceType
+
     from mixtura.backends.clustering import Clustering
     from mixtura.backends.derivatives import Derivatives
+    from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
 Rows2D = NDArray[np.floating]
@@ -43,6 +46,8 @@ class Rows:
         For kind 'shared': second moments of all rows, by pivot. They do not depend on the responsibilities.
     spread : tuple of ndarray of shape (D,), optional
         Mean and standard deviation of the columns; None until a backend needs them.
+    width : tuple, optional
+        Quadratics, weakly referenced, a pivot, and how wide the table is beside them; None until a backend needs it.
     """
 
     X: Rows2D
@@ -50,6 +55,7 @@ class Rows:
     sample_weight: Float | None = None
     scatter: dict[bytes, Moments] = field(default_factory=dict, repr=False)
     spread: tuple[Float, Float] | None = field(default=None, repr=False)
+    width: tuple[ReferenceType[Quadratics], Float, float] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from abc import abstractmethod
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from mixtura.backends.base import Backend, Float, Rows, Rows2D
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS, Kind, Layout
-from mixtura.moments import Moments
+from mixtura.moments import Moments, Parts, all_finite
 from mixtura.quadratics import Quadratics
+from mixtura.threads import compiled_allowed, native, thread_limit
 
 # Largest width of a table, in spreads of a component along the rows of its factor, at which arithmetic on float32 rows
 # is in float32. At this width a variance has a relative error of 256^2 float32 eps = 0.8% if all rounding errors have
@@ -48,27 +50,40 @@ def _spread(rows: Rows) -> tuple[Float, Float]:
 def relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
     """Largest width of the table in units of a component's spread; infinity if a scale is outside float32's range.
 
-    The relative rounding error of a whitened row is proportional to it.
+    The relative rounding error of a whitened row is proportional to it. It is found once for the same quadratics.
     """
+    known = rows.width
+    if known is None or known[0]() is not quadratics or not np.array_equal(known[1], pivot):
+        known = rows.width = weakref.ref(quadratics), pivot, _relative_width(rows, quadratics, pivot)
+    return known[2]
+
+
+def _relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
     q = quadratics
     mean, deviation = _spread(rows)
     width = deviation**2 + (mean - pivot) ** 2 + (q.means - pivot) ** 2  # (K, D)
     if q.form in ("scalar", "diagonal"):
         scales = np.abs(q.factors)
         widths = width * (scales[:, None] if q.form == "scalar" else scales) ** 2
-    else:
+    elif q.shared or q.linear is not None or native is None or not compiled_allowed():
         squares = q.factors**2
         scales = np.sqrt(squares.sum(axis=-1))
         widths = width @ squares[0].T if q.shared else np.matmul(squares, width[:, :, None])[:, :, 0]
+    else:
+        largest, least, most = native.widths(np.ascontiguousarray(q.factors), width, thread_limit())
+        return _width_within(largest, math.sqrt(least), math.sqrt(most))
     largest = float(widths.max())
     if q.linear is not None:
         # The rounding error of a linear term b . x is proportional to its size |b| times the width, too.
         largest = max(largest, float((q.linear**2 * width).sum(axis=1).max()))
-    low, high = _SINGLE_SCALES
-    if q.linear is not None:
         scales = np.append(scales[scales > 0.0], 1.0)  # a scale of 0, with a linear term, is exact
-    inside = low < scales.min() and scales.max() < high
-    return math.sqrt(largest) if inside else math.inf
+    return _width_within(largest, float(scales.min()), float(scales.max()))
+
+
+def _width_within(square: float, least: float, most: float) -> float:
+    """The root of the largest squared width, where the scales are within float32's range."""
+    low, high = _SINGLE_SCALES
+    return math.sqrt(square) if low < least and most < high else math.inf
 
 
 def is_single(rows: Rows) -> bool:
@@ -87,15 +102,15 @@ class CompiledBackend(Backend):
     @abstractmethod
     def _run_expect(
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
-    ) -> tuple[Float, float]:
-        """Statistics (K, P), each row [mass | first moment | second moment], and the log-likelihood.
+    ) -> tuple[Parts, float]:
+        """Masses, first and second moments of each component, and the log-likelihood.
 
         ``kind`` is not 'shared'. ``single`` asks for float32 arithmetic.
         """
 
     @abstractmethod
-    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
-        """Statistics (K, P); ``kind`` is not 'shared'."""
+    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Parts:
+        """Masses, first and second moments of each component; ``kind`` is not 'shared'."""
 
     def _single_enough(self, rows: Rows, joint: Joint, pivot: Float) -> bool:
         """Whether the rows are float32 and float32 arithmetic about the pivot is accurate enough for them."""
@@ -111,24 +126,23 @@ class CompiledBackend(Backend):
         """See :meth:`mixtura.backends.base.Backend.accumulate`."""
         layout = LAYOUTS[kind]
         resp = np.ascontiguousarray(resp, dtype=np.float64)
-        statistics = self._run_accumulate(rows, resp, layout.kernel.name, pivot)
+        parts = self._run_accumulate(rows, resp, layout.kernel.name, pivot)
         second = None
         if not layout.own:
             total = np.ascontiguousarray(resp.sum(axis=1, keepdims=True))
-            scatter = self._run_accumulate(rows, total, layout.each.name, pivot)
-            second = scatter[0, 1 + rows.dims :]
-        return Moments.from_table(kind, pivot, statistics, 0.0, len(rows), second)
+            second = self._run_accumulate(rows, total, layout.each.name, pivot)[2][0]
+        return Moments.from_parts(kind, pivot, parts, 0.0, len(rows), second)
 
     def expect(self, rows: Rows, joint: Joint, kind: Kind, pivot: Float) -> Moments:
         """See :meth:`mixtura.backends.base.Backend.expect`; reads the rows once and holds no N x K."""
         layout = LAYOUTS[kind]
         second = None if layout.own else self._scatter(rows, pivot, layout.each)
         single = self._single_enough(rows, joint, pivot)
-        statistics, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, single)
-        if single and not (np.isfinite(log_likelihood) and np.isfinite(statistics).all()):
+        parts, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, single)
+        if single and not (math.isfinite(log_likelihood) and all_finite(*parts)):
             # A square overflowed float32: compute again in float64.
-            statistics, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, False)
-        return Moments.from_table(kind, pivot, statistics, log_likelihood, len(rows), second)
+            parts, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, False)
+        return Moments.from_parts(kind, pivot, parts, log_likelihood, len(rows), second)
 
     def _scatter(self, rows: Rows, pivot: Float, each: Layout) -> Float:
         """Packed sum of w_i (z_i - p)(z_i - p)', once per table and pivot."""

@@ -17,7 +17,7 @@ from mixtura.backends.compiled import CompiledBackend, is_single, readable, rela
 from mixtura.backends.derivatives import Derivatives
 from mixtura.backends.device_arrays import Description, is_device_array
 from mixtura.joint import Joint
-from mixtura.moments import Kind
+from mixtura.moments import Kind, Parts
 from mixtura.quadratics import Quadratics
 
 # Largest width of a table, in spreads of a component, at which products of bfloat16 pairs are accurate enough. They
@@ -232,8 +232,10 @@ class CudaBackend(CompiledBackend):
 
     def _fast_enough(self, rows: Rows, quadratics: Quadratics, pivot: Float) -> bool:
         # Linear terms are float32's products here too, and asked for beside this.
-        squares = replace(quadratics, linear=None)
-        return self.precision == "fast" and relative_width(rows, squares, pivot) <= _FAST_WIDTH
+        if self.precision != "fast":
+            return False
+        squares = quadratics if quadratics.linear is None else replace(quadratics, linear=None)
+        return relative_width(rows, squares, pivot) <= _FAST_WIDTH
 
     def log_joint(self, rows: Rows, joint: Joint) -> Float:
         """See :meth:`mixtura.backends.base.Backend.log_joint`; always in float64."""
@@ -261,9 +263,9 @@ class CudaBackend(CompiledBackend):
 
     def _run_expect(
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
-    ) -> tuple[Float, float]:
+    ) -> tuple[Parts, float]:
         rows = self._placed(rows)
-        statistics, log_likelihood = rows.table.expect(
+        mass, first, second, log_likelihood = rows.table.expect(
             rows.begin,
             rows.end,
             self._packed(joint.quadratics),
@@ -276,11 +278,11 @@ class CudaBackend(CompiledBackend):
             single and not joint.hard and self._fast_enough(rows, joint.quadratics, pivot),
             self.threads,
         )
-        return statistics, log_likelihood
+        return (mass, first, second), log_likelihood
 
-    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
+    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Parts:
         rows = self._placed(rows)
-        statistics, _ = rows.table.accumulate(
+        mass, first, second, _ = rows.table.accumulate(
             rows.begin, rows.end, resp, kind, pivot, rows.sample_weight, self.threads
         )
-        return np.asarray(statistics)
+        return mass, first, second

@@ -13,7 +13,7 @@ from mixtura.backends.derivatives import Derivatives
 from mixtura.backends.native_clustering import NativeClustering
 from mixtura.backends.native_derivatives import NativeDerivatives
 from mixtura.joint import Joint
-from mixtura.moments import Kind, Moments
+from mixtura.moments import Kind, Moments, Parts, parts_of
 from mixtura.quadratics import Quadratics
 
 
@@ -87,8 +87,8 @@ class NativeBackend(CompiledBackend):
 
     def _run_expect(
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
-    ) -> tuple[Float, float]:
-        return _native.expect(
+    ) -> tuple[Parts, float]:
+        statistics, log_likelihood = _native.expect(
             _table(rows),
             _packed(joint.quadratics),
             joint.log_weights,
@@ -99,7 +99,8 @@ class NativeBackend(CompiledBackend):
             single,
             self.threads,
         )
+        return parts_of(kind, rows.dims, statistics), log_likelihood
 
-    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Float:
+    def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Parts:
         statistics, _ = _native.accumulate(_table(rows), resp, kind, pivot, rows.sample_weight, self.threads)
-        return statistics
+        return parts_of(kind, rows.dims, statistics)

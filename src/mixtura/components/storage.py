@@ -20,6 +20,7 @@ from mixtura.factorize import (
     is_definite,
     rounded_matrix,
     solve_right,
+    transposes,
     whitened_by,
 )
 from mixtura.quadratics import Form
@@ -242,7 +243,7 @@ class Matrices(Storage):
         return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)
 
     def factors(self, cholesky: Float) -> Float:
-        return np.ascontiguousarray(np.swapaxes(self.stacked(cholesky), -1, -2))
+        return transposes(self.stacked(cholesky))
 
     def roots(self, cholesky: Float, dims: int) -> Float:
         return np.tril(np.swapaxes(np.linalg.inv(self.stacked(cholesky)), -1, -2))

@@ -40,8 +40,8 @@ class DeviceTable {
   int64_t dims() const;
   const Rows& source() const;
 
-  // Statistics, K x P, then the log-likelihood, to `total`; or the pass's joint; or labels and best.
-  void run(const Request& request, double* total);
+  // Statistics to `totals`; or the pass's joint; or labels and best.
+  void run(const Request& request, Totals* totals);
 
   // Of each column of a table on the device, over its rows of positive weight (null: all).
   std::vector<Finding> survey(const double* sample_weight);

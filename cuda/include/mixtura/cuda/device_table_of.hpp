@@ -36,8 +36,8 @@ int64_t DeviceTable::dims() const {
 const Rows& DeviceTable::source() const {
   return table_->source();
 }
-void DeviceTable::run(const Request& request, double* total) {
-  table_->run(request, total);
+void DeviceTable::run(const Request& request, Totals* totals) {
+  table_->run(request, totals);
 }
 std::vector<Finding> DeviceTable::survey(const double* sample_weight) {
   return table_->survey(sample_weight);

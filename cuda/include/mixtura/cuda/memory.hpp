@@ -55,6 +55,33 @@ class Buffer {
   size_t size_ = 0;
 };
 
+// Memory of the host from which, and to which, copies are quick; it grows when more is asked of it.
+class Staging {
+ public:
+  explicit Staging(Device& device) : device_(device) {}
+  ~Staging() { device_.release_staging(memory_); }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  template <class T>
+  T* reserve(int64_t count) {
+    const size_t bytes = static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T);
+    if (bytes > size_) {
+      device_.release_staging(memory_);
+      memory_ = nullptr;
+      size_ = 0;
+      memory_ = device_.allocate_staging(bytes);
+      size_ = bytes;
+    }
+    return static_cast<T*>(memory_);
+  }
+
+ private:
+  Device& device_;
+  void* memory_ = nullptr;
+  size_t size_ = 0;
+};
+
 // Where an exception passes, waits for the device: nothing may still read what the exception frees.
 class Unwinding {
  public:

@@ -166,35 +166,45 @@ Parts<parts> parts_of_double(double x) {
 template <int parts>
 struct PackedWide {
   using Kernel = EvaluateWide<parts, 1>;
-  int64_t bands, steps;
+  using Stage = StreamStage<parts>;
+  int64_t bands, steps, groups, stages;
   bool triangle;
-  std::vector<StreamStage<parts>> packed;
 
-  PackedWide(const Pass& pass, int threads) {
+  explicit PackedWide(const Quadratics& q)
+      : bands((q.factor_rows + Kernel::height - 1) / Kernel::height),
+        steps((q.dims + terms - 1) / terms),
+        groups((q.components + Kernel::components - 1) / Kernel::components),
+        triangle(q.factor == Factor::triangle) {
+    stages = Kernel::stages_of(bands, steps, triangle);
+  }
+  int64_t size() const { return groups * stages; }
+
+  void pack(const Pass& pass, int threads, Stage* out) const {
     const Quadratics& q = pass.quadratics;
-    bands = (q.factor_rows + Kernel::height - 1) / Kernel::height;
-    steps = (q.dims + terms - 1) / terms;
-    triangle = q.factor == Factor::triangle;
-    const int64_t groups = (q.components + Kernel::components - 1) / Kernel::components;
-    const int64_t stages = Kernel::stages_of(bands, steps, triangle);
-    packed.resize(static_cast<size_t>(groups * stages));
     in_parallel(groups, threads, [&](int64_t group) {
-      StreamStage<parts>* stage = packed.data() + group * stages;
-      for (int64_t band = 0; band < bands; ++band)
-        for (int64_t step = 0; step < Kernel::steps_of(band, steps, triangle); ++step, ++stage)
-          for (int place = 0; place < stream_places; ++place) {
-            const int64_t k = group * Kernel::components + place / Kernel::height,
-                          r = band * Kernel::height + place % Kernel::height;
-            const bool inside = k < q.components && r < q.factor_rows;
-            const double* row = inside ? factor_row(q, k, r) : nullptr;
+      Stage* first = out + group * stages;
+      for (int64_t band = 0; band < bands; ++band) {
+        const int64_t band_steps = Kernel::steps_of(band, steps, triangle);
+        for (int place = 0; place < stream_places; ++place) {
+          const int64_t k = group * Kernel::components + place / Kernel::height,
+                        r = band * Kernel::height + place % Kernel::height;
+          const bool inside = k < q.components && r < q.factor_rows;
+          const double* row = inside ? factor_row(q, k, r) : nullptr;
+          const int64_t columns = !inside ? 0 : triangle ? std::min(r + 1, q.dims) : q.dims;
+          const float bias = inside ? static_cast<float>(bias_of(pass, k, row)) : 0.0f;
+          for (int64_t step = 0; step < band_steps; ++step) {
             for (int term = 0; term < terms; ++term) {
               const int64_t column = step * terms + term;
               const Parts<parts> found =
-                  parts_of_double<parts>(inside && column < q.dims ? row[column] * root_half_log2e : 0.0);
-              for (int p = 0; p < parts; ++p) stage->words[p][term / 8][place].of[term % 8] = found.of[p];
+                  column < columns ? parts_of_double<parts>(row[column] * root_half_log2e) : Parts<parts>{};
+              for (int p = 0; p < parts; ++p)
+                first[step].words[p][term / 8][place].of[term % 8] = found.of[p];
             }
-            stage->numbers[place] = inside ? static_cast<float>(bias_of(pass, k, row)) : 0.0f;
+            first[step].numbers[place] = bias;
           }
+        }
+        first += band_steps;
+      }
     });
   }
 };

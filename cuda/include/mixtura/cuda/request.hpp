@@ -19,6 +19,13 @@ struct Request {
   int threads = 0;    // on the host: 0, the limit in force
 };
 
+// Where the statistics of a pass go: masses (K,), first moments (K, D) and second moments (K, ...), as far as
+// its kind has them; and its log-likelihood.
+struct Totals {
+  double *mass = nullptr, *first = nullptr, *second = nullptr;
+  double log_likelihood = 0;
+};
+
 // Of a column: how many NaN and infinities, the least and the largest of the finite numbers.
 struct Finding {
   double nans, infinities, least, largest;

@@ -63,16 +63,16 @@ class Table {
   int64_t dims() const { return rows_.dims; }
   const Rows& source() const { return rows_; }
 
-  // Statistics, K x P, then the log-likelihood, to `total`; or pass.answers.joint; or labels and best.
-  void run(const Request& request, double* total) {
+  // Statistics to `totals`; or pass.answers.joint; or labels and best.
+  void run(const Request& request, Totals* totals) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Unwinding unwinding(device_);
     const Pass& p = request.pass;
     // What rounding could decide, doubles do; the nearest centre decides in double by itself.
     if (p.single && !p.answers.joint && (!p.hard || nearest_centre(p)))
-      run_as<float>(request, total);
+      run_as<float>(request, totals);
     else
-      run_as<double>(request, total);
+      run_as<double>(request, totals);
   }
 
   // Findings of each column of a table that lies on the device, over the rows of positive weight.
@@ -193,7 +193,7 @@ class Table {
   }
 
   template <class T>
-  void run_as(const Request& request, double* total) {
+  void run_as(const Request& request, Totals* totals) {
     const Pass& p = request.pass;
     const Plan plan = this->plan<T>(request);
     const int64_t components = p.quadratics.components, width = Augmented(p.rows.dims).width();
@@ -298,14 +298,25 @@ class Table {
       double* reduced = reduced_.reserve<double>(plan.entries, "the statistics");
       device_.launch(Reduce{plan.entries, plan.splits, sums, reduced},
                      {(plan.entries + Reduce::threads - 1) / Reduce::threads, 1, 1});
-      device_.copy_out(total, reduced, static_cast<size_t>(plan.entries) * sizeof(double));
+      download(reduced, plan, p.rows.dims, request.threads, *totals);
       std::vector<double> parts(static_cast<size_t>(slots));
       device_.copy_out(parts.data(), likelihoods, parts.size() * sizeof(double));
-      double sum = 0;
-      for (double part : parts) sum += part;
-      total[plan.entries] = sum;
+      for (double part : parts) totals->log_likelihood += part;
     }
     device_.finish();
+  }
+
+  // Statistics (K, P) on the device, to three arrays on the host.
+  void download(const double* statistics, const Plan& plan, int64_t dims, int threads, const Totals& totals) {
+    auto* arrived = results_.reserve<double>(plan.entries);
+    device_.copy_out(arrived, statistics, static_cast<size_t>(plan.entries) * sizeof(double));
+    const int64_t means = std::min(dims, plan.size - 1), rest = plan.size - 1 - means;
+    in_parallel(plan.entries / plan.size, plan.entries < in_parallel_from ? 1 : threads, [&](int64_t k) {
+      const double* from = arrived + k * plan.size;
+      totals.mass[k] = from[0];
+      std::copy_n(from + 1, means, totals.first + k * means);
+      std::copy_n(from + 1 + means, rest, totals.second + k * rest);
+    });
   }
 
   template <class T>
@@ -556,6 +567,7 @@ class Table {
   Device device_;
   Rows rows_;
   WidePass wide_{device_};
+  Staging results_{device_};
   bool resident_ = false;
   int64_t tile_bytes_;
   bool tile_bytes_given_;

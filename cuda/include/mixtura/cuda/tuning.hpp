@@ -29,6 +29,9 @@ constexpr int64_t largest_copy = int64_t{1} << 26;
 // handing it out.
 constexpr int64_t gather_bytes = int64_t{1} << 20;
 
+// Numbers of the statistics from which all of the host's threads put them in their places.
+constexpr int64_t in_parallel_from = int64_t{1} << 18;
+
 // ---- the E half ----------------------------------------------------------------------------------------
 
 // Most rows of a factor in bands of 4 rows, for 32 components a block, not of 8 for 16: low bands waste less

@@ -231,10 +231,13 @@ class WidePass {
 
   template <int parts>
   void pack(const Pass& pass, int threads) {
-    const PackedWide<parts> packed(pass, threads);
+    const PackedWide<parts> packed(pass.quadratics);
     bands_ = packed.bands;
     triangle_ = packed.triangle;
-    stages_.upload(packed.packed, "factors");
+    auto* staged = staging_.reserve<StreamStage<parts>>(packed.size());
+    packed.pack(pass, threads, staged);
+    device_.copy_in(stages_.reserve<StreamStage<parts>>(packed.size(), "factors"), staged,
+                    static_cast<size_t>(packed.size()) * sizeof(StreamStage<parts>));
     constants_.upload(pack_constants<float>(pass), "constants");
   }
 
@@ -279,6 +282,7 @@ class WidePass {
   }
 
   Device& device_;
+  Staging staging_{device_};
   bool evaluates_ = false, accumulates_ = false, nearest_ = false, triangle_ = false;
   int parts_ = 3, halves_ = 1, slots_ = 0;
   int64_t dims_ = 0, count_ = 0, steps_ = 0, bands_ = 0, panel_ = 0, stride_ = 0;
