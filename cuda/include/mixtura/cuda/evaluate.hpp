@@ -159,6 +159,7 @@ struct EvaluateElementwise {
   };
   struct Registers {
     T square[8][4], next_x[loads_x], next_factor[loads_factor];
+    const T *x_at, *factor_at;  // of the next stage
   };
 
   Tile<T> tile;
@@ -173,15 +174,15 @@ struct EvaluateElementwise {
     const int64_t first_row = block.x * panel_rows, group = block.y, stages = columns / depth;
     const T* factors = packed + group * columns * 2 * components;
     Local<Registers, threads> local;
-    auto load = [&](int t, Registers& r, int64_t stage) {
+    const int64_t line = threads / panel_rows * tile.stride;  // columns from one load to the next
+    auto load = [&](Registers& r) {
+      const T* x = r.x_at;
       MIXTURA_UNROLL
-      for (int l = 0; l < loads_x; ++l) {
-        const int at = l * threads + t;
-        r.next_x[l] = source[(stage * depth + at / panel_rows) * tile.stride + first_row + at % panel_rows];
-      }
+      for (int l = 0; l < loads_x; ++l, x += line) r.next_x[l] = *x;
+      r.x_at = x;
       MIXTURA_UNROLL
-      for (int l = 0; l < loads_factor; ++l)
-        r.next_factor[l] = factors[stage * depth * 2 * components + l * threads + t];
+      for (int l = 0; l < loads_factor; ++l) r.next_factor[l] = r.factor_at[l * threads];
+      r.factor_at += depth * 2 * components;
     };
     auto store = [&](int t, const Registers& r, int buffer) {
       MIXTURA_UNROLL
@@ -202,7 +203,9 @@ struct EvaluateElementwise {
         MIXTURA_UNROLL
         for (int j = 0; j < 4; ++j) r.square[i][j] = 0;
       }
-      load(t, r, 0);
+      r.x_at = source + t / panel_rows * tile.stride + first_row + t % panel_rows;
+      r.factor_at = factors + t;
+      load(r);
       store(t, r, 0);
     });
     for (int64_t stage = 0; stage < stages; ++stage) {
@@ -210,7 +213,7 @@ struct EvaluateElementwise {
       block.each([&](int t) {
         Registers& r = local(t);
         const int tx = t % 16, ty = t / 16;
-        if (stage + 1 < stages) load(t, r, stage + 1);
+        if (stage + 1 < stages) load(r);
         MIXTURA_UNROLL
         for (int d = 0; d < depth; ++d) {
           T x[8], s[4], b[4];

@@ -28,19 +28,21 @@ constexpr int warpgroup_rows = 64;  // of a product
 constexpr int consumers = 2;
 constexpr int ring_threads = (consumers + 1) * warpgroup_threads;
 constexpr int most_slots = 12;
-constexpr int barrier_bytes = 256;  // 2 barriers a slot, and one
+constexpr int most_row_slots = 2;
+constexpr int barrier_bytes = 256;  // 2 barriers a slot
 
-// Which parts of the two numbers each product multiplies, the smallest first: those whose sum is 2, 1 and 0,
-// two bits a product.
-template <int parts>
+// Which parts of the two numbers each product multiplies, the smallest first, two bits a product: of two
+// numbers of the same parts those whose places add up to less than that; of two parts and one, both.
+template <int first_parts, int second_parts = first_parts>
 struct Products {
-  static_assert(parts == 2 || parts == 3, "two or three parts");
-  static constexpr int count = parts == 2 ? 3 : 6;
+  static_assert(first_parts == 2 || (first_parts == 3 && second_parts == 3),
+                "such numbers are not multiplied");
+  static constexpr int count = first_parts == 3 ? 6 : second_parts == 2 ? 3 : 2;
   MIXTURA_BOTH static constexpr int first(int product) {
-    return (parts == 2 ? 0x04 : 0x124) >> 2 * product & 3;
+    return (first_parts == 3 ? 0x124 : second_parts == 2 ? 0x04 : 0x01) >> 2 * product & 3;
   }
   MIXTURA_BOTH static constexpr int second(int product) {
-    return (parts == 2 ? 0x01 : 0x046) >> 2 * product & 3;
+    return (first_parts == 3 ? 0x046 : second_parts == 2 ? 0x01 : 0x00) >> 2 * product & 3;
   }
 };
 
@@ -68,16 +70,17 @@ struct alignas(16) Chunk {
 #if !defined(__CUDACC__)
 
 // Emulated: what one row and one place add to their sum over 16 terms. Strides are in chunks.
-template <int parts>
+template <int first_parts, int second_parts>
 float product_of(const Chunk* a, int64_t a_part, int64_t a_chunk, const Chunk* b, int64_t b_part,
                  int64_t b_chunk) {
   auto number = [](uint16_t half) { return float_of(static_cast<uint32_t>(half) << 16); };
   float sum = 0;
-  for (int product = 0; product < Products<parts>::count; ++product)
+  using Pairs = Products<first_parts, second_parts>;
+  for (int product = 0; product < Pairs::count; ++product)
     for (int chunk = 0; chunk < terms / 8; ++chunk)
       for (int j = 0; j < 8; ++j)
-        sum = fused(number(a[Products<parts>::first(product) * a_part + chunk * a_chunk].of[j]),
-                    number(b[Products<parts>::second(product) * b_part + chunk * b_chunk].of[j]), sum);
+        sum = fused(number(a[Pairs::first(product) * a_part + chunk * a_chunk].of[j]),
+                    number(b[Pairs::second(product) * b_part + chunk * b_chunk].of[j]), sum);
   return sum;
 }
 
@@ -146,6 +149,10 @@ __device__ __forceinline__ uint32_t pair_of(float x, float y) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(y), "f"(x));
   return word;
 }
+__device__ __forceinline__ float4 times(const float4& a, const float4& b) {
+  return float4{a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w};
+}
+
 // Registers of a thread, from here on: 384 threads begin with 168 each.
 __device__ __forceinline__ void begin_consuming() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");

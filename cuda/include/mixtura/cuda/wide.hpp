@@ -27,12 +27,13 @@ struct WidePanel {
 
   int64_t steps;  // of 16 columns
   int slots;      // of the ring
+  int row_slots;  // panels that are there at once: with two, the next one arrives while one is worked on
 
   MIXTURA_BOTH int64_t row_bytes() const {
     return parts * steps * (terms / 8) * rows * static_cast<int64_t>(sizeof(Chunk));
   }
   MIXTURA_BOTH int64_t shared_bytes() const {
-    return barrier_bytes + row_bytes() + slots * static_cast<int64_t>(sizeof(Stage));
+    return barrier_bytes + row_slots * row_bytes() + slots * static_cast<int64_t>(sizeof(Stage));
   }
 };
 
@@ -69,36 +70,48 @@ struct SplitRows {
 
 #if defined(MIXTURA_WARPGROUPS)
 
-// The ring that all kernels of this kind share. The last warp produces, the others consume.
+// The rings of panels and of stages that all kernels of this kind share. The last warpgroup produces, the
+// others consume. A block has every `stride`-th panel, and the same stages pass each.
 template <int parts, int halves>
 struct RowsAndRing {
   using Panel = WidePanel<parts, halves>;
   using Stage = typename Panel::Stage;
+  static constexpr bool exact = parts == 3;
 
   const Panel panel;
   char* const shared;
-  int64_t at = 0;  // the next stage
-  int slot = 0;
-  uint32_t phase = 0;
+  int slot = 0, row_slot = 0;
+  uint32_t phase = 0, row_phase = 0;
 
   __device__ __forceinline__ RowsAndRing(const Panel& panel_, char* shared_)
       : panel(panel_), shared(shared_) {
+    constexpr int warps = consumers * warpgroup_threads / warp_size;
     if (threadIdx.x == 0) {
       for (int s = 0; s < panel.slots; ++s) {
         filled(s).init(1);
-        emptied(s).init(consumers * warpgroup_threads / warp_size);
+        emptied(s).init(warps);
       }
-      rows_are_there().init(1);
+      for (int s = 0; s < panel.row_slots; ++s) {
+        rows_filled(s).init(1);
+        rows_emptied(s).init(warps);
+      }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
   }
   __device__ __forceinline__ Barrier filled(int s) const { return Barrier(shared + 8 * s); }
   __device__ __forceinline__ Barrier emptied(int s) const { return Barrier(shared + 8 * (most_slots + s)); }
-  __device__ __forceinline__ Barrier rows_are_there() const { return Barrier(shared + 16 * most_slots); }
-  __device__ __forceinline__ char* rows() const { return shared + barrier_bytes; }
+  __device__ __forceinline__ Barrier rows_filled(int s) const {
+    return Barrier(shared + 8 * (2 * most_slots + s));
+  }
+  __device__ __forceinline__ Barrier rows_emptied(int s) const {
+    return Barrier(shared + 8 * (2 * most_slots + most_row_slots + s));
+  }
+  __device__ __forceinline__ char* rows() const {
+    return shared + barrier_bytes + row_slot * panel.row_bytes();
+  }
   __device__ __forceinline__ const Stage& stage() const {
-    return reinterpret_cast<const Stage*>(shared + barrier_bytes + panel.row_bytes())[slot];
+    return reinterpret_cast<const Stage*>(shared + barrier_bytes + panel.row_slots * panel.row_bytes())[slot];
   }
   __device__ __forceinline__ void advance() {
     if (++slot == panel.slots) {
@@ -106,20 +119,38 @@ struct RowsAndRing {
       phase ^= 1;
     }
   }
-
-  __device__ __forceinline__ void produce(const char* row_words, const Stage* stages, int64_t count) {
-    begin_producing();
-    if (threadIdx.x % warpgroup_threads != 0) return;
-    rows_are_there().expect(static_cast<int>(panel.row_bytes()));
-    copy_in_bulk(rows(), row_words, static_cast<int>(panel.row_bytes()), rows_are_there());
-    for (int64_t s = 0; s < count; ++s) {
-      if (s >= panel.slots) emptied(slot).wait(phase ^ 1);
-      filled(slot).expect(static_cast<int>(sizeof(Stage)));
-      copy_in_bulk(const_cast<Stage*>(&stage()), stages + s, static_cast<int>(sizeof(Stage)), filled(slot));
-      advance();
+  __device__ __forceinline__ void advance_rows() {
+    if (++row_slot == panel.row_slots) {
+      row_slot = 0;
+      row_phase ^= 1;
     }
   }
 
+  __device__ __forceinline__ void produce(const char* row_words, int64_t first, int64_t panels,
+                                          int64_t stride, const Stage* stages, int64_t count) {
+    begin_producing();
+    if (threadIdx.x % warpgroup_threads != 0) return;
+    const int row_bytes = static_cast<int>(panel.row_bytes());
+    int64_t made = 0, rows_made = 0;
+    for (int64_t p = first; p < panels; p += stride, ++rows_made) {
+      if (rows_made >= panel.row_slots) rows_emptied(row_slot).wait(row_phase ^ 1);
+      rows_filled(row_slot).expect(row_bytes);
+      copy_in_bulk(rows(), row_words + p * panel.row_bytes(), row_bytes, rows_filled(row_slot));
+      advance_rows();
+      for (int64_t s = 0; s < count; ++s, ++made) {
+        if (made >= panel.slots) emptied(slot).wait(phase ^ 1);
+        filled(slot).expect(static_cast<int>(sizeof(Stage)));
+        copy_in_bulk(const_cast<Stage*>(&stage()), stages + s, static_cast<int>(sizeof(Stage)), filled(slot));
+        advance();
+      }
+    }
+  }
+
+  __device__ __forceinline__ void wait_for_rows() const { rows_filled(row_slot).wait(row_phase); }
+  __device__ __forceinline__ void give_rows_back() {
+    if (threadIdx.x % warp_size == 0) rows_emptied(row_slot).arrive();
+    advance_rows();
+  }
   __device__ __forceinline__ void give_back(int s) const {
     if (threadIdx.x % warp_size == 0) emptied(s).arrive();
   }
@@ -159,8 +190,14 @@ struct RowsAndRing {
         MIXTURA_UNROLL
         for (int h = 0; h < halves; ++h) {
           pin(part_sum[h]);
-          MIXTURA_UNROLL
-          for (int i = 0; i < 64; ++i) sum[h][i] = step > 0 ? sum[h][i] + part_sum[h][i] : part_sum[h][i];
+          if (step > 0) {
+            MIXTURA_UNROLL
+            for (int i = 0; i < 64; ++i) part_sum[h][i] += sum[h][i];
+          }
+          if (step + 1 < steps) {
+            MIXTURA_UNROLL
+            for (int i = 0; i < 64; ++i) sum[h][i] = part_sum[h][i];
+          }
         }
         if (step + 1 < steps) give_back(slot);
       } else if (step > 0) {
@@ -174,13 +211,11 @@ struct RowsAndRing {
     MIXTURA_UNROLL
     for (int h = 0; h < halves; ++h) {
       if (!exact) pin(sum[h]);
-      finish(h, sum[h], stage().numbers);
+      finish(h, exact ? part_sum[h] : sum[h], stage().numbers);
     }
     give_back(slot);
     advance();
   }
-
-  static constexpr bool exact = parts == 3;
 };
 
 #endif
@@ -217,6 +252,7 @@ struct EvaluateWide {
   int64_t bands;  // of 16 factor rows
   bool triangle;
   int64_t shares;          // blocks among which the groups of components are divided
+  int64_t panels, blocks;  // of the tile, and those that work on them at a time
   const char* words;       // of the tile's rows, panel by panel
   const Stage* packed;     // group by group, stage by stage; numbers are the band's biases
   const float* constants;  // (K,) c_k
@@ -232,82 +268,111 @@ struct EvaluateWide {
     return stages;
   }
 
+#if defined(MIXTURA_WARPGROUPS)
+  // The sums over the four lanes that share a row, of its 8 components: lane q gets those of components 2 q
+  // and 2 q + 1. In each of two exchanges a lane gives away half of what it has.
+  __device__ __forceinline__ static void sum_over_lanes(int lane, const float (&square)[2][components],
+                                                        float (&total)[2][2]) {
+    MIXTURA_UNROLL
+    for (int upper = 0; upper < 2; ++upper) {
+      float half[4];
+      MIXTURA_UNROLL
+      for (int c = 0; c < 4; ++c) {
+        const float low = square[upper][c], high = square[upper][4 + c];
+        half[c] = (lane & 2 ? high : low) + __shfl_xor_sync(0xffffffffu, lane & 2 ? low : high, 2);
+      }
+      MIXTURA_UNROLL
+      for (int c = 0; c < 2; ++c)
+        total[upper][c] = (lane & 1 ? half[2 + c] : half[c]) +
+                          __shfl_xor_sync(0xffffffffu, lane & 1 ? half[c] : half[2 + c], 1);
+    }
+  }
+#endif
+
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, char* shared) const {
     const int64_t groups = (count + components - 1) / components, each = (groups + shares - 1) / shares;
     const int64_t begin = smaller(block.y * each, groups), end = smaller(begin + each, groups);
     const int64_t stages = stages_of(bands, panel.steps, triangle);
-    const char* row_words = words + block.x * panel.row_bytes();
     const Stage* factors = packed + begin * stages;
     if (begin >= end) return;
 #if defined(MIXTURA_WARPGROUPS)
     RowsAndRing<parts, halves> ring(panel, shared);
-    if (warpgroup_of_thread() == consumers) return ring.produce(row_words, factors, (end - begin) * stages);
+    if (warpgroup_of_thread() == consumers)
+      return ring.produce(words, block.x, panels, blocks, factors, (end - begin) * stages);
     begin_consuming();
-    ring.rows_are_there().wait(0);
     const WideSum at(static_cast<int>(threadIdx.x));
-    const int64_t first_row = block.x * Panel::rows + at.consumer * halves * warpgroup_rows;
-    for (int64_t group = begin; group < end; ++group) {
-      float square[halves][2][components];
-      MIXTURA_UNROLL
-      for (int h = 0; h < halves; ++h) {
+    for (int64_t p = block.x; p < panels; p += blocks) {
+      ring.wait_for_rows();
+      const int64_t first_row = p * Panel::rows + at.consumer * halves * warpgroup_rows;
+      for (int64_t group = begin; group < end; ++group) {
+        float square[halves][2][components];
         MIXTURA_UNROLL
-        for (int c = 0; c < components; ++c) square[h][0][c] = square[h][1][c] = 0.0f;
-      }
-      for (int64_t band = 0; band < bands; ++band)
-        ring.consume(steps_of(band, panel.steps, triangle),
-                     [&](int h, const float (&sum)[64], const float* bias) {
-                       MIXTURA_UNROLL
-                       for (int j = 0; j < 64; ++j) {
-                         const float y = sum[j] - bias[at.column(j)];
-                         float& s = square[h][j / 2 % 2][j / 4 * 8 / height];
-                         s = fused(y, y, s);
-                       }
-                     });
-      MIXTURA_UNROLL
-      for (int h = 0; h < halves; ++h) {
-        MIXTURA_UNROLL
-        for (int upper = 0; upper < 2; ++upper) {
+        for (int h = 0; h < halves; ++h) {
           MIXTURA_UNROLL
-          for (int c = 0; c < components; ++c) {
-            float s = square[h][upper][c];
-            s += __shfl_xor_sync(0xffffffffu, s, 1);
-            s += __shfl_xor_sync(0xffffffffu, s, 2);
-            const int64_t k = group * components + c;
-            if (c / 2 == at.lane % 4 && k < count)
-              tile.joint[k * tile.stride + first_row + h * warpgroup_rows + at.row(upper)] = constants[k] - s;
+          for (int c = 0; c < components; ++c) square[h][0][c] = square[h][1][c] = 0.0f;
+        }
+        for (int64_t band = 0; band < bands; ++band)
+          ring.consume(
+              steps_of(band, panel.steps, triangle), [&](int h, const float (&sum)[64], const float* bias) {
+                MIXTURA_UNROLL
+                for (int run = 0; run < 16; ++run) {  // of 8 places, which are half of a component's rows
+                  const float2 b = reinterpret_cast<const float2*>(bias)[run * 4 + at.lane % 4];
+                  MIXTURA_UNROLL
+                  for (int upper = 0; upper < 2; ++upper) {
+                    const float y = sum[run * 4 + upper * 2] - b.x, z = sum[run * 4 + upper * 2 + 1] - b.y;
+                    float& s = square[h][upper][run / 2];
+                    s = fused(z, z, fused(y, y, s));
+                  }
+                }
+              });
+        float* const joint = tile.joint + (group * components + at.lane % 4 * 2) * tile.stride + first_row;
+        MIXTURA_UNROLL
+        for (int h = 0; h < halves; ++h) {
+          float total[2][2];
+          sum_over_lanes(at.lane, square[h], total);
+          MIXTURA_UNROLL
+          for (int c = 0; c < 2; ++c) {
+            const int64_t k = group * components + at.lane % 4 * 2 + c;
+            if (k >= count) continue;
+            const float constant = constants[k];
+            MIXTURA_UNROLL
+            for (int upper = 0; upper < 2; ++upper)
+              joint[c * tile.stride + h * warpgroup_rows + at.row(upper)] = constant - total[upper][c];
           }
         }
       }
+      ring.give_rows_back();
     }
 #elif defined(__CUDACC__)
     (void)shared;
-    (void)row_words;
     (void)factors;
     __trap();  // such devices are not asked
 #else
     (void)shared;
     block.each([&](int t) {
       if (t >= Panel::rows) return;
-      const Chunk* row = reinterpret_cast<const Chunk*>(row_words) + t;
-      for (int64_t group = begin; group < end; ++group) {
-        const Stage* stage = factors + (group - begin) * stages;
-        float square[components] = {};
-        for (int64_t band = 0; band < bands; ++band) {
-          float sum[stream_places] = {};
-          for (int64_t step = 0; step < steps_of(band, panel.steps, triangle); ++step, ++stage)
-            for (int p = 0; p < stream_places; ++p)
-              sum[p] +=
-                  product_of<parts>(row + step * 2 * Panel::rows, panel.steps * 2 * Panel::rows, Panel::rows,
-                                    &stage->words[0][0][p], 2 * stream_places, stream_places);
-          for (int p = 0; p < stream_places; ++p) {
-            const float y = sum[p] - stage[-1].numbers[p];
-            square[p / height] = fused(y, y, square[p / height]);
+      for (int64_t p = block.x; p < panels; p += blocks) {
+        const Chunk* row = reinterpret_cast<const Chunk*>(words + p * panel.row_bytes()) + t;
+        for (int64_t group = begin; group < end; ++group) {
+          const Stage* stage = factors + (group - begin) * stages;
+          float square[components] = {};
+          for (int64_t band = 0; band < bands; ++band) {
+            float sum[stream_places] = {};
+            for (int64_t step = 0; step < steps_of(band, panel.steps, triangle); ++step, ++stage)
+              for (int place = 0; place < stream_places; ++place)
+                sum[place] += product_of<parts, parts>(
+                    row + step * 2 * Panel::rows, panel.steps * 2 * Panel::rows, Panel::rows,
+                    &stage->words[0][0][place], 2 * stream_places, stream_places);
+            for (int place = 0; place < stream_places; ++place) {
+              const float y = sum[place] - stage[-1].numbers[place];
+              square[place / height] = fused(y, y, square[place / height]);
+            }
           }
-        }
-        for (int c = 0; c < components; ++c) {
-          const int64_t k = group * components + c;
-          if (k < count) tile.joint[k * tile.stride + block.x * Panel::rows + t] = constants[k] - square[c];
+          for (int c = 0; c < components; ++c) {
+            const int64_t k = group * components + c;
+            if (k < count) tile.joint[k * tile.stride + p * Panel::rows + t] = constants[k] - square[c];
+          }
         }
       }
     });
@@ -332,10 +397,11 @@ struct NearestWide {
 
   Tile<float> tile;
   Panel panel;
-  int64_t groups;        // of 128 centres
-  const char* words;     // of the tile's rows, panel by panel
-  const Stage* packed;   // group by group; numbers are the heights
-  float reach, highest;  // largest |m_k|, largest |h_k|
+  int64_t groups;          // of 128 centres
+  int64_t panels, blocks;  // of the tile, and those that work on them at a time
+  const char* words;       // of the tile's rows, panel by panel
+  const Stage* packed;     // group by group; numbers are the heights
+  float reach, highest;    // largest |m_k|, largest |h_k|
 
   int64_t shared_bytes() const { return panel.shared_bytes(); }
 
@@ -359,76 +425,82 @@ struct NearestWide {
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, char* shared) const {
-    const char* row_words = words + block.x * panel.row_bytes();
     const Best none{-3.0e38f, -3.0e38f, 0};
 #if defined(MIXTURA_WARPGROUPS)
     RowsAndRing<parts, halves> ring(panel, shared);
-    if (warpgroup_of_thread() == consumers) return ring.produce(row_words, packed, groups * panel.steps);
+    if (warpgroup_of_thread() == consumers)
+      return ring.produce(words, block.x, panels, blocks, packed, groups * panel.steps);
     begin_consuming();
-    ring.rows_are_there().wait(0);
     const WideSum at(static_cast<int>(threadIdx.x));
-    Best best[halves][2];
-    MIXTURA_UNROLL
-    for (int h = 0; h < halves; ++h) best[h][0] = best[h][1] = none;
-    for (int64_t group = 0; group < groups; ++group)
-      ring.consume(panel.steps, [&](int h, const float (&sum)[64], const float* heights) {
-        const int32_t first = static_cast<int32_t>(group) * stream_places;
-        MIXTURA_UNROLL
-        for (int j = 0; j < 64; ++j)
-          keep(best[h][j / 2 % 2], sum[j] + heights[at.column(j)], first + at.column(j));
-      });
-    MIXTURA_UNROLL
-    for (int h = 0; h < halves; ++h) {
+    for (int64_t p = block.x; p < panels; p += blocks) {
+      ring.wait_for_rows();
+      Best best[halves][2];
       MIXTURA_UNROLL
-      for (int upper = 0; upper < 2; ++upper) {
-        Best found = best[h][upper];
+      for (int h = 0; h < halves; ++h) best[h][0] = best[h][1] = none;
+      for (int64_t group = 0; group < groups; ++group)
+        ring.consume(panel.steps, [&](int h, const float (&sum)[64], const float* heights) {
+          const int32_t first = static_cast<int32_t>(group) * stream_places;
+          MIXTURA_UNROLL
+          for (int j = 0; j < 64; ++j)
+            keep(best[h][j / 2 % 2], sum[j] + heights[at.column(j)], first + at.column(j));
+        });
+      ring.give_rows_back();
+      MIXTURA_UNROLL
+      for (int h = 0; h < halves; ++h) {
         MIXTURA_UNROLL
-        for (int step = 1; step < 4; step *= 2) {
-          const Best other{__shfl_xor_sync(0xffffffffu, found.score, step),
-                           __shfl_xor_sync(0xffffffffu, found.second, step),
-                           __shfl_xor_sync(0xffffffffu, found.label, step)};
-          keep(found, other.score, other.label);
-          found.second = other.second > found.second ? other.second : found.second;
+        for (int upper = 0; upper < 2; ++upper) {
+          Best found = best[h][upper];
+          MIXTURA_UNROLL
+          for (int step = 1; step < 4; step *= 2) {
+            const Best other{__shfl_xor_sync(0xffffffffu, found.score, step),
+                             __shfl_xor_sync(0xffffffffu, found.second, step),
+                             __shfl_xor_sync(0xffffffffu, found.label, step)};
+            keep(found, other.score, other.label);
+            found.second = other.second > found.second ? other.second : found.second;
+          }
+          if (at.lane % 4 == 0)
+            mark(p * Panel::rows + (at.consumer * halves + h) * warpgroup_rows + at.row(upper), found);
         }
-        if (at.lane % 4 == 0)
-          mark(block.x * Panel::rows + (at.consumer * halves + h) * warpgroup_rows + at.row(upper), found);
       }
     }
 #elif defined(__CUDACC__)
     (void)shared;
-    (void)row_words;
+    (void)none;
     __trap();
 #else
     (void)shared;
     block.each([&](int t) {
       if (t >= Panel::rows) return;
-      const Chunk* row = reinterpret_cast<const Chunk*>(row_words) + t;
-      Best best = none;
-      for (int64_t group = 0; group < groups; ++group) {
-        const Stage* stage = packed + group * panel.steps;
-        for (int p = 0; p < stream_places; ++p) {
-          float sum = 0.0f;
-          for (int64_t step = 0; step < panel.steps; ++step)
-            sum += product_of<parts>(row + step * 2 * Panel::rows, panel.steps * 2 * Panel::rows, Panel::rows,
-                                     &stage[step].words[0][0][p], 2 * stream_places, stream_places);
-          keep(best, sum + stage[panel.steps - 1].numbers[p],
-               static_cast<int32_t>(group * stream_places + p));
+      for (int64_t p = block.x; p < panels; p += blocks) {
+        const Chunk* row = reinterpret_cast<const Chunk*>(words + p * panel.row_bytes()) + t;
+        Best best = none;
+        for (int64_t group = 0; group < groups; ++group) {
+          const Stage* stage = packed + group * panel.steps;
+          for (int place = 0; place < stream_places; ++place) {
+            float sum = 0.0f;
+            for (int64_t step = 0; step < panel.steps; ++step)
+              sum += product_of<parts, parts>(row + step * 2 * Panel::rows, panel.steps * 2 * Panel::rows,
+                                              Panel::rows, &stage[step].words[0][0][place], 2 * stream_places,
+                                              stream_places);
+            keep(best, sum + stage[panel.steps - 1].numbers[place],
+                 static_cast<int32_t>(group * stream_places + place));
+          }
         }
+        mark(p * Panel::rows + t, best);
       }
-      mark(block.x * Panel::rows + t, best);
     });
 #endif
   }
 };
 
 // After NearestWide: rows that it marked are decided by differences, in double, by the whole block, so that
-// labels are those of exact arithmetic; and every row's log-density is computed so, by a warp.
+// labels are those of exact arithmetic; and every row's log-density is computed so, by eight lanes.
 //
 // Cost: a read of a centre's D doubles a row, of all K D of them where a row was marked. Grid: (padded /
 // 128).
 struct Decide {
   static constexpr int threads = 256;
-  static constexpr int warps = threads / warp_size;
+  static constexpr int lanes_a_row = 8;
   static constexpr int most_dims = 1024;
   struct Decision {
     double score;
@@ -478,25 +550,23 @@ struct Decide {
     return found;
   }
 
-  // By all lanes of a warp together, each for its share of the columns; the first lane has the answer.
-  MIXTURA_KERNEL double log_density_of_warp(int lane, int64_t i, int64_t k) const {
-#if defined(__CUDACC__)
+  // By eight lanes together, each for its share of the columns; the first of them has the answer.
+  MIXTURA_KERNEL double log_density_of_lanes(int lane, int64_t i, int64_t k) const {
     double sum = 0;
-    for (int64_t d = lane; d < tile.dims; d += warp_size) {
+#if defined(__CUDACC__)
+    for (int64_t d = lane; d < tile.dims; d += lanes_a_row) {
       const double difference = source(i, d) - centres[k * tile.dims + d];
       sum = fused(difference, difference, sum);
     }
     MIXTURA_UNROLL
-    for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-    return constants[k] - half_precision * sum;
+    for (int step = lanes_a_row / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
 #else
-    double sum = 0;
     for (int64_t d = 0; d < tile.dims && lane == 0; ++d) {
       const double difference = source(i, d) - centres[k * tile.dims + d];
       sum = fused(difference, difference, sum);
     }
-    return constants[k] - half_precision * sum;
 #endif
+    return constants[k] - half_precision * sum;
   }
 
   template <class Block>
@@ -527,15 +597,17 @@ struct Decide {
         });
       }
     block.each([&](int t) {
-      const int lane = t % warp_size;
-      for (int r = t / warp_size; r < panel_rows; r += warps) {
+      const int lane = t % lanes_a_row;
+      MIXTURA_UNROLL
+      for (int r = t / lanes_a_row; r < panel_rows; r += threads / lanes_a_row) {
         const int64_t i = first_row + r;
         const bool count_it = counts(i);
-        const double density = count_it ? log_density_of_warp(lane, i, tile.label[i]) : 0.0;
+        // Lanes of other rows take part in the sum, so that no row is left out here.
+        const double density = log_density_of_lanes(lane, count_it ? i : 0, count_it ? tile.label[i] : 0);
         if (lane != 0) continue;
         if (!count_it) tile.label[i] = -1;
         tile.share[i] = static_cast<float>(tile.weight[i]);
-        if (best) best[i] = density;
+        if (best) best[i] = count_it ? density : 0.0;
         shared.log_likelihood[r] = count_it ? tile.weight[i] * density : 0.0;
       }
     });

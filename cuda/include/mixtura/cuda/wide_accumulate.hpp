@@ -20,8 +20,9 @@ struct alignas(16) Four {
   float of[4];
 };
 
-// 64 statistics that one consumer sums: products of 8 columns with 8 others, or 64 columns, or their squares.
-enum class Features : int32_t { products, columns, squares };
+// 64 statistics that one consumer sums: products of 8 columns with 8 others, or 64 columns, or their squares;
+// or none.
+enum class Features : int32_t { products, columns, squares, nothing };
 struct FeatureTile {
   Features features;
   int32_t a, b;  // first columns; b of products alone
@@ -36,8 +37,17 @@ MIXTURA_BOTH int second_of_feature(int f) {
   return f % 8;
 }
 
-// A tile's columns by 16 rows: (S / 16, W rounded up to 8, 16), so that some columns of some rows are one
-// copy. Grid: (padded / threads, W).
+// A tile's columns in blocks of 32 rows and 8 columns, each (2, 8, 16): so that some columns of a stage's
+// rows are one copy, and what a warp reads together lies together. W is rounded up to 8. Grid: (padded /
+// threads, W).
+constexpr int stage_steps = 2;  // of 16 rows in a stage
+MIXTURA_BOTH int64_t place_in_blocks(int64_t i, int64_t column, int64_t width) {
+  const int64_t block = i / (stage_steps * stage_rows) * (width / feature_columns) + column / feature_columns;
+  return ((block * stage_steps + i / stage_rows % stage_steps) * feature_columns + column % feature_columns) *
+             stage_rows +
+         i % stage_rows;
+}
+
 struct BlockColumns {
   static constexpr int threads = 128;
   struct Shared {};
@@ -51,8 +61,7 @@ struct BlockColumns {
     block.each([&](int t) {
       const int64_t i = block.x * threads + t, d = block.y;
       const bool inside = d < Augmented(tile.dims).width();
-      out[(i / stage_rows * width + d) * stage_rows + i % stage_rows] =
-          inside ? tile.columns[d * tile.stride + i] : 0.0f;
+      out[place_in_blocks(i, d, width)] = inside ? tile.columns[d * tile.stride + i] : 0.0f;
     });
   }
 };
@@ -233,20 +242,26 @@ struct SplitGiven {
 // components. Features are formed from columns and shares, and cut into parts, in the registers that the
 // product takes them from.
 //
-// Cost: 3 or 6 times 64 N K multiply-adds of bfloat16 a tile of features, and for each 16 rows of it about 40
+// With two parts of a feature, responsibilities have one: the largest of each row, 1 before it is shared out,
+// is exact, and the others keep 8 digits, rounded to nearest, in all of a component's statistics alike.
+//
+// Cost: 2 or 6 times 64 N K multiply-adds of bfloat16 a tile of features, and for each 16 rows of it about 40
 // or 60 instructions a thread. Grid: (ceil(tiles / 2), ceil(K / components), splits).
 template <int parts, int components>
 struct AccumulateWide {
   static constexpr int threads = ring_threads;
-  static constexpr int slots = 8;
+  static constexpr int word_parts = parts == 3 ? 3 : 1;
+  using Pairs = Products<parts, word_parts>;
+  static constexpr int steps = stage_steps;
+  static constexpr int slots = parts == 3 ? 4 : 8;
   static constexpr int sums_of_thread = components / 2;
+  static constexpr int stages_of_panel = panel_rows / (steps * stage_rows);
   // Stages after which sums leave the hardware's accumulators, which round towards zero.
-  static constexpr int stages_together = parts == 3 ? 1 : 8;
+  static constexpr int stages_together = parts == 3 ? 1 : stages_of_panel;
   struct Stage {
-    Chunk words[parts][terms / 8][components];
-    float columns[consumers][64][stage_rows];
-    float share[stage_rows];
-    float unused[stage_rows];  // stages begin at multiples of 128 bytes
+    Chunk words[steps][word_parts][terms / 8][components];
+    float columns[consumers][warpgroup_rows / feature_columns][steps][feature_columns][stage_rows];
+    float share[steps][stage_rows];
   };
 
   Tile<float> tile;
@@ -263,60 +278,108 @@ struct AccumulateWide {
 
   int64_t shared_bytes() const { return barrier_bytes + slots * static_cast<int64_t>(sizeof(Stage)); }
 
+#if defined(MIXTURA_WARPGROUPS)
+  // What a thread multiplies in one step: two features, of four rows each, as the product wants them.
+  struct Fragment {
+    uint32_t of[parts][4];
+
+    __device__ __forceinline__ void put(int place, float x, float y) {
+      MIXTURA_UNROLL
+      for (int p = 0; p < parts; ++p) {
+        const uint32_t word = pair_of(x, y);
+        of[p][place] = word;
+        x -= float_of(word << 16);
+        y -= float_of(word & 0xffff0000u);
+      }
+    }
+    // (a, b) times (f, g), row by row.
+    __device__ __forceinline__ void form(const float4& a, const float4& b, const float4& f, const float4& g) {
+      put(0, a.x * f.x, a.y * f.y);
+      put(1, b.x * g.x, b.y * g.y);
+      put(2, a.z * f.z, a.w * f.w);
+      put(3, b.z * g.z, b.w * g.w);
+    }
+  };
+
+  __device__ __forceinline__ static Barrier filled(char* shared, int s) { return Barrier(shared + 8 * s); }
+  __device__ __forceinline__ static Barrier emptied(char* shared, int s) {
+    return Barrier(shared + 8 * (most_slots + s));
+  }
+
+  // Starting a copy takes a thread about as long as some products, so that warps share them: one thread of
+  // each starts those of responsibilities and shares, or of one consumer's columns.
+  template <class Block>
+  __device__ __forceinline__ void produce(const Block& block, Stage* stages, const Share& rows,
+                                          const Chunk* group_words, char* shared) const {
+    begin_producing();
+    const int warp =
+        __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) % warpgroup_threads / warp_size, 0);
+    if (threadIdx.x % warp_size != 0 || warp > consumers) return;
+    const int count_stages = static_cast<int>((rows.end - rows.begin) / (steps * stage_rows));
+    constexpr int word_bytes = static_cast<int>(sizeof(Stage::words)), share_bytes = steps * stage_rows * 4;
+    constexpr int64_t run_floats = steps * feature_columns * stage_rows;  // of 8 columns
+    auto runs_of = [&](const FeatureTile& mine) {
+      if (mine.features == Features::nothing) return 0;
+      if (mine.features == Features::products) return 1;
+      return static_cast<int>(smaller(warpgroup_rows, width - mine.a)) / feature_columns;
+    };
+    if (warp == consumers) {
+      int bytes = word_bytes + share_bytes;
+      for (int c = 0; c < consumers; ++c) {
+        const FeatureTile mine = tiles[block.x * consumers + c];
+        bytes +=
+            runs_of(mine) * static_cast<int>(run_floats) * 4 * (mine.features == Features::products ? 2 : 1);
+      }
+      const Chunk* next_words = group_words + rows.begin / stage_rows * (word_bytes / steps / 16);
+      const float* next_share = tile.share + rows.begin;
+      for (int s = 0; s < count_stages; ++s) {
+        const int slot = s % slots;
+        if (s >= slots) emptied(shared, slot).wait(static_cast<uint32_t>(s / slots - 1) & 1);
+        filled(shared, slot).expect(bytes);
+        copy_in_bulk(&stages[slot].words, next_words, word_bytes, filled(shared, slot));
+        copy_in_bulk(&stages[slot].share, next_share, share_bytes, filled(shared, slot));
+        next_words += word_bytes / 16;
+        next_share += steps * stage_rows;
+      }
+      return;
+    }
+    const FeatureTile mine = tiles[block.x * consumers + warp];
+    const int bytes = runs_of(mine) * static_cast<int>(run_floats) * 4;
+    if (bytes == 0) return;
+    const int64_t runs = width / feature_columns;  // of a stage's rows
+    const float* next = columns + rows.begin / (steps * stage_rows) * runs * run_floats;
+    for (int s = 0; s < count_stages; ++s, next += runs * run_floats) {
+      const int slot = s % slots;
+      if (s >= slots) emptied(shared, slot).wait(static_cast<uint32_t>(s / slots - 1) & 1);
+      copy_in_bulk(stages[slot].columns[warp][0], next + mine.a / feature_columns * run_floats, bytes,
+                   filled(shared, slot));
+      if (mine.features == Features::products)
+        copy_in_bulk(stages[slot].columns[warp][1], next + mine.b / feature_columns * run_floats, bytes,
+                     filled(shared, slot));
+    }
+  }
+#endif
+
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, char* shared) const {
     if (activity.sparse()) return;
     const Share rows(tile.padded, splits, block.z);
     if (rows.begin >= rows.end) return;
     const Chunk* group_words =
-        words + block.y * (tile.stride / stage_rows) * parts * (terms / 8) * components;
+        words + block.y * (tile.stride / stage_rows) * word_parts * (terms / 8) * components;
 #if defined(MIXTURA_WARPGROUPS)
-    auto filled = [&](int s) { return Barrier(shared + 8 * s); };
-    auto emptied = [&](int s) { return Barrier(shared + 8 * (most_slots + s)); };
     Stage* const stages = reinterpret_cast<Stage*>(shared + barrier_bytes);
     if (threadIdx.x == 0) {
       for (int s = 0; s < slots; ++s) {
-        filled(s).init(1);
-        emptied(s).init(consumers * warpgroup_threads / warp_size);
+        filled(shared, s).init(1);
+        emptied(shared, s).init(consumers * warpgroup_threads / warp_size);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
-    const int64_t first = rows.begin / stage_rows, count_stages = (rows.end - rows.begin) / stage_rows;
+    const int count_stages = static_cast<int>((rows.end - rows.begin) / (steps * stage_rows));
     const int consumer = warpgroup_of_thread();
-    if (consumer == consumers) {
-      begin_producing();
-      if (threadIdx.x % warpgroup_threads != 0) return;
-      constexpr int word_bytes = static_cast<int>(sizeof(Stage::words)), column_bytes = stage_rows * 4;
-      int bytes = word_bytes + column_bytes;
-      FeatureTile mine[consumers];
-      int run[consumers];  // columns of one copy
-      MIXTURA_UNROLL
-      for (int c = 0; c < consumers; ++c) {
-        mine[c] = tiles[block.x * consumers + c];
-        const bool products = mine[c].features == Features::products;
-        run[c] = products ? feature_columns : static_cast<int>(smaller(64, width - mine[c].a));
-        bytes += run[c] * column_bytes * (products ? 2 : 1);
-      }
-      for (int64_t s = 0; s < count_stages; ++s) {
-        const int slot = static_cast<int>(s % slots);
-        if (s >= slots) emptied(slot).wait(static_cast<uint32_t>(s / slots - 1) & 1);
-        filled(slot).expect(bytes);
-        copy_in_bulk(&stages[slot].words, group_words + (first + s) * (word_bytes / 16), word_bytes,
-                     filled(slot));
-        copy_in_bulk(&stages[slot].share, tile.share + (first + s) * stage_rows, column_bytes, filled(slot));
-        const float* from = columns + (first + s) * width * stage_rows;
-        MIXTURA_UNROLL
-        for (int c = 0; c < consumers; ++c) {
-          copy_in_bulk(stages[slot].columns[c][0], from + mine[c].a * stage_rows, run[c] * column_bytes,
-                       filled(slot));
-          if (mine[c].features == Features::products)
-            copy_in_bulk(stages[slot].columns[c][feature_columns], from + mine[c].b * stage_rows,
-                         run[c] * column_bytes, filled(slot));
-        }
-      }
-      return;
-    }
+    if (consumer == consumers) return produce(block, stages, rows, group_words, shared);
     begin_consuming();
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
     const int warp = static_cast<int>(threadIdx.x) % warpgroup_threads / warp_size;
@@ -326,66 +389,70 @@ struct AccumulateWide {
     const int column_low = products ? first_of_feature(low) : low;
     const int column_high = products ? first_of_feature(high) : high;
     const int column_both = feature_columns + second_of_feature(low);
+    auto release = [&](int s) {
+      if (lane == 0) emptied(shared, s % slots).arrive();
+    };
+    if (mine.features == Features::nothing) {
+      for (int s = 0; s < count_stages; ++s) {
+        filled(shared, s % slots).wait(static_cast<uint32_t>(s / slots) & 1);
+        release(s);
+      }
+      return;
+    }
     float sum[sums_of_thread], part_sum[sums_of_thread];
     MIXTURA_UNROLL
     for (int i = 0; i < sums_of_thread; ++i) sum[i] = 0.0f;
-    uint32_t fragments[2][parts][4];
-    for (int64_t s = 0; s < count_stages; s += 8) {
-      MIXTURA_UNROLL
-      for (int u = 0; u < 8; ++u) {
-        const int slot = static_cast<int>((s + u) % slots);
-        filled(slot).wait(static_cast<uint32_t>((s + u) / slots) & 1);
-        const Stage& stage = stages[slot];
-        const int q = lane % 4;
-        const float4 a = reinterpret_cast<const float4*>(stage.columns[consumer][column_low])[q];
-        const float4 b = reinterpret_cast<const float4*>(stage.columns[consumer][column_high])[q];
-        float4 f = reinterpret_cast<const float4*>(stage.share)[q], g = f;
-        if (products) {
-          const float4 c = reinterpret_cast<const float4*>(stage.columns[consumer][column_both])[q];
-          f = g = float4{f.x * c.x, f.y * c.y, f.z * c.z, f.w * c.w};
-        } else if (squares) {
-          g = float4{f.x * b.x, f.y * b.y, f.z * b.z, f.w * b.w};
-          f = float4{f.x * a.x, f.y * a.y, f.z * a.z, f.w * a.w};
-        }
-        uint32_t (&fragment)[parts][4] = fragments[u % 2];
-        auto put = [&](int place, float x, float y) {
-          MIXTURA_UNROLL
-          for (int p = 0; p < parts; ++p) {
-            const uint32_t word = pair_of(x, y);
-            fragment[p][place] = word;
-            x -= float_of(word << 16);
-            y -= float_of(word & 0xffff0000u);
+    constexpr int buffers = stages_together > 1 ? 2 : 1;  // products read one while the next is formed
+    Fragment fragments[buffers][steps];
+    for (int first = 0; first < count_stages; first += stages_of_panel) {
+  #pragma unroll(stages_together > 1 ? stages_together : 1)
+      for (int u = 0; u < stages_of_panel; ++u) {
+        const int s = first + u, q = lane % 4;
+        filled(shared, s % slots).wait(static_cast<uint32_t>(s / slots) & 1);
+        const Stage& stage = stages[s % slots];
+        MIXTURA_UNROLL
+        for (int step = 0; step < steps; ++step) {
+          auto of = [&](int column) {
+            const auto& run = stage.columns[consumer][column / feature_columns][step];
+            return reinterpret_cast<const float4*>(run[column % feature_columns])[q];
+          };
+          const float4 a = of(column_low), b = of(column_high);
+          float4 f = reinterpret_cast<const float4*>(stage.share[step])[q], g = f;
+          if (products) {
+            f = g = times(f, of(column_both));
+          } else if (squares) {
+            g = times(f, b);
+            f = times(f, a);
           }
-        };
-        put(0, a.x * f.x, a.y * f.y);
-        put(1, b.x * g.x, b.y * g.y);
-        put(2, a.z * f.z, a.w * f.w);
-        put(3, b.z * g.z, b.w * g.w);
-        const uint32_t places_at = shared_address(&stage.words);
+          fragments[u % buffers][step].form(a, b, f, g);
+        }
         pin(part_sum);
         MIXTURA_UNROLL
-        for (int p = 0; p < parts; ++p) pin(fragment[p]);
+        for (int step = 0; step < steps; ++step) {
+          MIXTURA_UNROLL
+          for (int p = 0; p < parts; ++p) pin(fragments[u % buffers][step].of[p]);
+        }
         begin_products();
         MIXTURA_UNROLL
-        for (int product = 0; product < Products<parts>::count; ++product)
-          multiply(part_sum, fragment[Products<parts>::first(product)],
-                   descriptor(places_at + Products<parts>::second(product) * (terms / 8) * components *
-                                              static_cast<uint32_t>(sizeof(Chunk)),
-                              components * static_cast<uint32_t>(sizeof(Chunk))),
-                   product > 0 || u % stages_together > 0);
+        for (int step = 0; step < steps; ++step) {
+          MIXTURA_UNROLL
+          for (int product = 0; product < Pairs::count; ++product)
+            multiply(part_sum, fragments[u % buffers][step].of[Pairs::first(product)],
+                     descriptor(shared_address(&stage.words[step][Pairs::second(product)]),
+                                components * static_cast<uint32_t>(sizeof(Chunk))),
+                     product > 0 || step > 0 || u % stages_together > 0);
+        }
         commit_products();
         if ((u + 1) % stages_together == 0) {
           wait_for_products<0>();
           pin(part_sum);
           MIXTURA_UNROLL
           for (int i = 0; i < sums_of_thread; ++i) sum[i] += part_sum[i];
-          if (lane == 0) {
-            if (stages_together > 1) emptied(static_cast<int>((s + u - 1) % slots)).arrive();
-            emptied(slot).arrive();
-          }
+          if (stages_together > 1) release(s - 1);
+          release(s);
         } else if (u > 0) {
           wait_for_products<1>();
-          if (lane == 0) emptied(static_cast<int>((s + u - 1) % slots)).arrive();
+          release(s - 1);
         }
       }
     }
@@ -414,20 +481,21 @@ struct AccumulateWide {
       for (int64_t k = block.y * components; k < smaller((block.y + 1) * components, count); ++k) {
         float sum = 0;
         for (int64_t stage = rows.begin / stage_rows; stage < rows.end / stage_rows; ++stage) {
-          const float* x = columns + stage * width * stage_rows;
           Chunk feature[parts][terms / 8];
           for (int term = 0; term < terms; ++term) {
             const int row = stage_row_of(term);
-            const float first = x[a * stage_rows + row], share = tile.share[stage * stage_rows + row];
-            const float second = products                             ? share * x[b * stage_rows + row]
+            const int64_t i = stage * stage_rows + row;
+            const float first = columns[place_in_blocks(i, a, width)], share = tile.share[i];
+            const float second = products ? share * columns[place_in_blocks(i, b, width)]
                                  : mine.features == Features::squares ? share * first
                                                                       : share;
             const Parts<parts> found = parts_of<parts>(first * second);
             for (int p = 0; p < parts; ++p) feature[p][term / 8].of[term % 8] = found.of[p];
           }
-          sum += product_of<parts>(feature[0], terms / 8, 1,
-                                   group_words + stage * parts * (terms / 8) * components + k % components,
-                                   terms / 8 * components, components);
+          sum += product_of<parts, word_parts>(
+              feature[0], terms / 8, 1,
+              group_words + stage * word_parts * (terms / 8) * components + k % components,
+              terms / 8 * components, components);
         }
         sums[(block.z * count + k) * size + at] += static_cast<double>(sum);
       }

@@ -43,7 +43,7 @@ struct FeatureTiles {
             const int64_t i = a + first_of_feature(f), j = b + second_of_feature(f);
             return i < dims && j <= i ? 1 + dims + i * (i + 1) / 2 + j : -1;
           });
-    while (tiles.size() % consumers) add(Features::columns, 0, 0, [](int) -> int64_t { return -1; });
+    while (tiles.size() % consumers) add(Features::nothing, 0, 0, [](int) -> int64_t { return -1; });
   }
 };
 
@@ -74,7 +74,7 @@ class WidePass {
     const int64_t size = statistics_size(pass.kind, dims_);
     components_ = round_up(count_, 64) < round_up(count_, 128) ? 64 : 128;
     const auto features = static_cast<int64_t>(FeatureTiles(pass.kind, dims_).tiles.size()) * warpgroup_rows;
-    const int64_t products = round_up(count_, components_) * features * (parts_ == 2 ? 3 : 6);
+    const int64_t products = round_up(count_, components_) * features * (parts_ == 2 ? 2 : 6);
     accumulates_ = products < wide_gain * count_ * size;
   }
 
@@ -90,7 +90,7 @@ class WidePass {
     int64_t bytes = 0;
     if (evaluates_ || nearest_) bytes += steps_ * terms * 2 * parts_;
     if (accumulates_)
-      bytes += round_up(count_, components_) * 2 * parts_ +
+      bytes += round_up(count_, components_) * 2 * word_parts(parts_) +
                4 * round_up(Augmented(dims_).width(), feature_columns);
     return bytes;
   }
@@ -138,7 +138,7 @@ class WidePass {
       pairs_ = static_cast<int64_t>(features.tiles.size()) / consumers;
       tiles_.upload(features.tiles, "tiles of features");
       places_.upload(features.places, "places of features");
-      words_.reserve<Chunk>(round_up(count_, components_) * (stride / 8) * parts_,
+      words_.reserve<Chunk>(round_up(count_, components_) * (stride / 8) * word_parts(parts_),
                             "a tile's responsibilities");
       columns_.reserve<float>(width_ * stride, "a tile's rows");
       top_.reserve<float>(stride, "a tile's densities");
@@ -169,14 +169,14 @@ class WidePass {
 
   void normalize(const Tile<float>& tile, float least, double* likelihoods, const Activity& activity) {
     with_shape([&](auto parts, auto components) {
-      device_.launch(NormalizeWide<parts(), components()>{tile, count_, least, words_.at<Chunk>(),
-                                                          likelihoods, activity},
+      device_.launch(NormalizeWide<word_parts(parts()), components()>{tile, count_, least, words_.at<Chunk>(),
+                                                                      likelihoods, activity},
                      {tile.padded / stage_rows, 1, 1});
     });
   }
   void take_given(const Tile<float>& tile) {
     with_shape([&](auto parts, auto components) {
-      device_.launch(SplitGiven<parts(), components()>{tile, count_, words_.at<Chunk>()},
+      device_.launch(SplitGiven<word_parts(parts()), components()>{tile, count_, words_.at<Chunk>()},
                      {tile.padded / stage_rows, (count_ + components() - 1) / components(), 1});
     });
   }
@@ -195,6 +195,9 @@ class WidePass {
   }
 
  private:
+  // Of responsibilities, beside features of so many parts.
+  static constexpr int word_parts(int parts) { return parts == 3 ? 3 : 1; }
+
   template <int value>
   struct Constant {
     constexpr int operator()() const { return value; }
@@ -207,23 +210,26 @@ class WidePass {
     action(Constant<3>{}, Constant<128>{});
   }
 
-  // The ring's slots that fit beside a panel of rows; 0: too few.
+  // The ring's slots that fit beside some panels of rows; 0: too few.
   template <int parts, int halves>
-  int slots_beside() const {
-    const WidePanel<parts, halves> panel{steps_, 0};
+  int slots_beside(int row_slots) const {
+    const WidePanel<parts, halves> panel{steps_, 0, row_slots};
     const int64_t slots =
         (device_.shared_bytes() - panel.shared_bytes()) / static_cast<int64_t>(sizeof(StreamStage<parts>));
     return slots < fewest_slots ? 0 : static_cast<int>(std::min<int64_t>(slots, most_slots));
   }
-  // The largest panel that fits.
+  // The largest panel that fits; two of them where they are small.
   bool choose_panel() {
     halves_ = 1;
-    if (parts_ == 3) {
-      slots_ = slots_beside<3, 1>();
-    } else if ((slots_ = slots_beside<2, 2>())) {
-      halves_ = 2;
-    } else {
-      slots_ = slots_beside<2, 1>();
+    for (row_slots_ = most_row_slots; row_slots_ > 0; --row_slots_) {
+      if (parts_ == 3) {
+        slots_ = slots_beside<3, 1>(row_slots_);
+      } else if ((slots_ = slots_beside<2, 2>(row_slots_))) {
+        halves_ = 2;
+      } else if (row_slots_ == 1) {
+        slots_ = slots_beside<2, 1>(row_slots_);
+      }
+      if (slots_ > 0) break;
     }
     panel_ = consumers * halves_ * warpgroup_rows;
     return slots_ > 0;
@@ -247,6 +253,11 @@ class WidePass {
                    {round_up(tile.padded, panel_) / SplitRows<parts>::threads, 2 * steps_, 1});
   }
 
+  // Blocks for a tile's panels: as many as there are multiprocessors, each of which has one at a time.
+  int64_t blocks_of(int64_t panels, int64_t shares) const {
+    return std::min(panels, std::max<int64_t>(device_.multiprocessors() / shares, 1));
+  }
+
   template <int parts, int halves>
   void evaluate_as(const Tile<float>& tile) {
     using Kernel = EvaluateWide<parts, halves>;
@@ -256,35 +267,40 @@ class WidePass {
     // Panels of a small tile do not fill the device: then several blocks share one's components.
     const int64_t shares = std::max<int64_t>(std::min(groups, device_.multiprocessors() / panels), 1);
     device_.launch_wide(Kernel{tile,
-                               {steps_, slots_},
+                               {steps_, slots_, row_slots_},
                                count_,
                                bands_,
                                triangle_,
                                shares,
+                               panels,
+                               blocks_of(panels, shares),
                                row_words_.at<char>(),
                                stages_.at<StreamStage<parts>>(),
                                constants_.at<float>()},
-                        {panels, shares, 1});
+                        {blocks_of(panels, shares), shares, 1});
   }
 
   template <int halves>
   void nearest_as(const Tile<float>& tile) {
     using Kernel = NearestWide<halves>;
     split_rows<2>(tile);
+    const int64_t panels = round_up(tile.padded, panel_) / panel_;
     device_.launch_wide(Kernel{tile,
-                               {steps_, slots_},
+                               {steps_, slots_, row_slots_},
                                (count_ + stream_places - 1) / stream_places,
+                               panels,
+                               blocks_of(panels, 1),
                                row_words_.at<char>(),
                                stages_.at<StreamStage<2>>(),
                                static_cast<float>(reach_),
                                static_cast<float>(highest_)},
-                        {round_up(tile.padded, panel_) / panel_, 1, 1});
+                        {blocks_of(panels, 1), 1, 1});
   }
 
   Device& device_;
   Staging staging_{device_};
   bool evaluates_ = false, accumulates_ = false, nearest_ = false, triangle_ = false;
-  int parts_ = 3, halves_ = 1, slots_ = 0;
+  int parts_ = 3, halves_ = 1, slots_ = 0, row_slots_ = 0;
   int64_t dims_ = 0, count_ = 0, steps_ = 0, bands_ = 0, panel_ = 0, stride_ = 0;
   int64_t components_ = 0, width_ = 0, pairs_ = 0;
   double half_precision_ = 0, reach_ = 0, highest_ = 0;
