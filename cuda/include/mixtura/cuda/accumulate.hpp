@@ -6,6 +6,7 @@
 #pragma once
 
 #include "mixtura/cuda/center.hpp"
+#include "mixtura/cuda/sort.hpp"
 
 namespace mixtura::cuda {
 
@@ -138,18 +139,16 @@ struct AccumulateDense {
   }
 };
 
-// Listed: one component's rows that count, found by looking at all of the tile's responsibilities for it (or
-// labels), in the rows' order; a feature a thread, the row read from the copy in which its columns lie side
-// by side. Rows that do not count cost a comparison each. Hard assignments are summed in double from the
-// table itself: labels do not depend on the digits that x - p loses in float, sums of one cluster's rows
-// would.
+// Listed: one component's rows that count, found by looking at all of the tile's responsibilities for it, in
+// the rows' order; some features a thread, the row read from the copy in which its columns lie side by side.
+// Rows that do not count cost a comparison each.
 //
 // Cost: a read of N numbers a component, and 2 reads, a multiplication and a multiply-add for each feature of
 // each row that counts. Grid: (ceil(P / (threads features)), K, splits).
-template <class T, bool hard>
+template <class T>
 struct AccumulateListed {
   static constexpr int threads = 128;
-  static constexpr int features = hard ? listed_features_hard : listed_features_soft;
+  static constexpr int features = listed_features;
   static constexpr int window = listed_window;  // rows looked at before those that count are added up
   struct Shared {
     uint32_t counts[window / warp_size];
@@ -159,7 +158,6 @@ struct AccumulateListed {
     Pair pair[features];
   };
 
-  Source source;
   Tile<T> tile;
   int64_t count;  // K
   int64_t size;   // P
@@ -169,22 +167,13 @@ struct AccumulateListed {
   double* sums;
   Activity activity;
 
-  // A number of the augmented row, of the table's own digits where it is the table's.
-  MIXTURA_KERNEL double exact(int64_t row, int64_t column) const {
-    if (column < tile.dims) return source(row, column);
-    if (column == Augmented(tile.dims).one()) return 1.0;
-    double square = 0;
-    for (int64_t d = 0; d < tile.dims; ++d) square = fused(source(row, d), source(row, d), square);
-    return square;
-  }
-
   MIXTURA_KERNEL T power(const T* joint, int64_t row) const {
     return tile.top ? power_of_two(joint[row] - tile.top[row]) : joint[row];
   }
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
-    if (!hard && !activity.sparse()) return;
+    if (!activity.sparse()) return;
     const Share rows(tile.padded, splits, block.z);
     const int64_t k = block.y, first = block.x * threads * features, width = Augmented(tile.dims).width();
     const T* joint = tile.joint + k * tile.stride;
@@ -202,8 +191,7 @@ struct AccumulateListed {
     for (int64_t begin = rows.begin; begin < rows.end; begin += window) {
       block.ballot(window, shared.counts, [&](int i) {
         const int64_t row = begin + i;
-        if (row >= rows.end) return false;
-        return hard ? tile.label[row] == k : power(joint, row) >= least && tile.share[row] != T(0);
+        return row < rows.end && power(joint, row) >= least && tile.share[row] != T(0);
       });
       block.each([&](int t) {
         Registers& r = local(t);
@@ -211,15 +199,12 @@ struct AccumulateListed {
           for (uint32_t left = shared.counts[word]; left; left &= left - 1) {
             const int64_t row = begin + word * warp_size + lowest_bit(left);
             const T* x = tile.rows + row * width;
-            const T weight = hard ? T(0) : power(joint, row) * tile.share[row];
+            const T weight = power(joint, row) * tile.share[row];
             MIXTURA_UNROLL
             for (int j = 0; j < features; ++j) {
               if (first + j * threads >= size) continue;
               const Pair pair = r.pair[j];
-              if (hard)
-                r.sum[j] += tile.weight[row] * exact(row, pair.a) * exact(row, pair.b);
-              else
-                r.sum[j] += static_cast<double>(weight * x[pair.a] * x[pair.b]);
+              r.sum[j] += static_cast<double>(weight * x[pair.a] * x[pair.b]);
             }
           }
       });
@@ -231,6 +216,69 @@ struct AccumulateListed {
       for (int j = 0; j < features; ++j) {
         const int64_t f = first + j * threads + t;
         if (f < size) out[f] += r.sum[j];
+      }
+    });
+  }
+};
+
+// Hard assignments, from rows sorted by label: a component's rows one after another, some features a thread,
+// summed in double from the table itself, because labels do not depend on the digits that x - p loses in
+// float, and sums of one cluster's rows would. Several rows are read before they are added, so that reads
+// wait together.
+//
+// Cost: a read, two multiplications and an addition for each feature of each row. Grid: (ceil(P / (threads
+// features)), K, splits).
+template <class T>
+struct AccumulateSorted {
+  static constexpr int threads = 128;
+  static constexpr int features = sorted_features;
+  static constexpr int at_once = 4;  // rows
+  struct Shared {};
+
+  Source source;
+  Tile<T> tile;
+  int64_t count;  // K
+  int64_t size;   // P
+  int64_t splits;
+  const Pair* pairs;
+  Sorted sorted;
+  double* sums;
+
+  // A number of the augmented row, of the table's own digits where it is the table's.
+  MIXTURA_KERNEL double exact(int64_t row, int64_t column) const {
+    if (column < tile.dims) return source(row, column);
+    if (column == Augmented(tile.dims).one()) return 1.0;
+    double square = 0;
+    for (int64_t d = 0; d < tile.dims; ++d) square = fused(source(row, d), source(row, d), square);
+    return square;
+  }
+
+  template <class Block>
+  MIXTURA_KERNEL void operator()(Block& block, Shared&) const {
+    const int64_t k = block.y;
+    const auto first = static_cast<int64_t>(sorted.first[k]),
+               last = static_cast<int64_t>(sorted.first[k + 1]);
+    const int64_t each = (last - first + splits - 1) / splits;
+    const int64_t begin = smaller(first + block.z * each, last), end = smaller(begin + each, last);
+    double* out = sums + (block.z * count + k) * size;
+    block.each([&](int t) {
+      MIXTURA_UNROLL
+      for (int j = 0; j < features; ++j) {
+        const int64_t f = (block.x * features + j) * threads + t;
+        if (f >= size) continue;
+        const Pair pair = pairs[f];
+        double sum = 0;
+        for (int64_t at = begin; at < end; at += at_once) {
+          double product[at_once];
+          MIXTURA_UNROLL
+          for (int i = 0; i < at_once; ++i) {
+            const int64_t row = sorted.order[smaller(at + i, end - 1)];
+            product[i] = at + i < end ? tile.weight[row] * exact(row, pair.a) * exact(row, pair.b) : 0.0;
+          }
+          MIXTURA_UNROLL
+          for (int i = 0; i < at_once; ++i) sum += product[i];
+        }
+        out[f] += sum;
       }
     });
   }

@@ -181,7 +181,9 @@ class Table {
       plan.splits = wide_.splits(plan.stride, plan.entries, p.kind);
       return plan;
     }
-    const int64_t blocks = (plan.size + 511) / 512 * ((p.quadratics.components + 127) / 128);
+    const int64_t features = AccumulateSorted<T>::threads * AccumulateSorted<T>::features;
+    const int64_t blocks = p.hard ? (plan.size + features - 1) / features * p.quadratics.components
+                                  : (plan.size + 511) / 512 * ((p.quadratics.components + 127) / 128);
     const int64_t wanted =
         (blocks_wanted * device_.multiprocessors() + blocks - 1) / std::max<int64_t>(blocks, 1);
     // No more splits than the tile has panels for, nor than their sums fit in what the rows of a tile
@@ -389,31 +391,52 @@ class Table {
   }
   void accumulate_fast(const Tile<double>&, const Plan&, int64_t, const Pair*, double*, const Activity&) {}
 
-  template <class T, bool hard>
-  void accumulate_listed(const Source& source, const Tile<T>& tile, const Plan& plan, int64_t components,
-                         const Pair* pairs, double* sums, const Activity& activity) {
-    using Kernel = AccumulateListed<T, hard>;
+  template <class T>
+  void accumulate_listed(const Tile<T>& tile, const Plan& plan, int64_t components, const Pair* pairs,
+                         double* sums, const Activity& activity) {
+    using Kernel = AccumulateListed<T>;
     const int64_t features = Kernel::threads * Kernel::features;
     device_.launch(
-        Kernel{source, tile, components, plan.size, plan.splits, least<T>(components), pairs, sums, activity},
+        Kernel{tile, components, plan.size, plan.splits, least<T>(components), pairs, sums, activity},
         {(plan.size + features - 1) / features, components, plan.splits});
+  }
+
+  // Sorts the tile's rows by label, then sums each component's.
+  template <class T>
+  void accumulate_sorted(const Source& source, const Tile<T>& tile, const Plan& plan, int64_t components,
+                         const Pair* pairs, double* sums) {
+    using Kernel = AccumulateSorted<T>;
+    const int64_t blocks = (tile.padded + sorted_rows - 1) / sorted_rows;
+    const Sorted sorted{label_counts_.reserve<unsigned long long>(blocks * components, "counts of labels"),
+                        label_starts_.reserve<unsigned long long>(blocks * components, "counts of labels"),
+                        label_first_.reserve<unsigned long long>(components + 1, "counts of labels"),
+                        order_.reserve<int32_t>(plan.stride, "a tile's order")};
+    device_.zero(sorted.counts, static_cast<size_t>(blocks * components) * sizeof *sorted.counts);
+    device_.launch(CountLabels{tile.label, tile.padded, components, sorted}, {blocks, 1, 1});
+    device_.launch(AddCounts{blocks, components, sorted},
+                   {(components + AddCounts::threads - 1) / AddCounts::threads, 1, 1});
+    device_.launch(AddComponents{components, sorted}, {1, 1, 1});
+    device_.launch(PlaceRows{tile.label, tile.padded, components, sorted}, {blocks, 1, 1});
+    const int64_t features = Kernel::threads * Kernel::features;
+    device_.launch(Kernel{source, tile, components, plan.size, plan.splits, pairs, sorted, sums},
+                   {(plan.size + features - 1) / features, components, plan.splits});
   }
 
   // One of dense and listed does the work: the tile's counter, which the host does not wait for, says which.
   template <class T>
   void accumulate(const Source& source, const Tile<T>& tile, const Plan& plan, int64_t components, bool hard,
                   const Pair* pairs, double* sums, const Activity& activity) {
-    if (hard) {
-      accumulate_listed<T, true>(source, tile, plan, components, pairs, sums, activity);
-      return;
-    }
-    if constexpr (sizeof(T) == 4) {
-      if (plan.wide && wide_.accumulates()) {
-        wide_.accumulate(tile, plan.size, plan.splits, sums, activity);
-        accumulate_listed<T, false>(source, tile, plan, components, pairs, sums, activity);
-        return;
-      }
-    }
+    if (hard) return accumulate_sorted<T>(source, tile, plan, components, pairs, sums);
+    accumulate_soft(tile, plan, components, pairs, sums, activity);
+    accumulate_listed<T>(tile, plan, components, pairs, sums, activity);
+  }
+
+  template <class T>
+  void accumulate_soft(const Tile<T>& tile, const Plan& plan, int64_t components, const Pair* pairs,
+                       double* sums, const Activity& activity) {
+    if constexpr (sizeof(T) == 4)
+      if (plan.wide && wide_.accumulates())
+        return wide_.accumulate(tile, plan.size, plan.splits, sums, activity);
     if (plan.fast)
       accumulate_fast(tile, plan, components, pairs, sums, activity);
     else if (components >= dense_high)
@@ -422,7 +445,6 @@ class Table {
       accumulate_dense<T, 32>(tile, plan, components, pairs, sums, activity);
     else
       accumulate_dense<T, 8>(tile, plan, components, pairs, sums, activity);
-    accumulate_listed<T, false>(source, tile, plan, components, pairs, sums, activity);
   }
 
   // The quadratics of one pass, packed and uploaded, and the E half of a tile.
@@ -575,7 +597,8 @@ class Table {
   Buffer columns_{device_}, row_major_{device_}, joint_{device_}, share_{device_}, label_{device_},
       weight_{device_}, best_{device_}, sums_{device_}, reduced_{device_}, likelihoods_{device_},
       counter_{device_}, pivot_{device_}, pairs_{device_}, table_{device_}, transformed_{device_},
-      words_{device_}, row_words_{device_}, joint_words_{device_};
+      words_{device_}, row_words_{device_}, joint_words_{device_}, label_counts_{device_},
+      label_starts_{device_}, label_first_{device_}, order_{device_};
   Buffer factors_{device_}, biases_{device_}, constants_{device_}, linear_{device_}, centres_{device_},
       exact_constants_{device_};
   Lanes left_lanes_{device_}, right_lanes_{device_}, weight_lanes_{device_}, gate_lanes_{device_};

@@ -64,11 +64,11 @@ constexpr int dense_depth_low = 4;
 // about as much as a dozen in the dense product, because it shares no operand with another.
 constexpr int64_t sparse_pairs = 16;
 
-// Lists: features of a thread with soft and with hard assignment, and rows looked at before those that count
+// Lists: features of a thread, with soft and with hard assignment, and rows looked at before those that count
 // are added up. More features read a row's columns fewer times, and take registers; a longer window has fewer
 // barriers, and takes shared memory.
-constexpr int listed_features_soft = 8;
-constexpr int listed_features_hard = 4;
+constexpr int listed_features = 8;
+constexpr int sorted_features = 1;
 constexpr int listed_window = 2048;
 
 // Blocks of the dense product for each multiprocessor, for which a tile's rows are split where there are
