@@ -1,16 +1,19 @@
 """Mixtura on a CUDA device beside the blocked matrix products of torch: milliseconds per EM iteration, and floors.
 
-python benchmarks/gpu.py [--workloads all] [--scale 1.0] [--rounds 5] [--save benchmarks/results]
+python benchmarks/gpu.py [--workloads all] [--scale 1.0] [--rounds 5] [--no-peer] [--save benchmarks/results]
 
 Rows lie on the device (torch tensors, float32, random) unless a workload says 'from the host'. A pass is what grows
 with the rows: all of the E-step and the sums of the M-step, with what it uploads and downloads; the step is what the
-host does between two passes. Medians of several, by wall clock around a synchronised device. Floors are multiply-adds
-of triangles and symmetric halves at the rate of a large matrix product measured in the same run (float32, and bfloat16
-divided by 3 for precision 'fast'), exponentials left out, or one read of X at the rate of a large copy, whichever
-takes longer. Log-likelihoods are held to float64 on the processor, over some of the rows.
+host does between two passes. Both are medians of several, by wall clock around a synchronised device. The device's time
+is that of all its kernels and copies in one pass, as the driver's profiler reports it; the host's share is what a pass
+and a step take beyond it. Floors are multiply-adds of triangles and symmetric halves at the rate of a large matrix
+product measured in the same run (float32, and bfloat16 divided by 3 for precision 'fast'), exponentials left out, or
+one read of X at the rate of a large copy, whichever takes longer. Log-likelihoods are held to float64 on the processor,
+over some of the rows.
 
 The peer is what a good engineer writes in an afternoon: blocks of rows; for full covariances, whitened with one batched
-product for a group of components, moments with another; for diagonals, three products with [x^2, x, 1].
+product for a group of components, moments with another; for diagonals, three products with [x^2, x, 1]. Beside 'fast'
+its products are of TF32, which has 11 digits.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from mixtura import backends
 from mixtura.backends.reference import ReferenceBackend
@@ -34,12 +38,17 @@ from mixtura.gates.constant import ConstantGate
 from mixtura.mixture import Mixture
 
 DEVICE = "cuda"
-lines: list[str] = []
+
+
+output: Path | None = None
 
 
 def tell(line: str = "") -> None:
+    """Print a line, and write it where it is to be kept at once: a run that ends early loses nothing."""
     print(line, flush=True)
-    lines.append(line)
+    if output is not None:
+        with output.open("a") as file:
+            file.write(line + "\n")
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ WORKLOADS = [
     Workload("F2f", 10_000_000, 16, 64, "full", "fast"),
     Workload("K1", 10_000_000, 128, 1024, "kmeans"),
     Workload("H1", 10_000_000, 32, 8, "diag", on_device=False),
+    Workload("H2", 1_000_000, 128, 1024, "full", "fast", on_device=False),
 ]
 
 
@@ -137,6 +147,7 @@ def peer(w: Workload, X: torch.Tensor, parameters) -> float:
     log_weights = 0.0 if w.covariance == "kmeans" else parameters.gate.log_shares
     constants = torch.as_tensor(q.offsets + log_weights, dtype=X.dtype, device=X.device)
     block, group = (8192 if D > 32 else 65536), 32
+    one_scale = w.covariance in ("spherical", "kmeans")
     if w.covariance == "full":
         factors = torch.as_tensor(q.factors, dtype=X.dtype, device=X.device).transpose(1, 2).contiguous()
         second = torch.zeros(K, D, D, device=X.device)
@@ -154,7 +165,8 @@ def peer(w: Workload, X: torch.Tensor, parameters) -> float:
                 y = torch.matmul(x, factors[cut]) - torch.matmul(means[cut, None], factors[cut])
                 joint[:, cut] = -0.5 * y.square().sum(-1).T
         else:
-            joint = x @ (scales * means).T - 0.5 * (x.square() @ scales.T) + bias
+            squares = x.square().sum(1)[:, None] * scales[:, 0] if one_scale else x.square() @ scales.T
+            joint = x @ (scales * means).T - 0.5 * squares + bias
         joint += constants
         if w.covariance == "kmeans":
             top, label = joint.max(1)
@@ -173,11 +185,19 @@ def peer(w: Workload, X: torch.Tensor, parameters) -> float:
                 scaled = resp[:, cut].T[:, :, None] * x
                 second[cut] += torch.matmul(scaled.transpose(1, 2), x)
         else:
-            second += resp.T @ x.square()
+            second += (resp.T @ x.square().sum(1, keepdim=True)) if one_scale else resp.T @ x.square()
     return float(total)
 
 
-def measure(w: Workload, limits: dict[str, float], rounds: int) -> None:
+def on_the_device(work) -> float:
+    """Milliseconds of the kernels and copies of one call."""
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        work()
+        torch.cuda.synchronize()
+    return 1e-3 * sum(event.device_time_total for event in found.key_averages())
+
+
+def measure(w: Workload, limits: dict[str, float], rounds: int, with_peer: bool) -> None:
     rng = np.random.default_rng(0)
     parameters = parameters_of(w, rng)
     torch.manual_seed(0)
@@ -194,12 +214,14 @@ def measure(w: Workload, limits: dict[str, float], rounds: int) -> None:
     found = expect(backend, rows, parameters, pivot)
     used = (free - torch.cuda.mem_get_info()[0]) / 1e6
     ours = median(lambda: expect(backend, rows, parameters, pivot), rounds)
+    device = on_the_device(lambda: expect(backend, rows, parameters, pivot))
     step = 0.0
     if w.covariance != "kmeans":
         components = parameters.components
-        began = time.perf_counter()
-        _ = Gaussians.from_moments(components.covariance, found, components.estimation).quadratics
-        step = 1e3 * (time.perf_counter() - began)
+        step = median(
+            lambda: Gaussians.from_moments(components.covariance, found, components.estimation),
+            rounds,
+        )
     rate = limits["bfloat16"] / 3 if w.precision == "fast" else limits["float32"]
     size = 4 * w.rows * w.dims
     floor = 1e3 * max(
@@ -212,15 +234,19 @@ def measure(w: Workload, limits: dict[str, float], rounds: int) -> None:
     got = expect(backend, backend.place(some), parameters, pivot).log_likelihood
     off = abs(got - want) / abs(want)
     tell(w.title)
+    share = (ours + step - device) / (ours + step)
     tell(
-        f"  pass {ours:9.2f} ms = {ours / floor:5.2f} x floor ({floor:.2f} ms); step on the host {step:.1f} ms; "
-        f"device memory beside X {used:.0f} MB; log-likelihood off by {off:.1e} of itself"
+        f"  pass {ours:9.2f} ms = {ours / floor:5.2f} x floor ({floor:.2f} ms); on the device {device:.2f} ms; step on the "
+        f"host {step:.1f} ms; host's share {share:.0%}"
     )
-    if w.on_device:
+    tell(f"  device memory beside X {used:.0f} MB; log-likelihood off by {off:.1e} of itself")
+    if w.on_device and with_peer:
         del rows, backend
         try:
+            torch.backends.cuda.matmul.allow_tf32 = w.precision == "fast"
             theirs = median(lambda: peer(w, X, parameters), max(rounds // 2, 1))
-            tell(f"  torch {theirs:8.2f} ms = {theirs / ours:.2f} x ours")
+            digits = "TF32" if w.precision == "fast" else "float32"
+            tell(f"  torch ({digits}) {theirs:8.2f} ms = {theirs / ours:.2f} x ours")
         except torch.cuda.OutOfMemoryError:
             tell("  torch: out of device memory")
 
@@ -232,12 +258,18 @@ def main() -> None:
     parser.add_argument("--workloads", default="all", help="names, or 'all'")
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-peer", action="store_true", help="leave torch's products out")
     parser.add_argument("--save", type=Path, help="folder for the output as text")
     options = parser.parse_args()
     found = backends.available()["cuda"]
     if not found:
         sys.exit(f"backend 'cuda' is not available: {found.reason}")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if options.save:
+        global output
+        options.save.mkdir(parents=True, exist_ok=True)
+        output = options.save / f"gpu-{now[:10]}.txt"
+        output.write_text("")
     tell(f"{now}, {found.reason}, torch {torch.__version__}, medians of {options.rounds}")
     limits = ceilings(options.rounds)
     tell(
@@ -255,11 +287,8 @@ def main() -> None:
                 w.precision,
                 w.on_device,
             )
-            measure(scaled, limits, options.rounds)
+            measure(scaled, limits, options.rounds, not options.no_peer)
             torch.cuda.empty_cache()
-    if options.save:
-        options.save.mkdir(parents=True, exist_ok=True)
-        (options.save / f"gpu-{now[:10]}.txt").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

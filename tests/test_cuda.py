@@ -237,10 +237,28 @@ def test_experts_as_on_the_host(device, rng):
 
 def on_device(name, X):
     """X on the device, in the ways that arrays have to say so."""
-    if name == "emulated":
+    if name != "cuda":
         return [InterfaceArray(X), CapsuleArray(X)]
-    cupy = pytest.importorskip("cupy")
-    return [cupy.asarray(X)]
+    cupy, torch = pytest.importorskip("cupy"), pytest.importorskip("torch")
+    there = cupy.asarray(X)
+    return [there, torch.as_tensor(X, device="cuda"), DlpackOnly(there)]
+
+
+class DlpackOnly:
+    """Shows an array of a device by DLPack alone."""
+
+    def __init__(self, array):
+        self.array = array
+        self.shape = array.shape
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, **settings):
+        return self.array.__dlpack__(**settings)
+
+    def get(self):
+        return self.array.get()
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -259,6 +277,44 @@ def test_fits_to_arrays_on_the_device(device, dtype, blobs):
         assert there.score(Z) == host.score(X)
     for Z in on_device(device.name, X):
         assert KMeans(3, **settings).fit(Z).inertia_ == KMeans(3, **settings).fit(X).inertia_
+
+
+def test_rows_that_are_still_being_computed(require, rng):
+    """What another library has under way on a stream of its own is finished before rows are read."""
+    backend = require("cuda")
+    cupy = pytest.importorskip("cupy")
+    X = rng.normal(size=(20_000, 8))
+    want = backend.place(X).table.survey(None)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        slow = cupy.ones((2048, 2048))
+        for _ in range(20):
+            slow = slow @ slow * 1e-4
+        rows = cupy.asarray(X) + 0.0 * slow[0, 0]
+        got = backend.place(rows).table.survey(None)
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize(("form", "components", "dims", "rows"), REGIMES)
+def test_with_warpgroups_and_without(require, monkeypatch, form, components, dims, rows, precision, rng):
+    """Hopper's own products, and those of every device: the same to rounding. Elsewhere both are the latter."""
+    kind = type(require("cuda"))
+    p = problem(rng, form, components, dims, rows, weighted=True, dtype=np.float32)
+    reference = ReferenceBackend()
+    for wanted in ("1", "0"):
+        monkeypatch.setenv("MIXTURA_CUDA_WARPGROUPS", wanted)
+        backend = kind(precision=precision)
+        for kind_of_moments in ("trace", "diagonal", "full"):
+            arguments = (p.joint, kind_of_moments, p.pivot)
+            want = reference.expect(p.placed(reference), *arguments)
+            got = backend.expect(p.placed(backend), *arguments)
+            if precision == "exact":
+                assert_moments_close(got, want, p, computing_eps(backend, p.X))
+            else:
+                np.testing.assert_allclose(
+                    got.second, want.second, rtol=0, atol=4e-3 * np.abs(want.second).max()
+                )
 
 
 def test_experts_of_arrays_on_the_device(device, rng):

@@ -78,11 +78,11 @@ py::tuple read_dlpack(const py::capsule& capsule) {
 class Table {
  public:
   Table(py::array left, std::optional<py::array> right, int device, int64_t tile_bytes, int64_t budget,
-        int threads)
+        bool pinnable, int threads)
       : left_(std::move(left)), right_(std::move(right)) {
     const mixtura::Rows rows = mixtura::arguments::rows_of(left_, right_);
     const py::gil_scoped_release release;
-    table_ = std::make_unique<DeviceTable>(rows, false, device, tile_bytes, budget, threads);
+    table_ = std::make_unique<DeviceTable>(rows, false, device, tile_bytes, budget, pinnable, threads);
   }
 
   Table(const Pointer& pointer, int device, int64_t tile_bytes) {
@@ -93,7 +93,7 @@ class Table {
     rows.count = std::get<0>(shape);
     rows.dims = rows.left.dims;
     const py::gil_scoped_release release;
-    table_ = std::make_unique<DeviceTable>(rows, true, device, tile_bytes, -1, 0);
+    table_ = std::make_unique<DeviceTable>(rows, true, device, tile_bytes, -1, false, 0);
   }
 
   bool resident() const { return table_->resident(); }
@@ -127,6 +127,27 @@ class Table {
     request.pass.answers.joint = joint.mutable_data();
     run(request, nullptr);
     return joint;
+  }
+
+  // Log-density of each row, and, into an array (N, K) of float or double, the responsibilities.
+  Doubles posterior(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
+                    const Doubles& pivot, const std::optional<py::array>& resp, int threads) {
+    Request request = rows(begin, end, pivot, threads);
+    set_quadratics(request.pass, quadratics, log_weights);
+    mixtura::Answers& answers = request.pass.answers;
+    Doubles density(request.pass.rows.count);
+    answers.density = density.mutable_data();
+    if (resp) {
+      answers.resp_in_single = py::isinstance<py::array_t<float>>(*resp);
+      const bool good = resp->ndim() == 2 && resp->shape(0) == request.pass.rows.count &&
+                        resp->shape(1) == request.pass.quadratics.components &&
+                        (resp->flags() & py::array::c_style);
+      if (!good || !(answers.resp_in_single || py::isinstance<Doubles>(*resp)))
+        throw std::invalid_argument("resp must be a row-major (N, K) array of float32 or float64");
+      answers.resp = py::array(*resp).mutable_data();
+    }
+    run(request, nullptr);
+    return density;
   }
 
   py::tuple assign(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
@@ -219,8 +240,9 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
       .def(py::init<std::string, Doubles, Doubles, Doubles, std::optional<Doubles>>(), py::arg("form"),
            py::arg("offsets"), py::arg("means"), py::arg("factors"), py::arg("linear") = py::none());
   py::class_<Table>(m, "Table", py::module_local())
-      .def(py::init<py::array, std::optional<py::array>, int, int64_t, int64_t, int>(), py::arg("left"),
-           py::arg("right"), py::arg("device"), py::arg("tile_bytes"), py::arg("budget"), py::arg("threads"))
+      .def(py::init<py::array, std::optional<py::array>, int, int64_t, int64_t, bool, int>(), py::arg("left"),
+           py::arg("right"), py::arg("device"), py::arg("tile_bytes"), py::arg("budget"), py::arg("pinnable"),
+           py::arg("threads"))
       .def_static(
           "on_device",
           [](const Pointer& pointer, int device, int64_t tile_bytes) {
@@ -235,6 +257,8 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
            py::arg("kind"), py::arg("pivot"), py::arg("sample_weight"), py::arg("threads"))
       .def("log_joint", &Table::log_joint, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
            py::arg("log_weights"), py::arg("pivot"), py::arg("threads"))
+      .def("posterior", &Table::posterior, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
+           py::arg("log_weights"), py::arg("pivot"), py::arg("resp"), py::arg("threads"))
       .def("assign", &Table::assign, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
            py::arg("log_weights"), py::arg("pivot"), py::arg("single"), py::arg("threads"))
       .def("survey", &Table::survey, py::arg("sample_weight"))

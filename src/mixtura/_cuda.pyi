@@ -13,7 +13,14 @@ class Quadratics:
 
 class Table:
     def __init__(
-        self, left: _Rows, right: _Rows | None, device: int, tile_bytes: int, budget: int, threads: int
+        self,
+        left: _Rows,
+        right: _Rows | None,
+        device: int,
+        tile_bytes: int,
+        budget: int,
+        pinnable: bool,
+        threads: int,
     ) -> None: ...
     @classmethod
     def on_device(cls, pointer: _Pointer, device: int, tile_bytes: int) -> Table: ...
@@ -50,6 +57,16 @@ class Table:
         quadratics: Quadratics,
         log_weights: _Float,
         pivot: _Float,
+        threads: int,
+    ) -> _Float: ...
+    def posterior(
+        self,
+        begin: int,
+        end: int,
+        quadratics: Quadratics,
+        log_weights: _Float,
+        pivot: _Float,
+        resp: NDArray[np.floating] | None,
         threads: int,
     ) -> _Float: ...
     def assign(

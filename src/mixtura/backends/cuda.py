@@ -26,6 +26,15 @@ from mixtura.quadratics import Quadratics
 _FAST_WIDTH = 8.0
 
 
+def _in_memory(array: Any) -> bool:
+    """Whether an array's numbers are NumPy's own memory, not a file's or another library's."""
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        if array.base is None:
+            return True
+        array = array.base
+    return False
+
+
 class DeviceArray:
     """A table on a device, of which the host can read parts and statistics without copying the whole.
 
@@ -205,6 +214,7 @@ class CudaBackend(CompiledBackend):
             -1 if self.device is None else self.device,
             self.tile_bytes,
             self._budget(),
+            _in_memory(left) and (right is None or _in_memory(right)),
             self.threads,
         )
         return CudaRows(left, right, sample_weight, table=table, end=len(left))
@@ -260,6 +270,14 @@ class CudaBackend(CompiledBackend):
             self.threads,
         )
         return labels, best
+
+    def posterior(self, rows: Rows, joint: Joint, resp: NDArray[np.floating] | None = None) -> Float:
+        """See :meth:`mixtura.backends.base.Backend.posterior`; only what is asked for leaves the device."""
+        rows, q = self._placed(rows), joint.quadratics
+        density = rows.table.posterior(
+            rows.begin, rows.end, self._packed(q), joint.log_weights, q.center, resp, self.threads
+        )
+        return np.asarray(density)
 
     def _run_expect(
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool

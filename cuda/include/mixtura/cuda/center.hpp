@@ -81,7 +81,7 @@ struct Center {
         const int64_t width = augmented.width();
         if (first_column + slow < width)
           tile.columns[(first_column + slow) * tile.stride + first_row + fast] = shared.patch[fast][slow];
-        if (first_column + fast < width)
+        if (tile.rows && first_column + fast < width)
           tile.rows[(first_row + slow) * width + first_column + fast] = shared.patch[slow][fast];
       }
     });
@@ -107,7 +107,7 @@ struct Square {
         sum = fused(x, x, sum);
       }
       tile.columns[augmented.square() * tile.stride + i] = sum;
-      tile.rows[i * augmented.width() + augmented.square()] = sum;
+      if (tile.rows) tile.rows[i * augmented.width() + augmented.square()] = sum;
     });
   }
 };

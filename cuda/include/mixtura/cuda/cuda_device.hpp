@@ -182,6 +182,18 @@ class Device {
     if (memory && cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
   }
 
+  // Makes memory of the caller's ready for copies that need no staging; false where the system will not.
+  bool pin(const void* host, size_t bytes) {
+    const Current current(index_);
+    const bool pinned =
+        cudaHostRegister(const_cast<void*>(host), bytes, cudaHostRegisterDefault) == cudaSuccess;
+    if (!pinned) cudaGetLastError();
+    return pinned;
+  }
+  void unpin(const void* host) noexcept {
+    if (cudaHostUnregister(const_cast<void*>(host)) != cudaSuccess) cudaGetLastError();
+  }
+
   // Small arrays of parameters, in order with the kernels.
   void copy_in(void* device, const void* host, size_t bytes) {
     const Current current(index_);

@@ -32,7 +32,8 @@ class DeviceTable {
  public:
   // tile_bytes: of a tile on the device, 0: a good share of a second-level cache. budget: most bytes of host
   // rows to keep on the device, -1: four fifths of what is free; a larger table is streamed in every pass.
-  DeviceTable(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, int threads);
+  DeviceTable(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, bool pinnable,
+              int threads);
   ~DeviceTable();
 
   bool resident() const;

@@ -20,8 +20,8 @@ int device_of(const void* memory) {
 }
 
 DeviceTable::DeviceTable(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget,
-                         int threads)
-    : table_(std::make_unique<Table>(rows, on_device, index, tile_bytes, budget, threads)) {}
+                         bool pinnable, int threads)
+    : table_(std::make_unique<Table>(rows, on_device, index, tile_bytes, budget, pinnable, threads)) {}
 DeviceTable::~DeviceTable() = default;
 
 bool DeviceTable::resident() const {

@@ -66,6 +66,9 @@ class Device {
   void* allocate_staging(size_t bytes) { return ::operator new(bytes); }
   void release_staging(void* memory) noexcept { ::operator delete(memory); }
 
+  bool pin(const void*, size_t) { return true; }
+  void unpin(const void*) noexcept {}
+
   void copy_in(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
   // Copies beside the kernels happen as late as they may: when the kernels begin to wait for them.
   void copy_in_lane(void* device, const void* staging, size_t bytes, int) {

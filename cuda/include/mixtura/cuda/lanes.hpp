@@ -28,6 +28,9 @@ struct Stream {
     return {reinterpret_cast<const char*>(values), a_row * 8, a_row * 8, 8, 8};
   }
 
+  // Whether all of its rows lie side by side, as they are on the device.
+  bool contiguous() const { return host_bytes == row_bytes && (item_bytes == item || row_bytes == item); }
+
   void gather(int64_t begin, int64_t end, char* out) const {
     const bool dense = item_bytes == item || row_bytes == item;
     if (dense && host_bytes == row_bytes) {
@@ -64,8 +67,14 @@ class Lanes {
     size_ = static_cast<size_t>(bytes);
   }
 
-  // Rows begin to end of the stream, gathered by all processors, on their way to the device.
-  const void* send(int lane, const Stream& stream, int64_t begin, int64_t end, int threads) {
+  // Rows begin to end of the stream, on their way to the device: from where they lie, if they are pinned, or
+  // else gathered by all processors.
+  const void* send(int lane, const Stream& stream, int64_t begin, int64_t end, int threads, bool pinned) {
+    if (pinned) {
+      device_.copy_in_lane(on_device_[lane], stream.host + begin * stream.row_bytes,
+                           static_cast<size_t>((end - begin) * stream.row_bytes), lane);
+      return on_device_[lane];
+    }
     const int64_t rows = std::max<int64_t>(gather_bytes / std::max<int64_t>(stream.row_bytes, 1), 1);
     in_parallel((end - begin + rows - 1) / rows, threads, [&](int64_t i) {
       const int64_t from = begin + i * rows, to = std::min(from + rows, end);

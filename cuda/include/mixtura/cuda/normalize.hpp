@@ -34,6 +34,7 @@ struct NormalizeSoft {
   T least;                  // of a row's largest: what counts
   double* log_likelihoods;  // a slot for each block of the grid, tile after tile
   Activity activity;
+  double* density;  // (S,) or null: log p(z_i), base e
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
@@ -82,8 +83,9 @@ struct NormalizeSoft {
       }
       const double weight = tile.weight[i];
       tile.share[i] = static_cast<T>(weight / total);
-      shared.log_likelihood[t] =
-          weight != 0.0 ? weight * ln2 * (static_cast<double>(top) + log2(total)) : 0.0;
+      const double log_density = ln2 * (static_cast<double>(top) + log2(total));
+      if (density) density[i] = log_density;
+      shared.log_likelihood[t] = weight != 0.0 ? weight * log_density : 0.0;
       shared.pairs[0][t] = weight != 0.0 ? pairs : 0;
     });
     block.each([&](int t) {
@@ -166,8 +168,8 @@ struct NormalizeHard {
 
 // What a kernel does with (N, K) numbers of the caller: add them to the joint log-densities (a gate's
 // log-weights, turned to base 2), take them for responsibilities, or write the joint log-densities there,
-// base e.
-enum class Exchange : int { add, take, give };
+// base e, or the responsibilities.
+enum class Exchange : int { add, take, give, give_responsibilities };
 
 // What a row of weight 0 has there may be anything, and is taken for 0.
 //
@@ -185,11 +187,13 @@ struct ExchangeJoint {
   int64_t count;  // K
   double* table;  // (rows of the tile, K)
   Exchange exchange;
+  float* single;  // in place of `table`, where responsibilities are given as floats
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
     const int64_t first_row = block.x * side, first = block.y * side;
-    const bool gives = exchange == Exchange::give;
+    const bool shares = exchange == Exchange::give_responsibilities,
+               gives = exchange == Exchange::give || shares;
     block.each([&](int t) {
       for (int step = 0; step < side * side; step += threads) {
         const int fast = (step + t) % side, slow = (step + t) / side;
@@ -197,7 +201,9 @@ struct ExchangeJoint {
         const int64_t i = first_row + r, k = first + c;
         double value = 0;
         if (k < count && i < tile.count && (gives || tile.weight[i] != 0.0))
-          value = gives ? static_cast<double>(tile.joint[k * tile.stride + i]) * ln2 : table[i * count + k];
+          value = gives ? static_cast<double>(tile.joint[k * tile.stride + i]) *
+                              (shares ? static_cast<double>(tile.share[i]) : ln2)
+                        : table[i * count + k];
         shared.patch[r][c] = value;
       }
     });
@@ -210,7 +216,11 @@ struct ExchangeJoint {
         const double value = shared.patch[r][c];
         T* joint = tile.joint + k * tile.stride + i;
         if (gives) {
-          if (i < tile.count) table[i * count + k] = value;
+          if (i >= tile.count) continue;
+          if (single)
+            single[i * count + k] = static_cast<float>(value);
+          else
+            table[i * count + k] = value;
         } else if (exchange == Exchange::take) {
           *joint = static_cast<T>(value);
         } else {

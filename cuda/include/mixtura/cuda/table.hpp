@@ -33,11 +33,14 @@ class Table {
  public:
   // tile_bytes: of a tile on the device; 0: as suits the kernels. budget: most bytes of rows to keep there;
   // the rest is streamed.
-  Table(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, int threads)
+  // pinnable: whether host rows are memory of this process that it may keep in place.
+  Table(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget, bool pinnable,
+        int threads)
       : device_(index),
         rows_(rows),
         tile_bytes_(tile_bytes > 0 ? std::min(tile_bytes, int64_t{1} << 30) : default_tile_bytes),
-        tile_bytes_given_(tile_bytes > 0) {
+        tile_bytes_given_(tile_bytes > 0),
+        pinnable_(pinnable) {
     if (on_device) {
       device_.wait_for_producers();
       resident_ = true;
@@ -58,18 +61,26 @@ class Table {
     }
   }
 
+  ~Table() {
+    for (int side = 0; side < 2; ++side)
+      if (pinned_[side]) device_.unpin((side ? rows_.right : rows_.left).data);
+  }
+  Table(const Table&) = delete;
+  Table& operator=(const Table&) = delete;
+
   bool resident() const { return resident_; }
   int64_t rows() const { return rows_.count; }
   int64_t dims() const { return rows_.dims; }
   const Rows& source() const { return rows_; }
 
-  // Statistics to `totals`; or pass.answers.joint; or labels and best.
+  // Statistics to `totals`; or the pass's answers; or labels and best.
   void run(const Request& request, Totals* totals) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Unwinding unwinding(device_);
     const Pass& p = request.pass;
+    pin_rows();
     // What rounding could decide, doubles do; the nearest centre decides in double by itself.
-    if (p.single && !p.answers.joint && (!p.hard || nearest_centre(p)))
+    if (p.single && !has_answers(p) && (!p.hard || nearest_centre(p)))
       run_as<float>(request, totals);
     else
       run_as<double>(request, totals);
@@ -114,6 +125,17 @@ class Table {
  private:
   static int64_t row_bytes(const Columns& c) { return c.dims * (c.single_precision ? 4 : 8); }
 
+  // A table that is streamed again and again is worth pinning: then nothing but the bus moves its rows.
+  void pin_rows() {
+    if (resident_ || !pinnable_ || ++passes_ != passes_to_pin) return;
+    for (int side = 0; side < 2; ++side) {
+      const Columns& c = side ? rows_.right : rows_.left;
+      const int64_t bytes = row_bytes(c) * rows_.count;
+      pinned_[side] = bytes >= gather_bytes && Stream::of(c).contiguous() &&
+                      device_.pin(c.data, static_cast<size_t>(bytes));
+    }
+  }
+
   // Uploads all rows, through the lanes.
   void keep(int threads) {
     Columns* sides[] = {&rows_.left, &rows_.right};
@@ -131,7 +153,7 @@ class Table {
       for (int64_t begin = 0; begin < rows_.count; begin += step, lane ^= 1) {
         const int64_t end = std::min(begin + step, rows_.count);
         device_.wait_for_lane(lane);
-        const void* arrived = lanes.send(lane, stream, begin, end, threads);
+        const void* arrived = lanes.send(lane, stream, begin, end, threads, false);
         device_.lane_filled(lane);
         device_.copy_within(memory + begin * stream.row_bytes, arrived,
                             static_cast<size_t>((end - begin) * stream.row_bytes));
@@ -153,7 +175,7 @@ class Table {
     const Pass& p = request.pass;
     Plan plan;
     plan.nearest = nearest_centre(p);
-    plan.statistics = !p.answers.joint && !request.labels;
+    plan.statistics = !has_answers(p) && !request.labels;
     // Tensor cores pay from tiles that their instructions fill.
     plan.fast = request.fast && sizeof(T) == 4 && !p.hard && !p.answers.joint && !p.resp &&
                 device_.has_tensor_cores() && p.quadratics.components >= fast_components &&
@@ -206,7 +228,9 @@ class Table {
     tile.dims = p.rows.dims;
     tile.stride = plan.stride;
     tile.columns = columns_.reserve<T>(width * plan.stride, "a tile's rows");
-    tile.rows = row_major_.reserve<T>(width * plan.stride, "a tile's rows");
+    // Lists alone read rows.
+    tile.rows =
+        plan.statistics && !p.hard ? row_major_.reserve<T>(width * plan.stride, "a tile's rows") : nullptr;
     tile.joint = joint_.reserve<T>(plan.nearest ? 1 : components * plan.stride, "a tile's densities");
     tile.share = share_.reserve<T>(plan.stride, "a tile's shares");
     if constexpr (sizeof(T) == 4) {
@@ -237,9 +261,11 @@ class Table {
     for (int s = 0; s < 4; ++s)
       if (streams[s].host && streams[s].row_bytes)
         lanes_[s]->reserve(plan.stride * streams[s].row_bytes, "rows on their way");
-    double* joint_out = p.answers.joint
-                            ? table_.reserve<double>(plan.stride * components, "densities on their way")
-                            : nullptr;
+    double* answers = p.answers.joint || p.answers.resp
+                          ? table_.reserve<double>(plan.stride * components, "answers on their way")
+                          : nullptr;
+    double* density =
+        p.answers.density ? density_.reserve<double>(plan.stride, "densities on their way") : nullptr;
 
     int lane = 0;
     for (int64_t begin = 0; begin < p.rows.count; begin += plan.stride, lane ^= 1) {
@@ -250,8 +276,9 @@ class Table {
       device_.wait_for_lane(lane);
       for (int s = 0; s < 4; ++s)
         if (streams[s].host && streams[s].row_bytes)
-          arrived[s] = lanes_[s]->send(lane, streams[s], s < 2 ? request.begin + begin : begin,
-                                       s < 2 ? request.begin + end : end, request.threads);
+          arrived[s] =
+              lanes_[s]->send(lane, streams[s], s < 2 ? request.begin + begin : begin,
+                              s < 2 ? request.begin + end : end, request.threads, s < 2 && pinned_[s]);
       device_.lane_filled(lane);
       device_.launch(Weigh{static_cast<const double*>(arrived[2]), tile.count, weight},
                      {tile.padded / Weigh::threads, 1, 1});
@@ -266,7 +293,7 @@ class Table {
       const Grid patches{tile.padded / 32, (components + 31) / 32, 1};
       double* best_out = request.best ? best : nullptr;
       if (p.resp) {
-        device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::take}, patches);
+        device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::take, nullptr}, patches);
         device_.launch(ShareGiven<T>{tile, activity}, {tile.padded / ShareGiven<T>::threads, 1, 1});
         if constexpr (sizeof(T) == 4)
           if (plan.wide) wide_.take_given(tile);
@@ -274,16 +301,18 @@ class Table {
         evaluator.nearest(tile, source, best_out, likelihoods);
       } else {
         evaluator.evaluate(tile);
-        if (given) device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::add}, patches);
+        if (given) device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::add, nullptr}, patches);
         if (p.answers.joint) {
-          device_.launch(ExchangeJoint<T>{tile, components, joint_out, Exchange::give}, patches);
-          device_.copy_out(p.answers.joint + begin * components, joint_out,
-                           static_cast<size_t>(tile.count * components) * sizeof(double));
+          device_.launch(ExchangeJoint<T>{tile, components, answers, Exchange::give, nullptr}, patches);
+          give(p.answers.joint + begin * components, answers, tile.count * components * 8, request.threads);
         } else if (p.hard) {
           device_.launch(NormalizeHard<T>{tile, components, best_out, likelihoods}, {tile.padded / 32, 1, 1});
         } else {
           device_.zero(pairs_that_count, sizeof *pairs_that_count);
-          normalize(tile, plan, components, likelihoods, activity);
+          normalize(tile, plan, components, likelihoods, activity, density);
+          if (density) give(p.answers.density + begin, density, tile.count * 8, request.threads);
+          if (p.answers.resp)
+            give_responsibilities(tile, p.answers, begin, components, answers, request.threads);
         }
       }
       if (request.labels) {
@@ -321,13 +350,41 @@ class Table {
     });
   }
 
+  // To the caller's array: through memory from which all threads copy, where there is much.
+  void give(void* to, const void* from, int64_t bytes, int threads) {
+    if (bytes < gather_bytes) return device_.copy_out(to, from, static_cast<size_t>(bytes));
+    for (int64_t begin = 0; begin < bytes; begin += largest_copy) {
+      const int64_t size = std::min(bytes - begin, largest_copy);
+      const char* arrived = results_.reserve<char>(size);
+      device_.copy_out(const_cast<char*>(arrived), static_cast<const char*>(from) + begin,
+                       static_cast<size_t>(size));
+      in_parallel((size + gather_bytes - 1) / gather_bytes, threads, [&](int64_t i) {
+        const int64_t at = i * gather_bytes;
+        std::memcpy(static_cast<char*>(to) + begin + at, arrived + at,
+                    static_cast<size_t>(std::min(gather_bytes, size - at)));
+      });
+    }
+  }
+
+  template <class T>
+  void give_responsibilities(const Tile<T>& tile, const Answers& to, int64_t begin, int64_t components,
+                             double* answers, int threads) {
+    const bool single = to.resp_in_single;
+    float* floats = single ? reinterpret_cast<float*>(answers) : nullptr;
+    device_.launch(ExchangeJoint<T>{tile, components, answers, Exchange::give_responsibilities, floats},
+                   {tile.padded / 32, (components + 31) / 32, 1});
+    const int64_t item = single ? 4 : 8;
+    give(static_cast<char*>(to.resp) + begin * components * item, answers, tile.count * components * item,
+         threads);
+  }
+
   template <class T>
   void normalize(const Tile<T>& tile, const Plan& plan, int64_t components, double* likelihoods,
-                 const Activity& activity) {
+                 const Activity& activity, double* density) {
     if constexpr (sizeof(T) == 4)
       if (plan.wide && wide_.accumulates())
         return wide_.normalize(tile, least<T>(components), likelihoods, activity);
-    device_.launch(NormalizeSoft<T>{tile, components, least<T>(components), likelihoods, activity},
+    device_.launch(NormalizeSoft<T>{tile, components, least<T>(components), likelihoods, activity, density},
                    {tile.padded / 32, 1, 1});
   }
 
@@ -592,13 +649,14 @@ class Table {
   Staging results_{device_};
   bool resident_ = false;
   int64_t tile_bytes_;
-  bool tile_bytes_given_;
+  bool tile_bytes_given_, pinnable_, pinned_[2] = {false, false};
+  int passes_ = 0;
   Buffer left_{device_}, right_{device_};
   Buffer columns_{device_}, row_major_{device_}, joint_{device_}, share_{device_}, label_{device_},
       weight_{device_}, best_{device_}, sums_{device_}, reduced_{device_}, likelihoods_{device_},
-      counter_{device_}, pivot_{device_}, pairs_{device_}, table_{device_}, transformed_{device_},
-      words_{device_}, row_words_{device_}, joint_words_{device_}, label_counts_{device_},
-      label_starts_{device_}, label_first_{device_}, order_{device_};
+      counter_{device_}, pivot_{device_}, pairs_{device_}, table_{device_}, density_{device_},
+      transformed_{device_}, words_{device_}, row_words_{device_}, joint_words_{device_},
+      label_counts_{device_}, label_starts_{device_}, label_first_{device_}, order_{device_};
   Buffer factors_{device_}, biases_{device_}, constants_{device_}, linear_{device_}, centres_{device_},
       exact_constants_{device_};
   Lanes left_lanes_{device_}, right_lanes_{device_}, weight_lanes_{device_}, gate_lanes_{device_};

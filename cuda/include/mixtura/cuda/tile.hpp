@@ -42,7 +42,7 @@ struct Tile {
   int64_t padded;  // count, rounded up to whole panels; the rest of the last panel has weight 0
   int64_t stride;  // S
   T* columns;      // (W, S) rows about the pivot, column by column
-  T* rows;         // (S, W) the same, row by row
+  T* rows;         // (S, W) the same, row by row; or null
   double* weight;  // (S,)   weights of the rows
   T* joint;        // (K, S) log2 of weight times density; then 2^(that - the row's largest); or given
                    // responsibilities

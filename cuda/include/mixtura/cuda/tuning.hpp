@@ -32,6 +32,9 @@ constexpr int64_t gather_bytes = int64_t{1} << 20;
 // Numbers of the statistics from which all of the host's threads put them in their places.
 constexpr int64_t in_parallel_from = int64_t{1} << 18;
 
+// Which pass over a table that is streamed pins its rows: one pass alone is over sooner than pinning.
+constexpr int passes_to_pin = 2;
+
 // ---- the E half ----------------------------------------------------------------------------------------
 
 // Most rows of a factor in bands of 4 rows, for 32 components a block, not of 8 for 16: low bands waste less
