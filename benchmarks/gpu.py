@@ -202,7 +202,7 @@ def measure(w: Workload, limits: dict[str, float], rounds: int, with_peer: bool)
     parameters = parameters_of(w, rng)
     torch.manual_seed(0)
     generated = torch.randn(w.rows, w.dims, device=DEVICE)
-    X = generated if w.on_device else generated.cpu().numpy()
+    X = generated if w.on_device else generated.cpu().numpy().copy()  # memory of its own, as a user's table is
     if not w.on_device:
         del generated
     torch.cuda.empty_cache()

@@ -173,7 +173,7 @@ Doubles posterior(const Table& rows, const Quadratics& quadratics, const Doubles
   return density;
 }
 
-// (K, D, D) symmetric matrices to upper triangles U with U U' = inverse; none if one is not positive
+// (K, D, D) symmetric matrices to lower triangles F with F' F = inverse; none if one is not positive
 // definite. The capsules are scipy.linalg.cython_lapack's.
 std::optional<Doubles> inverse_cholesky(const Doubles& matrices, const py::capsule& potrf,
                                         const py::capsule& trtri, int threads) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <vector>
 
 #include "mixtura/pool.hpp"
 
@@ -15,16 +16,21 @@ bool inverse_cholesky(const Lapack& lapack, const double* matrices, double* out,
   parallel(static_cast<int>(std::min<int64_t>(limit, count)), [&](int) {
     char lower = 'L', general = 'N';
     int n = static_cast<int>(dims), failed = 0;
+    std::vector<double> scratch(static_cast<size_t>(dims * dims));
+    double* a = scratch.data();
     for (int64_t k; good && (k = next++) < count;) {
       // LAPACK reads columns where we write rows: its lower triangle is our upper one, and L^-1 is U.
-      double* a = out + k * dims * dims;
       std::copy_n(matrices + k * dims * dims, dims * dims, a);
       lapack.potrf(&lower, &n, a, &n, &failed);
       if (!failed) lapack.trtri(&lower, &general, &n, a, &n, &failed);
+      double* to = out + k * dims * dims;
       double finite = 0.0;  // NaN once an infinity or a NaN is multiplied by 0
       for (int64_t row = 0; row < dims; ++row) {
-        std::fill_n(a + row * dims, row, 0.0);
-        for (int64_t column = row; column < dims; ++column) finite += 0.0 * a[row * dims + column];
+        for (int64_t column = 0; column <= row; ++column) {
+          to[row * dims + column] = a[column * dims + row];
+          finite += 0.0 * a[column * dims + row];
+        }
+        std::fill_n(to + row * dims + row + 1, dims - row - 1, 0.0);
       }
       if (failed || finite != 0.0) good = false;
     }

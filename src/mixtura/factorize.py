@@ -50,7 +50,10 @@ _MANY = 1 << 16
 
 
 def inverse_choleskys(covariances: Float) -> Float:
-    """As :func:`inverse_cholesky`, for K matrices (K, D, D), on the compiled kernels' threads if they are available."""
+    """As :func:`inverse_cholesky`, for K matrices (K, D, D), on the compiled kernels' threads if they are available.
+
+    These write the transposes side by side, which is how kernels read factors: the result is a view of them.
+    """
     few, many = covariances.shape[-1] <= BLAS_ALONE, len(covariances) > 1 and covariances.size >= _MANY
     if native is None or not compiled_allowed() or not (few or many):
         return np.stack([inverse_cholesky(c) for c in covariances])
@@ -60,13 +63,14 @@ def inverse_choleskys(covariances: Float) -> Float:
         inverse = native.inverse_cholesky(covariances, routines["dpotrf"], routines["dtrtri"], threads)
     if inverse is None:
         raise IllDefinedCovarianceError
-    return inverse
+    return np.swapaxes(inverse, -1, -2)
 
 
 def transposes(matrices: Float) -> Float:
-    """K matrices (K, R, C), each transposed, in memory of their own."""
-    if native is None or not compiled_allowed() or matrices.size < _MANY:
-        return np.ascontiguousarray(np.swapaxes(matrices, -1, -2))
+    """K matrices (K, R, C), each transposed, row by row; without a copy where that is how they lie."""
+    turned = np.swapaxes(matrices, -1, -2)
+    if native is None or not compiled_allowed() or matrices.size < _MANY or turned.flags.c_contiguous:
+        return np.ascontiguousarray(turned)
     return native.transposed(matrices, thread_limit())
 
 

@@ -188,8 +188,8 @@ class Matrices(Storage):
         return dims, dims
 
     def regularized(self, covariances: Float, reg_covar: float | Float) -> Float:
-        i = np.arange(covariances.shape[-1])
-        covariances[..., i, i] += reg_covar
+        diagonals = np.einsum("...ii->...i", covariances)  # a view
+        diagonals += reg_covar
         return covariances
 
     def bounded(self, covariances: Float, least: Float) -> tuple[Float, Float, Booleans]:

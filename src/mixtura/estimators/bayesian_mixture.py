@@ -421,7 +421,7 @@ class BayesianGaussianMixture(DensityMixin, LabellingEstimator):
             "means_": components.means.astype(dtype),
             "covariances_": storage.rounded(components.covariances, dtype),
             "precisions_": storage.rounded(storage.precisions(cholesky), dtype),
-            "precisions_cholesky_": cholesky.astype(dtype),
+            "precisions_cholesky_": cholesky.astype(dtype, order="C"),
             "mean_precision_": components.shrinkage,
             "degrees_of_freedom_": np.asarray(dof),
             "weight_concentration_prior_": 1.0 / self.n_components

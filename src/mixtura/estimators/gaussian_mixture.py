@@ -702,7 +702,7 @@ class GaussianMixture(FittedGaussians):
                 "weights_": weights.astype(dtype),
                 "means_": components.means.astype(dtype),
                 "covariances_": storage.rounded(components.covariances, dtype),
-                "precisions_cholesky_": cholesky.astype(dtype),
+                "precisions_cholesky_": cholesky.astype(dtype, order="C"),
                 "precisions_": storage.rounded(storage.precisions(cholesky), dtype),
             }
         for name, value in cast.items():

@@ -232,7 +232,7 @@ template <class T>
 struct AccumulateSorted {
   static constexpr int threads = 128;
   static constexpr int features = sorted_features;
-  static constexpr int at_once = 4;  // rows
+  static constexpr int at_once = 8;  // rows
   struct Shared {};
 
   Source source;
@@ -243,6 +243,28 @@ struct AccumulateSorted {
   const Pair* pairs;
   Sorted sorted;
   double* sums;
+
+  // Of weight times value, over rows that were sorted.
+  template <class Value>
+  MIXTURA_KERNEL double sum_of(int64_t begin, int64_t end, Value value) const {
+    double sum = 0;
+    int64_t at = begin;
+    for (; at + at_once <= end; at += at_once) {
+      int64_t row[at_once];
+      double weight[at_once], number[at_once];
+      MIXTURA_UNROLL
+      for (int i = 0; i < at_once; ++i) row[i] = sorted.order[at + i];
+      MIXTURA_UNROLL
+      for (int i = 0; i < at_once; ++i) {
+        weight[i] = tile.weight[row[i]];
+        number[i] = value(row[i]);
+      }
+      MIXTURA_UNROLL
+      for (int i = 0; i < at_once; ++i) sum = fused(weight[i], number[i], sum);
+    }
+    for (; at < end; ++at) sum = fused(tile.weight[sorted.order[at]], value(sorted.order[at]), sum);
+    return sum;
+  }
 
   // A number of the augmented row, of the table's own digits where it is the table's.
   MIXTURA_KERNEL double exact(int64_t row, int64_t column) const {
@@ -267,18 +289,15 @@ struct AccumulateSorted {
         const int64_t f = (block.x * features + j) * threads + t;
         if (f >= size) continue;
         const Pair pair = pairs[f];
-        double sum = 0;
-        for (int64_t at = begin; at < end; at += at_once) {
-          double product[at_once];
-          MIXTURA_UNROLL
-          for (int i = 0; i < at_once; ++i) {
-            const int64_t row = sorted.order[smaller(at + i, end - 1)];
-            product[i] = at + i < end ? tile.weight[row] * exact(row, pair.a) * exact(row, pair.b) : 0.0;
-          }
-          MIXTURA_UNROLL
-          for (int i = 0; i < at_once; ++i) sum += product[i];
-        }
-        out[f] += sum;
+        // Most features are products of two columns of the table, or one of them alone.
+        const bool first_is_one = pair.a == Augmented(tile.dims).one();
+        if (pair.b >= tile.dims || (pair.a >= tile.dims && !first_is_one))
+          out[f] += sum_of(begin, end, [&](int64_t row) { return exact(row, pair.a) * exact(row, pair.b); });
+        else if (first_is_one)
+          out[f] += sum_of(begin, end, [&](int64_t row) { return source(row, pair.b); });
+        else
+          out[f] +=
+              sum_of(begin, end, [&](int64_t row) { return source(row, pair.a) * source(row, pair.b); });
       }
     });
   }

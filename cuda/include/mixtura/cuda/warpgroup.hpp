@@ -166,6 +166,30 @@ __device__ __forceinline__ int warpgroup_of_thread() {
   return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / warpgroup_threads, 0);
 }
 
+// Two consumers take turns at starting products. What a warp starts, it starts in order, and waits where the
+// hardware has enough: consumers that start together end together, and the tensor cores idle while both
+// prepare what comes next. In turns, one prepares while the other's products run.
+struct Turns {
+  int consumer;
+  bool alone;  // there is no other consumer
+
+  __device__ __forceinline__ Turns(int consumer_, bool alone_) : consumer(consumer_), alone(alone_) {
+    if (!alone && consumer == 1) pass();
+  }
+  __device__ __forceinline__ void take() const {
+    if (!alone)
+      asm volatile("bar.sync %0, %1;" ::"r"(1 + consumer), "n"(consumers * warpgroup_threads) : "memory");
+  }
+  __device__ __forceinline__ void pass() const {
+    if (!alone)
+      asm volatile("bar.arrive %0, %1;" ::"r"(2 - consumer), "n"(consumers * warpgroup_threads) : "memory");
+  }
+  // The second consumer's last pass finds someone who takes it.
+  __device__ __forceinline__ void end() const {
+    if (consumer == 0) take();
+  }
+};
+
 // Keeps the compiler from moving reads and writes of sums across this place.
 template <int n>
 __device__ __forceinline__ void pin(float (&d)[n]) {

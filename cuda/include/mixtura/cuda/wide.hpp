@@ -157,7 +157,7 @@ struct RowsAndRing {
 
   // sum = rows times `steps` stages; with the last stage's numbers, `finish(half, sum, numbers)`.
   template <class Finish>
-  __device__ __forceinline__ void consume(int64_t steps, Finish finish) {
+  __device__ __forceinline__ void consume(const Turns& turns, int64_t steps, Finish finish) {
     constexpr uint32_t row_chunk = Panel::rows * sizeof(Chunk), place_chunk = stream_places * sizeof(Chunk);
     constexpr uint32_t place_part = terms / 8 * place_chunk;
     const uint32_t row_part = static_cast<uint32_t>(panel.steps) * (terms / 8) * row_chunk;
@@ -171,6 +171,7 @@ struct RowsAndRing {
       const uint32_t these = first + static_cast<uint32_t>(step) * (terms / 8) * row_chunk;
       MIXTURA_UNROLL
       for (int h = 0; h < halves; ++h) pin(exact ? part_sum[h] : sum[h]);
+      turns.take();
       begin_products();
       MIXTURA_UNROLL
       for (int h = 0; h < halves; ++h) {
@@ -184,6 +185,7 @@ struct RowsAndRing {
         }
       }
       commit_products();
+      turns.pass();
       if (exact) {
         // Hardware rounds its sums towards zero; ordinary additions, to nearest, carry from step to step.
         wait_for_products<0>();
@@ -302,6 +304,7 @@ struct EvaluateWide {
       return ring.produce(words, block.x, panels, blocks, factors, (end - begin) * stages);
     begin_consuming();
     const WideSum at(static_cast<int>(threadIdx.x));
+    const Turns turns(warpgroup_of_thread(), false);
     for (int64_t p = block.x; p < panels; p += blocks) {
       ring.wait_for_rows();
       const int64_t first_row = p * Panel::rows + at.consumer * halves * warpgroup_rows;
@@ -314,7 +317,8 @@ struct EvaluateWide {
         }
         for (int64_t band = 0; band < bands; ++band)
           ring.consume(
-              steps_of(band, panel.steps, triangle), [&](int h, const float (&sum)[64], const float* bias) {
+              turns, steps_of(band, panel.steps, triangle),
+              [&](int h, const float (&sum)[64], const float* bias) {
                 MIXTURA_UNROLL
                 for (int run = 0; run < 16; ++run) {  // of 8 places, which are half of a component's rows
                   const float2 b = reinterpret_cast<const float2*>(bias)[run * 4 + at.lane % 4];
@@ -344,6 +348,7 @@ struct EvaluateWide {
       }
       ring.give_rows_back();
     }
+    turns.end();
 #elif defined(__CUDACC__)
     (void)shared;
     (void)factors;
@@ -432,13 +437,14 @@ struct NearestWide {
       return ring.produce(words, block.x, panels, blocks, packed, groups * panel.steps);
     begin_consuming();
     const WideSum at(static_cast<int>(threadIdx.x));
+    const Turns turns(warpgroup_of_thread(), false);
     for (int64_t p = block.x; p < panels; p += blocks) {
       ring.wait_for_rows();
       Best best[halves][2];
       MIXTURA_UNROLL
       for (int h = 0; h < halves; ++h) best[h][0] = best[h][1] = none;
       for (int64_t group = 0; group < groups; ++group)
-        ring.consume(panel.steps, [&](int h, const float (&sum)[64], const float* heights) {
+        ring.consume(turns, panel.steps, [&](int h, const float (&sum)[64], const float* heights) {
           const int32_t first = static_cast<int32_t>(group) * stream_places;
           MIXTURA_UNROLL
           for (int j = 0; j < 64; ++j)
@@ -463,6 +469,7 @@ struct NearestWide {
         }
       }
     }
+    turns.end();
 #elif defined(__CUDACC__)
     (void)shared;
     (void)none;

@@ -399,6 +399,7 @@ struct AccumulateWide {
       }
       return;
     }
+    const Turns turns(consumer, tiles[block.x * consumers + 1 - consumer].features == Features::nothing);
     float sum[sums_of_thread], part_sum[sums_of_thread];
     MIXTURA_UNROLL
     for (int i = 0; i < sums_of_thread; ++i) sum[i] = 0.0f;
@@ -432,6 +433,7 @@ struct AccumulateWide {
           MIXTURA_UNROLL
           for (int p = 0; p < parts; ++p) pin(fragments[u % buffers][step].of[p]);
         }
+        turns.take();
         begin_products();
         MIXTURA_UNROLL
         for (int step = 0; step < steps; ++step) {
@@ -443,6 +445,7 @@ struct AccumulateWide {
                      product > 0 || step > 0 || u % stages_together > 0);
         }
         commit_products();
+        turns.pass();
         if ((u + 1) % stages_together == 0) {
           wait_for_products<0>();
           pin(part_sum);
@@ -456,6 +459,7 @@ struct AccumulateWide {
         }
       }
     }
+    turns.end();
     const int32_t* place = places + (block.x * consumers + consumer) * 64;
     const int32_t at_low = place[low], at_high = place[high];
     MIXTURA_UNROLL
