@@ -11,6 +11,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 part=${1:-figures}
+case $part in
+  figures | tests | sanitizers) ;;
+  *)
+    echo "$0: unknown part '$part': figures, tests or sanitizers" >&2
+    exit 2
+    ;;
+esac
 out=$(realpath -m "${2:-out/gpu}")
 python=${PYTHON:-python3}
 export PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -63,10 +70,6 @@ case $part in
       lines=4 step "$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 1 "$python" \
         "$here/benchmarks/small_on_a_gpu.py"
     done
-    ;;
-  *)
-    echo "unknown part: $part" >&2
-    exit 2
     ;;
 esac
 exit $failed

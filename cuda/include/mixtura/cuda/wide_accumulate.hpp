@@ -358,6 +358,102 @@ struct AccumulateWide {
                      filled(shared, slot));
     }
   }
+
+  // A consumer's sums over all stages, of one kind of features.
+  template <Features kind>
+  __device__ __forceinline__ static void add_up(char* shared, int count_stages, const Turns& turns,
+                                                float (&sum)[sums_of_thread]) {
+    constexpr int buffers = stages_together > 1 ? 2 : 1;  // products read one while the next is formed
+    const Stage* const stages = reinterpret_cast<const Stage*>(shared + barrier_bytes);
+    const int lane = static_cast<int>(threadIdx.x) % warp_size, q = lane % 4;
+    const int warp = static_cast<int>(threadIdx.x) % warpgroup_threads / warp_size;
+    const int low = warp * 16 + lane / 4, high = low + 8;  // this thread's features
+    constexpr bool products = kind == Features::products;
+    // Four rows of a column, in the first stage and step; others are at fixed distances.
+    auto first_of = [&](int column) {
+      const auto& run = stages->columns[turns.consumer][column / feature_columns][0];
+      return reinterpret_cast<const char*>(run[column % feature_columns]) + q * 16;
+    };
+    const char* const at_low = first_of(products ? first_of_feature(low) : low);
+    const char* const at_high = first_of(products ? first_of_feature(high) : high);
+    const char* const at_both = first_of(feature_columns + second_of_feature(low));
+    const char* const at_share = reinterpret_cast<const char*>(stages->share[0]) + q * 16;
+    constexpr int step_bytes = feature_columns * stage_rows * 4, share_step_bytes = stage_rows * 4;
+    auto read = [](const char* from, int offset) { return *reinterpret_cast<const float4*>(from + offset); };
+    auto release = [&](int slot) {
+      if (lane == 0) emptied(shared, slot).arrive();
+    };
+    float part_sum[sums_of_thread];
+    Fragment fragments[buffers][steps];
+    MIXTURA_UNROLL
+    for (int i = 0; i < sums_of_thread; ++i) sum[i] = 0.0f;
+    int slot = 0, before = 0;
+    uint32_t phase = 0;
+    for (int first = 0; first < count_stages; first += stages_of_panel) {
+  #pragma unroll(stages_together > 1 ? stages_together : 1)
+      for (int u = 0; u < stages_of_panel; ++u) {
+        filled(shared, slot).wait(phase);
+        const int offset = slot * static_cast<int>(sizeof(Stage));
+        float4 a[steps], b[steps], f[steps], g[steps];
+        MIXTURA_UNROLL
+        for (int step = 0; step < steps; ++step) {
+          a[step] = read(at_low, offset + step * step_bytes);
+          b[step] = read(at_high, offset + step * step_bytes);
+          f[step] = read(at_share, offset + step * share_step_bytes);
+          if (products) g[step] = read(at_both, offset + step * step_bytes);
+        }
+        MIXTURA_UNROLL
+        for (int step = 0; step < steps; ++step) {
+          if (products) {
+            f[step] = g[step] = times(f[step], g[step]);
+          } else if (kind == Features::squares) {
+            g[step] = times(f[step], b[step]);
+            f[step] = times(f[step], a[step]);
+          } else {
+            g[step] = f[step];
+          }
+          fragments[u % buffers][step].form(a[step], b[step], f[step], g[step]);
+        }
+        pin(part_sum);
+        MIXTURA_UNROLL
+        for (int step = 0; step < steps; ++step) {
+          MIXTURA_UNROLL
+          for (int p = 0; p < parts; ++p) pin(fragments[u % buffers][step].of[p]);
+        }
+        const uint32_t words_at = shared_address(stages) + static_cast<uint32_t>(offset);
+        turns.take();
+        begin_products();
+        MIXTURA_UNROLL
+        for (int step = 0; step < steps; ++step) {
+          MIXTURA_UNROLL
+          for (int product = 0; product < Pairs::count; ++product)
+            multiply(part_sum, fragments[u % buffers][step].of[Pairs::first(product)],
+                     descriptor(words_at + static_cast<uint32_t>(step * word_parts + Pairs::second(product)) *
+                                               static_cast<uint32_t>(sizeof(Stage::words[0][0])),
+                                components * static_cast<uint32_t>(sizeof(Chunk))),
+                     product > 0 || step > 0 || u % stages_together > 0);
+        }
+        commit_products();
+        turns.pass();
+        if ((u + 1) % stages_together == 0) {
+          wait_for_products<0>();
+          pin(part_sum);
+          MIXTURA_UNROLL
+          for (int i = 0; i < sums_of_thread; ++i) sum[i] += part_sum[i];
+          if (stages_together > 1) release(before);
+          release(slot);
+        } else if (u > 0) {
+          wait_for_products<1>();
+          release(before);
+        }
+        before = slot;
+        if (++slot == slots) {
+          slot = 0;
+          phase ^= 1;
+        }
+      }
+    }
+  }
 #endif
 
   template <class Block>
@@ -382,86 +478,27 @@ struct AccumulateWide {
     if (consumer == consumers) return produce(block, stages, rows, group_words, shared);
     begin_consuming();
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
-    const int warp = static_cast<int>(threadIdx.x) % warpgroup_threads / warp_size;
-    const int low = warp * 16 + lane / 4, high = low + 8;  // this thread's features
     const FeatureTile mine = tiles[block.x * consumers + consumer];
-    const bool products = mine.features == Features::products, squares = mine.features == Features::squares;
-    const int column_low = products ? first_of_feature(low) : low;
-    const int column_high = products ? first_of_feature(high) : high;
-    const int column_both = feature_columns + second_of_feature(low);
-    auto release = [&](int s) {
-      if (lane == 0) emptied(shared, s % slots).arrive();
-    };
+    const bool alone = tiles[block.x * consumers + 1 - consumer].features == Features::nothing;
     if (mine.features == Features::nothing) {
       for (int s = 0; s < count_stages; ++s) {
         filled(shared, s % slots).wait(static_cast<uint32_t>(s / slots) & 1);
-        release(s);
+        if (lane == 0) emptied(shared, s % slots).arrive();
       }
       return;
     }
-    const Turns turns(consumer, tiles[block.x * consumers + 1 - consumer].features == Features::nothing);
-    float sum[sums_of_thread], part_sum[sums_of_thread];
-    MIXTURA_UNROLL
-    for (int i = 0; i < sums_of_thread; ++i) sum[i] = 0.0f;
-    constexpr int buffers = stages_together > 1 ? 2 : 1;  // products read one while the next is formed
-    Fragment fragments[buffers][steps];
-    for (int first = 0; first < count_stages; first += stages_of_panel) {
-  #pragma unroll(stages_together > 1 ? stages_together : 1)
-      for (int u = 0; u < stages_of_panel; ++u) {
-        const int s = first + u, q = lane % 4;
-        filled(shared, s % slots).wait(static_cast<uint32_t>(s / slots) & 1);
-        const Stage& stage = stages[s % slots];
-        MIXTURA_UNROLL
-        for (int step = 0; step < steps; ++step) {
-          auto of = [&](int column) {
-            const auto& run = stage.columns[consumer][column / feature_columns][step];
-            return reinterpret_cast<const float4*>(run[column % feature_columns])[q];
-          };
-          const float4 a = of(column_low), b = of(column_high);
-          float4 f = reinterpret_cast<const float4*>(stage.share[step])[q], g = f;
-          if (products) {
-            f = g = times(f, of(column_both));
-          } else if (squares) {
-            g = times(f, b);
-            f = times(f, a);
-          }
-          fragments[u % buffers][step].form(a, b, f, g);
-        }
-        pin(part_sum);
-        MIXTURA_UNROLL
-        for (int step = 0; step < steps; ++step) {
-          MIXTURA_UNROLL
-          for (int p = 0; p < parts; ++p) pin(fragments[u % buffers][step].of[p]);
-        }
-        turns.take();
-        begin_products();
-        MIXTURA_UNROLL
-        for (int step = 0; step < steps; ++step) {
-          MIXTURA_UNROLL
-          for (int product = 0; product < Pairs::count; ++product)
-            multiply(part_sum, fragments[u % buffers][step].of[Pairs::first(product)],
-                     descriptor(shared_address(&stage.words[step][Pairs::second(product)]),
-                                components * static_cast<uint32_t>(sizeof(Chunk))),
-                     product > 0 || step > 0 || u % stages_together > 0);
-        }
-        commit_products();
-        turns.pass();
-        if ((u + 1) % stages_together == 0) {
-          wait_for_products<0>();
-          pin(part_sum);
-          MIXTURA_UNROLL
-          for (int i = 0; i < sums_of_thread; ++i) sum[i] += part_sum[i];
-          if (stages_together > 1) release(s - 1);
-          release(s);
-        } else if (u > 0) {
-          wait_for_products<1>();
-          release(s - 1);
-        }
-      }
-    }
+    float sum[sums_of_thread];
+    const Turns turns(consumer, alone);
+    if (mine.features == Features::products)
+      add_up<Features::products>(shared, count_stages, turns, sum);
+    else if (mine.features == Features::squares)
+      add_up<Features::squares>(shared, count_stages, turns, sum);
+    else
+      add_up<Features::columns>(shared, count_stages, turns, sum);
     turns.end();
+    const int low = static_cast<int>(threadIdx.x) % warpgroup_threads / warp_size * 16 + lane / 4;
     const int32_t* place = places + (block.x * consumers + consumer) * 64;
-    const int32_t at_low = place[low], at_high = place[high];
+    const int32_t at_low = place[low], at_high = place[low + 8];
     MIXTURA_UNROLL
     for (int j = 0; j < sums_of_thread; ++j) {
       const int64_t k = block.y * components + j / 4 * 8 + lane % 4 * 2 + j % 2;
