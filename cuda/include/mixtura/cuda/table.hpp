@@ -258,9 +258,12 @@ class Table {
                                          : p.log_weights_per_row ? p.log_weights
                                                                  : nullptr,
                                          components)};
+    bool streams_any = false;
     for (int s = 0; s < 4; ++s)
-      if (streams[s].host && streams[s].row_bytes)
+      if (streams[s].host && streams[s].row_bytes) {
         lanes_[s]->reserve(plan.stride * streams[s].row_bytes, "rows on their way");
+        streams_any = true;
+      }
     double* answers = p.answers.joint || p.answers.resp
                           ? table_.reserve<double>(plan.stride * components, "answers on their way")
                           : nullptr;
@@ -273,13 +276,14 @@ class Table {
       tile.count = end - begin;
       tile.padded = round_up(tile.count, panel_rows);
       const void* arrived[4] = {};
-      device_.wait_for_lane(lane);
+      // Where nothing comes from the host, the kernels of all tiles follow one another without it.
+      if (streams_any) device_.wait_for_lane(lane);
       for (int s = 0; s < 4; ++s)
         if (streams[s].host && streams[s].row_bytes)
           arrived[s] =
               lanes_[s]->send(lane, streams[s], s < 2 ? request.begin + begin : begin,
                               s < 2 ? request.begin + end : end, request.threads, s < 2 && pinned_[s]);
-      device_.lane_filled(lane);
+      if (streams_any) device_.lane_filled(lane);
       device_.launch(Weigh{static_cast<const double*>(arrived[2]), tile.count, weight},
                      {tile.padded / Weigh::threads, 1, 1});
       tile.weight = weight;
@@ -323,7 +327,7 @@ class Table {
       } else if (plan.statistics) {
         accumulate(source, tile, plan, components, p.hard, pairs, sums, activity);
       }
-      device_.lane_used(lane);
+      if (streams_any) device_.lane_used(lane);
     }
     if (plan.statistics) {
       double* reduced = reduced_.reserve<double>(plan.entries, "the statistics");

@@ -105,6 +105,9 @@ constexpr int64_t fewest_slots = 4;
 constexpr int64_t wide_tile_bytes = int64_t{1} << 29;
 constexpr int64_t wide_sum_bytes = int64_t{1} << 29;
 
+// Most rows of a split, whose sums are made in floats.
+constexpr int64_t wide_split_rows = int64_t{1} << 15;
+
 // Share of the device that splits should fill.
 constexpr double wide_filled = 0.97;
 

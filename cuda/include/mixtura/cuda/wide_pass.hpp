@@ -100,10 +100,11 @@ class WidePass {
     const auto pairs = static_cast<int64_t>(FeatureTiles(kind, dims_).tiles.size()) / consumers;
     const int64_t blocks = pairs * ((count_ + components_ - 1) / components_);
     const int64_t affordable = std::max<int64_t>(wide_sum_bytes / std::max<int64_t>(entries * 8, 1), 1);
-    const int64_t most = std::max<int64_t>(std::min(affordable, stride / panel_rows / panels_of_a_split), 1);
-    int64_t best = 1;
+    const int64_t fewest = (stride + wide_split_rows - 1) / wide_split_rows;
+    const int64_t most = std::max(std::min(affordable, stride / panel_rows / panels_of_a_split), fewest);
+    int64_t best = fewest;
     double filled = 0;
-    for (int64_t splits = 1; splits <= most && filled < wide_filled; ++splits) {
+    for (int64_t splits = fewest; splits <= most && filled < wide_filled; ++splits) {
       const double waves = static_cast<double>(blocks * splits) / device_.multiprocessors();
       if (waves / std::ceil(waves) <= filled) continue;
       filled = waves / std::ceil(waves);
