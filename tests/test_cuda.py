@@ -17,6 +17,7 @@ from emulated import CapsuleArray, EmulatedBackend, InterfaceArray
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends
 from mixtura.array_kinds import to_host
 from mixtura.backends.compiled import relative_width
+from mixtura.backends.cuda import _in_memory
 from mixtura.backends.reference import ReferenceBackend
 from mixtura.joint import Joint
 from mixtura.moments import Moments
@@ -201,6 +202,125 @@ def test_labels_beside_log_joint(device, rng):
     np.testing.assert_allclose(best, joint.max(axis=1), rtol=16 * EPS, atol=1e-12)
 
 
+# ------------------------------------------------------- by warpgroups
+
+
+@pytest.mark.parametrize(
+    ("form", "components", "dims", "rows"),
+    [
+        ("triangle", 8, 12, 300),
+        ("triangle", 9, 16, 129),
+        ("triangle", 129, 40, 270),
+        ("rectangle", 20, 33, 520),
+    ],
+)
+@pytest.mark.parametrize("kind", ["mass", "mean", "trace", "diagonal", "full"])
+def test_edges_of_groups_bands_and_panels(device, form, components, dims, rows, kind, rng):
+    """One component, row or column more than whole groups, panels and steps hold."""
+    reference, backend = ReferenceBackend(), device()
+    p = problem(rng, form, components, dims, rows, weighted=True, dtype=np.float32)
+    arguments = (p.joint, kind, p.pivot)
+    got, want = (
+        backend.expect(p.placed(backend), *arguments),
+        reference.expect(p.placed(reference), *arguments),
+    )
+    assert_moments_close(got, want, p, computing_eps(backend, p.X))
+
+
+def test_columns_beyond_what_a_panel_holds(device, rng):
+    """Rows so long that no panel of them fits beside the factors: the other kernels."""
+    reference, backend = ReferenceBackend(), device()
+    p = problem(rng, "triangle", 8, 400, 150, dtype=np.float32)
+    arguments = (p.joint, "mean", p.pivot)
+    got, want = (
+        backend.expect(p.placed(backend), *arguments),
+        reference.expect(p.placed(reference), *arguments),
+    )
+    assert_moments_close(got, want, p, computing_eps(backend, p.X))
+
+
+def test_responsibilities_of_the_caller(device, rng):
+    """In words too, where they are many."""
+    reference, backend = ReferenceBackend(), device()
+    X, resp = rng.normal(size=(300, 10)), rng.dirichlet(np.ones(70), 300)
+    pivot = X.mean(axis=0)
+    got, want = (b.accumulate(b.place(X), resp, "full", pivot) for b in (backend, reference))
+    np.testing.assert_allclose(got.second, want.second, rtol=0, atol=1e-12 * np.abs(want.second).max())
+
+
+def test_fast_moments_add_up(device, rng):
+    """Responsibilities in one part are rounded alike in all moments of a component, and the largest is exact."""
+    p = problem(rng, "triangle", 64, 20, 2000, dtype=np.float32)
+    backend, reference = device(precision="fast"), ReferenceBackend()
+    arguments = (p.joint, "full", p.pivot)
+    got, want = (
+        backend.expect(p.placed(backend), *arguments),
+        reference.expect(p.placed(reference), *arguments),
+    )
+    assert got.log_likelihood == pytest.approx(want.log_likelihood, rel=1e-5)
+    assert got.mass.sum() == pytest.approx(len(p.X), rel=1e-3)
+    np.testing.assert_allclose(got.mass, want.mass, rtol=0, atol=4e-3 * want.mass.max())
+
+
+# ----------------------------------------------------------- hard sums
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("components", "rows"), [(1, 300), (3, 5000), (300, 4500)])
+def test_sums_over_hard_assignments(device, components, rows, dtype, rng):
+    """Components without rows, rows without weight, and more rows than a block sorts: to double's rounding."""
+    X = rng.normal(size=(rows, 4)).astype(dtype)
+    means = rng.normal(size=(components, 4))
+    means[-1] += 100.0  # nobody's
+    weights = rng.uniform(0.5, 2.0, rows)
+    weights[::5] = 0.0
+    q = Quadratics("diagonal", np.zeros(components), means, np.ones((components, 4)))
+    arguments = (Joint(q, np.zeros(components), hard=True), "full", X.mean(axis=0).astype(np.float64))
+    reference, backend = ReferenceBackend(), device()
+    got, want = (b.expect(b.place(X, None, weights), *arguments) for b in (backend, reference))
+    for name in ("mass", "first", "second"):
+        a, b = getattr(got, name), getattr(want, name)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * max(np.abs(b).max(), 1.0))
+
+
+# ----------------------------------------------------------- posteriors
+
+
+@pytest.mark.parametrize("resp_dtype", [None, np.float32, np.float64])
+@pytest.mark.parametrize("gate", [False, True])
+def test_posteriors_tile_by_tile(device, resp_dtype, gate, rng):
+    p = problem(rng, "triangle", 7, 5, 900, gate=gate, dtype=np.float32)
+    reference, backend = ReferenceBackend(), device(tile_bytes=1 << 16)
+    there, here = (None if resp_dtype is None else np.empty((900, 7), resp_dtype) for _ in range(2))
+    got = backend.posterior(p.placed(backend), p.joint, there)
+    want = reference.posterior(p.placed(reference), p.joint, here)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    if resp_dtype is not None:
+        np.testing.assert_allclose(there, here, rtol=0, atol=1e-12 if resp_dtype == np.float64 else 1e-6)
+
+
+# ------------------------------------------------- tables that are streamed
+
+
+def test_pinned_rows_and_gathered_rows(device, rng):
+    """From the second pass on rows come from where they lie: the same bits."""
+    p = problem(rng, "diagonal", 4, 64, 9000, dtype=np.float32)
+    backend = device(memory=0, tile_bytes=1 << 20)
+    placed = p.placed(backend)
+    first, second, third = (backend.expect(placed, p.joint, "diagonal", p.pivot) for _ in range(3))
+    for again in (second, third):
+        np.testing.assert_array_equal(again.second, first.second)
+        assert again.log_likelihood == first.log_likelihood
+
+
+def test_files_are_not_pinned(tmp_path, rng):
+    np.save(tmp_path / "rows.npy", rng.normal(size=(10, 3)))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    own = rng.normal(size=(10, 3))
+    assert not any(map(_in_memory, (mapped, mapped[2:], np.asarray(mapped), np.frombuffer(bytes(24)))))
+    assert all(map(_in_memory, (own, own[::2].T)))
+
+
 # ----------------------------------------------------------- estimators
 
 
@@ -270,7 +390,7 @@ def test_fits_to_arrays_on_the_device(device, dtype, blobs):
     for Z in on_device(device.name, X):
         there = GaussianMixture(3, **settings).fit(Z, sample_weight=weights)
         np.testing.assert_array_equal(there._host("means_"), host.means_)
-        assert there.means_.dtype == dtype
+        assert to_host(there.means_).dtype == dtype
         np.testing.assert_array_equal(there._host("weights_"), host.weights_)
         np.testing.assert_array_equal(host.predict(X), to_host(there.predict(Z)))
         np.testing.assert_array_equal(host.score_samples(X), to_host(there.score_samples(Z)))
