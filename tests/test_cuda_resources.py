@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# The oldest and the newest generation that has machine code of its own, the first with bfloat16 tensor cores, and Hopper
-# with the instructions that it alone has.
+# The oldest and the newest generation that has machine code of its own, the first with bfloat16 tensor cores, and
+# Hopper with the instructions that it alone has.
 ARCHITECTURES = ("75", "80", "90", "90a")
 
 # The same everywhere: registers of a multiprocessor.

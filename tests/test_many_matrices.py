@@ -50,15 +50,11 @@ def test_transposes(rng):
     np.testing.assert_array_equal(transposes(matrices), np.swapaxes(matrices, 1, 2))
 
 
-@pytest.mark.parametrize("harm", ["indefinite", "nan", "tiny"])
+@pytest.mark.parametrize("harm", ["indefinite", "nan"])
 def test_one_bad_matrix_among_many_is_told(harm, rng):
     second, first, mass = moments(rng, 40, 48)
     covariances = _native.covariances(second, first, mass, 2)
-    covariances[17] = {
-        "indefinite": -np.eye(48),
-        "nan": np.full((48, 48), np.nan),
-        "tiny": 5e-324 * np.eye(48),
-    }[harm]
+    covariances[17] = -np.eye(48) if harm == "indefinite" else np.nan
     with pytest.raises(IllDefinedCovarianceError):
         inverse_choleskys(covariances)
 

@@ -21,6 +21,11 @@ void for_each(int64_t count, int threads, Task task) {
   });
 }
 
+// NaN if one of them is.
+double larger(double a, double b) {
+  return b > a || b != b ? b : a;
+}
+
 }  // namespace
 
 void covariances(const double* second, const double* first, const double* mass, int64_t count, int64_t dims,
@@ -70,17 +75,17 @@ Widths widths(const double* factors, const double* variances, int64_t count, int
       }
       const double all = (width[0] + width[1]) + (width[2] + width[3]);
       const double own = (square[0] + square[1]) + (square[2] + square[3]);
-      if (!(all <= w.widest)) w.widest = all;
-      if (!(own >= w.least)) w.least = own;
-      if (!(own <= w.largest)) w.largest = own;
+      w.widest = larger(w.widest, all);
+      w.least = -larger(-w.least, -own);
+      w.largest = larger(w.largest, own);
     }
     found[static_cast<size_t>(k)] = w;
   });
   Widths all = found.front();
   for (const Widths& w : found) {
-    if (!(w.widest <= all.widest)) all.widest = w.widest;
-    if (!(w.least >= all.least)) all.least = w.least;
-    if (!(w.largest <= all.largest)) all.largest = w.largest;
+    all.widest = larger(all.widest, w.widest);
+    all.least = -larger(-all.least, -w.least);
+    all.largest = larger(all.largest, w.largest);
   }
   return all;
 }
