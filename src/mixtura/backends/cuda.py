@@ -118,9 +118,10 @@ class CudaBackend(CompiledBackend):
     n_threads : int, default=None
         Number of host threads that gather rows before they go to the device.
     precision : {'exact', 'fast'}, default='exact'
-        'exact': IEEE float32 or float64. 'fast': fits of 64 components and more use tensor cores for float32 rows, as
-        pairs of bfloat16; log-densities have a relative error of about 1e-5. If a component is too narrow beside the
-        table for that accuracy, or the device has no such cores, the arithmetic is exact all the same.
+        'exact': float32 or float64, with all their digits; on devices of compute capability 9.0 a product of float32s
+        is the sum of six products of bfloat16s. 'fast': fits of 64 components and more use tensor cores for float32
+        rows, as pairs of bfloat16; log-densities have a relative error of about 1e-5. If a component is too narrow
+        beside the table for that accuracy, or the device has no such cores, the arithmetic is exact all the same.
     device : int, default=None
         The device; None takes the device that X is on, or the first one.
     memory : int, default=None
@@ -128,7 +129,11 @@ class CudaBackend(CompiledBackend):
         takes MIXTURA_CUDA_MEMORY, or else four fifths of the free memory.
     tile_bytes : int, default=0
         Bytes of a tile: the rows, and K numbers for each, that are processed at a time. 0 takes 24 MiB, about half the
-        second-level cache of a large device.
+        second-level cache of a large device, or, where products are by warpgroups, up to 512 MiB.
+
+    Notes
+    -----
+    MIXTURA_CUDA_WARPGROUPS=0 does without the products by warpgroups of compute capability 9.0, as on other devices.
     """
 
     name = "cuda"
