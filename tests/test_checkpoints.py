@@ -578,3 +578,26 @@ def test_functions_differ_in_what_they_hold():
 
     assert _as_text(start(0)) == _as_text(start(0)) != _as_text(start(1))
     assert _as_text(start(0)).split()[-1] != _as_text(other(0)).split()[-1]
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [
+        lambda a: a,
+        lambda a: a.transpose(0, 2, 1),
+        lambda a: a.transpose(2, 0, 1),
+        lambda a: a.transpose(2, 1, 0),
+        lambda a: a.transpose(1, 0, 2)[::2, :, 1:],
+        lambda a: a[:, :0],
+        lambda a: a[:1].transpose(0, 2, 1),
+    ],
+)
+def test_arrays_lie_as_they_lay(turned, rng):
+    """Sums go in the order of memory: were it another one, the last bits of what follows would be."""
+    array = turned(rng.normal(size=(6, 5, 7)))
+    written = io.BytesIO()
+    _Writer(written, protocol=5).dump(array)
+    again = _Reader(io.BytesIO(written.getvalue())).load()
+    np.testing.assert_array_equal(again, array)
+    assert again.flags.writeable
+    assert np.einsum("abc->", again) == np.einsum("abc->", array)

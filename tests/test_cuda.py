@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import mixtura
-from emulated import CapsuleArray, EmulatedBackend, InterfaceArray
+from emulated import CapsuleArray, EmulatedBackend, EmulatedWarpgroups, InterfaceArray
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends
 from mixtura.array_kinds import to_host
 from mixtura.backends.compiled import relative_width
@@ -240,7 +240,6 @@ def test_columns_beyond_what_a_panel_holds(device, rng):
 
 
 def test_responsibilities_of_the_caller(device, rng):
-    """In words too, where they are many."""
     reference, backend = ReferenceBackend(), device()
     X, resp = rng.normal(size=(300, 10)), rng.dirichlet(np.ones(70), 300)
     pivot = X.mean(axis=0)
@@ -635,6 +634,17 @@ def test_out_of_device_memory(little_memory, rng):
     assert module.emulated_allocated() == before
     little_memory(1 << 33)
     GaussianMixture(2, backend="emulated", random_state=0).fit(X)
+
+
+def test_tiles_shrink_where_little_memory_is_free(little_memory, rng):
+    """Products by warpgroups prefer large tiles, and do with small ones: no less fits than without them."""
+    p = problem(rng, "triangle", 513, 16, 900, dtype=np.float32)
+    little_memory(EmulatedBackend.module().emulated_allocated() + (5 << 20))
+    found = []
+    for kind in (EmulatedWarpgroups, EmulatedBackend):
+        backend = kind()
+        found.append(backend.expect(p.placed(backend), p.joint, "full", p.pivot))
+    assert_moments_close(found[0], found[1], p, computing_eps(backend, p.X))
 
 
 def test_rows_of_no_weight_may_hold_anything(device, rng):

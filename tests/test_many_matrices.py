@@ -1,5 +1,7 @@
 """Many matrices at once, on all threads: the numbers of NumPy's one after another."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,15 @@ def test_a_width_is_found_once(rng, monkeypatch):
     assert found[0] == found[2] != found[1]
     monkeypatch.setattr("mixtura.backends.compiled._relative_width", None)
     assert relative_width(rows, q, np.zeros(3)) == found[0]
+
+
+def test_rows_go_to_other_processes_without_what_they_remember(rng):
+    rows = Rows(rng.normal(size=(50, 3)))
+    q = Quadratics("triangle", np.zeros(1), np.zeros((1, 3)), np.eye(3)[None])
+    relative_width(rows, q, np.zeros(3))
+    again = pickle.loads(pickle.dumps(rows))
+    assert again.width is None and rows.width is not None  # noqa: PT018
+    np.testing.assert_array_equal(again.X, rows.X)
 
 
 def test_wrong_shapes_are_refused(rng):

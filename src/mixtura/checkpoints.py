@@ -287,15 +287,23 @@ class _Writer(pickle.Pickler):
         if type(value) is np.ndarray:
             if value.dtype.kind not in "biufUSmM":
                 raise pickle.PicklingError(f"a checkpoint cannot hold arrays of type {value.dtype}")
+            # Sums over an array go in the order of its memory, and so do their last bits.
             order: Any = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-            return _array, (value.tobytes(order), value.dtype.str, value.shape, order)
+            if not value.flags.forc:
+                order = tuple(sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis])))
+                value = value.transpose(order)
+            how = order if isinstance(order, str) else "C"
+            return _array, (value.tobytes(how), value.dtype.str, value.shape, order)
         if isinstance(value, np.generic):
             return _scalar, (value.tobytes(), value.dtype.str)
         return NotImplemented
 
 
 def _array(content: bytes, kind: str, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    """An array of numbers or text."""
+    """An array of numbers or text; ``order`` is NumPy's, or says which axes stand in ``shape`` and in memory."""
+    if isinstance(order, tuple):
+        there = np.frombuffer(content, dtype=kind).reshape(shape).copy()
+        return there.transpose(np.argsort(order))
     return np.frombuffer(content, dtype=kind).reshape(shape, order=order).copy(order=order)
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is found again when it is needed, and cannot be copied to another process."""
+        return {**self.__dict__, "width": None}
 
     @property
     def dims(self) -> int:

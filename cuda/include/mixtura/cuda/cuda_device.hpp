@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#if defined(__unix__)
+  #include <unistd.h>
+#endif
 
 #include <cstdlib>
 #include <string>
@@ -182,8 +185,10 @@ class Device {
     if (memory && cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
   }
 
-  // Makes memory of the caller's ready for copies that need no staging; false where the system will not.
+  // Makes memory of the caller's ready for copies that need no staging; false where the system will not, or
+  // would have less than half of its memory left to move.
   bool pin(const void* host, size_t bytes) {
+    if (bytes > physical_memory() / 2) return false;
     const Current current(index_);
     const bool pinned =
         cudaHostRegister(const_cast<void*>(host), bytes, cudaHostRegisterDefault) == cudaSuccess;
@@ -285,6 +290,16 @@ class Device {
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) == cudaSuccess;
     if (!known) cudaGetLastError();
     return known ? 10 * major + minor : 0;
+  }
+
+  // Of the host; 0 where it cannot be told.
+  static size_t physical_memory() {
+#if defined(__unix__)
+    const long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && bytes > 0 ? static_cast<size_t>(pages) * static_cast<size_t>(bytes) : 0;
+#else
+    return 0;
+#endif
   }
 
   static bool warpgroups_wanted() {

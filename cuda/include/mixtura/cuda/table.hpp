@@ -44,21 +44,11 @@ class Table {
     if (on_device) {
       device_.wait_for_producers();
       resident_ = true;
-      return;
+    } else {
+      keep_if_it_fits(budget, threads);
     }
-    const int64_t bytes = row_bytes(rows.left) * rows.count + row_bytes(rows.right) * rows.count;
-    // Beside the table: its rows on their way, and what passes need.
-    const int64_t spare = 2 * std::min(largest_copy, bytes) + 4 * tile_bytes_;
-    const int64_t free = static_cast<int64_t>(device_.available()) - spare;
-    if (bytes > (budget >= 0 ? budget : free / 10 * 8)) return;
-    try {
-      keep(threads);
-    } catch (const OutOfMemory&) {  // someone else was quicker: stream, if that is ours to decide
-      if (budget >= 0) throw;
-      left_.clear();
-      right_.clear();
-      rows_ = rows;
-    }
+    // What is free beside the table, of which a pass takes a tile, its operands and its sums.
+    wide_bytes_ = std::min(wide_tile_bytes, static_cast<int64_t>(device_.available()) / 4);
   }
 
   ~Table() {
@@ -136,6 +126,24 @@ class Table {
     }
   }
 
+  // Uploads the table, if it is no larger than the budget.
+  void keep_if_it_fits(int64_t budget, int threads) {
+    const Rows before = rows_;
+    const int64_t bytes = row_bytes(rows_.left) * rows_.count + row_bytes(rows_.right) * rows_.count;
+    // Beside the table: its rows on their way, and what passes need.
+    const int64_t spare = 2 * std::min(largest_copy, bytes) + 4 * tile_bytes_;
+    const int64_t free = static_cast<int64_t>(device_.available()) - spare;
+    if (bytes > (budget >= 0 ? budget : free / 10 * 8)) return;
+    try {
+      keep(threads);
+    } catch (const OutOfMemory&) {  // someone else was quicker: stream, if that is ours to decide
+      if (budget >= 0) throw;
+      left_.clear();
+      right_.clear();
+      rows_ = before;
+    }
+  }
+
   // Uploads all rows, through the lanes.
   void keep(int threads) {
     Columns* sides[] = {&rows_.left, &rows_.right};
@@ -188,19 +196,22 @@ class Table {
     plan.wide = sizeof(T) == 4 && wide_.any();
     const int64_t step = plan.wide ? wide_.granularity() : panel_rows;
     const int64_t most = round_up(std::max<int64_t>(p.rows.count, 1), step);
+    const int64_t wide_row = row + (plan.wide ? wide_.row_bytes() : 0);
     if (plan.wide && !tile_bytes_given_) {
-      // As many panels for each multiprocessor as memory allows, but one tile of a streamed table soon.
+      // As many panels for each multiprocessor as memory allows, but one tile of a streamed table soon; where
+      // there is not even one for each, as many panels as there are.
       const int64_t all = device_.multiprocessors() * largest_panel;
       const int64_t streamed = std::max<int64_t>(row_bytes(rows_.left) + row_bytes(rows_.right), 1);
-      const int64_t bytes = wide_tile_bytes / (row + wide_.row_bytes());
-      const int64_t rows = resident_ ? bytes : std::min(bytes, largest_copy / streamed);
-      plan.stride = std::min(std::max<int64_t>(rows / all, 1) * all, most);
+      int64_t rows = wide_bytes_ / wide_row;
+      if (!resident_) rows = std::min(rows, largest_copy / streamed);
+      const int64_t whole = rows < all ? step : all;
+      plan.stride = std::min(std::max<int64_t>(rows / whole, 1) * whole, most);
     } else {
-      plan.stride = std::max<int64_t>(tile_bytes_ / row / step, 1) * step;
+      plan.stride = std::max<int64_t>(tile_bytes_ / wide_row / step, 1) * step;
       plan.stride = std::min({plan.stride, most, most_tile_rows});
     }
     if (plan.wide && wide_.accumulates()) {
-      plan.splits = wide_.splits(plan.stride, plan.entries, p.kind);
+      plan.splits = wide_.splits(plan.stride, plan.entries, wide_bytes_, p.kind);
       return plan;
     }
     const int64_t features = AccumulateSorted<T>::threads * AccumulateSorted<T>::features;
@@ -235,7 +246,7 @@ class Table {
     tile.share = share_.reserve<T>(plan.stride, "a tile's shares");
     if constexpr (sizeof(T) == 4) {
       if (plan.wide) wide_.prepare(p, plan.stride, request.threads);
-      if (plan.wide && wide_.accumulates() && !p.resp) tile.top = wide_.top();
+      if (plan.wide && wide_.accumulates()) tile.top = wide_.top();
     }
     tile.label = label_.reserve<int32_t>(plan.stride, "a tile's labels");
     double* weight = weight_.reserve<double>(plan.stride, "a tile's weights");
@@ -299,8 +310,6 @@ class Table {
       if (p.resp) {
         device_.launch(ExchangeJoint<T>{tile, components, given, Exchange::take, nullptr}, patches);
         device_.launch(ShareGiven<T>{tile, activity}, {tile.padded / ShareGiven<T>::threads, 1, 1});
-        if constexpr (sizeof(T) == 4)
-          if (plan.wide) wide_.take_given(tile);
       } else if (plan.nearest) {
         evaluator.nearest(tile, source, best_out, likelihoods);
       } else {
@@ -652,7 +661,7 @@ class Table {
   WidePass wide_{device_};
   Staging results_{device_};
   bool resident_ = false;
-  int64_t tile_bytes_;
+  int64_t tile_bytes_, wide_bytes_ = wide_tile_bytes;
   bool tile_bytes_given_, pinnable_, pinned_[2] = {false, false};
   int passes_ = 0;
   Buffer left_{device_}, right_{device_};

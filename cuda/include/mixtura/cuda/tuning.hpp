@@ -100,10 +100,12 @@ constexpr int64_t wide_gain = 20;
 // Slots of a ring without which a panel of rows is too large.
 constexpr int64_t fewest_slots = 4;
 
-// Bytes of a tile and of its operands: a block of the E half has a multiprocessor for itself, and a tile that
-// gives each the same number of panels leaves none idle. And most bytes of the sums of all splits.
+// Most bytes of a tile and of its operands, and of the sums of all splits, each: a block of the E half has a
+// multiprocessor for itself, and a tile that gives each the same number of panels leaves none idle.
 constexpr int64_t wide_tile_bytes = int64_t{1} << 29;
-constexpr int64_t wide_sum_bytes = int64_t{1} << 29;
+
+// Of a grid, across its second axis: the hardware's limit.
+constexpr int64_t most_grid_rows = 65535;
 
 // Most rows of a split, whose sums are made in floats.
 constexpr int64_t wide_split_rows = int64_t{1} << 15;

@@ -213,31 +213,6 @@ struct NormalizeWide {
   }
 };
 
-// Given responsibilities go to words as they are. Grid: (padded / 16, groups).
-template <int parts, int components>
-struct SplitGiven {
-  static constexpr int threads = components;
-  struct Shared {};
-
-  Tile<float> tile;
-  int64_t count;  // K
-  Chunk* words;
-
-  template <class Block>
-  MIXTURA_KERNEL void operator()(Block& block, Shared&) const {
-    block.each([&](int t) {
-      const int64_t k = block.y * components + t, first = block.x * stage_rows;
-      Four numbers[4] = {};
-      if (k < count) {
-        MIXTURA_UNROLL
-        for (int four = 0; four < 4; ++four)
-          numbers[four] = reinterpret_cast<const Four*>(tile.joint + k * tile.stride + first)[four];
-      }
-      put_words<parts, components>(words, tile.stride, k, block.x, numbers);
-    });
-  }
-};
-
 // AccumulateDense by warpgroups: each consumer has a tile of features, and all of a block the same
 // components. Features are formed from columns and shares, and cut into parts, in the registers that the
 // product takes them from.
@@ -269,7 +244,7 @@ struct AccumulateWide {
   int64_t size;   // P
   int64_t splits;
   int64_t width;             // W rounded up
-  const Chunk* words;        // of NormalizeWide or SplitGiven
+  const Chunk* words;        // of NormalizeWide
   const float* columns;      // of BlockColumns
   const FeatureTile* tiles;  // an even number of them
   const int32_t* places;     // (tiles, 64): which statistic each feature is; -1: none

@@ -66,16 +66,17 @@ class WidePass {
       nearest_ = dims_ <= Decide::most_dims && choose_panel();
       return;
     }
-    if (pass.answers.joint) return;
+    if (has_answers(pass) || pass.resp) return;
     const bool matrices = q.factor == Factor::triangle || q.factor == Factor::rectangle;
-    evaluates_ = !pass.resp && matrices && !q.shared && count_ >= wide_components &&
-                 q.factor_rows >= wide_factor_rows && dims_ >= wide_factor_rows && choose_panel();
+    evaluates_ = matrices && !q.shared && count_ >= wide_components && q.factor_rows >= wide_factor_rows &&
+                 dims_ >= wide_factor_rows && choose_panel();
     if (!statistics || pass.hard) return;
     const int64_t size = statistics_size(pass.kind, dims_);
     components_ = round_up(count_, 64) < round_up(count_, 128) ? 64 : 128;
     const auto features = static_cast<int64_t>(FeatureTiles(pass.kind, dims_).tiles.size()) * warpgroup_rows;
     const int64_t products = round_up(count_, components_) * features * (parts_ == 2 ? 2 : 6);
-    accumulates_ = products < wide_gain * count_ * size;
+    accumulates_ = round_up(Augmented(dims_).width(), feature_columns) <= most_grid_rows &&
+                   products < wide_gain * count_ * size;
   }
 
   bool evaluates() const { return evaluates_; }
@@ -95,11 +96,12 @@ class WidePass {
     return bytes;
   }
 
-  // Shares of a tile's rows whose sums are kept apart, so that blocks fill the device in whole waves.
-  int64_t splits(int64_t stride, int64_t entries, Kind kind) const {
+  // Shares of a tile's rows whose sums are kept apart, so that blocks fill the device in whole waves; with
+  // sums of no more than so many bytes, unless one share has too many rows for sums of floats.
+  int64_t splits(int64_t stride, int64_t entries, int64_t bytes, Kind kind) const {
     const auto pairs = static_cast<int64_t>(FeatureTiles(kind, dims_).tiles.size()) / consumers;
     const int64_t blocks = pairs * ((count_ + components_ - 1) / components_);
-    const int64_t affordable = std::max<int64_t>(wide_sum_bytes / std::max<int64_t>(entries * 8, 1), 1);
+    const int64_t affordable = std::max<int64_t>(bytes / std::max<int64_t>(entries * 8, 1), 1);
     const int64_t fewest = (stride + wide_split_rows - 1) / wide_split_rows;
     const int64_t most = std::max(std::min(affordable, stride / panel_rows / panels_of_a_split), fewest);
     int64_t best = fewest;
@@ -173,12 +175,6 @@ class WidePass {
       device_.launch(NormalizeWide<word_parts(parts()), components()>{tile, count_, least, words_.at<Chunk>(),
                                                                       likelihoods, activity},
                      {tile.padded / stage_rows, 1, 1});
-    });
-  }
-  void take_given(const Tile<float>& tile) {
-    with_shape([&](auto parts, auto components) {
-      device_.launch(SplitGiven<word_parts(parts()), components()>{tile, count_, words_.at<Chunk>()},
-                     {tile.padded / stage_rows, (count_ + components() - 1) / components(), 1});
     });
   }
 
