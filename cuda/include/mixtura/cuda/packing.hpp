@@ -10,8 +10,8 @@
 #include "mixtura/cuda/fast.hpp"
 #include "mixtura/cuda/nearest.hpp"
 #include "mixtura/cuda/parallel.hpp"
-#include "mixtura/cuda/wide.hpp"
 #include "mixtura/cuda/wide_accumulate.hpp"
+#include "mixtura/cuda/wide_evaluate.hpp"
 #include "mixtura/problem.hpp"
 
 namespace mixtura::cuda {

@@ -8,8 +8,8 @@
 #include "mixtura/cuda/memory.hpp"
 #include "mixtura/cuda/packing.hpp"
 #include "mixtura/cuda/request.hpp"
-#include "mixtura/cuda/wide.hpp"
 #include "mixtura/cuda/wide_accumulate.hpp"
+#include "mixtura/cuda/wide_evaluate.hpp"
 
 namespace mixtura::cuda {
 
