@@ -18,14 +18,15 @@ struct Stream {
   int64_t host_bytes;  // from one row to the next on the host; == row_bytes where rows lie side by side
   int64_t item;        // bytes of a number
   int64_t item_bytes;  // from one number of a row to the next on the host
+  bool pinned;  // copies need no staging: rows lie side by side, in memory that the system does not move
 
   static Stream of(const Columns& c) {
     const int64_t item = c.single_precision ? 4 : 8;
     return {static_cast<const char*>(c.data), c.dims * item, c.row_stride * item, item,
-            c.column_stride * item};
+            c.column_stride * item,           false};
   }
   static Stream of(const double* values, int64_t a_row) {
-    return {reinterpret_cast<const char*>(values), a_row * 8, a_row * 8, 8, 8};
+    return {reinterpret_cast<const char*>(values), a_row * 8, a_row * 8, 8, 8, false};
   }
 
   // Whether all of its rows lie side by side, as they are on the device.
@@ -69,8 +70,8 @@ class Lanes {
 
   // Rows begin to end of the stream, on their way to the device: from where they lie, if they are pinned, or
   // else gathered by all processors.
-  const void* send(int lane, const Stream& stream, int64_t begin, int64_t end, int threads, bool pinned) {
-    if (pinned) {
+  const void* send(int lane, const Stream& stream, int64_t begin, int64_t end, int threads) {
+    if (stream.pinned) {
       device_.copy_in_lane(on_device_[lane], stream.host + begin * stream.row_bytes,
                            static_cast<size_t>((end - begin) * stream.row_bytes), lane);
       return on_device_[lane];

@@ -6,6 +6,38 @@
 
 namespace mixtura::cuda {
 
+// A centre, and how it scores.
+struct Decision {
+  double score;
+  int32_t label;  // -1: none
+};
+
+// Of one decision for each thread of a block the best, and the first of equals; in the first place. A barrier
+// a halving.
+template <class Block, int threads>
+MIXTURA_KERNEL void decide_together(Block& block, Decision (&decision)[threads]) {
+  for (int step = threads / 2; step > 0; step /= 2)
+    block.each([&](int t) {
+      if (t >= step) return;
+      Decision& a = decision[t];
+      const Decision& b = decision[t + step];
+      if (b.label >= 0 && (a.label < 0 || b.score > a.score || (b.score == a.score && b.label < a.label)))
+        a = b;
+    });
+}
+
+// Adds a panel's log-likelihoods, in the order of its rows, to the block's slot.
+template <class Block>
+MIXTURA_KERNEL void add_log_likelihoods(Block& block, const double (&of_rows)[panel_rows],
+                                        double* log_likelihoods) {
+  block.each([&](int t) {
+    if (t != 0) return;
+    double log_likelihood = 0;
+    for (int i = 0; i < panel_rows; ++i) log_likelihood += of_rows[i];
+    log_likelihoods[block.x] += log_likelihood;
+  });
+}
+
 // A product of matrices whose result is only looked at: 128 rows meet 128 centres at a time, and each thread
 // keeps the two best of its rows. Rows whose two best lie within the scores' rounding are decided by
 // differences, in double, by the whole block: labels are those of exact arithmetic, whatever T is.
@@ -19,10 +51,6 @@ struct Nearest {
   static constexpr int loads = depth * group / threads;
   struct Best {
     T score, second;
-    int32_t label;
-  };
-  struct Decision {
-    double score;
     int32_t label;
   };
   struct Shared {
@@ -180,15 +208,7 @@ struct Nearest {
           }
           shared.decision[t] = mine;
         });
-        for (int step = threads / 2; step > 0; step /= 2)
-          block.each([&](int t) {
-            if (t >= step) return;
-            Decision& a = shared.decision[t];
-            const Decision& b = shared.decision[t + step];
-            if (b.label >= 0 &&
-                (a.label < 0 || b.score > a.score || (b.score == a.score && b.label < a.label)))
-              a = b;
-          });
+        decide_together(block, shared.decision);
         block.each([&](int t) {
           if (t == 0) shared.label[row] = shared.decision[0].label;
         });
@@ -203,12 +223,7 @@ struct Nearest {
       if (best) best[i] = density;
       shared.log_likelihood[t] = counts ? tile.weight[i] * density : 0.0;
     });
-    block.each([&](int t) {
-      if (t != 0) return;
-      double log_likelihood = 0;
-      for (int i = 0; i < panel_rows; ++i) log_likelihood += shared.log_likelihood[i];
-      log_likelihoods[block.x] += log_likelihood;
-    });
+    add_log_likelihoods(block, shared.log_likelihood, log_likelihoods);
   }
 
  private:

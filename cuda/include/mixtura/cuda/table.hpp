@@ -5,7 +5,8 @@
 //   tile   center -> evaluate -> normalise -> accumulate, or nearest -> accumulate
 //   sums   stay on the device for the whole pass; one reduction in fixed order at its end
 //
-// Tiles and splits depend on shapes and on the device alone: the same bits every time.
+// Tiles and splits depend on shapes and on the device alone, and where less than 2 GiB of it are free on how
+// much is: else the same bits every time.
 #pragma once
 
 #include <algorithm>
@@ -161,7 +162,7 @@ class Table {
       for (int64_t begin = 0; begin < rows_.count; begin += step, lane ^= 1) {
         const int64_t end = std::min(begin + step, rows_.count);
         device_.wait_for_lane(lane);
-        const void* arrived = lanes.send(lane, stream, begin, end, threads, false);
+        const void* arrived = lanes.send(lane, stream, begin, end, threads);
         device_.lane_filled(lane);
         device_.copy_within(memory + begin * stream.row_bytes, arrived,
                             static_cast<size_t>((end - begin) * stream.row_bytes));
@@ -211,7 +212,7 @@ class Table {
       plan.stride = std::min({plan.stride, most, most_tile_rows});
     }
     if (plan.wide && wide_.accumulates()) {
-      plan.splits = wide_.splits(plan.stride, plan.entries, wide_bytes_, p.kind);
+      plan.splits = wide_.splits(plan.stride, plan.entries, wide_bytes_);
       return plan;
     }
     const int64_t features = AccumulateSorted<T>::threads * AccumulateSorted<T>::features;
@@ -263,17 +264,18 @@ class Table {
     Evaluator<T> evaluator(*this, request, plan);
 
     // Arrays with an entry a row, which come from the host.
-    const Stream streams[] = {resident_ ? Stream{} : Stream::of(rows_.left),
-                              resident_ ? Stream{} : Stream::of(rows_.right), Stream::of(p.sample_weight, 1),
-                              Stream::of(p.resp                  ? p.resp
-                                         : p.log_weights_per_row ? p.log_weights
-                                                                 : nullptr,
-                                         components)};
-    bool streams_any = false;
+    Stream streams[] = {resident_ ? Stream{} : Stream::of(rows_.left),
+                        resident_ ? Stream{} : Stream::of(rows_.right), Stream::of(p.sample_weight, 1),
+                        Stream::of(p.resp                  ? p.resp
+                                   : p.log_weights_per_row ? p.log_weights
+                                                           : nullptr,
+                                   components)};
+    for (int side = 0; side < 2; ++side) streams[side].pinned = pinned_[side];
+    bool from_host = false;
     for (int s = 0; s < 4; ++s)
       if (streams[s].host && streams[s].row_bytes) {
         lanes_[s]->reserve(plan.stride * streams[s].row_bytes, "rows on their way");
-        streams_any = true;
+        from_host = true;
       }
     double* answers = p.answers.joint || p.answers.resp
                           ? table_.reserve<double>(plan.stride * components, "answers on their way")
@@ -288,13 +290,12 @@ class Table {
       tile.padded = round_up(tile.count, panel_rows);
       const void* arrived[4] = {};
       // Where nothing comes from the host, the kernels of all tiles follow one another without it.
-      if (streams_any) device_.wait_for_lane(lane);
+      if (from_host) device_.wait_for_lane(lane);
       for (int s = 0; s < 4; ++s)
         if (streams[s].host && streams[s].row_bytes)
-          arrived[s] =
-              lanes_[s]->send(lane, streams[s], s < 2 ? request.begin + begin : begin,
-                              s < 2 ? request.begin + end : end, request.threads, s < 2 && pinned_[s]);
-      if (streams_any) device_.lane_filled(lane);
+          arrived[s] = lanes_[s]->send(lane, streams[s], s < 2 ? request.begin + begin : begin,
+                                       s < 2 ? request.begin + end : end, request.threads);
+      if (from_host) device_.lane_filled(lane);
       device_.launch(Weigh{static_cast<const double*>(arrived[2]), tile.count, weight},
                      {tile.padded / Weigh::threads, 1, 1});
       tile.weight = weight;
@@ -336,7 +337,7 @@ class Table {
       } else if (plan.statistics) {
         accumulate(source, tile, plan, components, p.hard, pairs, sums, activity);
       }
-      if (streams_any) device_.lane_used(lane);
+      if (from_host) device_.lane_used(lane);
     }
     if (plan.statistics) {
       double* reduced = reduced_.reserve<double>(plan.entries, "the statistics");
@@ -523,7 +524,7 @@ class Table {
    public:
     Evaluator(Table& table, const Request& request, const Plan& plan) : table_(table), pass_(request.pass) {
       const Quadratics& q = pass_.quadratics;
-      wide_ = plan.wide && (table.wide_.evaluates() || table.wide_.nearest());
+      wide_ = plan.wide && (table.wide_.evaluates() || table.wide_.finds_nearest());
       if (pass_.resp || (wide_ && plan.nearest)) return;
       if (plan.nearest) {
         const PackedCentres<T> packed(pass_);

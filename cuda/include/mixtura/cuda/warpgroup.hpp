@@ -7,6 +7,8 @@
 // product of two such numbers leaves out what is smaller than its last digit: 3 products of two parts, 6 of
 // three.
 //
+// Kernels, tiles and passes that are made of them are called wide.
+//
 // An operand lies as (terms / 8, places, 8): eight neighbours along the axis that is summed over are side by
 // side, and eight places of them are the 128 bytes that the hardware reads at a time, from all banks.
 #pragma once
@@ -31,8 +33,9 @@ constexpr int most_slots = 12;
 constexpr int most_row_slots = 2;
 constexpr int barrier_bytes = 256;  // 2 barriers a slot
 
-// Which parts of the two numbers each product multiplies, the smallest first, two bits a product: of two
-// numbers of the same parts those whose places add up to less than that; of two parts and one, both.
+// Which part of the first number each product multiplies with which of the second, the smallest products
+// first; part 0 is the largest. Of two and two parts: 0 1, 1 0, 0 0. Of three and three, those whose places
+// add up to at most 2. Of two and one: 1 0, 0 0. A number holds them all, two bits a product.
 template <int first_parts, int second_parts = first_parts>
 struct Products {
   static_assert(first_parts == 2 || (first_parts == 3 && second_parts == 3),
@@ -202,71 +205,63 @@ __device__ __forceinline__ void pin(uint32_t (&words)[n]) {
   for (int i = 0; i < n; ++i) asm volatile("" : "+r"(words[i])::"memory");
 }
 
-// d (+)= a b, 64 rows by 64 or 128 columns over 16 terms; d is replaced where not `add`.
+  // The sums of an instruction as its operands: their numbers, and the registers that they are.
+  #define MIXTURA_NUMBERS_32                                                                     \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+    "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+  #define MIXTURA_NUMBERS_64                                                                 \
+    MIXTURA_NUMBERS_32                                                                       \
+        ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+  #define MIXTURA_SUMS_4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+  #define MIXTURA_SUMS_16(d, i) \
+    MIXTURA_SUMS_4(d, i), MIXTURA_SUMS_4(d, i + 4), MIXTURA_SUMS_4(d, i + 8), MIXTURA_SUMS_4(d, i + 12)
+  #define MIXTURA_SUMS_32(d, i) MIXTURA_SUMS_16(d, i), MIXTURA_SUMS_16(d, i + 16)
+  #define MIXTURA_SUMS_64(d, i) MIXTURA_SUMS_32(d, i), MIXTURA_SUMS_32(d, i + 32)
+
+// d (+)= a b, 64 rows by 64 or 128 columns over 16 terms; d is replaced where not `add`. The rows' operand
+// lies in shared memory, or in registers.
 __device__ __forceinline__ void multiply(float (&d)[64], uint64_t a, uint64_t b, bool add) {
   asm volatile(
       "{ .reg .pred more; setp.ne.b32 more, %66, 0; "
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, "
-      "%10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, "
-      "%29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, "
-      "more, 1, 1, 0, 0; } "
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-        "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]),
-        "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]),
-        "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]),
-        "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" MIXTURA_NUMBERS_64
+      "}, %64, %65, more, 1, 1, 0, 0; } "
+      : MIXTURA_SUMS_64(d, 0)
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 __device__ __forceinline__ void multiply(float (&d)[64], const uint32_t (&a)[4], uint64_t b, bool add) {
   asm volatile(
       "{ .reg .pred more; setp.ne.b32 more, %69, 0; "
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, "
-      "%10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, "
-      "%29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, "
-      "%66, %67}, %68, more, 1, 1, 0; } "
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-        "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]),
-        "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]),
-        "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]),
-        "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" MIXTURA_NUMBERS_64
+      "}, {%64, %65, %66, %67}, %68, "
+      "more, 1, 1, 0; } "
+      : MIXTURA_SUMS_64(d, 0)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
 __device__ __forceinline__ void multiply(float (&d)[32], uint64_t a, uint64_t b, bool add) {
   asm volatile(
       "{ .reg .pred more; setp.ne.b32 more, %34, 0; "
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, "
-      "%10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, "
-      "%29, %30, %31}, %32, %33, more, 1, 1, 0, 0; } "
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-        "+f"(d[30]), "+f"(d[31])
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" MIXTURA_NUMBERS_32
+      "}, %32, %33, more, 1, 1, 0, 0; } "
+      : MIXTURA_SUMS_32(d, 0)
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 __device__ __forceinline__ void multiply(float (&d)[32], const uint32_t (&a)[4], uint64_t b, bool add) {
   asm volatile(
       "{ .reg .pred more; setp.ne.b32 more, %37, 0; "
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, "
-      "%10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, "
-      "%29, %30, %31}, {%32, %33, %34, %35}, %36, more, 1, 1, 0; } "
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-        "+f"(d[30]), "+f"(d[31])
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" MIXTURA_NUMBERS_32
+      "}, {%32, %33, %34, %35}, %36, "
+      "more, 1, 1, 0; } "
+      : MIXTURA_SUMS_32(d, 0)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
 }
+
+  #undef MIXTURA_NUMBERS_32
+  #undef MIXTURA_NUMBERS_64
+  #undef MIXTURA_SUMS_4
+  #undef MIXTURA_SUMS_16
+  #undef MIXTURA_SUMS_32
+  #undef MIXTURA_SUMS_64
 
 #endif
 

@@ -92,7 +92,8 @@ MIXTURA_KERNEL void put_words(Chunk* words, int64_t stride, int64_t k, int64_t s
 // share_i, the log-likelihood and the number of pairs that count as there. A thread has every `components`-th
 // component, for the 16 rows of a stage.
 //
-// Two exponentials' worth of reading, one of arithmetic a pair; writes its parts. Grid: (padded / 16).
+// Reads K numbers a row twice, and writes two bytes a part of each; one exponential a pair. Grid: (padded /
+// 16).
 template <int parts, int components>
 struct NormalizeWide {
   static constexpr int threads = components;

@@ -2,7 +2,7 @@
 // centres, stream past it.
 #pragma once
 
-#include "mixtura/cuda/center.hpp"
+#include "mixtura/cuda/nearest.hpp"
 #include "mixtura/cuda/warpgroup.hpp"
 
 namespace mixtura::cuda {
@@ -509,10 +509,6 @@ struct Decide {
   static constexpr int threads = 256;
   static constexpr int lanes_a_row = 8;
   static constexpr int most_dims = 1024;
-  struct Decision {
-    double score;
-    int32_t label;
-  };
   struct Shared {
     uint32_t unsure[threads / warp_size];
     Decision decision[threads];
@@ -590,15 +586,7 @@ struct Decide {
           for (int64_t d = t; d < tile.dims; d += threads) shared.row[d] = source(i, d);
         });
         block.each([&](int t) { shared.decision[t] = most_likely(shared.row, t); });
-        for (int step = threads / 2; step > 0; step /= 2)
-          block.each([&](int t) {
-            if (t >= step) return;
-            Decision& a = shared.decision[t];
-            const Decision& b = shared.decision[t + step];
-            if (b.label >= 0 &&
-                (a.label < 0 || b.score > a.score || (b.score == a.score && b.label < a.label)))
-              a = b;
-          });
+        decide_together(block, shared.decision);
         block.each([&](int t) {
           if (t == 0) tile.label[i] = shared.decision[0].label;
         });
@@ -618,12 +606,7 @@ struct Decide {
         shared.log_likelihood[r] = count_it ? tile.weight[i] * density : 0.0;
       }
     });
-    block.each([&](int t) {
-      if (t != 0) return;
-      double log_likelihood = 0;
-      for (int i = 0; i < panel_rows; ++i) log_likelihood += shared.log_likelihood[i];
-      log_likelihoods[block.x] += log_likelihood;
-    });
+    add_log_likelihoods(block, shared.log_likelihood, log_likelihoods);
   }
 };
 

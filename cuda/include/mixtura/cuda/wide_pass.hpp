@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "mixtura/cuda/memory.hpp"
@@ -18,9 +19,12 @@ namespace mixtura::cuda {
 struct FeatureTiles {
   std::vector<FeatureTile> tiles;
   std::vector<int32_t> places;  // (tiles, 64)
-  int64_t width;                // columns, in whole runs of 8
+  Kind kind;
+  int64_t dims;
+  int64_t width;  // columns, in whole runs of 8
 
-  FeatureTiles(Kind kind, int64_t dims) : width(round_up(Augmented(dims).width(), feature_columns)) {
+  FeatureTiles(Kind kind_, int64_t dims_)
+      : kind(kind_), dims(dims_), width(round_up(Augmented(dims_).width(), feature_columns)) {
     const Augmented at(dims);
     auto add = [&](Features features, int64_t a, int64_t b, auto place) {
       tiles.push_back({features, static_cast<int32_t>(a), static_cast<int32_t>(b)});
@@ -45,6 +49,8 @@ struct FeatureTiles {
           });
     while (tiles.size() % consumers) add(Features::nothing, 0, 0, [](int) -> int64_t { return -1; });
   }
+
+  int64_t count() const { return static_cast<int64_t>(tiles.size()); }
 };
 
 class WidePass {
@@ -71,17 +77,18 @@ class WidePass {
     evaluates_ = matrices && !q.shared && count_ >= wide_components && q.factor_rows >= wide_factor_rows &&
                  dims_ >= wide_factor_rows && choose_panel();
     if (!statistics || pass.hard) return;
+    if (!features_ || features_->kind != pass.kind || features_->dims != dims_)
+      features_.emplace(pass.kind, dims_);
     const int64_t size = statistics_size(pass.kind, dims_);
     components_ = round_up(count_, 64) < round_up(count_, 128) ? 64 : 128;
-    const auto features = static_cast<int64_t>(FeatureTiles(pass.kind, dims_).tiles.size()) * warpgroup_rows;
-    const int64_t products = round_up(count_, components_) * features * (parts_ == 2 ? 2 : 6);
-    accumulates_ = round_up(Augmented(dims_).width(), feature_columns) <= most_grid_rows &&
-                   products < wide_gain * count_ * size;
+    const int64_t products =
+        round_up(count_, components_) * features_->count() * warpgroup_rows * (parts_ == 2 ? 2 : 6);
+    accumulates_ = features_->width <= most_grid_rows && products < wide_gain * count_ * size;
   }
 
   bool evaluates() const { return evaluates_; }
   bool accumulates() const { return accumulates_; }
-  bool nearest() const { return nearest_; }
+  bool finds_nearest() const { return nearest_; }
   bool any() const { return evaluates_ || accumulates_ || nearest_; }
 
   // Rows of which a tile must have whole multiples, and bytes that a row of it takes beside its columns and
@@ -90,17 +97,14 @@ class WidePass {
   int64_t row_bytes() const {
     int64_t bytes = 0;
     if (evaluates_ || nearest_) bytes += steps_ * terms * 2 * parts_;
-    if (accumulates_)
-      bytes += round_up(count_, components_) * 2 * word_parts(parts_) +
-               4 * round_up(Augmented(dims_).width(), feature_columns);
+    if (accumulates_) bytes += round_up(count_, components_) * 2 * word_parts(parts_) + 4 * features_->width;
     return bytes;
   }
 
   // Shares of a tile's rows whose sums are kept apart, so that blocks fill the device in whole waves; with
   // sums of no more than so many bytes, unless one share has too many rows for sums of floats.
-  int64_t splits(int64_t stride, int64_t entries, int64_t bytes, Kind kind) const {
-    const auto pairs = static_cast<int64_t>(FeatureTiles(kind, dims_).tiles.size()) / consumers;
-    const int64_t blocks = pairs * ((count_ + components_ - 1) / components_);
+  int64_t splits(int64_t stride, int64_t entries, int64_t bytes) const {
+    const int64_t blocks = features_->count() / consumers * ((count_ + components_ - 1) / components_);
     const int64_t affordable = std::max<int64_t>(bytes / std::max<int64_t>(entries * 8, 1), 1);
     const int64_t fewest = (stride + wide_split_rows - 1) / wide_split_rows;
     const int64_t most = std::max(std::min(affordable, stride / panel_rows / panels_of_a_split), fewest);
@@ -117,7 +121,6 @@ class WidePass {
 
   // Packs and uploads what the pass reads, and takes the memory of a tile's operands.
   void prepare(const Pass& pass, int64_t stride, int threads) {
-    stride_ = stride;
     if (evaluates_ || nearest_) row_words_.reserve<Chunk>(stride * steps_ * 2 * parts_, "a tile's rows");
     if (evaluates_) {
       if (parts_ == 2)
@@ -136,14 +139,11 @@ class WidePass {
       highest_ = packed.highest;
     }
     if (accumulates_) {
-      const FeatureTiles features(pass.kind, dims_);
-      width_ = features.width;
-      pairs_ = static_cast<int64_t>(features.tiles.size()) / consumers;
-      tiles_.upload(features.tiles, "tiles of features");
-      places_.upload(features.places, "places of features");
+      tiles_.upload(features_->tiles, "tiles of features");
+      places_.upload(features_->places, "places of features");
       words_.reserve<Chunk>(round_up(count_, components_) * (stride / 8) * word_parts(parts_),
                             "a tile's responsibilities");
-      columns_.reserve<float>(width_ * stride, "a tile's rows");
+      columns_.reserve<float>(features_->width * stride, "a tile's rows");
       top_.reserve<float>(stride, "a tile's densities");
     }
   }
@@ -180,14 +180,14 @@ class WidePass {
 
   void accumulate(const Tile<float>& tile, int64_t size, int64_t splits, double* sums,
                   const Activity& activity) {
-    device_.launch(BlockColumns{tile, width_, columns_.at<float>()},
-                   {tile.padded / BlockColumns::threads, width_, 1});
+    device_.launch(BlockColumns{tile, features_->width, columns_.at<float>()},
+                   {tile.padded / BlockColumns::threads, features_->width, 1});
     with_shape([&](auto parts, auto components) {
       device_.launch_wide(
-          AccumulateWide<parts(), components()>{tile, count_, size, splits, width_, words_.at<Chunk>(),
-                                                columns_.at<float>(), tiles_.at<FeatureTile>(),
-                                                places_.at<int32_t>(), sums, activity},
-          {pairs_, (count_ + components() - 1) / components(), splits});
+          AccumulateWide<parts(), components()>{
+              tile, count_, size, splits, features_->width, words_.at<Chunk>(), columns_.at<float>(),
+              tiles_.at<FeatureTile>(), places_.at<int32_t>(), sums, activity},
+          {features_->count() / consumers, (count_ + components() - 1) / components(), splits});
     });
   }
 
@@ -298,8 +298,9 @@ class WidePass {
   Staging staging_{device_};
   bool evaluates_ = false, accumulates_ = false, nearest_ = false, triangle_ = false;
   int parts_ = 3, halves_ = 1, slots_ = 0, row_slots_ = 0;
-  int64_t dims_ = 0, count_ = 0, steps_ = 0, bands_ = 0, panel_ = 0, stride_ = 0;
-  int64_t components_ = 0, width_ = 0, pairs_ = 0;
+  int64_t dims_ = 0, count_ = 0, steps_ = 0, bands_ = 0, panel_ = 0;
+  int64_t components_ = 0;
+  std::optional<FeatureTiles> features_;  // of the last kind of moments and number of columns
   double half_precision_ = 0, reach_ = 0, highest_ = 0;
   Buffer row_words_{device_}, stages_{device_}, constants_{device_}, centres_{device_}, across_{device_},
       exact_constants_{device_}, tiles_{device_}, places_{device_}, words_{device_}, columns_{device_},
