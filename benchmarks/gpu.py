@@ -1,6 +1,6 @@
 """Mixtura on a CUDA device beside the blocked matrix products of torch: milliseconds per EM iteration, and floors.
 
-python benchmarks/gpu.py [--workloads all] [--scale 1.0] [--rounds 5] [--no-peer] [--save benchmarks/results]
+python benchmarks/gpu.py [--workloads all] [--scale 1.0] [--rounds 5] [--kernels] [--no-peer] [--save FOLDER]
 
 Rows lie on the device (torch tensors, float32, random) unless a workload says 'from the host'. A pass is what grows
 with the rows: all of the E-step and the sums of the M-step, with what it uploads and downloads; the step is what the
@@ -192,15 +192,16 @@ def peer(w: Workload, X: torch.Tensor, parameters) -> float:
     return float(total)
 
 
-def on_the_device(work) -> float:
-    """Milliseconds of the kernels and copies of one call."""
+def on_the_device(work) -> dict[str, tuple[float, int]]:
+    """Milliseconds and number of each kind of kernel and copy in one call, the longest first."""
     with profile(activities=[ProfilerActivity.CUDA]) as found:
         work()
         torch.cuda.synchronize()
-    return 1e-3 * sum(event.device_time_total for event in found.key_averages())
+    events = sorted(found.key_averages(), key=lambda event: -event.device_time_total)
+    return {event.key: (1e-3 * event.device_time_total, event.count) for event in events}
 
 
-def measure(w: Workload, limits: dict[str, float], rounds: int, with_peer: bool) -> None:
+def measure(w: Workload, limits: dict[str, float], rounds: int, with_peer: bool, kernels: bool) -> None:
     rng = np.random.default_rng(0)
     parameters = parameters_of(w, rng)
     torch.manual_seed(0)
@@ -219,7 +220,8 @@ def measure(w: Workload, limits: dict[str, float], rounds: int, with_peer: bool)
     found = expect(backend, rows, parameters, pivot)
     used = (free - torch.cuda.mem_get_info()[0]) / 1e6
     ours = median(lambda: expect(backend, rows, parameters, pivot), rounds)
-    device = on_the_device(lambda: expect(backend, rows, parameters, pivot))
+    times = on_the_device(lambda: expect(backend, rows, parameters, pivot))
+    device = sum(milliseconds for milliseconds, _ in times.values())
     step = 0.0
     if w.covariance != "kmeans":
         components = parameters.components
@@ -246,6 +248,9 @@ def measure(w: Workload, limits: dict[str, float], rounds: int, with_peer: bool)
         f"step on the host {step:.1f} ms{share}"
     )
     tell(f"  device memory beside X {used:.0f} MB; log-likelihood off by {off:.1e} of itself")
+    for name, (milliseconds, count) in times.items():
+        if kernels and milliseconds > 0.01 * device:
+            tell(f"    {milliseconds:9.2f} ms {count:6d} x {name}")
     if w.on_device and with_peer:
         del rows, backend
         try:
@@ -264,6 +269,7 @@ def main() -> None:
     parser.add_argument("--workloads", default="all", help="names, or 'all'")
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kernels", action="store_true", help="tell each kernel's and copy's share")
     parser.add_argument("--no-peer", action="store_true", help="leave torch's products out")
     parser.add_argument("--save", type=Path, help="folder for the output as text")
     options = parser.parse_args()
@@ -293,7 +299,7 @@ def main() -> None:
                 w.precision,
                 w.on_device,
             )
-            measure(scaled, limits, options.rounds, not options.no_peer)
+            measure(scaled, limits, options.rounds, not options.no_peer, options.kernels)
             torch.cuda.empty_cache()
 
 

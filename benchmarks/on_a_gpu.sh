@@ -57,7 +57,7 @@ lines=3 step import 30 "$python" -c 'import mixtura._cuda as c; print(c.describe
 case $part in
   figures)
     step small 60 "$python" "$here/benchmarks/small_on_a_gpu.py"
-    lines=60 step figures 200 "$python" "$here/benchmarks/gpu.py" --save "$out"
+    lines=120 step figures 200 "$python" "$here/benchmarks/gpu.py" --kernels --save "$out"
     ;;
   tests)
     step tests 300 "$python" -m pytest -q -W default -n 8 -p no:cacheprovider -c "$here/pyproject.toml" \
