@@ -99,6 +99,6 @@ $(VENV)/.demo: $(VENV)/bin/pip $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/pip $(SOURCES) constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt --config-settings=cmake.define.MIXTURA_WERROR=ON \
+	MIXTURA_REQUIRE_KERNELS=1 $(BIN)/pip install --quiet -c constraints.txt --config-settings=cmake.define.MIXTURA_WERROR=ON \
 	  --config-settings=cmake.define.MIXTURA_EMULATED=ON '.[test,lint]'
 	@touch $@

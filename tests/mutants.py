@@ -263,8 +263,8 @@ class Copy:
 
     def run(self, tests: list[str], timeout: float) -> bool:
         """Whether the tests pass, in time."""
-        files = [str(ROOT / "tests" / test) for test in tests if (ROOT / "tests" / test).exists()]
-        files.append(str(ROOT / "tests" / RECORDED))
+        files = [str(ROOT / "tests" / RECORDED)]
+        files += [str(ROOT / "tests" / test) for test in tests if (ROOT / "tests" / test).exists()]
         command = [
             sys.executable,
             "-m",

@@ -19,6 +19,7 @@ from mixtura import (
     selecting,
 )
 from mixtura.cli import main
+from mixtura.components import families
 from mixtura.components.families import ALL
 from mixtura.hierarchical import scaled, tree
 from mixtura.selecting import select
@@ -462,7 +463,10 @@ def test_threads_are_a_positive_number(n_threads, faithful):
             call(faithful, [1], n_threads=n_threads)
 
 
-def test_equal_rows_have_a_tree():
+@pytest.mark.parametrize("compiled", [True, False])
+def test_equal_rows_have_a_tree(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(families, "native", None)
     X = np.ones((5, 2))
     assert GaussianMixture(1, init_params="hierarchical").fit(X).means_.tolist() == [[1.0, 1.0]]
     assert select(X, [1], reg_covar=1e-6).best_.means_.tolist() == [[1.0, 1.0]]

@@ -80,7 +80,8 @@ def build(out: Path) -> tuple[Path, Path]:
         with tarfile.open(sdist) as archive:
             archive.extractall(folder, filter="data")
         (source,) = Path(folder).iterdir()
-        run(sys.executable, "-m", "build", "--wheel", "--outdir", raw, source)
+        required = {**os.environ, "MIXTURA_REQUIRE_KERNELS": "1"}
+        run(sys.executable, "-m", "build", "--wheel", "--outdir", raw, source, env=required)
     print(f"wheel from the source distribution: {time.perf_counter() - began:.0f} s")
     (wheel,) = raw.glob("*.whl")
     if sys.platform == "linux":

@@ -435,8 +435,9 @@ class _CommonAxes(_Turned):
         ):  # Newton's method for a zero of the slope, within a bracket
             _, slope, bend = at(f) if f is not start or far else here
             low, high = np.where(slope < 0.0, f, low), np.where(slope < 0.0, high, f)
-            newton = f - slope / bend
-            inside = (bend > 0.0) & (newton > low) & (newton < high)
+            convex = bend > 0.0
+            newton = f - slope / np.where(convex, bend, 1.0)
+            inside = convex & (newton > low) & (newton < high)
             moved = np.where(inside, newton, 0.5 * (low + high))
             if np.abs(moved - f).max(initial=0.0) < _SMALL_ANGLE:
                 break

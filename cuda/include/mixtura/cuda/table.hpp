@@ -270,7 +270,7 @@ class Table {
                                    : p.log_weights_per_row ? p.log_weights
                                                            : nullptr,
                                    components)};
-    for (int side = 0; side < 2; ++side) streams[side].pinned = pinned_[side];
+    for (int s = 0; s < 2; ++s) streams[s].pinned = pinned_[s];
     bool from_host = false;
     for (int s = 0; s < 4; ++s)
       if (streams[s].host && streams[s].row_bytes) {
