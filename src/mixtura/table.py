@@ -197,6 +197,12 @@ class Table:
         """The same rows, each of which may belong to any component."""
         return self if self.membership is None else replace(self, membership=None)
 
+    @cached_property
+    def without_targets(self) -> Table:
+        """The same rows without their targets, where a pass need not read them; else as they are."""
+        rows = self.rows.without_targets()
+        return self if rows is self.rows else replace(self, rows=rows, pivot=self.pivot[: self.covariates], all_y=None)
+
     @property
     def sample_weight(self) -> Float | None:
         """The rows' weights, (N,); None if all are 1."""

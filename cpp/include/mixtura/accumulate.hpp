@@ -334,8 +334,11 @@ inline void accumulate_circulant(const Statistics& s, const Accumulation& a, con
   const int64_t most = smaller(tile_accumulators / ((a.components + parts - 1) / parts), tile_features);
   // Products can be formed in registers where no vector of them straddles two shifts.
   const bool whole = s.dims % lanes == 0, form = whole && a.components <= many_components;
-  const int64_t vectors = (features + lanes - 1) / lanes, linear = whole ? s.dims / lanes : 0;
-  cut_evenly(linear, most, [&](int64_t first, int64_t width) {  // the rows as they stand
+  const int64_t vectors = (features + lanes - 1) / lanes;
+  // The rows as they stand, also where they are all that there is: what follows them is added to sums that
+  // nobody reads.
+  const int64_t linear = whole || features == s.dims ? (s.dims + lanes - 1) / lanes : 0;
+  cut_evenly(linear, most, [&](int64_t first, int64_t width) {
     const int64_t begin = first * lanes;
     all_components<false>(width, a, Features{{a.rows + begin}, {}, a.row_stride}, sums + begin, s.size);
   });

@@ -59,8 +59,10 @@ MIXTURA_INLINE int64_t stacked(const Quadratics& q) {
 // rows are stacked in it. `bias` is F_k (pivot - m_k) per
 // component (pivot - m_k for a scalar). For centred forms also the multiplied-out square: `product` tiles of
 // components [column][tile_rows], their constants `product_offset` (K padded) and the factor of |x|^2,
-// `product_scale` (K padded). `use_product` says which of the two to use. `linear` are tiles of components
-// [column][tile_rows] of the linear terms, `zeros` their biases (K padded).
+// `product_scale` (K padded). `use_product` says which of the two to use, see Product. `linear` are tiles of
+// components [column][tile_rows] of the linear terms, `zeros` their biases (K padded).
+enum Product { by_differences, multiplied_out, without_squares };  // the last: of factors that are 0
+
 struct PackedLayout {
   int64_t factor_size, bias_size, factors, centre_dims;
   size_t use_product, offsets, factor, bias, product, product_offset, product_scale, linear, zeros, total;
@@ -168,12 +170,15 @@ inline void pack_product(const Pass& p, const PackedLayout& l, real* packed) {
     packed[l.product_offset + k] = static_cast<real>(static_cast<double>(packed[l.offsets + k]) - square);
     packed[l.product_scale + k] = static_cast<real>(scale);
   }
-  packed[l.use_product] = close && (flat || !has_answers(p)) ? real(1) : real(0);
+  const bool product = close && (flat || !has_answers(p));
+  packed[l.use_product] = static_cast<real>(flat      ? without_squares
+                                            : product ? multiplied_out
+                                                      : by_differences);
 }
 
 // Whether joint2 has the linear terms once it has the squares.
 MIXTURA_INLINE bool linear_in_product(const Quadratics& q, const PackedLayout& l, const real* packed) {
-  return q.factor == Factor::scalar && packed[l.use_product] != 0;
+  return q.factor == Factor::scalar && packed[l.use_product] != by_differences;
 }
 
 // Log-weights of components are folded into c_k; those of rows wait for the block.
@@ -271,6 +276,7 @@ struct StoreRows {
 };
 
 // joint2 of J components from their products with the rows: subtracts s_k |x|^2 and keeps the largest.
+template <bool squares>
 struct StoreJoint {
   real* joint2;
   const real* scale;
@@ -281,7 +287,7 @@ struct StoreJoint {
     for (int u = 0; u < J; ++u) {
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
-        const vec value = y[u][g] - splat(scale[k + u]) * square[g];
+        const vec value = squares ? y[u][g] - splat(scale[k + u]) * square[g] : y[u][g];
         store(joint2 + (k + u) * stride + g * lanes, value);
         top[g] = max(top[g], value);
       }
@@ -489,12 +495,14 @@ inline void evaluate_stacked(const Quadratics& q, const PackedLayout& l, const r
   }
 }
 
-// Centres by the multiplied-out square, on the rows or the transformed rows `y` of `dims` columns.
+// Centres by the multiplied-out square, on the rows or the transformed rows `y`; without squares of these
+// where all are to be multiplied by 0.
+template <bool squares>
 inline void evaluate_product(const Quadratics& q, const PackedLayout& l, const real* packed, const real* y,
                              const Evaluation& e, Prefetch& ahead) {
   for (int64_t i = 0; i < e.rows; i += group_rows) {
-    StoreJoint joint{e.joint2 + i, packed + l.product_scale, {}, {}};
-    for (int64_t d = 0; d < l.centre_dims; ++d) {
+    StoreJoint<squares> joint{e.joint2 + i, packed + l.product_scale, {}, {}};
+    for (int64_t d = 0; squares && d < l.centre_dims; ++d) {
       MIXTURA_UNROLL
       for (int g = 0; g < groups; ++g) {
         const vec v = load(y + d * stride + i + g * lanes);
@@ -621,8 +629,10 @@ inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& 
   if (centred(q)) {
     const real* y = tiled(q) ? e.transformed : e.x;
     if (tiled(q)) transform(q, factor, e);
-    if (packed[l.use_product] != 0)
-      evaluate_product(q, l, packed, y, e, ahead);
+    if (packed[l.use_product] == without_squares)
+      evaluate_product<false>(q, l, packed, y, e, ahead);
+    else if (packed[l.use_product] == multiplied_out)
+      evaluate_product<true>(q, l, packed, y, e, ahead);
     else
       evaluate_all_elementwise<false>(offsets, tiled(q) ? nullptr : factor, bias, q.components, l.centre_dims,
                                       l.bias_size, y, e, ahead);

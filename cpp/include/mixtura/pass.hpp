@@ -196,6 +196,13 @@ inline void accumulate_each(const Pass& p, const Statistics& s, int64_t b, int64
   }
 }
 
+// Whether a row costs few multiply-adds for its bytes, so that rows arrive as fast as memory gives them: the
+// next block's are then asked for while this one is packed, too.
+inline bool arrive_as_read(const Pass& p) {
+  const int64_t bytes = p.rows.left.dims * (p.rows.left.single_precision ? 4 : 8);
+  return stacked(p.quadratics) > 1 || (p.quadratics.components <= early_components && bytes >= early_bytes);
+}
+
 inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums,
                        void* memory) {
   const Statistics s = statistics(p);
@@ -209,7 +216,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
-  const bool early = stacked(q) > 1;  // few multiply-adds a row: rows arrive as fast as memory gives them
+  const bool early = arrive_as_read(p);
   const bool binned = in_bins(p);
   if (binned) w.bins.clear(components);
   double log2_likelihood = 0.0;

@@ -59,6 +59,11 @@ constexpr int elementwise_components = 4;
 // Components whose exponentials are taken at a time: more hide each other's latency, and take registers.
 constexpr int exponential_components = 4;
 
+// Components up to which, and bytes of a row from which, the next block's rows are asked for while this one
+// is packed: with more components there is time later, and short rows are packed too quickly.
+constexpr int64_t early_components = 4;
+constexpr int64_t early_bytes = 64;
+
 // How near to the processor the next block's rows are brought while this one is worked on, as
 // __builtin_prefetch has it: 3 all caches, 2 all but the first. Nearer evicts what is being worked with.
 constexpr int prefetch_locality = 2;

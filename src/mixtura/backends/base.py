@@ -77,6 +77,13 @@ class Rows:
             None if self.sample_weight is None else self.sample_weight[start:stop],
         )
 
+    def without_targets(self) -> Rows:
+        """The same rows without their targets, where these are in an array of their own; else as they are."""
+        if self.y is None:
+            return self
+        D, spread = int(self.X.shape[1]), self.spread
+        return Rows(self.X, None, self.sample_weight, spread=spread and (spread[0][:D], spread[1][:D]))
+
 
 class Backend(ABC):
     """Evaluates quadratics and sums moments: all work that grows with N, and nothing else.

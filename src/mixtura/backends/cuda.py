@@ -109,6 +109,10 @@ class CudaRows(Rows):
         begin, end = (self.begin + min(max(at, 0), len(self)) for at in (start, stop))
         return CudaRows(self.X, self.y, weights, table=self.table, begin=begin, end=max(begin, end))
 
+    def without_targets(self) -> CudaRows:
+        """As they are: the table on the device has both."""
+        return self
+
 
 class CudaBackend(CompiledBackend):
     """Kernels for CUDA devices of compute capability 7.5 and later.

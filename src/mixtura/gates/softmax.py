@@ -153,8 +153,8 @@ class SoftmaxGate(Gate):
         return np.column_stack([moments.mass, first])
 
     def _partition(self, table: Table) -> _Partition:
-        flat = Quadratics.flat(len(self.level), table.pivot)
-        moments = table.unrestricted.expect(self.joint(flat), "mean")  # whatever is known of the rows
+        rows = table.unrestricted.without_targets  # whatever is known of the rows
+        moments = rows.expect(self.joint(Quadratics.flat(len(self.level), rows.pivot)), "mean")
         return _Partition(moments.log_likelihood, self._of_u(moments.leading(table.covariates)))
 
     def _penalty(self) -> Float:
