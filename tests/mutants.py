@@ -74,7 +74,11 @@ TESTS = {
     "components/families.py": ["test_families.py"],
     "components/gaussian.py": ["test_gaussian_mixture.py", "test_known.py", "test_families.py"],
     "components/linear.py": ["test_mixture_of_experts.py", "test_experts_ends.py", "test_autodiff.py"],
-    "components/normal_equations.py": ["test_mixture_of_experts.py", "test_mixturelib.py"],
+    "components/normal_equations.py": [
+        "test_normal_equations.py",
+        "test_mixture_of_experts.py",
+        "test_mixturelib.py",
+    ],
     "components/precisions.py": ["test_bayesian.py"],
     "components/priors.py": ["test_mixture_of_experts.py"],
     "components/storage.py": [

@@ -20,6 +20,7 @@
 #include "mixtura/many.hpp"
 #include "mixtura/many_matrices.hpp"
 #include "mixtura/pool.hpp"
+#include "mixtura/regressions.hpp"
 
 namespace py = pybind11;
 
@@ -214,6 +215,45 @@ Doubles transposed(const Doubles& matrices, int threads) {
   mixtura::transpose(matrices.data(), matrices.shape(0), matrices.shape(1), matrices.shape(2), memory,
                      threads);
   return out;
+}
+
+// Means (K, D), and (K, D, D) sums of products about them.
+py::tuple scatters(const Doubles& mass, const Doubles& first, const Doubles& second, const Doubles& pivot,
+                   int64_t covariates, double constant) {
+  if (first.ndim() != 2) throw std::invalid_argument("first must have shape (K, D)");
+  const int64_t K = first.shape(0), D = first.shape(1);
+  const bool own_pivots = pivot.ndim() == 2;
+  if (own_pivots)
+    checked(pivot, {K, D}, "pivot");
+  else
+    checked(pivot, {D}, "pivot");
+  if (covariates < 0 || covariates > D) throw std::invalid_argument("covariates must be among the columns");
+  const mixtura::ScatterProblem problem{checked(mass, {K}, "mass"),
+                                        first.data(),
+                                        checked(second, {K, D * (D + 1) / 2}, "second"),
+                                        pivot.data(),
+                                        own_pivots,
+                                        K,
+                                        D,
+                                        covariates,
+                                        constant};
+  Doubles means({K, D}), about_means({K, D, D});
+  mixtura::scatters(problem, means.mutable_data(), about_means.mutable_data());
+  return py::make_tuple(means, about_means);
+}
+
+// Slopes (K, M, D), inverses (K, D, D), squares explained and spoilt (K, M); none if a matrix is nearly
+// singular.
+std::optional<py::tuple> solve(const Doubles& xx, const Doubles& xy, double delicate, double solved) {
+  if (xy.ndim() != 3) throw std::invalid_argument("xy must have shape (K, D, M)");
+  const int64_t K = xy.shape(0), D = xy.shape(1), M = xy.shape(2);
+  const mixtura::NormalEquations equations{
+      checked(xx, {K, D, D}, "xx"), xy.data(), K, D, M, delicate, solved};
+  Doubles slopes({K, M, D}), inverse({K, D, D}), explained({K, M}), spoilt({K, M});
+  const mixtura::Slopes out{slopes.mutable_data(), inverse.mutable_data(), explained.mutable_data(),
+                            spoilt.mutable_data()};
+  if (!mixtura::solve(equations, out)) return std::nullopt;
+  return py::make_tuple(slopes, inverse, explained, spoilt);
 }
 
 // Of factors (K, R, D) and variances (K, D): the largest sum of squares times variances along a row, and the
@@ -630,6 +670,9 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("threads"));
   m.def("covariances", &covariances, py::arg("second"), py::arg("first"), py::arg("mass"),
         py::arg("threads"));
+  m.def("scatters", &scatters, py::arg("mass"), py::arg("first"), py::arg("second"), py::arg("pivot"),
+        py::arg("covariates"), py::arg("constant"));
+  m.def("solve", &solve, py::arg("xx"), py::arg("xy"), py::arg("delicate"), py::arg("solved"));
   m.def("transposed", &transposed, py::arg("matrices"), py::arg("threads"));
   m.def("widths", &widths, py::arg("factors"), py::arg("variances"), py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),

@@ -172,16 +172,16 @@ class Quadratics:
         S[:, A.shape[1] :] = B
         center = np.hstack([other.means, self.means[:, d:]])
         r = np.zeros(S.shape[:2])
-        r[:, A.shape[1] :] = np.einsum(
-            "krd,kd->kr", np.broadcast_to(B, (K, *B.shape[1:])), self.means - center
-        )
+        r[:, A.shape[1] :] = (B @ (self.means - center)[:, :, None])[:, :, 0]
         form: Form = "triangle"
         if S.shape[1] < D:
             form, shift = "rectangle", np.einsum("kdr,kr->kd", np.linalg.pinv(S), r)
             r = r - np.einsum("krd,kd->kr", S, shift)
             remainder = np.sum(r * r, axis=1)
         else:
-            if S.shape[1] > D or A.shape[1] != d or np.triu(S, 1).any():
+            # One row below a triangle makes a larger triangle; of several it must be seen.
+            triangle = other.form != "rectangle" and (B.shape[1] == 1 or not np.triu(B[:, :, d:], 1).any())
+            if S.shape[1] > D or not triangle:
                 # Upper triangles for the columns in reverse order are lower triangles for the columns in order.
                 Q, T = np.linalg.qr(S[:, :, ::-1])
                 projected = np.einsum("krd,kr->kd", Q, r)

@@ -201,7 +201,11 @@ class Table:
     def without_targets(self) -> Table:
         """The same rows without their targets, where a pass need not read them; else as they are."""
         rows = self.rows.without_targets()
-        return self if rows is self.rows else replace(self, rows=rows, pivot=self.pivot[: self.covariates], all_y=None)
+        return (
+            self
+            if rows is self.rows
+            else replace(self, rows=rows, pivot=self.pivot[: self.covariates], all_y=None)
+        )
 
     @property
     def sample_weight(self) -> Float | None:

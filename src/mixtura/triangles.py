@@ -96,7 +96,13 @@ def symmetric_product(a: Float, b: Float) -> Float:
     return out
 
 
+@cache
+def diagonal_places(dims: int) -> NDArray[np.intp]:
+    """Where the diagonal of a packed triangle lies, (D,)."""
+    a = np.arange(dims)
+    return a * (a + 3) // 2
+
+
 def packed_diagonal(packed: Float, dims: int) -> Float:
     """The diagonals of packed triangles, (..., D)."""
-    a = np.arange(dims)
-    return packed[..., a * (a + 3) // 2]
+    return packed[..., diagonal_places(dims)]

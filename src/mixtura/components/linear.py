@@ -156,15 +156,15 @@ class LinearExperts(Components):
         more for V.
         """
         K, M, D = self.slopes.shape
-        uncertain = bool(self.priors.present.any())
-        factors = np.zeros((K, M + (D if uncertain else 0), D + M))
+        factors = np.zeros((K, M + D * self.priors.given, D + M))
         deviations = np.sqrt(self.noise)
         factors[:, :M, :D] = -self.slopes / deviations[:, :, None]
         factors[:, np.arange(M), D + np.arange(M)] = 1.0 / deviations
-        roots = self._roots()
-        for k in np.flatnonzero(self.priors.present):
-            rows = np.concatenate([C.T / d for C, d in zip(roots[k], deviations[k], strict=True)])
-            factors[k, M:, :D] = rows if M == 1 else np.linalg.qr(rows, mode="r")
+        if self.priors.given:
+            roots = self._roots()
+            for k in np.flatnonzero(self.priors.present):
+                rows = np.concatenate([C.T / d for C, d in zip(roots[k], deviations[k], strict=True)])
+                factors[k, M:, :D] = rows if M == 1 else np.linalg.qr(rows, mode="r")
         offsets = -0.5 * np.sum(np.log(2.0 * math.pi * self.noise), axis=1)
         return Quadratics("rectangle", offsets, np.hstack([self.anchor, self.level]), factors)
 
@@ -221,7 +221,7 @@ class LinearExperts(Components):
         roots = np.zeros_like(posterior)
         dependent, delicate = np.zeros(K, dtype=bool), np.zeros(K, dtype=bool)
         with_prior = self.priors.present
-        for k in np.flatnonzero(with_prior).tolist():
+        for k in np.flatnonzero(with_prior).tolist() if self.priors.given else ():
             # The solution is the difference from these slopes.
             before = np.zeros((M, D)) if baseline is None else baseline.slopes[k]
             if empty[k]:
@@ -236,8 +236,8 @@ class LinearExperts(Components):
             posterior[k] = roots[k] @ roots[k].transpose(0, 2, 1)
             squares[k] += np.maximum(s.residual(k, slopes[k] - before), ROUNDING * s.yy[k])
         # A slice where it can be: to choose by numbers takes several times as long.
-        without = np.flatnonzero(~with_prior) if with_prior.any() else slice(None)
-        if not with_prior.all():
+        without = np.flatnonzero(~with_prior) if self.priors.given else slice(None)
+        if not (self.priors.given and with_prior.all()):
             # For a tiny mass the inverse of the sums could overflow, so means are used instead.
             n, yy = np.maximum(s.mass[without], _TINY), s.yy[without]
             each = n[:, None, None]
@@ -337,11 +337,11 @@ class LinearExperts(Components):
         special = self.dependent | self.empty
         if self.delicate is not None:
             special = special | self.delicate
-        return not self.priors.present.any() and not special.any()
+        return not self.priors.given and not special.any()
 
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """See :meth:`Components.parametric`."""
-        if self.priors.present.any():
+        if self.priors.given:
             raise ValueError(
                 "experts with a prior are known by a posterior of their slopes, not by parameters whose likelihood has "
                 "derivatives: fit without priors"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from mixtura.moments import Moments
+from mixtura.threads import compiled_allowed, native
 from mixtura.triangles import unpack_symmetric
 
 Float = NDArray[np.float64]
@@ -56,7 +57,11 @@ class Scatters:
     def of(cls, moments: Moments, dims: int, intercept: bool) -> Scatters:
         """From moments of kind 'full' of z = [x; y]."""
         size = moments.first.shape[1]
-        if intercept:
+        if intercept and native is not None and compiled_allowed():
+            centers, whole = native.scatters(
+                moments.mass, moments.first, moments.second, moments.pivot, dims, _CONSTANT
+            )
+        elif intercept:
             mass = np.maximum(moments.mass, _TINY)
             centers = moments.means(mass)
             whole = moments.covariances(mass)
@@ -130,6 +135,10 @@ def least_squares_each(xx: Float, xy: Float) -> Solution:
 
 def _regular(xx: Float, xy: Float) -> Solution | None:
     """The solutions where all are far from dependent; None otherwise."""
+    if native is not None and compiled_allowed():
+        solved = native.solve(xx, xy, _DELICATE[1], _SOLVED)
+        no = np.zeros(len(xx), dtype=bool)
+        return None if solved is None else Solution(*solved, no, no)
     variances = np.diagonal(xx, axis1=1, axis2=2)
     if not (variances > 0.0).all():
         return None

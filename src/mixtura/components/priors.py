@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,11 @@ class Priors:
     diagonal: NDArray[np.bool_]
     link: PriorLink | None = None
 
+    @cached_property
+    def given(self) -> bool:
+        """Whether any expert has a prior."""
+        return bool(self.present.any())
+
     @classmethod
     def of(
         cls,
@@ -191,7 +197,7 @@ class Priors:
 
     def updated(self, slopes: Float, posterior: Float) -> Priors:
         """The M-step of the learnt hyperparameters: maximise over the means, then over the covariances."""
-        if not self.present.any():
+        if not self.given:
             return self
         mean = self.mean.copy()
         for k, learnt in enumerate(self.learnt):
@@ -213,6 +219,8 @@ class Priors:
 
     def bound(self, slopes: Float, roots: Float) -> float:
         """``-sum_km KL(N(W, B) || N(w0, A)) + R(w0)``, with B = C C' given by its roots C (K, M, D, D)."""
+        if not self.given:
+            return 0.0
         total = 0.0
         for k in np.flatnonzero(self.present):
             _, log_prior = np.linalg.slogdet(self.precision[k])

@@ -253,7 +253,7 @@ class Matrices(Storage):
 
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
         log_det = np.log(np.diagonal(self.stacked(cholesky), axis1=1, axis2=2)).sum(axis=1)
-        return np.asarray(np.broadcast_to(log_det, components))
+        return np.asarray(np.broadcast_to(log_det, components) if self.shared else log_det)
 
     def color(self, noise: Float, cholesky: Float, k: int) -> Float:
         return solve_right(noise, cholesky if self.shared else cholesky[k])

@@ -517,7 +517,7 @@ class MixtureOfExperts(MultiOutputMixin, RegressorMixin, FittedExperts):
         if self.accelerate == "newton":
             reasons |= {
                 f"the {gate.name} gate": type(gate).log_odds is Gate.log_odds,
-                "priors": bool(priors.present.any()),
+                "priors": priors.given,
                 "labels": labelled,
             }
         for reason, holds in reasons.items():

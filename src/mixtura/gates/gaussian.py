@@ -17,6 +17,7 @@ from mixtura.joint import Joint
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
+from mixtura.triangles import diagonal_places
 
 if TYPE_CHECKING:
     from mixtura.interop.graph import Graph
@@ -111,9 +112,8 @@ class GaussianGate(Gate):
         return self._fitted(found.of_covariates)
 
     def _fitted(self, moments: Moments) -> Self:
-        diagonal = np.arange(len(self.scatter))
         second = moments.second.copy()
-        second[:, diagonal * (diagonal + 3) // 2] += self.scatter
+        second[:, diagonal_places(len(self.scatter))] += self.scatter
         gaussians = Gaussians.from_moments(COVARIANCES["full"], replace(moments, second=second))
         return replace(
             self,

@@ -55,7 +55,7 @@ def of_experts(model: Any, path: Path, dtype: str) -> Any:
     mean = graph.sums(graph.step("Mul", share, means), 1)
     away = graph.step("Sub", means, graph.step("Unsqueeze", mean, graph.array([1])))
     variance = graph.step("Add", graph.step("Mul", away, away), graph.array(experts.noise))
-    if experts.priors.present.any():
+    if experts.priors.given:
         posterior = np.where(experts.priors.present[:, None, None, None], experts.posterior, 0.0)
         values, vectors = np.linalg.eigh(posterior.reshape(K * M, D, D))
         roots = np.sqrt(np.maximum(values, 0.0))[:, :, None] * vectors.transpose(0, 2, 1)
