@@ -5,9 +5,9 @@ pip install cosmic-ray
 python tests/mutants.py [--sample 100] [--seed 0] [--workers 2] [--only gates] [--report FILE]
 
 cosmic-ray knows what can be changed: operators, comparisons, numbers, loops, conditions. A mutant is caught if the
-tests fail or take ten times as long. Left out are annotations, which nothing executes, module-level constants in
-capitals, of which most set a speed and no result, what only words an error, and the star before keyword-only
-parameters, which it takes for a product. Mutants are drawn with equal chances
+tests fail, where the one that failed passes without the change, or take ten times as long. Left out are annotations,
+which nothing executes, module-level constants in capitals, of which most set a speed and no result, what only words an
+error, and the star before keyword-only parameters, which it takes for a product. Mutants are drawn with equal chances
 from all of them; the same seed draws the same. The last line is the share that was caught; the exit status says
 whether that is at least --least.
 """
@@ -18,6 +18,7 @@ import argparse
 import ast
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -201,6 +202,12 @@ TESTS = {
 # Seeded fits over all of the package, whose answers are on record.
 RECORDED = "test_recorded.py"
 
+# Seconds after which tests that still run are timed without a change; only endless ones take so long.
+PATIENCE = 900.0
+
+# The test that failed, or the file that could not be read, in pytest's summary.
+FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -258,6 +265,10 @@ def mutants(module: str) -> Iterator[Mutant]:
                 yield Mutant(module, name, i, line)
 
 
+class UnfairError(Exception):
+    """A test fails without any change, so that it tells nothing of a mutant."""
+
+
 class Copy:
     """A copy of the package to be changed, and the tests that run against it."""
 
@@ -265,10 +276,8 @@ class Copy:
         self.package = folder / "src" / "mixtura"
         shutil.copytree(PACKAGE, self.package, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def run(self, tests: list[str], timeout: float) -> bool:
-        """Whether the tests pass, in time."""
-        files = [str(ROOT / "tests" / RECORDED)]
-        files += [str(ROOT / "tests" / test) for test in tests if (ROOT / "tests" / test).exists()]
+    def run(self, tests: list[str], timeout: float) -> str | None:
+        """The output of tests of which one fails; None if all pass. TimeoutExpired if they take too long."""
         command = [
             sys.executable,
             "-m",
@@ -279,27 +288,62 @@ class Copy:
             "no:cacheprovider",
             "-k",
             "not emulated",
-            *files,
+            *tests,
         ]
         environment = {**os.environ, "PYTHONPATH": str(self.package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        return done.stdout if done.returncode else None
 
-    def survives(self, mutant: Mutant, timeout: float) -> bool:
+
+class Trial:
+    """Mutants on a copy of the package, and what fails there, on one without a change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.changed, self.whole = Copy(folder / "changed"), Copy(folder / "whole")
+        self.times: dict[str, float] = {}  # of all tests of a module, without a change
+
+    def survives(self, mutant: Mutant) -> bool:
         """Whether the tests pass on a mutant."""
-        path = self.package / mutant.module
+        path = self.changed.package / mutant.module
         source = path.read_text()
         changed = mutate_code(source, get_operator(mutant.operator)(), mutant.occurrence)
         if changed is None or changed == source:
             raise ValueError(f"{mutant} changes nothing")
+        tests = [f"tests/{name}" for name in (RECORDED, *TESTS[mutant.module])]
         try:
             path.write_text(changed)
-            return self.run(TESTS[mutant.module], timeout)
+            try:
+                output = self.changed.run(tests, PATIENCE)
+            except subprocess.TimeoutExpired:
+                try:
+                    output = self.changed.run(tests, 10.0 * self.time(mutant.module, tests))
+                except subprocess.TimeoutExpired:
+                    return False
         finally:
             path.write_text(source)
+        if output is None:
+            return True
+        failed = FAILED.search(output)
+        if failed and self.whole.run([failed.group(1)], 3600.0) is not None:
+            raise UnfairError(f"{failed.group(1)} fails without any change")
+        return False
+
+    def time(self, module: str, tests: list[str]) -> float:
+        """Seconds that the tests take without a change."""
+        if module not in self.times:
+            began = time.perf_counter()
+            if self.whole.run(tests, 3600.0) is not None:
+                raise UnfairError(f"{', '.join(tests)} fail without any change")
+            self.times[module] = time.perf_counter() - began
+        return self.times[module]
 
 
 def main() -> int:
@@ -319,30 +363,20 @@ def main() -> int:
     print(f"{len(every)} mutants of {len(modules)} modules, {len(drawn)} drawn", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        copies: Queue[Copy] = Queue()
+        trials: Queue[Trial] = Queue()
         for i in range(options.workers):
-            copies.put(Copy(Path(folder) / str(i)))
-        times: dict[tuple[str, ...], float] = {}
-
-        def timed(tests: tuple[str, ...]) -> None:
-            copy = copies.get()
-            began = time.perf_counter()
-            if not copy.run(list(tests), 3600.0):
-                raise SystemExit(f"{', '.join(tests)} fail without any change")
-            times[tests] = time.perf_counter() - began
-            copies.put(copy)
+            trials.put(Trial(Path(folder) / str(i)))
 
         def tried(mutant: Mutant) -> tuple[Mutant, bool]:
-            copy = copies.get()
+            trial = trials.get()
             try:
-                survived = copy.survives(mutant, 10.0 * times[tuple(TESTS[mutant.module])] + 10.0)
+                survived = trial.survives(mutant)
             finally:
-                copies.put(copy)
+                trials.put(trial)
             print(f"{'SURVIVED' if survived else 'caught':9}{describe(mutant)}", flush=True)
             return mutant, survived
 
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(timed, sorted({tuple(TESTS[m.module]) for m in drawn})))
             results = list(pool.map(tried, drawn))
 
     survivors = [mutant for mutant, survived in results if survived]

@@ -153,12 +153,78 @@ def test_skipping_loses_less_than_it_says(dims, rng):
         _native.set_skipping(on)
         results.append(native.expect(native.place(X), Joint(q, np.zeros(components)), "full", pivot))
     some, everything = results
-    assert some.log_likelihood == everything.log_likelihood  # the E half leaves nothing out
+    # From 64 columns on the E half leaves them out as well.
+    assert abs(some.log_likelihood - everything.log_likelihood) <= 1e-15 * rows + EPS * abs(
+        everything.log_likelihood
+    )
     reach = np.abs(X - pivot).max()
     rounding = 2 * rows * EPS  # of adding the rows up in another order
     for name, power in (("mass", 0), ("first", 1), ("second", 2)):
         difference = np.abs(getattr(some, name) - getattr(everything, name))
         assert difference.max() <= (1e-15 + rounding) * rows * reach**power
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("components", "dims", "rows", "told_by"),
+    [
+        (4, 64, 700, slice(None)),  # candidates from the first bound, most others left out by it
+        (9, 67, 1100, slice(0, 8)),  # broken tiles and vectors; only the first columns tell components apart
+        (12, 70, 900, slice(20, 34)),  # only the second bound does
+        (
+            12,
+            70,
+            900,
+            slice(50, 70),
+        ),  # only the last columns do: whole blocks are evaluated, and may stop early
+        (130, 64, 500, slice(None)),  # more components than rows of a block
+        (6, 200, 300, slice(None)),
+    ],
+)
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_pairs_left_out_before_they_are_evaluated(
+    instruction_set, components, dims, rows, told_by, weighted, dtype, rng
+):
+    """The sums are those of all pairs, whichever part of the columns tells components apart."""
+    _native.set_instruction_set(instruction_set)
+    native, reference = NativeBackend(n_threads=2), ReferenceBackend()
+    q = quadratics(rng, "triangle", components, dims)
+    means = np.zeros((components, dims))
+    means[:, told_by] = rng.normal(size=means[:, told_by].shape)
+    means *= 25.0 / np.sqrt((means**2).sum(axis=1).mean())
+    means[-1] = means[0] + 0.05 * rng.normal(size=dims)  # two that share their rows
+    factors = np.tile(np.eye(dims), (components, 1, 1)) + 0.05 * np.tril(q.factors, -1)
+    labels = rng.integers(components, size=rows)
+    X = (means[labels] + rng.normal(size=(rows, dims))).astype(dtype)
+    X[::50] = X[::50].mean(axis=0)  # between all components
+    weights = rng.integers(3, size=rows).astype(float) if weighted else None
+    q = Quadratics("triangle", q.offsets, means, factors)
+    p = Problem(X, q, np.full(components, -np.log(components)), weights, X.mean(axis=0, dtype=np.float64))
+    found = {}
+    for on in (True, False):
+        _native.set_skipping(on)
+        found[on] = native.expect(p.placed(native), p.joint, "full", p.pivot)
+        assert_moments_close(
+            found[on],
+            reference.expect(p.placed(reference), p.joint, "full", p.pivot),
+            p,
+            computing_eps(native, p.X),
+        )
+    density = {}
+    for on in (True, False):
+        _native.set_skipping(on)
+        density[on] = native.posterior(p.placed(native), p.joint)
+        labels, best = native.assign(p.placed(native), p.joint)
+        want_labels, want_best = reference.assign(p.placed(reference), p.joint)
+        assert (labels == want_labels).mean() > 0.99  # rounding decides rows between two
+        assert np.all(abs(best - want_best) <= joint_tolerance(p).max())
+    assert np.all(abs(density[True] - density[False]) <= joint_tolerance(p).max())
+    # What is left out is less than 1e-15 of a row; the rest is rounding, which differs where lists are summed.
+    eps = computing_eps(native, p.X)
+    assert abs(found[True].mass - found[False].mass).max() <= 100 * eps * rows
+    size = abs(found[False].log_likelihood)
+    assert abs(found[True].log_likelihood - found[False].log_likelihood) <= 50 * eps * size
 
 
 def test_what_skipping_leaves_out(rng):

@@ -20,6 +20,12 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
+// A responsibility below 2^-50 / K of its row's largest does not count: all that a row can lose by leaving
+// such pairs out is below K 2^-50 / K < 1e-15 of it.
+MIXTURA_INLINE real least_that_counts(int64_t components) {
+  return static_cast<real>(8.8817841970012523e-16 / static_cast<double>(components));
+}
+
 constexpr int group_rows = groups * lanes;
 static_assert(tile_rows <= (long_vectors ? 8 : 4), "apply_factor knows no larger tiles");
 static_assert(block_rows % group_rows == 0, "a block is whole groups of rows");
@@ -322,13 +328,14 @@ MIXTURA_INLINE void one_tile(const real* factor, int64_t columns, const real* bi
   done(row, y);
 }
 
-// All `rows` rows of one factor of `dims` columns against one group of rows of the block; its tiles hold
-// `filled` rows each.
+// The `rows` rows of one factor of `dims` columns, from its tile `from` on, against one group of rows of the
+// block; its tiles hold `filled` rows each.
 template <bool triangle, int filled = tile_rows, class Epilogue>
 MIXTURA_INLINE void apply_factor(int64_t rows, int64_t dims, const real* factor, const real* bias,
-                                 const real* x, Epilogue& done) {
+                                 const real* x, Epilogue& done, int64_t from = 0) {
   const int64_t whole = rows / filled;
-  for (int64_t t = 0; t < whole; ++t) {
+  factor += (triangle ? from * (from + 1) / 2 * filled : from * dims) * tile_rows;
+  for (int64_t t = from; t < whole; ++t) {
     const int64_t columns = triangle ? (t + 1) * filled : dims;
     one_tile<filled, triangle>(factor, columns, bias + t * tile_rows, x, t * filled, done);
     factor += columns * tile_rows;

@@ -7,12 +7,6 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// A responsibility below 2^-50 / K of its row's largest does not count: all that a row can lose by leaving
-// such pairs out is below K 2^-50 / K < 1e-15 of it.
-MIXTURA_INLINE real least_that_counts(int64_t components) {
-  return static_cast<real>(8.8817841970012523e-16 / static_cast<double>(components));
-}
-
 // The largest joint2[k][i] of each row, where evaluation could not see it yet.
 inline void find_top(const real* joint2, int64_t components, int64_t rows, real* top) {
   for (int64_t k = 0; k < components; ++k)

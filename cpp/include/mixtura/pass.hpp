@@ -10,6 +10,7 @@
 #include "mixtura/nearest.hpp"
 #include "mixtura/normalize.hpp"
 #include "mixtura/problem.hpp"
+#include "mixtura/prune.hpp"
 #include "mixtura/simd.hpp"
 #include "mixtura/statistics.hpp"
 
@@ -21,11 +22,19 @@ namespace MIXTURA_ISA {
 struct Workspace {
   real *x, *rows, *joint2, *transformed, *zero, *top, *share, *leading, *trailing;
   Scratch scratch;
+  Pruning pruning;
   integer* label;
   double *exact, *weight, *row;
   int64_t* active;
   Bins bins;
 };
+
+// Whether pairs that cannot count may be left out before they are evaluated: the answer is sums over rows,
+// labels or densities, and nothing is added to the joint densities.
+inline bool pruned(const Pass& p) {
+  return p.skip && !p.resp && !p.answers.joint && !p.answers.resp &&
+         !(p.log_weights && p.log_weights_per_row) && prunable(p.quadratics);
+}
 
 inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspace& w) {
   char* at = static_cast<char*>(memory);
@@ -51,7 +60,11 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.row, dims);
   take(w.active, components);
   w.bins.lay_out(s, p, take);
-  take(w.rows, features ? block_rows * row_stride(s) : 0);
+  const bool prune = pruned(p);
+  take(w.pruning.gathered, prune ? dims * stride : 0);
+  take(w.pruning.candidate, prune ? stride : 0);
+  take(w.pruning.list, prune ? stride : 0);
+  take(w.rows, features || prune ? block_rows * row_stride(s) : 0);
   take(w.transformed, transformed * stride);
   take(w.zero, transformed);
   take(w.scratch.weighted, soft && !features && s.kind != Kind::mass ? dims * stride : stride);
@@ -214,8 +227,12 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
   const bool features = !has_answers(p) && !p.hard && !p.own_pivots && s.order != Order::plain;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
-  const Packed out{w.x, features ? w.rows : nullptr, features ? row_stride(s) : 0};
+  const bool prune = pruned(p), row_major = features || prune;
+  const Packed out{w.x, row_major ? w.rows : nullptr, row_major ? row_stride(s) : 0};
   int64_t* active = p.skip && features ? w.active : nullptr;
+  w.pruning.rows = w.rows;
+  w.pruning.row_stride = out.row_stride;
+  w.pruning.resting = 0;
   const bool early = arrive_as_read(p);
   const bool binned = in_bins(p);
   if (binned) w.bins.clear(components);
@@ -237,8 +254,11 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       accumulate_soft(s, a, w.scratch, sums);
       continue;
     }
-    evaluate(q, static_cast<const real*>(packed),
-             Evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero}, ahead);
+    const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
+    if (prune && w.pruning.resting-- <= 0)
+      evaluate_pruned(q, static_cast<const real*>(packed), evaluation, w.pruning, ahead);
+    else
+      evaluate(q, static_cast<const real*>(packed), evaluation, ahead);
     if (p.log_weights && p.log_weights_per_row) {
       add_log_weights(p, b, n, w.joint2);
       find_top(w.joint2, components, padded, w.top);

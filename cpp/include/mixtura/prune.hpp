@@ -1,0 +1,251 @@
+// The E half of triangles where most pairs of a row and a component cannot count.
+//
+// || F_k (z_i - m_k) ||^2 is a sum of squares, one for each row of F_k, so its first R rows bound it:
+//
+//   joint2[k][i] <= u_ik = c_k log2(e) - (the squares of the first R rows).
+//
+// The component of a row's largest u is evaluated to the end first. A component whose u lies so far below the
+// value found there that its responsibility cannot count (see least_that_counts) gets minus infinity. Groups
+// of rows of which one is left are bounded once more, by 2 R rows of F_k. Rows that are left then are
+// gathered side by side, component by component, and evaluated R rows at a time, to the end or until they
+// cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
+// of all for the second bound; then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left.
+// Where more than two fifths of a block's pairs were left, the next blocks are evaluated as they stand.
+#pragma once
+
+#include "mixtura/evaluate.hpp"
+
+namespace mixtura {
+namespace MIXTURA_ISA {
+
+// What pruning needs beside an Evaluation. `rows` are the block's, row-major.
+struct Pruning {
+  const real* rows;
+  int64_t row_stride;
+  real* gathered;      // D x stride: listed rows, feature-major
+  integer* candidate;  // stride: of each row, the component with the largest bound
+  integer* list;       // stride: rows that a component is evaluated for
+  real away;           // log2 of least_that_counts, or a little less
+  int64_t resting;     // blocks that are still to be evaluated as they stand
+};
+
+MIXTURA_INLINE int64_t bounding_rows(int64_t dims) {
+  return round_up(dims / 4, tile_rows);
+}
+
+// Whether bounds are cheap beside what they may save.
+MIXTURA_INLINE bool prunable(const Quadratics& q) {
+  return q.factor == Factor::triangle && !q.shared && !q.linear && q.dims >= pruned_groups * group_rows &&
+         q.components >= pruned_components && 2 * bounding_rows(q.dims) < q.dims;
+}
+
+// joint2[k][i] <- u_ik, and of each row the largest, top[i], and whose it is, candidate[i].
+inline void bound(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
+                  const Pruning& p, Prefetch& ahead) {
+  const int64_t rows = bounding_rows(q.dims);
+  const int64_t fit = factor_bytes / (rows * (rows + tile_rows) / 2 * static_cast<int64_t>(sizeof(real)));
+  const int64_t together = fit < 1 ? 1 : fit;
+  for (int64_t first = 0; first < q.components; first += together) {
+    const int64_t last = smaller(first + together, q.components);
+    for (int64_t i = 0; i < e.rows; i += group_rows) {
+      vec top[groups];
+      ivec candidate[groups];
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        top[g] = first ? load(e.top + i + g * lanes) : splat(-__builtin_huge_val());
+        candidate[g] = first ? *reinterpret_cast<const ivec*>(p.candidate + i + g * lanes) : ivec{};
+      }
+      for (int64_t k = first; k < last; ++k) {
+        SquaredNorm norm{};
+        ahead.step();
+        apply_factor<true>(rows, rows, packed + l.factor + k * l.factor_size,
+                           packed + l.bias + k * l.bias_size, e.x + i, norm);
+        const vec offset = splat(packed[l.offsets + k]);
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) {
+          const vec value = offset - norm.q[g];
+          store(e.joint2 + k * stride + i + g * lanes, value);
+          const ivec better = value > top[g];
+          candidate[g] = better ? static_cast<integer>(k) - ivec{} : candidate[g];
+          top[g] = better ? value : top[g];
+        }
+      }
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        store(e.top + i + g * lanes, top[g]);
+        *reinterpret_cast<ivec*>(p.candidate + i + g * lanes) = candidate[g];
+      }
+    }
+  }
+}
+
+// gathered[d][j] = x of row list[j], a square of lanes x lanes turned in registers at a time; n is whole
+// groups.
+inline void gather(const Pruning& p, int64_t dims, int64_t n) {
+  for (int64_t j = 0; j < n; j += lanes)
+    for (int64_t d = 0; d < dims; d += lanes) {
+      vec v[lanes];
+      MIXTURA_UNROLL
+      for (int r = 0; r < lanes; ++r) v[r] = load(p.rows + p.list[j + r] * p.row_stride + d);
+      transpose(v);
+      MIXTURA_UNROLL
+      for (int c = 0; c < lanes; ++c)
+        if (d + c < dims) store(p.gathered + (d + c) * stride + j, v[c]);
+    }
+}
+
+// value[g] -= the squares of F_k's rows from tile `from` on, a quarter of them at a time, for one group of
+// rows; minus infinity as soon as no value reaches its least.
+MIXTURA_INLINE void add_squares(const Quadratics& q, const real* factor, const real* bias, const real* x,
+                                int64_t from, const vec (&least)[groups], vec (&value)[groups]) {
+  const int64_t step = bounding_rows(q.dims);
+  for (int64_t row = from * tile_rows, end; row < q.dims; row = end) {
+    end = smaller(row + step, q.dims);
+    SquaredNorm norm{};
+    apply_factor<true>(end, end, factor, bias, x, norm, row / tile_rows);
+    ivec counts{};
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      value[g] -= norm.q[g];
+      counts |= ~(value[g] < least[g]);
+    }
+    if (any(counts)) continue;
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) value[g] = splat(-__builtin_huge_val());
+    return;
+  }
+}
+
+// joint2[k][i] from its bound by the rows of F_k before tile `from`, for n listed rows, which are gathered,
+// and top[i]: the value itself, or the larger of the two.
+template <bool first>
+inline void finish_listed(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
+                          const Pruning& p, int64_t k, int64_t n, int64_t from) {
+  const int64_t padded = round_up(n, group_rows);
+  for (int64_t j = n; j < padded; ++j) p.list[j] = p.list[n - 1];
+  gather(p, q.dims, padded);
+  real* joint2 = e.joint2 + k * stride;
+  for (int64_t j = 0; j < padded; j += group_rows) {
+    alignas(64) real values[group_rows], leasts[group_rows];
+    for (int u = 0; u < group_rows; ++u) {
+      const integer i = p.list[j + u];
+      values[u] = joint2[i];
+      leasts[u] = first ? -static_cast<real>(__builtin_huge_val()) : e.top[i] + p.away;
+    }
+    vec value[groups], least[groups];
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      value[g] = load(values + g * lanes);
+      least[g] = load(leasts + g * lanes);
+    }
+    add_squares(q, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size, p.gathered + j,
+                from, least, value);
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) store(values + g * lanes, value[g]);
+    for (int u = 0; u < group_rows; ++u) {
+      const integer i = p.list[j + u];
+      joint2[i] = values[u];
+      if (first || values[u] > e.top[i]) e.top[i] = values[u];
+    }
+  }
+}
+
+// The same for all rows but those whose candidate is k, as they stand.
+inline void finish_all(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
+                       const Pruning& p, int64_t k, int64_t from) {
+  const ivec this_one = static_cast<integer>(k) - ivec{};
+  for (int64_t i = 0; i < e.rows; i += group_rows) {
+    real* joint2 = e.joint2 + k * stride + i;
+    vec before[groups], value[groups], least[groups];
+    ivec own[groups];
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      own[g] = *reinterpret_cast<const ivec*>(p.candidate + i + g * lanes) == this_one;
+      value[g] = before[g] = load(joint2 + g * lanes);
+      least[g] = own[g] ? splat(__builtin_huge_val()) : load(e.top + i + g * lanes) + p.away;
+    }
+    add_squares(q, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size, e.x + i, from,
+                least, value);
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      value[g] = own[g] ? before[g] : value[g];
+      store(joint2 + g * lanes, value[g]);
+      store(e.top + i + g * lanes, max(load(e.top + i + g * lanes), value[g]));
+    }
+  }
+}
+
+// The rows whose entry of a mask is set, from row i on, to the list's end.
+MIXTURA_INLINE void append_rows(const Pruning& p, ivec mask, int64_t i, int64_t& n) {
+  if (!any(mask)) return;
+  for (int j = 0; j < lanes; ++j) {
+    p.list[n] = static_cast<integer>(i + j);
+    n -= mask[j];
+  }
+}
+
+// Minus infinity for component k where it cannot count, bounds by `rows` rows of F_k where it may; how many
+// are listed.
+inline int64_t bound_again(const Quadratics& q, const PackedLayout& l, const real* packed,
+                           const Evaluation& e, const Pruning& p, int64_t k, int64_t rows) {
+  const vec nothing = splat(-__builtin_huge_val());
+  const ivec this_one = static_cast<integer>(k) - ivec{};
+  int64_t n = 0;
+  for (int64_t i = 0; i < e.rows; i += group_rows) {
+    real* joint2 = e.joint2 + k * stride + i;
+    vec value[groups];
+    ivec counts[groups], some{};
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      value[g] = load(joint2 + g * lanes);
+      const ivec candidate = *reinterpret_cast<const ivec*>(p.candidate + i + g * lanes);
+      counts[g] = (candidate != this_one) & ~(value[g] < load(e.top + i + g * lanes) + p.away);
+      value[g] = (candidate == this_one) | counts[g] ? value[g] : nothing;
+      some |= counts[g];
+    }
+    if (any(some)) {
+      SquaredNorm norm{};
+      apply_factor<true>(rows, rows, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size,
+                         e.x + i, norm, bounding_rows(q.dims) / tile_rows);
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        const vec closer = value[g] - norm.q[g];
+        const ivec left = counts[g] & ~(closer < load(e.top + i + g * lanes) + p.away);
+        value[g] = left ? closer : counts[g] ? nothing : value[g];
+        append_rows(p, left, i + g * lanes, n);
+      }
+    }
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) store(joint2 + g * lanes, value[g]);
+  }
+  return n;
+}
+
+// The same as evaluate, but for pairs that cannot count.
+inline void evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, Pruning& p,
+                            Prefetch& ahead) {
+  const PackedLayout l = packed_layout(q);
+  const int64_t once = bounding_rows(q.dims), twice = 2 * once;
+  p.away = static_cast<real>(__builtin_clzll(static_cast<uint64_t>(q.components)) - 64 - 50);
+  bound(q, l, packed, e, p, ahead);
+  for (int64_t k = 0; k < q.components; ++k) {
+    const ivec this_one = static_cast<integer>(k) - ivec{};
+    int64_t n = 0;
+    for (int64_t i = 0; i < e.rows; i += lanes)
+      append_rows(p, *reinterpret_cast<const ivec*>(p.candidate + i) == this_one, i, n);
+    if (n) finish_listed<true>(q, l, packed, e, p, k, n, once / tile_rows);
+  }
+  int64_t left = 0;
+  for (int64_t k = 0; k < q.components; ++k) {
+    const int64_t n = bound_again(q, l, packed, e, p, k, twice);
+    if (4 * n >= 3 * e.rows)
+      finish_all(q, l, packed, e, p, k, twice / tile_rows);
+    else if (n)
+      finish_listed<false>(q, l, packed, e, p, k, n, twice / tile_rows);
+    left += n;
+  }
+  if (5 * left > 2 * e.rows * q.components) p.resting = pruning_rests;
+}
+
+}  // namespace MIXTURA_ISA
+}  // namespace mixtura
