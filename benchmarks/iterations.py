@@ -1,9 +1,12 @@
 """What an iteration costs beside other things: prediction, clusters far apart, and a thousand rows.
 
-python benchmarks/iterations.py [--threads 2] [--parts prediction far small] [--save benchmarks/results]
+python benchmarks/iterations.py [--threads 2] [--parts prediction apart far small] [--save benchmarks/results]
 
 prediction: `predict`, `score_samples` and `predict_proba` as shares of an EM iteration on the same table, the last of
 an iteration and one write of N x K numbers.
+apart: many columns, where components can be left out before they are evaluated; s is the standard deviation of the
+means along each column, in spreads of the clusters. An iteration, `predict` and `score_samples`, and the iteration and
+`predict` over what they take when nothing is left out.
 far: 50 clusters of standard deviation s over a range of 1000, where an iteration about one pivot loses the digits of
 the covariances: milliseconds, how many times that of s = 0.1, and the covariances' largest relative error.
 small: microseconds of an iteration where Python takes the time.
@@ -23,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixtura import GaussianMixture, MixtureOfExperts
+from mixtura import GaussianMixture, MixtureOfExperts, _native
 from peers import machine
 
 lines: list[str] = []
@@ -90,6 +93,37 @@ def prediction(threads: int) -> None:
         )
 
 
+def apart(threads: int) -> None:
+    tell()
+    titles = ("iteration, ms", "predict", "score_samples", "over all: iteration", "predict")
+    tell(f"{'shape, s':32}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
+    shapes = ((100_000, 64, 32, 2.0), (100_000, 64, 32, 1.0), (100_000, 64, 32, 0.3), (20_000, 256, 16, 1.0))
+    for N, D, K, s in (*shapes, (200_000, 16, 16, 2.0), (100_000, 32, 20, 2.0)):
+        rng = np.random.default_rng(0)
+        means = s * rng.normal(size=(K, D))
+        X = means[rng.integers(K, size=N)] + rng.normal(size=(N, D))
+        start = {
+            "means_init": means,
+            "weights_init": np.full(K, 1.0 / K),
+            "precisions_init": identities("full", K, D),
+        }
+
+        def fit(n: int, X=X, K=K, start=start) -> GaussianMixture:
+            return GaussianMixture(K, max_iter=n, tol=0.0, n_threads=threads, **start).fit(X)
+
+        model, took = fit(2), {}
+        for skipping in (True, False):
+            _native.set_skipping(skipping)
+            found = [median(lambda f=f, X=X: f(X), 5) for f in (model.predict, model.score_samples)]
+            took[skipping] = [iteration(fit, 2, 8, 3), *found]
+        _native.set_skipping(True)
+        some, every = took[True], took[False]
+        tell(
+            f"{f'{N:,} x {D}, K = {K}, {s:g}':32}{some[0]:15.1f}{some[1]:9.1f}{some[2]:15.1f}{some[0] / every[0]:21.2f}"
+            f"{some[1] / every[1]:9.2f}"
+        )
+
+
 def far(threads: int) -> None:
     tell(f"\n{'50 clusters, 200,000 x 3':32}{'ms':>8}{'times near':>12}{'error of covariances':>22}")
     rng = np.random.default_rng(0)
@@ -145,14 +179,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--parts", nargs="+", default=["prediction", "far", "small"])
+    parser.add_argument("--parts", nargs="+", default=["prediction", "apart", "far", "small"])
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     tell(f"{date}, {machine()['cpu']}, {options.threads} threads\n")
     for part in options.parts:
-        {"prediction": prediction, "far": far, "small": small}[part](options.threads)
+        {"prediction": prediction, "apart": apart, "far": far, "small": small}[part](options.threads)
     if options.save:
         (options.save / f"iterations-{date}.txt").write_text("\n".join(lines) + "\n")
 

@@ -19,6 +19,7 @@ struct Prefetch {
   const char* end = nullptr;
   int64_t lines = 0;  // at each call
 
+  Prefetch() = default;
   Prefetch(const Columns& rows, int64_t begin, int64_t n, int64_t calls) {
     if (rows.column_stride != 1 || n <= 0) return;
     const int64_t item = rows.single_precision ? 4 : 8;

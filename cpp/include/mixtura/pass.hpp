@@ -227,11 +227,12 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
   const bool features = !has_answers(p) && !p.hard && !p.own_pivots && s.order != Order::plain;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
-  const bool prune = pruned(p), row_major = features || prune;
-  const Packed out{w.x, row_major ? w.rows : nullptr, row_major ? row_stride(s) : 0};
+  const bool prune = pruned(p);
+  const int64_t row_length = features || prune ? row_stride(s) : 0;
   int64_t* active = p.skip && features ? w.active : nullptr;
   w.pruning.rows = w.rows;
-  w.pruning.row_stride = out.row_stride;
+  w.pruning.row_stride = row_length;
+  w.pruning.pays = false;
   w.pruning.resting = 0;
   const bool early = arrive_as_read(p);
   const bool binned = in_bins(p);
@@ -241,13 +242,15 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
     const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
     const int64_t calls = padded / group_rows * prefetches(q) + (early ? padded / lanes : 0);
     Prefetch ahead(p.rows.left, b + n, smaller(end - b - n, block_rows), calls);
+    const bool bounds = prune && w.pruning.resting-- <= 0;
+    const Packed out{w.x, features || bounds ? w.rows : nullptr, row_length};
     pack_rows(p.rows, pivot, b, n, padded, out, early ? &ahead : nullptr);
     if (p.sample_weight || b == begin || n < block_rows) {
       for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
       for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
     }
     if (p.sample_weight) skip_weightless(w.weight, dims, n, out);
-    Accumulation a{w.x, w.rows, out.row_stride, w.joint2, w.share, padded, components, nullptr};
+    Accumulation a{w.x, w.rows, row_length, w.joint2, w.share, padded, components, nullptr};
     if (p.resp) {
       take_responsibilities(p, b, n, padded, w.joint2);
       for (int64_t i = 0; i < padded; ++i) w.share[i] = static_cast<real>(w.weight[i]);
@@ -255,10 +258,11 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       continue;
     }
     const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
-    if (prune && w.pruning.resting-- <= 0)
-      evaluate_pruned(q, static_cast<const real*>(packed), evaluation, w.pruning, ahead);
+    const auto* form = static_cast<const real*>(packed);
+    if (bounds && pruning_pays(q, form, evaluation, w.pruning))
+      evaluate_pruned(q, form, evaluation, w.pruning, ahead);
     else
-      evaluate(q, static_cast<const real*>(packed), evaluation, ahead);
+      evaluate(q, form, evaluation, ahead);
     if (p.log_weights && p.log_weights_per_row) {
       add_log_weights(p, b, n, w.joint2);
       find_top(w.joint2, components, padded, w.top);

@@ -10,7 +10,8 @@
 // gathered side by side, component by component, and evaluated R rows at a time, to the end or until they
 // cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
 // of all for the second bound; then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left.
-// Where more than two fifths of a block's pairs were left, the next blocks are evaluated as they stand.
+// A few rows are tried first; where more than two fifths of the pairs are left, there or in a block, the next
+// blocks are evaluated as they stand.
 #pragma once
 
 #include "mixtura/evaluate.hpp"
@@ -26,6 +27,7 @@ struct Pruning {
   integer* candidate;  // stride: of each row, the component with the largest bound
   integer* list;       // stride: rows that a component is evaluated for
   real away;           // log2 of least_that_counts, or a little less
+  bool pays;           // whether few pairs were left in the block before
   int64_t resting;     // blocks that are still to be evaluated as they stand
 };
 
@@ -221,7 +223,7 @@ inline int64_t bound_again(const Quadratics& q, const PackedLayout& l, const rea
   return n;
 }
 
-// The same as evaluate, but for pairs that cannot count.
+// The same as evaluate, but for pairs that cannot count; sees whether that pays.
 inline void evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, Pruning& p,
                             Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
@@ -244,7 +246,18 @@ inline void evaluate_pruned(const Quadratics& q, const real* packed, const Evalu
       finish_listed<false>(q, l, packed, e, p, k, n, twice / tile_rows);
     left += n;
   }
-  if (5 * left > 2 * e.rows * q.components) p.resting = pruning_rests;
+  p.pays = 5 * left <= 2 * e.rows * q.components;
+  if (!p.pays) p.resting = pruning_rests;
+}
+
+// Whether it pays, as far as the block's first rows tell.
+inline bool pruning_pays(const Quadratics& q, const real* packed, const Evaluation& e, Pruning& p) {
+  if (p.pays) return true;
+  Evaluation few = e;
+  few.rows = smaller(pruning_tries * group_rows, e.rows);
+  Prefetch none;
+  evaluate_pruned(q, packed, few, p, none);
+  return p.pays;
 }
 
 }  // namespace MIXTURA_ISA

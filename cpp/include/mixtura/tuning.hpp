@@ -49,12 +49,13 @@ constexpr int64_t tiny_dims = 4;
 // Columns up to which two such factors fit the registers together, so that they share the loads of the rows.
 constexpr int tiny_pair_dims = long_vectors ? 3 : 0;
 
-// Columns, in groups of rows, and components from which pairs are left out before they are evaluated, and
-// blocks that are evaluated as they stand after one of whose pairs many were left: below, the bounds cost
-// more than they save, since of few columns a part tells little, and a group of many rows is left if one of
-// them is.
+// Columns, in groups of rows, and components from which pairs are left out before they are evaluated; groups
+// of rows that it is tried on, and blocks that are evaluated as they stand after many pairs were left: below,
+// the bounds cost more than they save, since of few columns a part tells little, and a group of many rows is
+// left if one of them is.
 constexpr int64_t pruned_groups = 2;
 constexpr int64_t pruned_components = 4;
+constexpr int64_t pruning_tries = 2;
 constexpr int64_t pruning_rests = 63;
 
 // Bytes of factors that are worked through for all rows of a block before the next ones: half to three
