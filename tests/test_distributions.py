@@ -404,6 +404,12 @@ def test_intervals_that_cannot_be_told_are_an_error():
                 ask(0.5)
 
 
+@pytest.mark.parametrize("probability", [-0.5, 0.0, 1.0, 1.5, float("nan")])
+def test_intervals_of_what_is_no_probability(probability):
+    with pytest.raises(ValueError, match="probability must lie between 0 and 1"):
+        ONE.highest_density_intervals(probability)
+
+
 @pytest.mark.parametrize("probability", [1e-12, 1e-8, 1e-5, 0.3])
 def test_intervals_have_their_probability_however_small(probability):
     for mixture in (
