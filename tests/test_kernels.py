@@ -153,7 +153,7 @@ def test_skipping_loses_less_than_it_says(dims, rng):
         _native.set_skipping(on)
         results.append(native.expect(native.place(X), Joint(q, np.zeros(components)), "full", pivot))
     some, everything = results
-    # From 64 columns on the E half leaves them out as well.
+    # Of many columns the E half leaves them out as well.
     assert abs(some.log_likelihood - everything.log_likelihood) <= 1e-15 * rows + EPS * abs(
         everything.log_likelihood
     )
