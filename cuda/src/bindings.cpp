@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "mixtura/arguments.hpp"
 #include "mixtura/cuda/device_table.hpp"
@@ -20,6 +23,7 @@ using mixtura::arguments::checked;
 using mixtura::arguments::Doubles;
 using mixtura::arguments::Quadratics;
 using mixtura::cuda::DeviceTable;
+using mixtura::cuda::Kept;
 using mixtura::cuda::Request;
 
 // (address, float32?, (N, D), strides in elements) of memory on a device.
@@ -74,6 +78,63 @@ py::tuple read_dlpack(const py::capsule& capsule) {
                         py::tuple(py::cast(strides)));
 }
 
+// Second moments that a pass has left on its device.
+struct Scatters {
+  std::shared_ptr<Kept> kept;
+  Doubles diagonals;  // (K, D)
+  bool finite;        // all statistics are
+};
+
+// Lower triangles F_k that are on a device.
+struct Factors {
+  std::shared_ptr<Kept> kept;
+  Doubles log_determinants;  // (K,)
+};
+
+py::tuple shape_of(const Scatters& scatters) {
+  const int64_t dims = mixtura::cuda::dims_of(*scatters.kept);
+  return py::make_tuple(mixtura::cuda::components_of(*scatters.kept), dims * (dims + 1) / 2);
+}
+py::tuple shape_of(const Factors& factors) {
+  const int64_t dims = mixtura::cuda::dims_of(*factors.kept);
+  return py::make_tuple(mixtura::cuda::components_of(*factors.kept), dims, dims);
+}
+
+// What `read` writes of K components' numbers, on the host.
+template <class Read>
+Doubles brought(const py::tuple& shape, Read read) {
+  Doubles out(shape.cast<std::vector<py::ssize_t>>());
+  double* memory = out.mutable_data();
+  const py::gil_scoped_release release;
+  read(memory);
+  return out;
+}
+
+// Factors of the covariances; none if one of these is not positive definite.
+std::optional<Factors> factors_of(const Scatters& scatters, const Doubles& mass, const Doubles& added) {
+  const int64_t components = mixtura::cuda::components_of(*scatters.kept);
+  const double* divisors = checked(mass, {components}, "mass");
+  const double* variances = checked(added, {mixtura::cuda::dims_of(*scatters.kept)}, "added");
+  Factors factors{nullptr, Doubles(components)};
+  double* determinants = factors.log_determinants.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    factors.kept = mixtura::cuda::factorise(*scatters.kept, divisors, variances, determinants);
+  }
+  if (!factors.kept) return std::nullopt;
+  return factors;
+}
+
+// (K, 5): see mixtura::cuda::Lengths.
+Doubles measured(const Factors& factors, const Doubles& widths, const Doubles& vectors) {
+  const int64_t components = mixtura::cuda::components_of(*factors.kept),
+                dims = mixtura::cuda::dims_of(*factors.kept);
+  const double* squares = checked(widths, {components, dims}, "widths");
+  const double* turned = checked(vectors, {components, dims}, "vectors");
+  return brought(py::make_tuple(components, 5),
+                 [&](double* out) { mixtura::cuda::measure(*factors.kept, squares, turned, out); });
+}
+
 // A table placed with the device; keeps arrays that it streams from alive.
 class Table {
  public:
@@ -98,15 +159,18 @@ class Table {
 
   bool resident() const { return table_->resident(); }
 
+  // Masses, first and second moments, and the log-likelihood; second moments may be Scatters where `keep` is
+  // set.
   py::tuple expect(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
                    const std::string& kind, const Doubles& pivot, const std::optional<Doubles>& sample_weight,
-                   bool hard, bool single, bool fast, int threads) {
+                   bool hard, bool single, bool fast, bool keep, const std::optional<Factors>& factors,
+                   int threads) {
     Request request = rows(begin, end, pivot, threads);
-    set_quadratics(request.pass, quadratics, log_weights);
+    set_quadratics(request, quadratics, factors, log_weights);
     request.pass.hard = hard;
     request.pass.single = single;
     request.fast = fast;
-    return statistics(request, kind, sample_weight);
+    return statistics(request, kind, sample_weight, keep);
   }
 
   py::tuple accumulate(int64_t begin, int64_t end, const Doubles& resp, const std::string& kind,
@@ -116,13 +180,13 @@ class Table {
     request.pass.quadratics.components = resp.shape(1);
     request.pass.quadratics.dims = table_->dims();
     request.pass.resp = checked(resp, {request.pass.rows.count, resp.shape(1)}, "resp");
-    return statistics(request, kind, sample_weight);
+    return statistics(request, kind, sample_weight, false);
   }
 
   Doubles log_joint(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
                     const Doubles& pivot, int threads) {
     Request request = rows(begin, end, pivot, threads);
-    set_quadratics(request.pass, quadratics, log_weights);
+    mixtura::arguments::set_quadratics(request.pass, quadratics, log_weights);
     Doubles joint({request.pass.rows.count, request.pass.quadratics.components});
     request.pass.answers.joint = joint.mutable_data();
     run(request, nullptr);
@@ -133,7 +197,7 @@ class Table {
   Doubles posterior(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
                     const Doubles& pivot, const std::optional<py::array>& resp, int threads) {
     Request request = rows(begin, end, pivot, threads);
-    set_quadratics(request.pass, quadratics, log_weights);
+    mixtura::arguments::set_quadratics(request.pass, quadratics, log_weights);
     mixtura::Answers& answers = request.pass.answers;
     Doubles density(request.pass.rows.count);
     answers.density = density.mutable_data();
@@ -153,7 +217,7 @@ class Table {
   py::tuple assign(int64_t begin, int64_t end, const Quadratics& quadratics, const Doubles& log_weights,
                    const Doubles& pivot, bool single, int threads) {
     Request request = rows(begin, end, pivot, threads);
-    set_quadratics(request.pass, quadratics, log_weights);
+    mixtura::arguments::set_quadratics(request.pass, quadratics, log_weights);
     request.pass.single = single;
     request.pass.hard = true;
     py::array_t<int32_t> labels(request.pass.rows.count);
@@ -206,8 +270,21 @@ class Table {
     return request;
   }
 
-  py::tuple statistics(Request& request, const std::string& kind,
-                       const std::optional<Doubles>& sample_weight) {
+  // With the factors of quadratics that have none of their own, if they are on a device.
+  static void set_quadratics(Request& request, const Quadratics& quadratics,
+                             const std::optional<Factors>& factors, const Doubles& log_weights) {
+    if (!factors) return mixtura::arguments::set_quadratics(request.pass, quadratics, log_weights);
+    const mixtura::Quadratics q = quadratics.without_factors();
+    const Kept& kept = *factors->kept;
+    if (q.factor != mixtura::Factor::triangle || q.components != mixtura::cuda::components_of(kept) ||
+        q.dims != mixtura::cuda::dims_of(kept))
+      throw std::invalid_argument("factors on the device do not fit the quadratics");
+    mixtura::arguments::set_quadratics(request.pass, q, log_weights);
+    request.factors = &kept;
+  }
+
+  py::tuple statistics(Request& request, const std::string& kind, const std::optional<Doubles>& sample_weight,
+                       bool keep) {
     mixtura::Pass& pass = request.pass;
     pass.kind = mixtura::arguments::kind_of(kind);
     if (sample_weight) pass.sample_weight = checked(*sample_weight, {pass.rows.count}, "sample_weight");
@@ -215,8 +292,19 @@ class Table {
     const int64_t rest = mixtura::statistics_size(pass.kind, pass.rows.dims) - 1;
     const int64_t means = std::min(rest, pass.rows.dims);
     Doubles mass(components), first({components, means}), second({components, rest - means});
-    mixtura::cuda::Totals totals{mass.mutable_data(), first.mutable_data(), second.mutable_data()};
+    mixtura::cuda::Totals totals;
+    totals.mass = mass.mutable_data();
+    totals.first = first.mutable_data();
+    totals.second = second.mutable_data();
+    Doubles diagonals;
+    if (keep) {
+      diagonals = Doubles({components, pass.rows.dims});
+      totals.diagonals = diagonals.mutable_data();
+    }
     run(request, &totals);
+    if (totals.kept)
+      return py::make_tuple(mass, first, Scatters{totals.kept, diagonals, totals.finite},
+                            totals.log_likelihood);
     return py::make_tuple(mass, first, second, totals.log_likelihood);
   }
 
@@ -239,6 +327,29 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
   py::class_<Quadratics>(m, "Quadratics", py::module_local())
       .def(py::init<std::string, Doubles, Doubles, Doubles, std::optional<Doubles>>(), py::arg("form"),
            py::arg("offsets"), py::arg("means"), py::arg("factors"), py::arg("linear") = py::none());
+  py::class_<Scatters>(m, "Scatters", py::module_local())
+      .def_property_readonly("shape", [](const Scatters& s) { return shape_of(s); })
+      .def_readonly("diagonals", &Scatters::diagonals)
+      .def_readonly("finite", &Scatters::finite)
+      .def(
+          "brought",
+          [](const Scatters& s, int threads) {
+            return brought(shape_of(s),
+                           [&](double* out) { mixtura::cuda::bring_second(*s.kept, out, threads); });
+          },
+          py::arg("threads"))
+      .def("factors", &factors_of, py::arg("mass"), py::arg("added"));
+  py::class_<Factors>(m, "Factors", py::module_local())
+      .def_property_readonly("shape", [](const Factors& f) { return shape_of(f); })
+      .def_readonly("log_determinants", &Factors::log_determinants)
+      .def(
+          "brought",
+          [](const Factors& f, int threads) {
+            return brought(shape_of(f),
+                           [&](double* out) { mixtura::cuda::bring_factors(*f.kept, out, threads); });
+          },
+          py::arg("threads"))
+      .def("measured", &measured, py::arg("widths"), py::arg("vectors"));
   py::class_<Table>(m, "Table", py::module_local())
       .def(py::init<py::array, std::optional<py::array>, int, int64_t, int64_t, bool, int>(), py::arg("left"),
            py::arg("right"), py::arg("device"), py::arg("tile_bytes"), py::arg("budget"), py::arg("pinnable"),
@@ -252,7 +363,8 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
       .def_property_readonly("resident", &Table::resident)
       .def("expect", &Table::expect, py::arg("begin"), py::arg("end"), py::arg("quadratics"),
            py::arg("log_weights"), py::arg("kind"), py::arg("pivot"), py::arg("sample_weight"),
-           py::arg("hard"), py::arg("single"), py::arg("fast"), py::arg("threads"))
+           py::arg("hard"), py::arg("single"), py::arg("fast"), py::arg("keep"), py::arg("factors"),
+           py::arg("threads"))
       .def("accumulate", &Table::accumulate, py::arg("begin"), py::arg("end"), py::arg("resp"),
            py::arg("kind"), py::arg("pivot"), py::arg("sample_weight"), py::arg("threads"))
       .def("log_joint", &Table::log_joint, py::arg("begin"), py::arg("end"), py::arg("quadratics"),

@@ -11,6 +11,19 @@ class DeviceMemoryError(MemoryError): ...
 class Quadratics:
     def __init__(self, form: str, offsets: _Float, means: _Float, factors: _Float) -> None: ...
 
+class Scatters:
+    shape: tuple[int, int]
+    diagonals: _Float
+    finite: bool
+    def brought(self, threads: int) -> _Float: ...
+    def factors(self, mass: _Float, added: _Float) -> Factors | None: ...
+
+class Factors:
+    shape: tuple[int, int, int]
+    log_determinants: _Float
+    def brought(self, threads: int) -> _Float: ...
+    def measured(self, widths: _Float, vectors: _Float) -> _Float: ...
+
 class Table:
     def __init__(
         self,
@@ -38,8 +51,10 @@ class Table:
         hard: bool,
         single: bool,
         fast: bool,
+        keep: bool,
+        factors: Factors | None,
         threads: int,
-    ) -> tuple[_Float, _Float, _Float, float]: ...
+    ) -> tuple[_Float, _Float, _Float | Scatters, float]: ...
     def accumulate(
         self,
         begin: int,

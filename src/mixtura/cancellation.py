@@ -35,11 +35,7 @@ def is_far(joint: Joint, pivot: Float, floor: float, permitted: float = LOST) ->
         return False
     q = joint.quadratics
     away = q.means - pivot
-    if q.form in ("scalar", "diagonal"):
-        spreads = away * (q.factors[:, None] if q.form == "scalar" else q.factors)
-    else:
-        spreads = np.matmul(q.factors, away[:, :, None])[:, :, 0]
-    lost = np.einsum("kr,kr->k", spreads, spreads) * _EPS > permitted
+    lost = q.lengths(away) * _EPS > permitted
     if not lost.any():
         return False
     return bool(np.any(lost & (np.einsum("kd,kd->k", away, away) * _EPS > permitted * floor)))

@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mixtura.elsewhere import Elsewhere, PartlyElsewhere
 from mixtura.errors import SingularError
 from mixtura.factorize import inverse_choleskys
 from mixtura.layouts import LAYOUTS, Kind, Layout
@@ -113,7 +114,7 @@ def parts_of(kind: Kind, dims: int, statistics: Float) -> Parts:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(PartlyElsewhere):
     """Weighted moments of rows about a pivot, one set per component.
 
     Attributes
@@ -148,6 +149,8 @@ class Moments:
     array([[2.66666667, 4.66666667],
            [4.66666667, 8.66666667]])
     """
+
+    _may_be_elsewhere: ClassVar[tuple[str, ...]] = ("second",)
 
     kind: Kind
     pivot: Float
@@ -249,6 +252,8 @@ class Moments:
         where that sum is already known and given as ``scatter``, (D (D + 1) / 2,).
         """
         layout, (mass, first, second) = LAYOUTS[kind], parts
+        if isinstance(second, Elsewhere):
+            return cls(kind, pivot, mass, first, second, log_likelihood, n_samples)
         if scatter is not None:
             second = scatter
         elif not layout.own:
@@ -404,6 +409,9 @@ class Moments:
         is far smaller than the contribution of the means, the variance is mostly rounding error.
         """
         mass = np.maximum(self.mass, _TINY)
+        scatters = self.elsewhere("second")
+        if scatters is not None:
+            return scatters.diagonals / mass[:, None], (self.first / mass[:, None]) ** 2
         return self.layout.squares(self.second, mass, (self.first / mass[:, None]) ** 2)
 
     def near_pivot(self, floor: float = 0.0) -> bool:
@@ -486,6 +494,13 @@ class Moments:
 
         Less closely where that is at most ``enough`` anyway.
         """
+        away = self.elsewhere("second")
+        factors = None if away is None else away.factors(self.kept_mass(), floor)
+        if factors is not None:
+            about_pivot, of_means = self.squares()
+            bounds = factors.norms(np.maximum(about_pivot - of_means, 0.0) + floor)[selected]
+            if np.all(bounds <= enough):
+                return np.asarray(bounds)
         scatters = self._scatters(selected, floor)
         each = enough if len(scatters) == len(enough) else enough.min()  # one matrix may serve all
         return np.broadcast_to(inverse_norms(scatters, each), len(selected))
@@ -510,10 +525,12 @@ class Moments:
 
     def is_finite(self) -> bool:
         """Whether every number in these moments is finite."""
-        return math.isfinite(self.log_likelihood) and all_finite(self.mass, self.first, self.second)
+        scatters = self.elsewhere("second")
+        known = scatters.finite if scatters is not None else all_finite(self.second)
+        return known and math.isfinite(self.log_likelihood) and all_finite(self.mass, self.first)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"version": _STATE_VERSION, **self.__dict__}
+        return {"version": _STATE_VERSION, **super().__getstate__()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)

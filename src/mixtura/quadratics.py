@@ -11,17 +11,19 @@ gate and an expert, or a gate and a Gaussian, are one quadratic.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mixtura.elsewhere import PartlyElsewhere
 
 Form = Literal["scalar", "diagonal", "triangle", "rectangle"]
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Quadratics:
+class Quadratics(PartlyElsewhere):
     """K quadratics in D dimensions.
 
     Parameters
@@ -47,6 +49,8 @@ class Quadratics:
     (1, 2, False)
     """
 
+    _may_be_elsewhere: ClassVar[tuple[str, ...]] = ("factors",)
+
     form: Form
     offsets: Float
     means: Float
@@ -54,6 +58,9 @@ class Quadratics:
     linear: Float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.elsewhere("factors") is not None:  # made of the components' own statistics
+            return
         axes = {"scalar": 1, "diagonal": 2, "triangle": 3, "rectangle": 3}
         if self.form not in axes:
             raise ValueError(f"unknown form of factor {self.form!r}; known: {', '.join(axes)}")
@@ -103,7 +110,18 @@ class Quadratics:
     @property
     def shared(self) -> bool:
         """Whether all components share one factor."""
-        return len(self.factors) == 1 and self.components > 1
+        return self.elsewhere("factors") is None and len(self.factors) == 1 and self.components > 1
+
+    def lengths(self, vectors: Float) -> Float:
+        """``|F_k v_k|^2`` for vectors v (K, D), (K,)."""
+        away = self.elsewhere("factors")
+        if away is not None:
+            return np.asarray(away.lengths(vectors))
+        if self.form in ("scalar", "diagonal"):
+            turned = vectors * (self.factors[:, None] if self.form == "scalar" else self.factors)
+        else:
+            turned = np.matmul(self.factors, vectors[:, :, None])[:, :, 0]
+        return np.asarray(np.einsum("kr,kr->k", turned, turned))
 
     def rows(self) -> Float:
         """The factors as (K, R, D) rectangles, or (1, R, D) where one is shared."""

@@ -84,40 +84,50 @@ struct Quadratics {
         linear(std::move(linear_)) {}
 
   mixtura::Quadratics view() const {
-    mixtura::Quadratics q{};
-    q.factor = factor_of(form);
-    if (means.ndim() != 2) throw std::invalid_argument("means must have two dimensions");
-    q.components = means.shape(0);
-    q.dims = means.shape(1);
-    if (q.components < 1) throw std::invalid_argument("no components");
+    mixtura::Quadratics q = without_factors();
     const py::ssize_t axes = q.factor == Factor::scalar ? 1 : q.factor == Factor::diagonal ? 2 : 3;
     if (factors.ndim() != axes) throw std::invalid_argument("factors have the wrong shape");
     q.shared = factors.shape(0) == 1 && q.components > 1;
     q.factor_rows = axes == 3 ? factors.shape(1) : q.dims;
     const py::ssize_t count = q.shared ? 1 : q.components;
-    q.offsets = checked(offsets, {q.components}, "offsets");
-    q.means = means.data();
     if (axes == 1)
       q.factors = checked(factors, {count}, "factors");
     else if (axes == 2)
       q.factors = checked(factors, {count, q.dims}, "factors");
     else
       q.factors = checked(factors, {count, q.factor_rows, q.dims}, "factors");
-    if (linear) q.linear = checked(*linear, {q.components, q.dims}, "linear");
     if (q.factor == Factor::triangle && q.factor_rows != q.dims)
       throw std::invalid_argument("a triangle has as many rows as columns");
     return q;
   }
+
+  // All but the factors, of which each component has one.
+  mixtura::Quadratics without_factors() const {
+    mixtura::Quadratics q{};
+    q.factor = factor_of(form);
+    if (means.ndim() != 2) throw std::invalid_argument("means must have two dimensions");
+    q.components = means.shape(0);
+    q.dims = q.factor_rows = means.shape(1);
+    if (q.components < 1) throw std::invalid_argument("no components");
+    q.offsets = checked(offsets, {q.components}, "offsets");
+    q.means = means.data();
+    if (linear) q.linear = checked(*linear, {q.components, q.dims}, "linear");
+    return q;
+  }
 };
 
-inline void set_quadratics(Pass& pass, const Quadratics& quadratics, const Doubles& log_weights) {
-  pass.quadratics = quadratics.view();
-  if (pass.quadratics.dims != pass.rows.dims) throw std::invalid_argument("means and rows differ in columns");
+inline void set_quadratics(Pass& pass, const mixtura::Quadratics& quadratics, const Doubles& log_weights) {
+  pass.quadratics = quadratics;
+  if (quadratics.dims != pass.rows.dims) throw std::invalid_argument("means and rows differ in columns");
   pass.log_weights_per_row = log_weights.ndim() == 2;
   if (pass.log_weights_per_row)
-    pass.log_weights = checked(log_weights, {pass.rows.count, pass.quadratics.components}, "log_weights");
+    pass.log_weights = checked(log_weights, {pass.rows.count, quadratics.components}, "log_weights");
   else
-    pass.log_weights = checked(log_weights, {pass.quadratics.components}, "log_weights");
+    pass.log_weights = checked(log_weights, {quadratics.components}, "log_weights");
+}
+
+inline void set_quadratics(Pass& pass, const Quadratics& quadratics, const Doubles& log_weights) {
+  set_quadratics(pass, quadratics.view(), log_weights);
 }
 
 }  // namespace mixtura::arguments

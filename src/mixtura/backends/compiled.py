@@ -11,7 +11,7 @@ import numpy as np
 from mixtura.backends.base import Backend, Float, Rows, Rows2D
 from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS, Kind, Layout
-from mixtura.moments import Moments, Parts, all_finite
+from mixtura.moments import Moments, Parts
 from mixtura.quadratics import Quadratics
 from mixtura.threads import compiled_allowed, native, thread_limit
 
@@ -62,6 +62,10 @@ def _relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
     q = quadratics
     mean, deviation = _spread(rows)
     width = deviation**2 + (mean - pivot) ** 2 + (q.means - pivot) ** 2  # (K, D)
+    away = q.elsewhere("factors")
+    if away is not None:
+        largest, least, most = away.widths(width)
+        return _width_within(largest, math.sqrt(least), math.sqrt(most))
     if q.form in ("scalar", "diagonal"):
         scales = np.abs(q.factors)
         widths = width * (scales[:, None] if q.form == "scalar" else scales) ** 2
@@ -139,9 +143,11 @@ class CompiledBackend(Backend):
         second = None if layout.own else self._scatter(rows, pivot, layout.each)
         single = self._single_enough(rows, joint, pivot)
         parts, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, single)
-        if single and not (math.isfinite(log_likelihood) and all_finite(*parts)):
-            # A square overflowed float32: compute again in float64.
-            parts, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, False)
+        moments = Moments.from_parts(kind, pivot, parts, log_likelihood, len(rows), second)
+        if not single or moments.is_finite():
+            return moments
+        # A square overflowed float32: compute again in float64.
+        parts, log_likelihood = self._run_expect(rows, joint, layout.kernel.name, pivot, False)
         return Moments.from_parts(kind, pivot, parts, log_likelihood, len(rows), second)
 
     def _scatter(self, rows: Rows, pivot: Float, each: Layout) -> Float:

@@ -16,6 +16,7 @@ from mixtura.backends.base import Float, Precision, Rows, Rows2D
 from mixtura.backends.compiled import CompiledBackend, is_single, readable, relative_width
 from mixtura.backends.derivatives import Derivatives
 from mixtura.backends.device_arrays import Description, is_device_array
+from mixtura.backends.device_matrices import DeviceScatters
 from mixtura.joint import Joint
 from mixtura.moments import Kind, Parts
 from mixtura.quadratics import Quadratics
@@ -24,6 +25,9 @@ from mixtura.quadratics import Quadratics
 # have a relative error of 2^-17, and a whitened row has an error of that times the width. A log-density of D columns is
 # about 1.4 D, and its relative error about 2^-17 width / (1.4 sqrt(D)), which for 16 columns is 1e-5 at this width.
 _FAST_WIDTH = 8.0
+
+# What the kernels are given as the factors of quadratics that have theirs on the device.
+_ON_THE_DEVICE = np.zeros((0, 0, 0))
 
 
 def _in_memory(array: Any) -> bool:
@@ -291,20 +295,26 @@ class CudaBackend(CompiledBackend):
     def _run_expect(
         self, rows: Rows, joint: Joint, kind: Kind, pivot: Float, single: bool
     ) -> tuple[Parts, float]:
-        rows = self._placed(rows)
+        rows, q = self._placed(rows), joint.quadratics
+        factors = q.elsewhere("factors")
+        given = q.factors if factors is None else _ON_THE_DEVICE
         mass, first, second, log_likelihood = rows.table.expect(
             rows.begin,
             rows.end,
-            self._packed(joint.quadratics),
+            self._module.Quadratics(q.form, q.offsets, q.means, given, q.linear),
             joint.log_weights,
             kind,
             pivot,
             rows.sample_weight,
             joint.hard,
             single,
-            single and not joint.hard and self._fast_enough(rows, joint.quadratics, pivot),
+            single and not joint.hard and self._fast_enough(rows, q, pivot),
+            True,
+            None if factors is None else factors.handle,
             self.threads,
         )
+        if not isinstance(second, np.ndarray):
+            second = DeviceScatters(second, self.threads)
         return (mass, first, second), log_likelihood
 
     def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Parts:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.components.storage import Diagonals, Matrices, Scalars, Storage
 from mixtura.components.surfaces import Surface
+from mixtura.elsewhere import Computed, Transposed
 from mixtura.moments import Kind, Moments
 
 Float = NDArray[np.float64]
@@ -23,6 +24,22 @@ Float = NDArray[np.float64]
 # Share of the table's variance below which a variance is taken to have vanished: a hundred times the rounding error of
 # the table's own covariance. It is no larger so that clusters that are narrow beside the table keep their variance.
 LEAST_SHARE = 1e-14
+
+
+class Estimates(Protocol):
+    """What an M-step gives: see :class:`mixtura.components.gaussian.Gaussians`."""
+
+    @property
+    def means(self) -> Float:
+        """(K, D)."""
+
+    @property
+    def covariances(self) -> Float:
+        """In the shape that the family keeps."""
+
+    @property
+    def precisions_cholesky(self) -> Float:
+        """In the same shape."""
 
 
 class Covariance(ABC):
@@ -68,6 +85,14 @@ class Covariance(ABC):
     ) -> Float:
         """:meth:`estimate`, with ``reg_covar`` added to the variances; an iteration may start from those ``before``."""
         return self.storage.regularized(self.estimate(moments, mass), reg_covar)
+
+    def factorized(
+        self, moments: Moments, mass: Float, reg_covar: float | Float, before: Estimates | None
+    ) -> tuple[Float, Float]:
+        """:meth:`estimated`, and the Cholesky factors of the precisions; either may be elsewhere."""
+        start = None if before is None else before.covariances
+        covariances = self.estimated(moments, mass, reg_covar, start)
+        return covariances, self.storage.cholesky(covariances)
 
     def nearest(self, covariances: Float, before: Float | None = None) -> Float:
         """Covariances of the family in the place of any others, which may have moved away from those ``before``.
@@ -116,6 +141,17 @@ class Full(Covariance):
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         return moments.covariances(mass)
+
+    def factorized(
+        self, moments: Moments, mass: Float, reg_covar: float | Float, before: Estimates | None
+    ) -> tuple[Float, Float]:
+        """See :meth:`Covariance.factorized`: where the moments are, if that is elsewhere."""
+        scatters = moments.elsewhere("second") if self.direct else None
+        factors = None if scatters is None else scatters.factors(mass, reg_covar)
+        if factors is None:
+            return super().factorized(moments, mass, reg_covar, before)
+        covariances = Computed(lambda: self.estimated(moments, mass, reg_covar, None))
+        return cast(Float, covariances), cast(Float, Transposed(factors))
 
     def n_parameters(self, components: int, dims: int) -> int:
         return components * dims * (dims + 1) // 2

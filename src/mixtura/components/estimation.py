@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.components.covariances import Covariance
+from mixtura.components.covariances import Covariance, Estimates
 from mixtura.components.storage import Storage
 from mixtura.moments import Moments
 
 Float = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
-
-
-class Estimates(Protocol):
-    """What an M-step gives: see :class:`mixtura.components.gaussian.Gaussians`."""
-
-    @property
-    def means(self) -> Float:
-        """(K, D)."""
-
-    @property
-    def covariances(self) -> Float:
-        """In the shape that the family keeps."""
-
-    @property
-    def precisions_cholesky(self) -> Float:
-        """In the same shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +149,8 @@ class Estimation:
         mass, storage = moments.kept_mass(), covariance.storage
         means = moments.means(mass)
         K, D = means.shape
+        if self.prior is None and self.fixed is None and self.least is None:
+            return means, *covariance.factorized(moments, mass, self.reg_covar, before), None
         if self.prior is not None:
             means = self.prior.means(moments, mass)
         if self.fixed is not None and before is not None:

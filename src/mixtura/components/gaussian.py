@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from mixtura.components.base import Components
 from mixtura.components.covariances import Covariance
 from mixtura.components.estimation import Estimation
 from mixtura.components.surfaces import Surface
+from mixtura.elsewhere import PartlyElsewhere
 from mixtura.errors import SingularError
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
@@ -42,7 +43,7 @@ def few_rows(dims: int) -> float:
 
 
 @dataclass(frozen=True)
-class Gaussians(Components):
+class Gaussians(PartlyElsewhere, Components):
     """K Gaussian components.
 
     ``log p_k(z) = log |U_k| - D/2 log 2 pi - 1/2 |U_k' (z - m_k)|^2`` with U_k U_k' the precision.
@@ -61,6 +62,8 @@ class Gaussians(Components):
     bounded : ndarray of bool of shape (K,), optional
         Which of them the last M-step kept from being narrower.
     """
+
+    _may_be_elsewhere: ClassVar[tuple[str, ...]] = ("covariances", "precisions_cholesky")
 
     covariance: Covariance
     means: Float
@@ -94,14 +97,15 @@ class Gaussians(Components):
     @property
     def quadratics(self) -> Quadratics:
         """The components' log-densities."""
-        K, D = self.means.shape
-        log_norm = self.covariance.storage.log_determinants(self.precisions_cholesky, K, D)
-        return Quadratics(
-            self.covariance.storage.form,
-            log_norm - 0.5 * D * math.log(2.0 * math.pi) - self._penalties,
-            self.means,
-            self.covariance.storage.factors(self.precisions_cholesky),
-        )
+        (K, D), storage = self.means.shape, self.covariance.storage
+        away = self.elsewhere("precisions_cholesky")
+        if away is None:
+            log_norm = storage.log_determinants(self.precisions_cholesky, K, D)
+            factors = storage.factors(self.precisions_cholesky)
+        else:
+            log_norm, factors = away.factors.log_determinants, away.factors
+        offsets = log_norm - 0.5 * D * math.log(2.0 * math.pi) - self._penalties
+        return Quadratics(storage.form, offsets, self.means, factors)
 
     @property
     def without_digits(self) -> bool:

@@ -26,6 +26,15 @@ size_t emulated_allocated();
 // Whether emulated devices that are made from now on have warpgroups.
 void set_emulated_warpgroups(bool wanted);
 
+// Of what a pass has kept; see Table for what each of these does.
+int64_t components_of(const Kept& kept);
+int64_t dims_of(const Kept& kept);
+std::shared_ptr<Kept> factorise(const Kept& statistics, const double* mass, const double* added,
+                                double* log_determinants);
+void measure(const Kept& factors, const double* widths, const double* vectors, double* out);
+void bring_second(const Kept& statistics, double* out, int threads);
+void bring_factors(const Kept& factors, double* out, int threads);
+
 class Table;
 
 class DeviceTable {
@@ -51,7 +60,7 @@ class DeviceTable {
   void gather(const int64_t* index, int64_t count, double* out);
 
  private:
-  std::unique_ptr<Table> table_;
+  std::shared_ptr<Table> table_;
 };
 
 }  // namespace mixtura::cuda

@@ -19,9 +19,29 @@ int device_of(const void* memory) {
   return Device::device_of(memory);
 }
 
+int64_t components_of(const Kept& kept) {
+  return kept.components();
+}
+int64_t dims_of(const Kept& kept) {
+  return kept.dims();
+}
+std::shared_ptr<Kept> factorise(const Kept& statistics, const double* mass, const double* added,
+                                double* log_determinants) {
+  return statistics.table()->factorise(statistics, mass, added, log_determinants);
+}
+void measure(const Kept& factors, const double* widths, const double* vectors, double* out) {
+  factors.table()->measure(factors, widths, vectors, out);
+}
+void bring_second(const Kept& statistics, double* out, int threads) {
+  statistics.table()->bring_second(statistics, out, threads);
+}
+void bring_factors(const Kept& factors, double* out, int threads) {
+  factors.table()->bring_factors(factors, out, threads);
+}
+
 DeviceTable::DeviceTable(const Rows& rows, bool on_device, int index, int64_t tile_bytes, int64_t budget,
                          bool pinnable, int threads)
-    : table_(std::make_unique<Table>(rows, on_device, index, tile_bytes, budget, pinnable, threads)) {}
+    : table_(std::make_shared<Table>(rows, on_device, index, tile_bytes, budget, pinnable, threads)) {}
 DeviceTable::~DeviceTable() = default;
 
 bool DeviceTable::resident() const {

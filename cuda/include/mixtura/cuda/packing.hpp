@@ -11,13 +11,10 @@
 #include "mixtura/cuda/nearest.hpp"
 #include "mixtura/cuda/parallel.hpp"
 #include "mixtura/cuda/wide_accumulate.hpp"
-#include "mixtura/cuda/wide_evaluate.hpp"
+#include "mixtura/cuda/wide_packing.hpp"
 #include "mixtura/problem.hpp"
 
 namespace mixtura::cuda {
-
-// sqrt(log2(e) / 2): what turns a factor to base 2.
-constexpr double root_half_log2e = 0.84932180028801904272;
 
 // c_k = (offset + log weight + b_k . (p - m_k)) in base 2.
 template <class T>
@@ -145,65 +142,6 @@ struct PackedFast {
                    ? static_cast<float>(bias_of(pass, k, factor_row(q, k, r)))
                    : 0.0f;
         }
-      }
-    });
-  }
-};
-
-// A number as the sum of `parts` bfloat16s, of a double.
-template <int parts>
-Parts<parts> parts_of_double(double x) {
-  Parts<parts> found;
-  for (int p = 0; p < parts; ++p) {
-    const uint32_t bits = round_to_half(bits_of(static_cast<float>(x)));
-    found.of[p] = static_cast<uint16_t>(bits >> 16);
-    x -= static_cast<double>(float_of(bits));
-  }
-  return found;
-}
-
-// The same for warpgroups: bands of 16 factor rows of 8 components, steps of 16 columns, in stages.
-template <int parts>
-struct PackedWide {
-  using Kernel = EvaluateWide<parts, 1>;
-  using Stage = StreamStage<parts>;
-  int64_t bands, steps, groups, stages;
-  bool triangle;
-
-  explicit PackedWide(const Quadratics& q)
-      : bands((q.factor_rows + Kernel::height - 1) / Kernel::height),
-        steps((q.dims + terms - 1) / terms),
-        groups((q.components + Kernel::components - 1) / Kernel::components),
-        triangle(q.factor == Factor::triangle) {
-    stages = Kernel::stages_of(bands, steps, triangle);
-  }
-  int64_t size() const { return groups * stages; }
-
-  void pack(const Pass& pass, int threads, Stage* out) const {
-    const Quadratics& q = pass.quadratics;
-    in_parallel(groups, threads, [&](int64_t group) {
-      Stage* first = out + group * stages;
-      for (int64_t band = 0; band < bands; ++band) {
-        const int64_t band_steps = Kernel::steps_of(band, steps, triangle);
-        for (int place = 0; place < stream_places; ++place) {
-          const int64_t k = group * Kernel::components + place / Kernel::height,
-                        r = band * Kernel::height + place % Kernel::height;
-          const bool inside = k < q.components && r < q.factor_rows;
-          const double* row = inside ? factor_row(q, k, r) : nullptr;
-          const int64_t columns = !inside ? 0 : triangle ? std::min(r + 1, q.dims) : q.dims;
-          const float bias = inside ? static_cast<float>(bias_of(pass, k, row)) : 0.0f;
-          for (int64_t step = 0; step < band_steps; ++step) {
-            for (int term = 0; term < terms; ++term) {
-              const int64_t column = step * terms + term;
-              const Parts<parts> found =
-                  column < columns ? parts_of_double<parts>(row[column] * root_half_log2e) : Parts<parts>{};
-              for (int p = 0; p < parts; ++p)
-                first[step].words[p][term / 8][place].of[term % 8] = found.of[p];
-            }
-            first[step].numbers[place] = bias;
-          }
-        }
-        first += band_steps;
       }
     });
   }

@@ -17,7 +17,9 @@
 #include "mixtura/cuda/accumulate.hpp"
 #include "mixtura/cuda/center.hpp"
 #include "mixtura/cuda/evaluate.hpp"
+#include "mixtura/cuda/factorise.hpp"
 #include "mixtura/cuda/fast.hpp"
+#include "mixtura/cuda/kept.hpp"
 #include "mixtura/cuda/lanes.hpp"
 #include "mixtura/cuda/memory.hpp"
 #include "mixtura/cuda/nearest.hpp"
@@ -30,7 +32,7 @@
 
 namespace mixtura::cuda {
 
-class Table {
+class Table : public std::enable_shared_from_this<Table> {
  public:
   // tile_bytes: of a tile on the device; 0: as suits the kernels. budget: most bytes of rows to keep there;
   // the rest is streamed.
@@ -64,8 +66,66 @@ class Table {
   int64_t dims() const { return rows_.dims; }
   const Rows& source() const { return rows_; }
 
+  // Factors of the covariances of kept statistics, with divisors (K,) and what is added to variances (D,),
+  // and the logarithms of their determinants (K,). Null if one is not positive definite.
+  std::shared_ptr<Kept> factorise(const Kept& statistics, const double* mass, const double* added,
+                                  double* log_determinants) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Unwinding unwinding(device_);
+    const int64_t components = statistics.components(), dims = statistics.dims();
+    auto factors = std::make_shared<Kept>(shared_from_this(), spares_, components, dims);
+    std::vector<double> numbers(mass, mass + components);
+    numbers.insert(numbers.end(), added, added + dims);
+    const double* asked = asked_.upload(numbers, "divisors");
+    double* found = told_.reserve<double>(components, "determinants");
+    device_.launch_wide(
+        InverseCholeskys{statistics.numbers(), asked, asked + components, dims,
+                         factors->memory().reserve<double>(components * triangle_size(dims), "factors"),
+                         found},
+        {components, 1, 1});
+    device_.copy_out(log_determinants, found, static_cast<size_t>(components) * sizeof(double));
+    const bool good = std::all_of(log_determinants, log_determinants + components,
+                                  [](double determinant) { return determinant - determinant == 0.0; });
+    return good ? factors : nullptr;
+  }
+
+  // See Lengths: (K, 5) from (K, D) squared widths and (K, D) vectors.
+  void measure(const Kept& factors, const double* widths, const double* vectors, double* out) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Unwinding unwinding(device_);
+    const int64_t components = factors.components(), dims = factors.dims(), size = components * dims;
+    std::vector<double> numbers(widths, widths + size);
+    numbers.insert(numbers.end(), vectors, vectors + size);
+    const double* asked = asked_.upload(numbers, "widths");
+    double* found = told_.reserve<double>(components * Lengths::results, "lengths");
+    device_.launch(Lengths{factors.numbers(), asked, asked + size, dims, found}, {components, 1, 1});
+    device_.copy_out(out, found, static_cast<size_t>(components * Lengths::results) * sizeof(double));
+  }
+
+  // The second moments of kept statistics, packed, (K, D (D + 1) / 2).
+  void bring_second(const Kept& statistics, double* out, int threads) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const int64_t dims = statistics.dims(), rest = triangle_size(dims);
+    bring(statistics, 1 + dims + rest, threads,
+          [&](const double* from, int64_t k) { std::copy_n(from + 1 + dims, rest, out + k * rest); });
+  }
+
+  // Kept factors as (K, D, D), zeros above their diagonals.
+  void bring_factors(const Kept& factors, double* out, int threads) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    bring_factors_here(factors, out, threads);
+  }
+
   // Statistics to `totals`; or the pass's answers; or labels and best.
-  void run(const Request& request, Totals* totals) {
+  void run(const Request& asked, Totals* totals) {
+    Request request = asked;
+    std::vector<double> brought;
+    if (request.factors && request.factors->table().get() != this) {
+      // Another table has a device and a lock of its own.
+      take_to_host(request, brought, [&](double* out) {
+        request.factors->table()->bring_factors(*request.factors, out, request.threads);
+      });
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     const Unwinding unwinding(device_);
     const Pass& p = request.pass;
@@ -228,10 +288,45 @@ class Table {
     return plan;
   }
 
+  // Calls put(numbers, k) for each component of what is kept, `size` numbers each, on the host.
+  template <class Put>
+  void bring(const Kept& kept, int64_t size, int threads, Put put) {
+    const int64_t entries = kept.components() * size;
+    auto* arrived = results_.reserve<double>(entries);
+    device_.copy_out(arrived, kept.numbers(), static_cast<size_t>(entries) * sizeof(double));
+    in_parallel(kept.components(), entries < in_parallel_from ? 1 : threads,
+                [&](int64_t k) { put(arrived + k * size, k); });
+  }
+
+  // A request whose factors are on the host, where bring(out) writes them.
+  template <class Bring>
+  static void take_to_host(Request& request, std::vector<double>& factors, Bring bring) {
+    const Kept& kept = *request.factors;
+    factors.resize(static_cast<size_t>(kept.components() * kept.dims() * kept.dims()));
+    bring(factors.data());
+    request.pass.quadratics.factors = factors.data();
+    request.factors = nullptr;
+  }
+
+  void bring_factors_here(const Kept& factors, double* out, int threads) {
+    const int64_t dims = factors.dims();
+    bring(factors, triangle_size(dims), threads, [&](const double* from, int64_t k) {
+      for (int64_t r = 0; r < dims; from += ++r) {
+        double* to = out + (k * dims + r) * dims;
+        std::fill(std::copy_n(from, r + 1, to), to + dims, 0.0);
+      }
+    });
+  }
+
   template <class T>
-  void run_as(const Request& request, Totals* totals) {
+  void run_as(const Request& asked, Totals* totals) {
+    const Plan plan = this->plan<T>(asked);
+    Request request = asked;
+    std::vector<double> brought;
+    if (request.factors && !(plan.wide && wide_.evaluates()))
+      take_to_host(request, brought,
+                   [&](double* out) { bring_factors_here(*request.factors, out, request.threads); });
     const Pass& p = request.pass;
-    const Plan plan = this->plan<T>(request);
     const int64_t components = p.quadratics.components, width = Augmented(p.rows.dims).width();
     const int64_t slots = plan.stride / stage_rows;
     if (components > 65535) throw std::invalid_argument("more than 65535 components");
@@ -246,7 +341,9 @@ class Table {
     tile.joint = joint_.reserve<T>(plan.nearest ? 1 : components * plan.stride, "a tile's densities");
     tile.share = share_.reserve<T>(plan.stride, "a tile's shares");
     if constexpr (sizeof(T) == 4) {
-      if (plan.wide) wide_.prepare(p, plan.stride, request.threads);
+      if (plan.wide)
+        wide_.prepare(p, request.factors ? request.factors->numbers() : nullptr, plan.stride,
+                      request.threads);
       if (plan.wide && wide_.accumulates()) tile.top = wide_.top();
     }
     tile.label = label_.reserve<int32_t>(plan.stride, "a tile's labels");
@@ -340,15 +437,43 @@ class Table {
       if (from_host) device_.lane_used(lane);
     }
     if (plan.statistics) {
-      double* reduced = reduced_.reserve<double>(plan.entries, "the statistics");
+      const bool keep = keeps(p, plan, *totals);
+      if (keep) totals->kept = std::make_shared<Kept>(shared_from_this(), spares_, components, p.rows.dims);
+      double* reduced =
+          (keep ? totals->kept->memory() : reduced_).template reserve<double>(plan.entries, "the statistics");
       device_.launch(Reduce{plan.entries, plan.splits, sums, reduced},
                      {(plan.entries + Reduce::threads - 1) / Reduce::threads, 1, 1});
-      download(reduced, plan, p.rows.dims, request.threads, *totals);
+      if (keep)
+        outline(reduced, components, p.rows.dims, *totals);
+      else
+        download(reduced, plan, p.rows.dims, request.threads, *totals);
       std::vector<double> parts(static_cast<size_t>(slots));
       device_.copy_out(parts.data(), likelihoods, parts.size() * sizeof(double));
       for (double part : parts) totals->log_likelihood += part;
     }
     device_.finish();
+  }
+
+  // Whether second moments stay on the device: where the next pass can take factors that are there.
+  bool keeps(const Pass& p, const Plan& plan, const Totals& totals) const {
+    return totals.diagonals && p.kind == Kind::full && plan.wide && wide_.evaluates() &&
+           plan.entries >= kept_from && p.rows.dims <= Lengths::most_dims &&
+           InverseCholeskys::shared_bytes_of(p.rows.dims) <= device_.shared_bytes();
+  }
+
+  // What the host must know of statistics that stay.
+  void outline(const double* statistics, int64_t components, int64_t dims, Totals& totals) {
+    const int64_t each = 2 + 2 * dims;
+    double* found = told_.reserve<double>(components * each, "an outline");
+    device_.launch(Outline{statistics, dims, found}, {components, 1, 1});
+    auto* arrived = results_.reserve<double>(components * each);
+    device_.copy_out(arrived, found, static_cast<size_t>(components * each) * sizeof(double));
+    for (int64_t k = 0; k < components; ++k, arrived += each) {
+      totals.mass[k] = arrived[0];
+      std::copy_n(arrived + 1, dims, totals.first + k * dims);
+      std::copy_n(arrived + 1 + dims, dims, totals.diagonals + k * dims);
+      totals.finite = totals.finite && arrived[1 + 2 * dims] == 1.0;
+    }
   }
 
   // Statistics (K, P) on the device, to three arrays on the host.
@@ -659,6 +784,7 @@ class Table {
   std::mutex mutex_;  // passes share what follows
   Device device_;
   Rows rows_;
+  Spares spares_{device_};
   WidePass wide_{device_};
   Staging results_{device_};
   bool resident_ = false;
@@ -672,7 +798,7 @@ class Table {
       transformed_{device_}, words_{device_}, row_words_{device_}, joint_words_{device_},
       label_counts_{device_}, label_starts_{device_}, label_first_{device_}, order_{device_};
   Buffer factors_{device_}, biases_{device_}, constants_{device_}, linear_{device_}, centres_{device_},
-      exact_constants_{device_};
+      exact_constants_{device_}, asked_{device_}, told_{device_};
   Lanes left_lanes_{device_}, right_lanes_{device_}, weight_lanes_{device_}, gate_lanes_{device_};
   Lanes* lanes_[4] = {&left_lanes_, &right_lanes_, &weight_lanes_, &gate_lanes_};
 };

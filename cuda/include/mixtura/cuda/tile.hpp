@@ -12,6 +12,9 @@ namespace mixtura::cuda {
 constexpr double log2e = 1.44269504088896340736;
 constexpr double ln2 = 0.69314718055994530942;
 
+// sqrt(log2(e) / 2): what turns a factor to base 2.
+constexpr double root_half_log2e = 0.84932180028801904272;
+
 // Rows of a tile come in panels of this many.
 constexpr int panel_rows = 128;
 

@@ -32,6 +32,13 @@ constexpr int64_t gather_bytes = int64_t{1} << 20;
 // Numbers of the statistics from which all of the host's threads put them in their places.
 constexpr int64_t in_parallel_from = int64_t{1} << 18;
 
+// Numbers of statistics with matrices from which they stay on the device, and are factorised there: fewer
+// take the host less time than launches take.
+constexpr int64_t kept_from = int64_t{1} << 13;
+
+// Most buffers that wait to be used again: of two iterations' statistics and factors.
+constexpr size_t most_spares = 4;
+
 // Which pass over a table that is streamed pins its rows: one pass alone is over sooner than pinning.
 constexpr int passes_to_pin = 2;
 

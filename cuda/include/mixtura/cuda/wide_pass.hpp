@@ -8,9 +8,11 @@
 
 #include "mixtura/cuda/memory.hpp"
 #include "mixtura/cuda/packing.hpp"
+#include "mixtura/cuda/parallel.hpp"
 #include "mixtura/cuda/request.hpp"
 #include "mixtura/cuda/wide_accumulate.hpp"
 #include "mixtura/cuda/wide_evaluate.hpp"
+#include "mixtura/cuda/wide_packing.hpp"
 
 namespace mixtura::cuda {
 
@@ -120,13 +122,14 @@ class WidePass {
   }
 
   // Packs and uploads what the pass reads, and takes the memory of a tile's operands.
-  void prepare(const Pass& pass, int64_t stride, int threads) {
+  // `factors`: where they are on the device already, or null.
+  void prepare(const Pass& pass, const double* factors, int64_t stride, int threads) {
     if (evaluates_ || nearest_) row_words_.reserve<Chunk>(stride * steps_ * 2 * parts_, "a tile's rows");
     if (evaluates_) {
       if (parts_ == 2)
-        pack<2>(pass, threads);
+        pack<2>(pass, factors, threads);
       else
-        pack<3>(pass, threads);
+        pack<3>(pass, factors, threads);
     }
     if (nearest_) {
       const PackedCentresWide packed(pass);
@@ -232,16 +235,41 @@ class WidePass {
     return slots_ > 0;
   }
 
+  // Factors as operands: those that are on the device already, or the pass's own.
   template <int parts>
-  void pack(const Pass& pass, int threads) {
-    const PackedWide<parts> packed(pass.quadratics);
-    bands_ = packed.bands;
-    triangle_ = packed.triangle;
-    auto* staged = staging_.reserve<StreamStage<parts>>(packed.size());
-    packed.pack(pass, threads, staged);
-    device_.copy_in(stages_.reserve<StreamStage<parts>>(packed.size(), "factors"), staged,
-                    static_cast<size_t>(packed.size()) * sizeof(StreamStage<parts>));
+  void pack(const Pass& pass, const double* there, int threads) {
+    using Pack = PackFactors<parts>;
+    const Quadratics& q = pass.quadratics;
+    triangle_ = q.factor == Factor::triangle;
+    bands_ = (q.factor_rows + Pack::Kernel::height - 1) / Pack::Kernel::height;
+    const int64_t groups = (q.components + Pack::Kernel::components - 1) / Pack::Kernel::components;
+    Factors factors{there, q.factor_rows, q.dims, triangle_};
+    if (!there) factors.numbers = upload(q, factors, threads);
+    std::vector<double> means(static_cast<size_t>(q.components * q.dims));
+    for (int64_t k = 0; k < q.components; ++k)
+      for (int64_t d = 0; d < q.dims; ++d) {
+        const auto at = static_cast<size_t>(k * q.dims + d);
+        means[at] = q.means[at] - pass.pivot[d];
+      }
+    const int64_t stages = groups * Pack::Kernel::stages_of(bands_, steps_, triangle_);
+    device_.launch(Pack{factors, q.components, bands_, steps_, means_.upload(means, "means"),
+                        stages_.reserve<StreamStage<parts>>(stages, "factors")},
+                   {groups, bands_, 1});
     constants_.upload(pack_constants<float>(pass), "constants");
+  }
+
+  // The pass's factors, of triangles what is not zero, through memory from which copies are quick.
+  const double* upload(const Quadratics& q, const Factors& as, int threads) {
+    const int64_t size = as.size() * q.components;
+    auto* staged = staging_.reserve<double>(size);
+    in_parallel(q.components, size < in_parallel_from ? 1 : threads, [&](int64_t k) {
+      double* to = staged + k * as.size();
+      for (int64_t r = 0; r < as.rows; to += as.length(r++))
+        std::copy_n(q.factors + (k * as.rows + r) * as.dims, as.length(r), to);
+    });
+    auto* numbers = factors_.reserve<double>(size, "factors");
+    device_.copy_in(numbers, staged, static_cast<size_t>(size) * sizeof(double));
+    return numbers;
   }
 
   template <int parts>
@@ -302,9 +330,9 @@ class WidePass {
   int64_t components_ = 0;
   std::optional<FeatureTiles> features_;  // of the last kind of moments and number of columns
   double half_precision_ = 0, reach_ = 0, highest_ = 0;
-  Buffer row_words_{device_}, stages_{device_}, constants_{device_}, centres_{device_}, across_{device_},
-      exact_constants_{device_}, tiles_{device_}, places_{device_}, words_{device_}, columns_{device_},
-      top_{device_};
+  Buffer row_words_{device_}, stages_{device_}, factors_{device_}, means_{device_}, constants_{device_},
+      centres_{device_}, across_{device_}, exact_constants_{device_}, tiles_{device_}, places_{device_},
+      words_{device_}, columns_{device_}, top_{device_};
 };
 
 }  // namespace mixtura::cuda
