@@ -149,9 +149,9 @@ struct PackedFast {
 
 // Scales and biases: of scalars and diagonals, or of rows that a shared factor has transformed, where scales
 // are 1.
-template <class T>
+template <class T, int components>
 struct PackedElementwise {
-  using Kernel = EvaluateElementwise<T>;
+  using Kernel = EvaluateElementwise<T, components>;
   int64_t columns;
   std::vector<T> packed;
 
@@ -160,23 +160,25 @@ struct PackedElementwise {
     const bool transformed = q.factor == Factor::triangle || q.factor == Factor::rectangle;
     const int64_t width = transformed ? q.factor_rows : q.dims;
     columns = round_up(width, Kernel::depth);
-    const int64_t groups = (q.components + Kernel::components - 1) / Kernel::components;
-    packed.resize(static_cast<size_t>(groups * columns * 2 * Kernel::components));
-    in_parallel(q.components, threads, [&](int64_t k) {
-      const int64_t group = k / Kernel::components, place = k % Kernel::components;
-      T* out = packed.data() + group * columns * 2 * Kernel::components + place;
-      for (int64_t d = 0; d < width; ++d, out += 2 * Kernel::components) {
-        double scale = 1.0, bias = 0.0;
-        if (transformed) {
-          bias = bias_of(pass, k, factor_row(q, 0, d));
-        } else {
-          const int64_t at = q.shared ? 0 : k;
-          scale = root_half_log2e * (q.factor == Factor::scalar ? q.factors[at] : q.factors[at * q.dims + d]);
-          bias = scale * (q.means[k * q.dims + d] - pass.pivot[d]);
+    const int64_t groups = (q.components + components - 1) / components;
+    packed.resize(static_cast<size_t>(groups * columns * 2 * components));
+    in_parallel(groups, threads, [&](int64_t group) {
+      const int64_t first = group * components, count = std::min<int64_t>(components, q.components - first);
+      T* out = packed.data() + group * columns * 2 * components;
+      for (int64_t d = 0; d < width; ++d, out += 2 * components)
+        for (int64_t place = 0; place < count; ++place) {
+          const int64_t k = first + place, at = q.shared ? 0 : k;
+          double scale = 1.0, bias = 0.0;
+          if (transformed) {
+            bias = bias_of(pass, k, factor_row(q, 0, d));
+          } else {
+            scale =
+                root_half_log2e * (q.factor == Factor::scalar ? q.factors[at] : q.factors[at * q.dims + d]);
+            bias = scale * (q.means[k * q.dims + d] - pass.pivot[d]);
+          }
+          out[place] = static_cast<T>(scale);
+          out[components + place] = static_cast<T>(bias);
         }
-        out[0] = static_cast<T>(scale);
-        out[Kernel::components] = static_cast<T>(bias);
-      }
     });
   }
 };

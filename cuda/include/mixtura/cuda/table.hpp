@@ -331,6 +331,10 @@ class Table : public std::enable_shared_from_this<Table> {
     const int64_t slots = plan.stride / stage_rows;
     if (components > 65535) throw std::invalid_argument("more than 65535 components");
 
+    if constexpr (sizeof(T) == 4)
+      if (plan.wide)
+        wide_.prepare(p, request.factors ? request.factors->numbers() : nullptr, plan.stride,
+                      request.threads);
     Tile<T> tile{};
     tile.dims = p.rows.dims;
     tile.stride = plan.stride;
@@ -341,9 +345,6 @@ class Table : public std::enable_shared_from_this<Table> {
     tile.joint = joint_.reserve<T>(plan.nearest ? 1 : components * plan.stride, "a tile's densities");
     tile.share = share_.reserve<T>(plan.stride, "a tile's shares");
     if constexpr (sizeof(T) == 4) {
-      if (plan.wide)
-        wide_.prepare(p, request.factors ? request.factors->numbers() : nullptr, plan.stride,
-                      request.threads);
       if (plan.wide && wide_.accumulates()) tile.top = wide_.top();
     }
     tile.label = label_.reserve<int32_t>(plan.stride, "a tile's labels");
@@ -359,6 +360,9 @@ class Table : public std::enable_shared_from_this<Table> {
     const Pair* pairs = table.empty() ? nullptr : pairs_.upload(table, "pairs of columns");
     const bool squares = plan.nearest || (plan.statistics && p.kind == Kind::trace);
     Evaluator<T> evaluator(*this, request, plan);
+    // Beside what is done by warpgroups.
+    const bool others_read_columns = !(wide_.evaluates() || wide_.finds_nearest()) || p.quadratics.linear ||
+                                     (plan.statistics && !p.hard && !wide_.accumulates());
 
     // Arrays with an entry a row, which come from the host.
     Stream streams[] = {resident_ ? Stream{} : Stream::of(rows_.left),
@@ -398,8 +402,7 @@ class Table : public std::enable_shared_from_this<Table> {
       tile.weight = weight;
       const Source source{side(rows_.left, arrived[0], request.begin + begin),
                           side(rows_.right, arrived[1], request.begin + begin), pivot};
-      device_.launch(Center<T>{source, tile}, {tile.padded / 32, (width + 31) / 32, 1});
-      if (squares) device_.launch(Square<T>{tile}, {tile.padded / Square<T>::threads, 1, 1});
+      place(source, tile, plan, others_read_columns, squares);
 
       const Activity activity{pairs_that_count, components, tile.count};
       auto* given = const_cast<double*>(static_cast<const double*>(arrived[3]));
@@ -515,6 +518,17 @@ class Table : public std::enable_shared_from_this<Table> {
     const int64_t item = single ? 4 : 8;
     give(static_cast<char*>(to.resp) + begin * components * item, answers, tile.count * components * item,
          threads);
+  }
+
+  // The tile's rows, wherever its kernels read them.
+  template <class T>
+  void place(const Source& source, const Tile<T>& tile, const Plan& plan, bool others_read_columns,
+             bool squares) {
+    if constexpr (sizeof(T) == 4)
+      if (plan.wide) return wide_.place(source, tile, others_read_columns, squares);
+    const int64_t width = Augmented(tile.dims).width();
+    device_.launch(Center<T>{source, tile}, {tile.padded / 32, (width + 31) / 32, 1});
+    if (squares) device_.launch(Square<T>{tile}, {tile.padded / Square<T>::threads, 1, 1});
   }
 
   template <class T>
@@ -684,9 +698,10 @@ class Table : public std::enable_shared_from_this<Table> {
           pack<8>(request.threads);
         return;
       }
-      const PackedElementwise<T> packed(pass_, request.threads);
-      columns_ = packed.columns;
-      packed_ = table.factors_.upload(packed.packed, "factors");
+      if (sizeof(T) == 4 && round_up(q.components, 128) == round_up(q.components, 64))
+        pack_elementwise<128>(request.threads);
+      else
+        pack_elementwise<64>(request.threads);
       if (!matrices) return;
       std::vector<T> factor(static_cast<size_t>(q.factor_rows * q.dims));
       for (size_t i = 0; i < factor.size(); ++i) factor[i] = static_cast<T>(q.factors[i] * root_half_log2e);
@@ -729,10 +744,27 @@ class Table : public std::enable_shared_from_this<Table> {
                       {tile.padded / Kernel::threads, columns_ / Kernel::height, 1});
         source = transformed_;
       }
-      using Kernel = EvaluateElementwise<T>;
-      device.launch(
-          Kernel{tile, source, q.components, columns_, packed_, constants_},
-          {tile.padded / panel_rows, (q.components + Kernel::components - 1) / Kernel::components, 1});
+      if constexpr (sizeof(T) == 4)
+        if (elements_ == 128) return run_elementwise<128>(tile, source);
+      run_elementwise<64>(tile, source);
+    }
+
+    template <int components>
+    void pack_elementwise(int threads) {
+      if constexpr (sizeof(T) == 4 || components == 64) {
+        const PackedElementwise<T, components> packed(pass_, threads);
+        elements_ = components;
+        columns_ = packed.columns;
+        packed_ = table_.factors_.upload(packed.packed, "factors");
+      }
+    }
+
+    template <int components>
+    void run_elementwise(const Tile<T>& tile, const T* source) const {
+      const int64_t count = pass_.quadratics.components;
+      table_.device_.launch(
+          EvaluateElementwise<T, components>{tile, source, count, columns_, packed_, constants_},
+          {tile.padded / panel_rows, (count + components - 1) / components, 1});
     }
 
     template <int height>
@@ -769,7 +801,7 @@ class Table : public std::enable_shared_from_this<Table> {
 
     Table& table_;
     const Pass& pass_;
-    int height_ = 0;
+    int height_ = 0, elements_ = 0;
     bool fast_ = false, wide_ = false;
     const uint32_t* words_ = nullptr;
     uint32_t* row_words_ = nullptr;

@@ -117,6 +117,10 @@ constexpr int64_t most_grid_rows = 65535;
 // Most rows of a split, whose sums are made in floats.
 constexpr int64_t wide_split_rows = int64_t{1} << 15;
 
+// Blocks of a multiprocessor that hold their rows' numbers at once where they normalise: fewer wait for
+// memory alone.
+constexpr int64_t blocks_that_hold = 2;
+
 // Share of the device that splits should fill.
 constexpr double wide_filled = 0.97;
 

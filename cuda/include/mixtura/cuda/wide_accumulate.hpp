@@ -2,6 +2,10 @@
 // and each consumer forms the products of two columns that it multiplies them with in registers.
 #pragma once
 
+#if !defined(__CUDACC__)
+  #include <vector>
+#endif
+
 #include "mixtura/cuda/accumulate.hpp"
 #include "mixtura/cuda/normalize.hpp"
 #include "mixtura/cuda/warpgroup.hpp"
@@ -38,8 +42,7 @@ MIXTURA_BOTH int second_of_feature(int f) {
 }
 
 // A tile's columns in blocks of 32 rows and 8 columns, each (2, 8, 16): so that some columns of a stage's
-// rows are one copy, and what a warp reads together lies together. W is rounded up to 8. Grid: (padded /
-// threads, W).
+// rows are one copy, and what a warp reads together lies together. W is rounded up to 8.
 constexpr int stage_steps = 2;  // of 16 rows in a stage
 MIXTURA_BOTH int64_t place_in_blocks(int64_t i, int64_t column, int64_t width) {
   const int64_t block = i / (stage_steps * stage_rows) * (width / feature_columns) + column / feature_columns;
@@ -47,24 +50,6 @@ MIXTURA_BOTH int64_t place_in_blocks(int64_t i, int64_t column, int64_t width) {
              stage_rows +
          i % stage_rows;
 }
-
-struct BlockColumns {
-  static constexpr int threads = 128;
-  struct Shared {};
-
-  Tile<float> tile;
-  int64_t width;  // W rounded up
-  float* out;
-
-  template <class Block>
-  MIXTURA_KERNEL void operator()(Block& block, Shared&) const {
-    block.each([&](int t) {
-      const int64_t i = block.x * threads + t, d = block.y;
-      const bool inside = d < Augmented(tile.dims).width();
-      out[place_in_blocks(i, d, width)] = inside ? tile.columns[d * tile.stride + i] : 0.0f;
-    });
-  }
-};
 
 // Where the words of a component's 16 rows go: (group of `components`, S / 16, parts, 2, components, 8).
 template <int parts, int components>
@@ -89,20 +74,25 @@ MIXTURA_KERNEL void put_words(Chunk* words, int64_t stride, int64_t k, int64_t s
 }
 
 // NormalizeSoft for warpgroups: 2^(joint_ki - max_k joint_ki) goes to words, and joint stays as it is; top_i,
-// share_i, the log-likelihood and the number of pairs that count as there. A thread has every `components`-th
-// component, for the 16 rows of a stage.
+// share_i, the log-likelihood and the number of pairs that count as there. A thread has every `threads`-th
+// component, for the 16 rows of a stage, and keeps their numbers in shared memory from one reading to the
+// next where they fit.
 //
-// Reads K numbers a row twice, and writes two bytes a part of each; one exponential a pair. Grid: (padded /
-// 16).
+// Reads K numbers a row, twice where they do not fit, and writes two bytes a part of each; one exponential a
+// pair. Grid: (padded / 16).
 template <int parts, int components>
 struct NormalizeWide {
-  static constexpr int threads = components;
+  static constexpr int threads = components == 64 ? 64 : 256;
   static constexpr int pieces = threads / stage_rows;
   struct Shared {
     float of[stage_rows][threads + 1];
-    unsigned long long pairs[stage_rows][threads + 1];
+    uint32_t pairs[stage_rows][threads + 1];
     float top[stage_rows];
     double log_likelihood[stage_rows];
+  };
+  // A component's numbers; with a gap, so that a warp's wide words are of different banks.
+  struct alignas(16) Held {
+    Four of[stage_rows / 4 + 1];
   };
 
   Tile<float> tile;
@@ -111,9 +101,22 @@ struct NormalizeWide {
   Chunk* words;
   double* log_likelihoods;  // a slot for each block of the grid, tile after tile
   Activity activity;
+  bool holds;  // whether a row's numbers stay in shared memory
+
+  static int64_t bytes_to_hold(int64_t count) {
+    return static_cast<int64_t>(sizeof(Shared)) + count * static_cast<int64_t>(sizeof(Held));
+  }
+  int64_t shared_bytes() const { return bytes_to_hold(holds ? count : 0); }
 
   template <class Block>
-  MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
+  MIXTURA_KERNEL void operator()(Block& block, char* memory) const {
+#if !defined(__CUDACC__)
+    std::vector<Held> emulated(static_cast<size_t>(shared_bytes()) / sizeof(Held) + 1);
+    memory = reinterpret_cast<char*>(emulated.data());
+#endif
+    static_assert(sizeof(Shared) % alignof(Held) == 0, "what is held begins after the rest");
+    Shared& shared = *reinterpret_cast<Shared*>(memory);
+    Held* const held = reinterpret_cast<Held*>(memory + sizeof(Shared));
     const int64_t first = block.x * stage_rows, groups = round_up(count, components);
     auto load = [&](int64_t k, Four(&numbers)[4]) {
       MIXTURA_UNROLL
@@ -122,12 +125,18 @@ struct NormalizeWide {
     };
     block.each([&](int t) {
       float top[stage_rows];
-      Four numbers[4];
-      load(smaller(t, count - 1), numbers);
       MIXTURA_UNROLL
-      for (int i = 0; i < stage_rows; ++i) top[i] = numbers[i / 4].of[i % 4];
-      for (int64_t k = t + threads; k < count; k += threads) {
+      for (int i = 0; i < stage_rows; ++i) top[i] = float_of(0xff800000u);  // minus infinity
+#if defined(__CUDACC__)
+  #pragma unroll 4
+#endif
+      for (int64_t k = t; k < count; k += threads) {
+        Four numbers[4];
         load(k, numbers);
+        if (holds) {
+          MIXTURA_UNROLL
+          for (int four = 0; four < 4; ++four) held[k].of[four] = numbers[four];
+        }
         MIXTURA_UNROLL
         for (int i = 0; i < stage_rows; ++i) {
           const float value = numbers[i / 4].of[i % 4];
@@ -158,7 +167,7 @@ struct NormalizeWide {
     });
     block.each([&](int t) {
       float total[stage_rows];
-      unsigned pairs[stage_rows];
+      uint32_t pairs[stage_rows];
       MIXTURA_UNROLL
       for (int i = 0; i < stage_rows; ++i) {
         total[i] = 0.0f;
@@ -167,7 +176,12 @@ struct NormalizeWide {
       for (int64_t k = t; k < groups; k += threads) {
         Four numbers[4] = {};
         if (k < count) {
-          load(k, numbers);
+          if (holds) {
+            MIXTURA_UNROLL
+            for (int four = 0; four < 4; ++four) numbers[four] = held[k].of[four];
+          } else {
+            load(k, numbers);
+          }
           MIXTURA_UNROLL
           for (int i = 0; i < stage_rows; ++i) {
             float& e = numbers[i / 4].of[i % 4];
@@ -188,7 +202,7 @@ struct NormalizeWide {
     block.each([&](int t) {
       if (t >= stage_rows) return;
       double total = 0;
-      unsigned long long pairs = 0;
+      uint32_t pairs = 0;
       for (int j = 0; j < threads; ++j) {
         total += static_cast<double>(shared.of[t][j]);
         pairs += shared.pairs[t][j];
@@ -246,7 +260,7 @@ struct AccumulateWide {
   int64_t splits;
   int64_t width;             // W rounded up
   const Chunk* words;        // of NormalizeWide
-  const float* columns;      // of BlockColumns
+  const float* columns;      // in blocks, of WideRows
   const FeatureTile* tiles;  // an even number of them
   const int32_t* places;     // (tiles, 64): which statistic each feature is; -1: none
   double* sums;              // (splits, K, P)

@@ -37,37 +37,6 @@ struct WidePanel {
   }
 };
 
-// Rows of a tile as operands: (panel, parts, columns / 8, rows of a panel, 8). Grid: (S / threads, columns /
-// 8).
-template <int parts>
-struct SplitRows {
-  static constexpr int threads = 128;
-  struct Shared {};
-
-  Tile<float> tile;
-  int64_t chunks;  // columns / 8, with zeros beyond D
-  int64_t panel;   // rows of a panel
-  Chunk* words;
-
-  template <class Block>
-  MIXTURA_KERNEL void operator()(Block& block, Shared&) const {
-    block.each([&](int t) {
-      const int64_t i = block.x * threads + t, chunk = block.y;
-      Chunk out[parts];
-      MIXTURA_UNROLL
-      for (int j = 0; j < 8; ++j) {
-        const int64_t d = chunk * 8 + j;
-        const Parts<parts> found = parts_of<parts>(d < tile.dims ? tile.columns[d * tile.stride + i] : 0.0f);
-        MIXTURA_UNROLL
-        for (int p = 0; p < parts; ++p) out[p].of[j] = found.of[p];
-      }
-      MIXTURA_UNROLL
-      for (int p = 0; p < parts; ++p)
-        words[((i / panel * parts + p) * chunks + chunk) * panel + i % panel] = out[p];
-    });
-  }
-};
-
 #if defined(MIXTURA_WARPGROUPS)
 
 // The rings of panels and of stages that all kernels of this kind share. The last warpgroup produces, the

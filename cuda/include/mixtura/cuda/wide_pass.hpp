@@ -13,6 +13,7 @@
 #include "mixtura/cuda/wide_accumulate.hpp"
 #include "mixtura/cuda/wide_evaluate.hpp"
 #include "mixtura/cuda/wide_packing.hpp"
+#include "mixtura/cuda/wide_rows.hpp"
 
 namespace mixtura::cuda {
 
@@ -124,13 +125,13 @@ class WidePass {
   // Packs and uploads what the pass reads, and takes the memory of a tile's operands.
   // `factors`: where they are on the device already, or null.
   void prepare(const Pass& pass, const double* factors, int64_t stride, int threads) {
-    if (evaluates_ || nearest_) row_words_.reserve<Chunk>(stride * steps_ * 2 * parts_, "a tile's rows");
     if (evaluates_) {
       if (parts_ == 2)
         pack<2>(pass, factors, threads);
       else
         pack<3>(pass, factors, threads);
     }
+    if (evaluates_ || nearest_) row_words_.reserve<Chunk>(stride * steps_ * 2 * parts_, "a tile's rows");
     if (nearest_) {
       const PackedCentresWide packed(pass);
       stages_.upload(packed.packed, "centres");
@@ -149,6 +150,14 @@ class WidePass {
       columns_.reserve<float>(features_->width * stride, "a tile's rows");
       top_.reserve<float>(stride, "a tile's densities");
     }
+  }
+
+  // A tile's rows, about the pivot: as operands, and as columns where `others` read these.
+  void place(const Source& source, const Tile<float>& tile, bool others, bool squares) {
+    if (parts_ == 2)
+      place_as<2>(source, tile, others, squares);
+    else
+      place_as<3>(source, tile, others, squares);
   }
 
   void evaluate(const Tile<float>& tile) {
@@ -175,16 +184,15 @@ class WidePass {
 
   void normalize(const Tile<float>& tile, float least, double* likelihoods, const Activity& activity) {
     with_shape([&](auto parts, auto components) {
-      device_.launch(NormalizeWide<word_parts(parts()), components()>{tile, count_, least, words_.at<Chunk>(),
-                                                                      likelihoods, activity},
-                     {tile.padded / stage_rows, 1, 1});
+      using Kernel = NormalizeWide<word_parts(parts()), components()>;
+      const bool holds = Kernel::bytes_to_hold(count_) <= device_.shared_bytes() / blocks_that_hold;
+      device_.launch_wide(Kernel{tile, count_, least, words_.at<Chunk>(), likelihoods, activity, holds},
+                          {tile.padded / stage_rows, 1, 1});
     });
   }
 
   void accumulate(const Tile<float>& tile, int64_t size, int64_t splits, double* sums,
                   const Activity& activity) {
-    device_.launch(BlockColumns{tile, features_->width, columns_.at<float>()},
-                   {tile.padded / BlockColumns::threads, features_->width, 1});
     with_shape([&](auto parts, auto components) {
       device_.launch_wide(
           AccumulateWide<parts(), components()>{
@@ -255,6 +263,7 @@ class WidePass {
     device_.launch(Pack{factors, q.components, bands_, steps_, means_.upload(means, "means"),
                         stages_.reserve<StreamStage<parts>>(stages, "factors")},
                    {groups, bands_, 1});
+    factors_.clear();  // what a tile takes may need the room
     constants_.upload(pack_constants<float>(pass), "constants");
   }
 
@@ -273,9 +282,13 @@ class WidePass {
   }
 
   template <int parts>
-  void split_rows(const Tile<float>& tile) {
-    device_.launch(SplitRows<parts>{tile, 2 * steps_, panel_, row_words_.at<Chunk>()},
-                   {round_up(tile.padded, panel_) / SplitRows<parts>::threads, 2 * steps_, 1});
+  void place_as(const Source& source, const Tile<float>& tile, bool others, bool squares) {
+    using Kernel = WideRows<parts>;
+    const bool operands = evaluates_ || nearest_;
+    device_.launch(
+        Kernel{source, tile, others, squares, operands ? row_words_.at<Chunk>() : nullptr, 2 * steps_, panel_,
+               accumulates_ ? columns_.at<float>() : nullptr, accumulates_ ? features_->width : 0},
+        {round_up(tile.padded, operands ? panel_ : panel_rows) / Kernel::height, 1, 1});
   }
 
   // Blocks for a tile's panels: as many as there are multiprocessors, each of which has one at a time.
@@ -286,7 +299,6 @@ class WidePass {
   template <int parts, int halves>
   void evaluate_as(const Tile<float>& tile) {
     using Kernel = EvaluateWide<parts, halves>;
-    split_rows<parts>(tile);
     const int64_t panels = round_up(tile.padded, panel_) / panel_;
     const int64_t groups = (count_ + Kernel::components - 1) / Kernel::components;
     // Panels of a small tile do not fill the device: then several blocks share one's components.
@@ -308,7 +320,6 @@ class WidePass {
   template <int halves>
   void nearest_as(const Tile<float>& tile) {
     using Kernel = NearestWide<halves>;
-    split_rows<2>(tile);
     const int64_t panels = round_up(tile.padded, panel_) / panel_;
     device_.launch_wide(Kernel{tile,
                                {steps_, slots_, row_slots_},
