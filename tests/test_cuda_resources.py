@@ -21,9 +21,8 @@ REGISTERS = 65536
 HOT = {
     "EvaluateFactors<float, 8>": (256, 1),
     "EvaluateFactors<float, 4>": (256, 1),
-    "EvaluateElementwise<float, 64>": (256, 2),
-    "EvaluateElementwise<float, 128>": (256, 2),
-    "NormalizeWide<3, 128>": (256, 2),
+    "EvaluateElementwise<float>": (256, 2),
+    "NormalizeWide<3, 128>": (512, 2),
     "WideRows<3>": (256, 4),
     "InverseCholeskys": (256, 3),
     "AddLinear<float>": (128, 4),

@@ -117,8 +117,9 @@ def test_what_the_host_asks_of_factors(step, rng):
     _, model = step
     quadratics = model.components.quadratics
     away = quadratics.elsewhere("factors")
-    vectors, widths = rng.normal(size=(K, D)), rng.uniform(0.5, 2.0, size=(K, D))
-    lengths, norms, bounds = quadratics.lengths(vectors), away.norms(widths), away.widths(widths)
+    vectors, around = rng.normal(size=(K, D)), rng.uniform(0.5, 2.0, size=D)
+    widths = around + vectors**2
+    lengths, norms, bounds = quadratics.lengths(vectors), away.norms(widths), away.widths(around, vectors)
     F = quadratics.factors
     assert quadratics.elsewhere("factors") is None
     np.testing.assert_allclose(lengths, np.sum((F @ vectors[:, :, None]) ** 2, axis=(1, 2)), rtol=D * EPS)

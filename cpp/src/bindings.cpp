@@ -17,6 +17,7 @@
 #include "mixtura/common_axes.hpp"
 #include "mixtura/derivatives.hpp"
 #include "mixtura/driver.hpp"
+#include "mixtura/elementwise.hpp"
 #include "mixtura/many.hpp"
 #include "mixtura/many_matrices.hpp"
 #include "mixtura/pool.hpp"
@@ -258,6 +259,68 @@ std::optional<py::tuple> solve(const Doubles& xx, const Doubles& xy, double deli
 
 // Of factors (K, R, D) and variances (K, D): the largest sum of squares times variances along a row, and the
 // least and the largest square of a row.
+// Moments of one of the kinds that keep second moments for each component.
+mixtura::MomentsView moments_of(const std::string& kind, const Doubles& mass, const Doubles& first,
+                                const Doubles& second) {
+  if (mass.ndim() != 1 || first.ndim() != 2)
+    throw std::invalid_argument("mass and first are not (K,) and (K, D)");
+  const py::ssize_t count = mass.shape(0), dims = first.shape(1);
+  const mixtura::MomentsView view{mixtura::arguments::kind_of(kind),      count,        dims, mass.data(),
+                                  checked(first, {count, dims}, "first"), second.data()};
+  if (view.kind == mixtura::Kind::trace)
+    checked(second, {count}, "second");
+  else if (view.kind == mixtura::Kind::diagonal)
+    checked(second, {count, dims}, "second");
+  else if (view.kind == mixtura::Kind::full)
+    checked(second, {count, dims * (dims + 1) / 2}, "second");
+  else
+    throw std::invalid_argument("moments of kind '" + kind + "' have no second moments");
+  return view;
+}
+
+// Whether the means are near the pivot, and the ratios (K, 2), if wanted.
+py::tuple ratios_to_spread(const std::string& kind, const Doubles& mass, const Doubles& first,
+                           const Doubles& second, double floor, double near, bool wanted) {
+  const mixtura::MomentsView moments = moments_of(kind, mass, first, second);
+  Doubles ratios({wanted ? moments.components : 0, int64_t{2}});
+  const bool all = mixtura::ratios_to_spread(moments, floor, near, wanted ? ratios.mutable_data() : nullptr);
+  return py::make_tuple(all, ratios);
+}
+
+// Variances and factors (K, D) of diagonal covariances; none if one is singular.
+std::optional<py::tuple> diagonal_estimates(const Doubles& mass, const Doubles& first, const Doubles& second,
+                                            const Doubles& added) {
+  const mixtura::MomentsView moments = moments_of("diagonal", mass, first, second);
+  checked(added, {moments.dims}, "added");
+  Doubles covariances({moments.components, moments.dims}), cholesky({moments.components, moments.dims});
+  if (!mixtura::diagonal_estimates(moments, added.data(), covariances.mutable_data(),
+                                   cholesky.mutable_data()))
+    return std::nullopt;
+  return py::make_tuple(covariances, cholesky);
+}
+
+Doubles sums_of_logarithms(const Doubles& numbers) {
+  if (numbers.ndim() != 2) throw std::invalid_argument("numbers must be (K, D)");
+  Doubles out(numbers.shape(0));
+  mixtura::sums_of_logarithms(numbers.data(), numbers.shape(0), numbers.shape(1), out.mutable_data());
+  return out;
+}
+
+py::tuple elementwise_widths(const Doubles& factors, const Doubles& means, const Doubles& pivot,
+                             const Doubles& around) {
+  if (means.ndim() != 2) throw std::invalid_argument("means must be (K, D)");
+  const py::ssize_t count = means.shape(0), dims = means.shape(1);
+  const bool scalar = factors.ndim() == 1;
+  if (scalar)
+    checked(factors, {count}, "factors");
+  else
+    checked(factors, {count, dims}, "factors");
+  const auto found =
+      mixtura::elementwise_widths(factors.data(), scalar, means.data(), checked(pivot, {dims}, "pivot"),
+                                  checked(around, {dims}, "around"), count, dims);
+  return py::make_tuple(found.widest, found.least, found.largest);
+}
+
 py::tuple widths(const Doubles& factors, const Doubles& variances, int threads) {
   if (factors.ndim() != 3 || factors.size() == 0)
     throw std::invalid_argument("factors must have shape (K, R, D)");
@@ -675,6 +738,13 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def("solve", &solve, py::arg("xx"), py::arg("xy"), py::arg("delicate"), py::arg("solved"));
   m.def("transposed", &transposed, py::arg("matrices"), py::arg("threads"));
   m.def("widths", &widths, py::arg("factors"), py::arg("variances"), py::arg("threads"));
+  m.def("ratios_to_spread", &ratios_to_spread, py::arg("kind"), py::arg("mass"), py::arg("first"),
+        py::arg("second"), py::arg("floor"), py::arg("near"), py::arg("wanted"));
+  m.def("diagonal_estimates", &diagonal_estimates, py::arg("mass"), py::arg("first"), py::arg("second"),
+        py::arg("added"));
+  m.def("sums_of_logarithms", &sums_of_logarithms, py::arg("numbers"));
+  m.def("elementwise_widths", &elementwise_widths, py::arg("factors"), py::arg("means"), py::arg("pivot"),
+        py::arg("around"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
         py::arg("threads"));
   m.def("common_axes", &common_axes, py::arg("matrices"), py::arg("axes"), py::arg("mass"),

@@ -125,14 +125,19 @@ std::optional<Factors> factors_of(const Scatters& scatters, const Doubles& mass,
   return factors;
 }
 
-// (K, 5): see mixtura::cuda::Lengths.
-Doubles measured(const Factors& factors, const Doubles& widths, const Doubles& vectors) {
+// (K, 5): see mixtura::cuda::Table::measure; widths are (K, D), or (D,), to which the vectors' squares are
+// added.
+Doubles measured(const Factors& factors, const Doubles& widths, const std::optional<Doubles>& vectors) {
   const int64_t components = mixtura::cuda::components_of(*factors.kept),
                 dims = mixtura::cuda::dims_of(*factors.kept);
-  const double* squares = checked(widths, {components, dims}, "widths");
-  const double* turned = checked(vectors, {components, dims}, "vectors");
-  return brought(py::make_tuple(components, 5),
-                 [&](double* out) { mixtura::cuda::measure(*factors.kept, squares, turned, out); });
+  const bool around = widths.ndim() == 1;
+  const double* squares =
+      around ? checked(widths, {dims}, "widths") : checked(widths, {components, dims}, "widths");
+  const double* turned = vectors ? checked(*vectors, {components, dims}, "vectors") : nullptr;
+  return brought(py::make_tuple(components, 5), [&](double* out) {
+    mixtura::cuda::measure(*factors.kept, around ? squares : nullptr, around ? nullptr : squares, turned,
+                           out);
+  });
 }
 
 // A table placed with the device; keeps arrays that it streams from alive.
@@ -349,7 +354,7 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
                            [&](double* out) { mixtura::cuda::bring_factors(*f.kept, out, threads); });
           },
           py::arg("threads"))
-      .def("measured", &measured, py::arg("widths"), py::arg("vectors"));
+      .def("measured", &measured, py::arg("widths"), py::arg("vectors") = py::none());
   py::class_<Table>(m, "Table", py::module_local())
       .def(py::init<py::array, std::optional<py::array>, int, int64_t, int64_t, bool, int>(), py::arg("left"),
            py::arg("right"), py::arg("device"), py::arg("tile_bytes"), py::arg("budget"), py::arg("pinnable"),

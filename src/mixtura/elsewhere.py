@@ -70,8 +70,14 @@ class Factors(Elsewhere):
     log_determinants: Float
 
     @abstractmethod
-    def widths(self, widths: Float) -> tuple[float, float, float]:
-        """The largest ``sum_d F_krd^2 w_kd`` for widths w (K, D); the least and the largest ``sum_d F_krd^2``."""
+    def widths(self, around: Float, vectors: Float) -> tuple[float, float, float]:
+        """The largest ``sum_d F_krd^2 (a_d + v_kd^2)``; the least and the largest ``sum_d F_krd^2``.
+
+        Parameters
+        ----------
+        around : ndarray of shape (D,)
+        vectors : ndarray of shape (K, D)
+        """
 
     @abstractmethod
     def lengths(self, vectors: Float) -> Float:

@@ -24,6 +24,7 @@ from mixtura.elsewhere import Elsewhere, PartlyElsewhere
 from mixtura.errors import SingularError
 from mixtura.factorize import inverse_choleskys
 from mixtura.layouts import LAYOUTS, Kind, Layout
+from mixtura.threads import compiled_allowed, native
 
 __all__ = ["Kind", "Moments"]
 
@@ -419,10 +420,27 @@ class Moments(PartlyElsewhere):
 
         This check is quicker than that one. It is false if any number is not finite.
         """
+        known = self._ratios(floor, wanted=False)
+        if known is not None:
+            return known[0]
         about_pivot, of_means = self.squares()
         variance = about_pivot - of_means + floor
         with np.errstate(invalid="ignore"):
             return bool(np.all(of_means * (self.pivot.shape[-1] / _FAR) < variance))
+
+    def _ratios(self, floor: float, wanted: bool = True) -> tuple[bool, Float] | None:
+        """What :meth:`near_pivot` says and, if wanted, the ratios of :meth:`cancellation`: largest and sum, (K, 2).
+
+        By the compiled library in one reading; None where it is not to be had.
+        """
+        scatters, layout = self.elsewhere("second"), self.layout
+        if native is None or not compiled_allowed() or not (layout.own and layout.has_second):
+            return None
+        kind, second = (
+            (layout.kernel.name, self.second) if scatters is None else ("diagonal", scatters.diagonals)
+        )
+        near = self.pivot.shape[-1] / _FAR
+        return native.ratios_to_spread(kind, self.mass, self.first, second, floor, near, wanted)
 
     def cancellation(self, floor: float = 0.0, most: float = 0.0, closely: bool = True) -> Float:
         """Factor by which rounding error about the pivot is magnified in the variances, (K,).
@@ -441,14 +459,14 @@ class Moments(PartlyElsewhere):
         closely : bool, default=True
             Whether matrices are looked at.
         """
-        mass = np.maximum(self.mass, np.finfo(np.float64).tiny)
-        about_pivot, of_means = self.squares()
-        variance = np.maximum(about_pivot - of_means, 0.0) + floor
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = np.nan_to_num((self.first / mass[:, None]) ** 2 / variance, nan=0.0, posinf=np.inf)
-        factor = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
-        if closely and self.layout.has_matrices:
+        known = self._ratios(floor)
+        if known is not None:
+            factor, sums = known[1].T
+        else:
+            ratio = self._ratio_of_columns(floor)
+            factor = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
             sums = np.where(np.isfinite(factor), ratio.sum(axis=1), 0.0)
+        if closely and self.layout.has_matrices:
             far = np.flatnonzero((self.mass > 0.0) & (sums > _FAR))
             if len(far):
                 enough = min(_SUSPECT, most) / sums[far]
@@ -456,9 +474,19 @@ class Moments(PartlyElsewhere):
                 suspect = (of_matrices > _SUSPECT) & (of_matrices < _HOPELESS)
                 worth = self.n_samples >= _ROWS_FOR_EIGENVECTORS * self.first.shape[1]
                 if worth and suspect.any():
-                    of_matrices[suspect] = self._along_eigenvectors(far[suspect], ratio[far[suspect]], floor)
+                    ratio = self._ratio_of_columns(floor)[far[suspect]]
+                    of_matrices[suspect] = self._along_eigenvectors(far[suspect], ratio, floor)
                 factor[far] = np.maximum(factor[far], of_matrices)
         return factor
+
+    def _ratio_of_columns(self, floor: float) -> Float:
+        """``(mean - pivot)^2 / (variance + floor)``, (K, D) or (K, 1); 0 for what is not a number."""
+        mass = np.maximum(self.mass, _TINY)
+        about_pivot, of_means = self.squares()
+        variance = np.maximum(about_pivot - of_means, 0.0) + floor
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = (self.first / mass[:, None]) ** 2 / variance
+        return np.nan_to_num(ratio, nan=0.0, posinf=np.inf)
 
     def _scatters(self, selected: NDArray[np.intp], floor: float) -> Float:
         """Covariances of the selected components, with ``floor`` added to the variances."""

@@ -61,15 +61,20 @@ def relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
 def _relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
     q = quadratics
     mean, deviation = _spread(rows)
-    width = deviation**2 + (mean - pivot) ** 2 + (q.means - pivot) ** 2  # (K, D)
+    around = deviation**2 + (mean - pivot) ** 2
+    compiled = native is not None and compiled_allowed()
+    if compiled and q.form in ("scalar", "diagonal") and not q.shared and q.linear is None:
+        largest, least, most = native.elementwise_widths(q.factors, q.means, pivot, around)
+        return _width_within(largest, least, most)
     away = q.elsewhere("factors")
     if away is not None:
-        largest, least, most = away.widths(width)
+        largest, least, most = away.widths(around, q.means - pivot)
         return _width_within(largest, math.sqrt(least), math.sqrt(most))
+    width = around + (q.means - pivot) ** 2  # (K, D)
     if q.form in ("scalar", "diagonal"):
         scales = np.abs(q.factors)
         widths = width * (scales[:, None] if q.form == "scalar" else scales) ** 2
-    elif q.shared or q.linear is not None or native is None or not compiled_allowed():
+    elif q.shared or q.linear is not None or not compiled:
         squares = q.factors**2
         scales = np.sqrt(squares.sum(axis=-1))
         widths = width @ squares[0].T if q.shared else np.matmul(squares, width[:, :, None])[:, :, 0]

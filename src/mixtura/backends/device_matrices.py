@@ -68,15 +68,15 @@ class DeviceFactors(Factors):
         """See :meth:`mixtura.elsewhere.Elsewhere.brought`: once for all who ask."""
         return self._on_host
 
-    def widths(self, widths: Float) -> tuple[float, float, float]:
+    def widths(self, around: Float, vectors: Float) -> tuple[float, float, float]:
         """See :meth:`mixtura.elsewhere.Factors.widths`."""
-        widest, least, most, _, _ = self.handle.measured(widths, np.zeros_like(widths)).T
+        widest, least, most, _, _ = self.handle.measured(around, vectors).T
         return float(widest.max()), float(least.min()), float(most.max())
 
     def lengths(self, vectors: Float) -> Float:
         """See :meth:`mixtura.elsewhere.Factors.lengths`."""
-        return np.asarray(self.handle.measured(np.zeros_like(vectors), vectors)[:, 3])
+        return np.asarray(self.handle.measured(np.zeros(vectors.shape[1]), vectors)[:, 3])
 
     def norms(self, variances: Float) -> Float:
         """See :meth:`mixtura.elsewhere.Factors.norms`."""
-        return np.asarray(self.handle.measured(variances, np.zeros_like(variances))[:, 4])
+        return np.asarray(self.handle.measured(variances)[:, 4])

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from mixtura.components.storage import Diagonals, Matrices, Scalars, Storage
 from mixtura.components.surfaces import Surface
 from mixtura.elsewhere import Computed, Transposed
+from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.moments import Kind, Moments
+from mixtura.threads import compiled_allowed, native
 
 Float = NDArray[np.float64]
 
@@ -182,6 +184,18 @@ class Diagonal(Covariance):
 
     def estimate(self, moments: Moments, mass: Float) -> Float:
         return moments.covariances(mass)
+
+    def factorized(
+        self, moments: Moments, mass: Float, reg_covar: float | Float, before: Estimates | None
+    ) -> tuple[Float, Float]:
+        """See :meth:`Covariance.factorized`: in one reading, where the compiled library is to be had."""
+        if native is None or not compiled_allowed() or not self.direct:
+            return super().factorized(moments, mass, reg_covar, before)
+        added = np.ascontiguousarray(np.broadcast_to(reg_covar, moments.first.shape[1]), dtype=np.float64)
+        found = native.diagonal_estimates(mass, moments.first, moments.second, added)
+        if found is None:
+            raise IllDefinedCovarianceError
+        return found
 
     def n_parameters(self, components: int, dims: int) -> int:
         return components * dims

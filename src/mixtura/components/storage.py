@@ -24,6 +24,7 @@ from mixtura.factorize import (
     whitened_by,
 )
 from mixtura.quadratics import Form
+from mixtura.threads import compiled_allowed, native
 
 Float = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -391,7 +392,12 @@ class Diagonals(_Elementwise):
         return np.asarray(shares.min(axis=1, initial=np.inf))
 
     def log_determinants(self, cholesky: Float, components: int, dims: int) -> Float:
-        return np.asarray(np.broadcast_to(np.log(self.stacked(cholesky)).sum(axis=1), components))
+        stacked = self.stacked(cholesky)
+        if native is None or not compiled_allowed():
+            sums = np.log(stacked).sum(axis=1)
+        else:
+            sums = native.sums_of_logarithms(stacked)
+        return np.asarray(np.broadcast_to(sums, components))
 
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
         matrices = self.stacked(covariances)[:, :, None] * np.eye(dims)

@@ -8,7 +8,6 @@
 
 #include <cstdlib>
 #include <string>
-#include <type_traits>
 
 #include "mixtura/cuda/block.hpp"
 #include "mixtura/cuda/errors.hpp"
@@ -22,18 +21,8 @@ inline void check(cudaError_t code, const char* what) {
   throw DeviceError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(code));
 }
 
-// Blocks of a kernel that must fit a multiprocessor at once: as many as it says, or 1.
-template <class Kernel, class = void>
-struct FewestBlocks {
-  static constexpr int value = 1;
-};
 template <class Kernel>
-struct FewestBlocks<Kernel, std::void_t<decltype(Kernel::fewest_blocks)>> {
-  static constexpr int value = Kernel::fewest_blocks;
-};
-
-template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads, FewestBlocks<Kernel>::value) run(const Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::threads) run(const Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   Block<Kernel::threads> block;
   kernel(block, shared);

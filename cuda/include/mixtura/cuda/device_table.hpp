@@ -31,7 +31,8 @@ int64_t components_of(const Kept& kept);
 int64_t dims_of(const Kept& kept);
 std::shared_ptr<Kept> factorise(const Kept& statistics, const double* mass, const double* added,
                                 double* log_determinants);
-void measure(const Kept& factors, const double* widths, const double* vectors, double* out);
+void measure(const Kept& factors, const double* around, const double* widths, const double* vectors,
+             double* out);
 void bring_second(const Kept& statistics, double* out, int threads);
 void bring_factors(const Kept& factors, double* out, int threads);
 

@@ -29,8 +29,9 @@ std::shared_ptr<Kept> factorise(const Kept& statistics, const double* mass, cons
                                 double* log_determinants) {
   return statistics.table()->factorise(statistics, mass, added, log_determinants);
 }
-void measure(const Kept& factors, const double* widths, const double* vectors, double* out) {
-  factors.table()->measure(factors, widths, vectors, out);
+void measure(const Kept& factors, const double* around, const double* widths, const double* vectors,
+             double* out) {
+  factors.table()->measure(factors, around, widths, vectors, out);
 }
 void bring_second(const Kept& statistics, double* out, int threads) {
   statistics.table()->bring_second(statistics, out, threads);

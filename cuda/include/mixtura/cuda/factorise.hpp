@@ -175,14 +175,15 @@ struct Lengths {
     }
   };
   struct Shared {
-    double root[most_dims];
+    double root[most_dims], vector[most_dims];
     Found found[threads];
   };
 
   const double* factors;
-  const double* widths;   // (K, D) w, not below 0
-  const double* vectors;  // (K, D) v
+  const double* widths;   // (K, D) w, not below 0; or (D,), to which the vectors' squares are added
+  const double* vectors;  // (K, D) v, or null: zeros
   int64_t dims;
+  bool around;  // whether widths are (D,)
   double* out;
 
   // The larger one; NaN where one is.
@@ -191,9 +192,12 @@ struct Lengths {
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
     const double* const factor = factors + block.x * triangle_size(dims);
-    const double *w = widths + block.x * dims, *v = vectors + block.x * dims;
     block.each([&](int t) {
-      for (int64_t c = t; c < dims; c += threads) shared.root[c] = sqrt(w[c]);
+      for (int64_t c = t; c < dims; c += threads) {
+        const double v = vectors ? vectors[block.x * dims + c] : 0.0;
+        shared.vector[c] = v;
+        shared.root[c] = sqrt(around ? widths[c] + v * v : widths[block.x * dims + c]);
+      }
     });
     block.each([&](int t) {
       Found found{0, 1e300, 0, 0, 0, 0, 0};
@@ -205,7 +209,7 @@ struct Lengths {
           const double f = row[c], g = f * shared.root[c];
           of_row.square = fused(g, g, of_row.square);
           of_row.least = fused(f, f, of_row.least);
-          turned = fused(f, v[c], turned);
+          turned = fused(f, shared.vector[c], turned);
           of_row.row += g < 0 ? -g : g;
         }
         of_row.widest = of_row.square;

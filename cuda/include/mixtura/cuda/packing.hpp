@@ -149,9 +149,10 @@ struct PackedFast {
 
 // Scales and biases: of scalars and diagonals, or of rows that a shared factor has transformed, where scales
 // are 1.
-template <class T, int components>
+template <class T>
 struct PackedElementwise {
-  using Kernel = EvaluateElementwise<T, components>;
+  using Kernel = EvaluateElementwise<T>;
+  static constexpr int64_t components = Kernel::components;
   int64_t columns;
   std::vector<T> packed;
 

@@ -89,16 +89,23 @@ class Table : public std::enable_shared_from_this<Table> {
     return good ? factors : nullptr;
   }
 
-  // See Lengths: (K, 5) from (K, D) squared widths and (K, D) vectors.
-  void measure(const Kept& factors, const double* widths, const double* vectors, double* out) {
+  // See Lengths: (K, 5) from (K, D) squared widths and (K, D) vectors. Widths of none are `around` (D,) and
+  // the squares of the vectors; vectors of none are zeros.
+  void measure(const Kept& factors, const double* around, const double* widths, const double* vectors,
+               double* out) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Unwinding unwinding(device_);
     const int64_t components = factors.components(), dims = factors.dims(), size = components * dims;
-    std::vector<double> numbers(widths, widths + size);
-    numbers.insert(numbers.end(), vectors, vectors + size);
-    const double* asked = asked_.upload(numbers, "widths");
+    const int64_t numbers = widths ? size : dims, all = numbers + (vectors ? size : 0);
+    auto* staged = results_.reserve<double>(all);
+    std::copy_n(widths ? widths : around, numbers, staged);
+    if (vectors) std::copy_n(vectors, size, staged + numbers);
+    auto* asked = asked_.reserve<double>(all, "widths");
+    device_.copy_in(asked, staged, static_cast<size_t>(all) * sizeof(double));
     double* found = told_.reserve<double>(components * Lengths::results, "lengths");
-    device_.launch(Lengths{factors.numbers(), asked, asked + size, dims, found}, {components, 1, 1});
+    device_.launch(
+        Lengths{factors.numbers(), asked, vectors ? asked + numbers : nullptr, dims, !widths, found},
+        {components, 1, 1});
     device_.copy_out(out, found, static_cast<size_t>(components * Lengths::results) * sizeof(double));
   }
 
@@ -447,7 +454,7 @@ class Table : public std::enable_shared_from_this<Table> {
       device_.launch(Reduce{plan.entries, plan.splits, sums, reduced},
                      {(plan.entries + Reduce::threads - 1) / Reduce::threads, 1, 1});
       if (keep)
-        outline(reduced, components, p.rows.dims, *totals);
+        outline(reduced, components, p.rows.dims, request.threads, *totals);
       else
         download(reduced, plan, p.rows.dims, request.threads, *totals);
       std::vector<double> parts(static_cast<size_t>(slots));
@@ -465,18 +472,20 @@ class Table : public std::enable_shared_from_this<Table> {
   }
 
   // What the host must know of statistics that stay.
-  void outline(const double* statistics, int64_t components, int64_t dims, Totals& totals) {
+  void outline(const double* statistics, int64_t components, int64_t dims, int threads, Totals& totals) {
     const int64_t each = 2 + 2 * dims;
     double* found = told_.reserve<double>(components * each, "an outline");
     device_.launch(Outline{statistics, dims, found}, {components, 1, 1});
     auto* arrived = results_.reserve<double>(components * each);
     device_.copy_out(arrived, found, static_cast<size_t>(components * each) * sizeof(double));
-    for (int64_t k = 0; k < components; ++k, arrived += each) {
-      totals.mass[k] = arrived[0];
-      std::copy_n(arrived + 1, dims, totals.first + k * dims);
-      std::copy_n(arrived + 1 + dims, dims, totals.diagonals + k * dims);
-      totals.finite = totals.finite && arrived[1 + 2 * dims] == 1.0;
-    }
+    in_parallel(components, components * each < in_parallel_from ? 1 : threads, [&](int64_t k) {
+      const double* from = arrived + k * each;
+      totals.mass[k] = from[0];
+      std::copy_n(from + 1, dims, totals.first + k * dims);
+      std::copy_n(from + 1 + dims, dims, totals.diagonals + k * dims);
+    });
+    for (int64_t k = 0; k < components; ++k)
+      totals.finite = totals.finite && arrived[k * each + 1 + 2 * dims] == 1.0;
   }
 
   // Statistics (K, P) on the device, to three arrays on the host.
@@ -698,10 +707,9 @@ class Table : public std::enable_shared_from_this<Table> {
           pack<8>(request.threads);
         return;
       }
-      if (sizeof(T) == 4 && round_up(q.components, 128) == round_up(q.components, 64))
-        pack_elementwise<128>(request.threads);
-      else
-        pack_elementwise<64>(request.threads);
+      const PackedElementwise<T> packed(pass_, request.threads);
+      columns_ = packed.columns;
+      packed_ = table.factors_.upload(packed.packed, "factors");
       if (!matrices) return;
       std::vector<T> factor(static_cast<size_t>(q.factor_rows * q.dims));
       for (size_t i = 0; i < factor.size(); ++i) factor[i] = static_cast<T>(q.factors[i] * root_half_log2e);
@@ -744,27 +752,10 @@ class Table : public std::enable_shared_from_this<Table> {
                       {tile.padded / Kernel::threads, columns_ / Kernel::height, 1});
         source = transformed_;
       }
-      if constexpr (sizeof(T) == 4)
-        if (elements_ == 128) return run_elementwise<128>(tile, source);
-      run_elementwise<64>(tile, source);
-    }
-
-    template <int components>
-    void pack_elementwise(int threads) {
-      if constexpr (sizeof(T) == 4 || components == 64) {
-        const PackedElementwise<T, components> packed(pass_, threads);
-        elements_ = components;
-        columns_ = packed.columns;
-        packed_ = table_.factors_.upload(packed.packed, "factors");
-      }
-    }
-
-    template <int components>
-    void run_elementwise(const Tile<T>& tile, const T* source) const {
-      const int64_t count = pass_.quadratics.components;
-      table_.device_.launch(
-          EvaluateElementwise<T, components>{tile, source, count, columns_, packed_, constants_},
-          {tile.padded / panel_rows, (count + components - 1) / components, 1});
+      using Kernel = EvaluateElementwise<T>;
+      device.launch(
+          Kernel{tile, source, q.components, columns_, packed_, constants_},
+          {tile.padded / panel_rows, (q.components + Kernel::components - 1) / Kernel::components, 1});
     }
 
     template <int height>
@@ -801,7 +792,7 @@ class Table : public std::enable_shared_from_this<Table> {
 
     Table& table_;
     const Pass& pass_;
-    int height_ = 0, elements_ = 0;
+    int height_ = 0;
     bool fast_ = false, wide_ = false;
     const uint32_t* words_ = nullptr;
     uint32_t* row_words_ = nullptr;

@@ -67,7 +67,10 @@ MIXTURA_BOTH Parts<parts> parts_of(float x) {
 
 // Eight neighbours along the axis that is summed over.
 struct alignas(16) Chunk {
-  uint16_t of[8];
+  union {
+    uint16_t of[8];
+    uint32_t pairs[4];
+  };
 };
 
 #if !defined(__CUDACC__)

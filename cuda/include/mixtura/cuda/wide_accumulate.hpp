@@ -52,47 +52,48 @@ MIXTURA_BOTH int64_t place_in_blocks(int64_t i, int64_t column, int64_t width) {
 }
 
 // Where the words of a component's 16 rows go: (group of `components`, S / 16, parts, 2, components, 8).
+// Those of rows 4 q to 4 q + 3 are terms 2 q and 2 q + 1 of both chunks.
 template <int parts, int components>
-MIXTURA_KERNEL void put_words(Chunk* words, int64_t stride, int64_t k, int64_t stage,
-                              const Four (&numbers)[4]) {
-  Chunk out[parts][terms / 8];
-  MIXTURA_UNROLL
-  for (int term = 0; term < terms; ++term) {
-    const int i = stage_row_of(term);
-    const Parts<parts> found = parts_of<parts>(numbers[i / 4].of[i % 4]);
-    MIXTURA_UNROLL
-    for (int p = 0; p < parts; ++p) out[p][term / 8].of[term % 8] = found.of[p];
-  }
+MIXTURA_KERNEL void put_words(Chunk* words, int64_t stride, int64_t k, int64_t stage, int q,
+                              const Four& numbers) {
   Chunk* to = words + (k / components * (stride / stage_rows) + stage) * parts * (terms / 8) * components +
               k % components;
+  uint32_t out[parts][terms / 8];
+  MIXTURA_UNROLL
+  for (int chunk = 0; chunk < terms / 8; ++chunk) {
+    const Parts<parts> low = parts_of<parts>(numbers.of[2 * chunk]),
+                       high = parts_of<parts>(numbers.of[2 * chunk + 1]);
+    MIXTURA_UNROLL
+    for (int p = 0; p < parts; ++p)
+      out[p][chunk] = static_cast<uint32_t>(low.of[p]) | static_cast<uint32_t>(high.of[p]) << 16;
+  }
   MIXTURA_UNROLL
   for (int p = 0; p < parts; ++p) {
     MIXTURA_UNROLL
     for (int chunk = 0; chunk < terms / 8; ++chunk)
-      to[(p * (terms / 8) + chunk) * components] = out[p][chunk];
+      to[(p * (terms / 8) + chunk) * components].pairs[q] = out[p][chunk];
   }
 }
 
 // NormalizeSoft for warpgroups: 2^(joint_ki - max_k joint_ki) goes to words, and joint stays as it is; top_i,
-// share_i, the log-likelihood and the number of pairs that count as there. A thread has every `threads`-th
-// component, for the 16 rows of a stage, and keeps their numbers in shared memory from one reading to the
-// next where they fit.
+// share_i, the log-likelihood and the number of pairs that count as there. A block has the 16 rows of a
+// stage, and a thread four of them, side by side in memory and among the terms of a word, of every so many
+// components; where they fit, their numbers stay in shared memory from one reading to the next.
 //
 // Reads K numbers a row, twice where they do not fit, and writes two bytes a part of each; one exponential a
 // pair. Grid: (padded / 16).
 template <int parts, int components>
 struct NormalizeWide {
-  static constexpr int threads = components == 64 ? 64 : 256;
-  static constexpr int pieces = threads / stage_rows;
+  static constexpr int quarters = stage_rows / 4;  // threads that share a component
+  static constexpr int threads = quarters * components;
+  static constexpr int pieces = threads / stage_rows;  // of a row's sum
   struct Shared {
-    float of[stage_rows][threads + 1];
-    uint32_t pairs[stage_rows][threads + 1];
+    Four of[threads];
+    uint32_t pairs[threads][4];
     float top[stage_rows];
-    double log_likelihood[stage_rows];
-  };
-  // A component's numbers; with a gap, so that a warp's wide words are of different banks.
-  struct alignas(16) Held {
-    Four of[stage_rows / 4 + 1];
+    float piece[stage_rows][pieces + 1];
+    double total[stage_rows][pieces + 1], log_likelihood[stage_rows];
+    uint32_t counted[stage_rows][pieces + 1];
   };
 
   Tile<float> tile;
@@ -101,118 +102,109 @@ struct NormalizeWide {
   Chunk* words;
   double* log_likelihoods;  // a slot for each block of the grid, tile after tile
   Activity activity;
-  bool holds;  // whether a row's numbers stay in shared memory
+  bool holds;  // whether the numbers stay in shared memory
 
   static int64_t bytes_to_hold(int64_t count) {
-    return static_cast<int64_t>(sizeof(Shared)) + count * static_cast<int64_t>(sizeof(Held));
+    return static_cast<int64_t>(sizeof(Shared)) + count * stage_rows * 4;
   }
   int64_t shared_bytes() const { return bytes_to_hold(holds ? count : 0); }
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, char* memory) const {
 #if !defined(__CUDACC__)
-    std::vector<Held> emulated(static_cast<size_t>(shared_bytes()) / sizeof(Held) + 1);
+    std::vector<double> emulated(static_cast<size_t>(shared_bytes()) / 8 + 2);
     memory = reinterpret_cast<char*>(emulated.data());
 #endif
-    static_assert(sizeof(Shared) % alignof(Held) == 0, "what is held begins after the rest");
+    static_assert(sizeof(Shared) % sizeof(Four) == 0, "what is held begins after the rest");
     Shared& shared = *reinterpret_cast<Shared*>(memory);
-    Held* const held = reinterpret_cast<Held*>(memory + sizeof(Shared));
+    Four* const held = reinterpret_cast<Four*>(memory + sizeof(Shared));
     const int64_t first = block.x * stage_rows, groups = round_up(count, components);
-    auto load = [&](int64_t k, Four(&numbers)[4]) {
-      MIXTURA_UNROLL
-      for (int four = 0; four < 4; ++four)
-        numbers[four] = reinterpret_cast<const Four*>(tile.joint + k * tile.stride + first)[four];
+    auto load = [&](int64_t k, int quarter) {
+      return *reinterpret_cast<const Four*>(tile.joint + k * tile.stride + first + quarter * 4);
     };
     block.each([&](int t) {
-      float top[stage_rows];
+      Four top;
       MIXTURA_UNROLL
-      for (int i = 0; i < stage_rows; ++i) top[i] = float_of(0xff800000u);  // minus infinity
+      for (int j = 0; j < 4; ++j) top.of[j] = float_of(0xff800000u);  // minus infinity
 #if defined(__CUDACC__)
   #pragma unroll 4
 #endif
-      for (int64_t k = t; k < count; k += threads) {
-        Four numbers[4];
-        load(k, numbers);
-        if (holds) {
-          MIXTURA_UNROLL
-          for (int four = 0; four < 4; ++four) held[k].of[four] = numbers[four];
-        }
+      for (int64_t k = t / quarters; k < count; k += components) {
+        const Four numbers = load(k, t % quarters);
+        if (holds) held[k * quarters + t % quarters] = numbers;
         MIXTURA_UNROLL
-        for (int i = 0; i < stage_rows; ++i) {
-          const float value = numbers[i / 4].of[i % 4];
-          top[i] = value > top[i] ? value : top[i];
-        }
+        for (int j = 0; j < 4; ++j) top.of[j] = numbers.of[j] > top.of[j] ? numbers.of[j] : top.of[j];
       }
-      MIXTURA_UNROLL
-      for (int i = 0; i < stage_rows; ++i) shared.of[i][t] = top[i];
+      shared.of[t] = top;
     });
+    // A row's numbers are those of every `quarters`-th thread.
+    auto of_row = [&](int row, int i) { return i * quarters + row / 4; };
     block.each([&](int t) {
-      const int i = t % stage_rows, piece = t / stage_rows * stage_rows;
-      float top = shared.of[i][piece];
-      for (int j = 1; j < stage_rows; ++j) {
-        const float value = shared.of[i][piece + j];
+      const int row = t % stage_rows, piece = t / stage_rows;
+      float top = float_of(0xff800000u);
+      for (int i = piece; i < components; i += pieces) {
+        const float value = shared.of[of_row(row, i)].of[row % 4];
         top = value > top ? value : top;
       }
-      shared.of[i][piece] = top;
+      shared.piece[row][piece] = top;
     });
     block.each([&](int t) {
       if (t >= stage_rows) return;
-      float top = shared.of[t][0];
-      for (int piece = 1; piece < pieces; ++piece) {
-        const float value = shared.of[t][piece * stage_rows];
-        top = value > top ? value : top;
-      }
+      float top = shared.piece[t][0];
+      for (int piece = 1; piece < pieces; ++piece)
+        top = shared.piece[t][piece] > top ? shared.piece[t][piece] : top;
       shared.top[t] = top;
       tile.top[first + t] = top;
     });
     block.each([&](int t) {
-      float total[stage_rows];
-      uint32_t pairs[stage_rows];
-      MIXTURA_UNROLL
-      for (int i = 0; i < stage_rows; ++i) {
-        total[i] = 0.0f;
-        pairs[i] = 0;
-      }
-      for (int64_t k = t; k < groups; k += threads) {
-        Four numbers[4] = {};
+      const int quarter = t % quarters;
+      const Four top = *reinterpret_cast<const Four*>(shared.top + quarter * 4);
+      Four total{};
+      uint32_t pairs[4] = {};
+      for (int64_t k = t / quarters; k < groups; k += components) {
+        Four numbers{};
         if (k < count) {
-          if (holds) {
-            MIXTURA_UNROLL
-            for (int four = 0; four < 4; ++four) numbers[four] = held[k].of[four];
-          } else {
-            load(k, numbers);
-          }
+          numbers = holds ? held[k * quarters + quarter] : load(k, quarter);
           MIXTURA_UNROLL
-          for (int i = 0; i < stage_rows; ++i) {
-            float& e = numbers[i / 4].of[i % 4];
-            e = power_of_two(e - shared.top[i]);
+          for (int j = 0; j < 4; ++j) {
+            float& e = numbers.of[j];
+            e = power_of_two(e - top.of[j]);
             e = e < least_power<float>() ? 0.0f : e;
-            total[i] += e;
-            pairs[i] += e >= least ? 1u : 0u;
+            total.of[j] += e;
+            pairs[j] += e >= least ? 1u : 0u;
           }
         }
-        put_words<parts, components>(words, tile.stride, k, block.x, numbers);
+        put_words<parts, components>(words, tile.stride, k, block.x, quarter, numbers);
       }
+      shared.of[t] = total;
       MIXTURA_UNROLL
-      for (int i = 0; i < stage_rows; ++i) {
-        shared.of[i][t] = total[i];
-        shared.pairs[i][t] = pairs[i];
+      for (int j = 0; j < 4; ++j) shared.pairs[t][j] = pairs[j];
+    });
+    block.each([&](int t) {
+      const int row = t % stage_rows, piece = t / stage_rows;
+      double total = 0;
+      uint32_t pairs = 0;
+      for (int i = piece; i < components; i += pieces) {
+        total += static_cast<double>(shared.of[of_row(row, i)].of[row % 4]);
+        pairs += shared.pairs[of_row(row, i)][row % 4];
       }
+      shared.total[row][piece] = total;
+      shared.counted[row][piece] = pairs;
     });
     block.each([&](int t) {
       if (t >= stage_rows) return;
       double total = 0;
       uint32_t pairs = 0;
-      for (int j = 0; j < threads; ++j) {
-        total += static_cast<double>(shared.of[t][j]);
-        pairs += shared.pairs[t][j];
+      for (int piece = 0; piece < pieces; ++piece) {
+        total += shared.total[t][piece];
+        pairs += shared.counted[t][piece];
       }
       const int64_t i = first + t;
       const double weight = tile.weight[i];
       tile.share[i] = static_cast<float>(weight / total);
       shared.log_likelihood[t] =
           weight != 0.0 ? weight * ln2 * (static_cast<double>(shared.top[t]) + log2(total)) : 0.0;
-      shared.pairs[t][0] = weight != 0.0 ? pairs : 0;
+      shared.counted[t][0] = weight != 0.0 ? pairs : 0;
     });
     block.each([&](int t) {
       if (t != 0) return;
@@ -220,7 +212,7 @@ struct NormalizeWide {
       unsigned long long pairs = 0;
       for (int i = 0; i < stage_rows; ++i) {
         log_likelihood += shared.log_likelihood[i];
-        pairs += shared.pairs[i][0];
+        pairs += shared.counted[i][0];
       }
       log_likelihoods[block.x] += log_likelihood;
       block.add(activity.pairs, pairs);
@@ -489,11 +481,24 @@ struct AccumulateWide {
     const int low = static_cast<int>(threadIdx.x) % warpgroup_threads / warp_size * 16 + lane / 4;
     const int32_t* place = places + (block.x * consumers + consumer) * 64;
     const int32_t at_low = place[low], at_high = place[low + 8];
+    // Many at a time are read before the first is written: one after the other each would wait for memory.
+    constexpr int at_once = 16;
     MIXTURA_UNROLL
-    for (int j = 0; j < sums_of_thread; ++j) {
-      const int64_t k = block.y * components + j / 4 * 8 + lane % 4 * 2 + j % 2;
-      const int32_t at = j / 2 % 2 ? at_high : at_low;
-      if (at >= 0 && k < count) sums[(block.z * count + k) * size + at] += static_cast<double>(sum[j]);
+    for (int first = 0; first < sums_of_thread; first += at_once) {
+      double before[at_once];
+      auto place_of_sum = [&](int j) -> double* {
+        const int64_t k = block.y * components + j / 4 * 8 + lane % 4 * 2 + j % 2;
+        const int32_t at = j / 2 % 2 ? at_high : at_low;
+        return at >= 0 && k < count ? sums + (block.z * count + k) * size + at : nullptr;
+      };
+      MIXTURA_UNROLL
+      for (int j = 0; j < at_once; ++j) {
+        const double* from = place_of_sum(first + j);
+        before[j] = from ? *from : 0.0;
+      }
+      MIXTURA_UNROLL
+      for (int j = 0; j < at_once; ++j)
+        if (double* to = place_of_sum(first + j)) *to = before[j] + static_cast<double>(sum[first + j]);
     }
 #elif defined(__CUDACC__)
     (void)shared;

@@ -253,14 +253,13 @@ class WidePass {
     const int64_t groups = (q.components + Pack::Kernel::components - 1) / Pack::Kernel::components;
     Factors factors{there, q.factor_rows, q.dims, triangle_};
     if (!there) factors.numbers = upload(q, factors, threads);
-    std::vector<double> means(static_cast<size_t>(q.components * q.dims));
+    auto* staged = staging_.reserve<double>(q.components * q.dims);
     for (int64_t k = 0; k < q.components; ++k)
-      for (int64_t d = 0; d < q.dims; ++d) {
-        const auto at = static_cast<size_t>(k * q.dims + d);
-        means[at] = q.means[at] - pass.pivot[d];
-      }
+      for (int64_t d = 0; d < q.dims; ++d) staged[k * q.dims + d] = q.means[k * q.dims + d] - pass.pivot[d];
+    auto* means = means_.reserve<double>(q.components * q.dims, "means");
+    device_.copy_in(means, staged, static_cast<size_t>(q.components * q.dims) * sizeof(double));
     const int64_t stages = groups * Pack::Kernel::stages_of(bands_, steps_, triangle_);
-    device_.launch(Pack{factors, q.components, bands_, steps_, means_.upload(means, "means"),
+    device_.launch(Pack{factors, q.components, bands_, steps_, means,
                         stages_.reserve<StreamStage<parts>>(stages, "factors")},
                    {groups, bands_, 1});
     factors_.clear();  // what a tile takes may need the room

@@ -45,19 +45,8 @@ struct WideRows {
     for (int64_t first = 0; first < extent; first += side) {
       const int n = static_cast<int>(smaller(side, extent - first));
       block.each([&](int t) {
-        for (int step = t; step < height * n; step += threads) {
-          const int r = columns_dense ? step / n : step % height,
-                    c = columns_dense ? step % n : step / height;
-          const int64_t i = first_row + r, d = first + c;
-          float value = 0;
-          if (i < tile.count && tile.weight[i] != 0.0) {
-            if (d < tile.dims)
-              value = static_cast<float>(source(i, d));
-            else if (d == augmented.one())
-              value = 1;
-          }
-          shared.patch[c][r] = value;
-        }
+        columns_dense ? take_rows(shared, t, first_row, first, n)
+                      : take_columns(shared, t, first_row, first, n);
       });
       if (squares)
         block.each([&](int t) {
@@ -70,7 +59,9 @@ struct WideRows {
           if (place >= 0 && place < n) shared.patch[place][t] = sum;
         });
       block.each([&](int t) {
-        put_columns(shared, t, first_row, first, n, augmented.width());
+        const int tiles_own = static_cast<int>(smaller(n, augmented.width() - first));
+        if (columns) put_columns(shared, t, first_row, first, tiles_own);
+        if (tile.rows) put_rows(shared, t, first_row, first, tiles_own, augmented.width());
         if (words) put_words_of(shared, t, first_row, first);
         if (blocked) put_blocks(shared, t, first_row, first, n);
       });
@@ -83,26 +74,65 @@ struct WideRows {
   }
 
  private:
-  MIXTURA_KERNEL void put_columns(const Shared& shared, int t, int64_t first_row, int64_t first, int n,
-                                  int64_t wide) const {
-    if (columns)
-      for (int step = t; step < height * n; step += threads) {
-        const int r = step % height, c = step / height;
-        if (first_row + r < tile.padded && first + c < wide)
-          tile.columns[(first + c) * tile.stride + first_row + r] = shared.patch[c][r];
-      }
-    if (tile.rows)
-      for (int step = t; step < height * n; step += threads) {
-        const int r = step / n, c = step % n;
-        if (first_row + r < tile.padded && first + c < wide)
-          tile.rows[(first_row + r) * wide + first + c] = shared.patch[c][r];
-      }
+  static constexpr int rows_at_once = threads / side, columns_at_once = threads / height;
+
+  // What a row of no weight, and a column beyond the table's, has in the place of x.
+  MIXTURA_KERNEL float beside(bool counts, int64_t d) const {
+    return counts && d == Augmented(tile.dims).one() ? 1.0f : 0.0f;
+  }
+  MIXTURA_KERNEL bool counts(int64_t i) const { return i < tile.count && tile.weight[i] != 0.0; }
+
+  // A patch whose columns lie side by side in the table: a thread has one of them, and every eighth row.
+  MIXTURA_KERNEL void take_rows(Shared& shared, int t, int64_t first_row, int64_t first, int n) const {
+    const int c = t % side;
+    const int64_t d = first + c;
+    if (c >= n) return;
+#if defined(__CUDACC__)
+  #pragma unroll 4
+#endif
+    for (int step = 0; step < height / rows_at_once; ++step) {
+      const int r = t / side + step * rows_at_once;
+      const int64_t i = first_row + r;
+      const bool here = counts(i);
+      shared.patch[c][r] = here && d < tile.dims ? static_cast<float>(source(i, d)) : beside(here, d);
+    }
+  }
+
+  // A patch whose rows lie side by side: a thread has one of them, and every fourth column.
+  MIXTURA_KERNEL void take_columns(Shared& shared, int t, int64_t first_row, int64_t first, int n) const {
+    const int r = t % height;
+    const int64_t i = first_row + r;
+    const bool here = counts(i);
+    for (int c = t / height; c < n; c += columns_at_once) {
+      const int64_t d = first + c;
+      shared.patch[c][r] = here && d < tile.dims ? static_cast<float>(source(i, d)) : beside(here, d);
+    }
+  }
+
+  MIXTURA_KERNEL void put_columns(const Shared& shared, int t, int64_t first_row, int64_t first,
+                                  int n) const {
+    const int r = t % height;
+    if (first_row + r >= tile.padded) return;
+    float* to = tile.columns + (first + t / height) * tile.stride + first_row + r;
+    for (int c = t / height; c < n; c += columns_at_once, to += columns_at_once * tile.stride)
+      *to = shared.patch[c][r];
+  }
+
+  MIXTURA_KERNEL void put_rows(const Shared& shared, int t, int64_t first_row, int64_t first, int n,
+                               int64_t wide) const {
+    const int c = t % side;
+    if (c >= n) return;
+    float* to = tile.rows + (first_row + t / side) * wide + first + c;
+    for (int step = 0; step < height / rows_at_once; ++step, to += rows_at_once * wide) {
+      const int r = t / side + step * rows_at_once;
+      if (first_row + r < tile.padded) *to = shared.patch[c][r];
+    }
   }
 
   MIXTURA_KERNEL void put_words_of(const Shared& shared, int t, int64_t first_row, int64_t first) const {
     static_assert(threads == height * side / 8, "a thread has one chunk of a patch");
     const int r = t % height, c = t / height * 8;
-    const int64_t i = first_row + r, chunk = (first + c) / 8;
+    const int64_t i = first_row + r, chunk = first / 8 + t / height;
     if (chunk >= chunks) return;
     Chunk out[parts];
     MIXTURA_UNROLL
@@ -111,21 +141,25 @@ struct WideRows {
       MIXTURA_UNROLL
       for (int p = 0; p < parts; ++p) out[p].of[j] = found.of[p];
     }
+    Chunk* to = words + (i / panel * parts * chunks + chunk) * panel + i % panel;
     MIXTURA_UNROLL
-    for (int p = 0; p < parts; ++p)
-      words[((i / panel * parts + p) * chunks + chunk) * panel + i % panel] = out[p];
+    for (int p = 0; p < parts; ++p, to += chunks * panel) *to = out[p];
   }
 
-  // Blocks of 32 rows and 8 columns are 256 numbers side by side.
+  // Blocks of 32 rows and 8 columns are 256 numbers side by side, a thread's number the same in each.
   MIXTURA_KERNEL void put_blocks(const Shared& shared, int t, int64_t first_row, int64_t first, int n) const {
-    constexpr int rows_of_block = stage_steps * stage_rows, size = rows_of_block * feature_columns;
-    const int runs = n / feature_columns;
-    for (int step = t; step < height * runs * feature_columns; step += threads) {
-      const int at = step % size, run = step / size % runs, part = step / size / runs;
-      const int r = part * rows_of_block + at / (feature_columns * stage_rows) * stage_rows + at % stage_rows;
-      const int c = run * feature_columns + at / stage_rows % feature_columns;
-      if (first_row + r < tile.padded && first + c < width)
-        blocked[place_in_blocks(first_row + r, first + c, width)] = shared.patch[c][r];
+    constexpr int rows_of_block = stage_steps * stage_rows;
+    static_assert(threads == rows_of_block * feature_columns, "a thread has one number of a block");
+    const int r = t / (feature_columns * stage_rows) * stage_rows + t % stage_rows;
+    const int c = t / stage_rows % feature_columns;
+    const int64_t runs = width / feature_columns;
+    MIXTURA_UNROLL
+    for (int part = 0; part < height / rows_of_block; ++part) {
+      const int64_t row = first_row + part * rows_of_block;
+      if (row >= tile.padded) return;
+      float* to = blocked + (row / rows_of_block * runs + first / feature_columns) * threads + t;
+      for (int run = 0; run < n && first + run < width; run += feature_columns, to += threads)
+        *to = shared.patch[run + c][part * rows_of_block + r];
     }
   }
 };

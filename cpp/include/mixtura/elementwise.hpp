@@ -1,0 +1,44 @@
+// What the host asks of moments and of diagonal covariances between two passes, each in one reading and
+// without arrays for what is between: with a thousand components of a hundred columns, a dozen of these would
+// take longer than a device's pass over the rows.
+#pragma once
+
+#include <cstdint>
+
+#include "mixtura/problem.hpp"
+
+namespace mixtura {
+
+// Moments of K components about a pivot: masses n (K,), first moments s (K, D), and second moments as `kind`
+// says, their trace (K,), diagonals (K, D) or packed lower triangles (K, D (D + 1) / 2).
+struct MomentsView {
+  Kind kind;
+  int64_t components, dims;
+  const double *mass, *first, *second;
+};
+
+// Of each component, for the ratios (s_d / n)^2 / (v_d + floor) of means to variances v: the largest and the
+// sum over the columns, (K, 2); 0 for components without mass, and for what is not a number. Returns whether
+// all squared means are below `near` times the variances (with the floor): false if one is not a number.
+// `ratios` may be null.
+bool ratios_to_spread(const MomentsView& moments, double floor, double near, double* ratios);
+
+// Variances (S_d - s_d s_d / n) / n + a_d and one over their roots, (K, D) each. False if one is not
+// positive, or its inverse not finite.
+bool diagonal_estimates(const MomentsView& moments, const double* added, double* covariances,
+                        double* cholesky);
+
+// out (K,): the sums of the logarithms of each of K rows of D positive numbers. One logarithm a row: products
+// of mantissas, and sums of exponents.
+void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out);
+
+// Of factors (K, D), or (K,) with one for all columns: the largest (a_d + (m_kd - p_d)^2) f_kd^2, and the
+// least and the largest |f_kd|; NaN where there is one.
+struct ElementwiseWidths {
+  double widest, least, largest;
+};
+ElementwiseWidths elementwise_widths(const double* factors, bool scalar, const double* means,
+                                     const double* pivot, const double* around, int64_t components,
+                                     int64_t dims);
+
+}  // namespace mixtura
