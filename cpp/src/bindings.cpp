@@ -280,34 +280,36 @@ mixtura::MomentsView moments_of(const std::string& kind, const Doubles& mass, co
 
 // Whether the means are near the pivot, and the ratios (K, 2), if wanted.
 py::tuple ratios_to_spread(const std::string& kind, const Doubles& mass, const Doubles& first,
-                           const Doubles& second, double floor, double near, bool wanted) {
+                           const Doubles& second, double floor, double near, bool wanted, int threads) {
   const mixtura::MomentsView moments = moments_of(kind, mass, first, second);
   Doubles ratios({wanted ? moments.components : 0, int64_t{2}});
-  const bool all = mixtura::ratios_to_spread(moments, floor, near, wanted ? ratios.mutable_data() : nullptr);
+  const bool all =
+      mixtura::ratios_to_spread(moments, floor, near, wanted ? ratios.mutable_data() : nullptr, threads);
   return py::make_tuple(all, ratios);
 }
 
 // Variances and factors (K, D) of diagonal covariances; none if one is singular.
 std::optional<py::tuple> diagonal_estimates(const Doubles& mass, const Doubles& first, const Doubles& second,
-                                            const Doubles& added) {
+                                            const Doubles& added, int threads) {
   const mixtura::MomentsView moments = moments_of("diagonal", mass, first, second);
   checked(added, {moments.dims}, "added");
   Doubles covariances({moments.components, moments.dims}), cholesky({moments.components, moments.dims});
-  if (!mixtura::diagonal_estimates(moments, added.data(), covariances.mutable_data(),
-                                   cholesky.mutable_data()))
+  if (!mixtura::diagonal_estimates(moments, added.data(), covariances.mutable_data(), cholesky.mutable_data(),
+                                   threads))
     return std::nullopt;
   return py::make_tuple(covariances, cholesky);
 }
 
-Doubles sums_of_logarithms(const Doubles& numbers) {
+Doubles sums_of_logarithms(const Doubles& numbers, int threads) {
   if (numbers.ndim() != 2) throw std::invalid_argument("numbers must be (K, D)");
   Doubles out(numbers.shape(0));
-  mixtura::sums_of_logarithms(numbers.data(), numbers.shape(0), numbers.shape(1), out.mutable_data());
+  mixtura::sums_of_logarithms(numbers.data(), numbers.shape(0), numbers.shape(1), out.mutable_data(),
+                              threads);
   return out;
 }
 
 py::tuple elementwise_widths(const Doubles& factors, const Doubles& means, const Doubles& pivot,
-                             const Doubles& around) {
+                             const Doubles& around, int threads) {
   if (means.ndim() != 2) throw std::invalid_argument("means must be (K, D)");
   const py::ssize_t count = means.shape(0), dims = means.shape(1);
   const bool scalar = factors.ndim() == 1;
@@ -317,7 +319,7 @@ py::tuple elementwise_widths(const Doubles& factors, const Doubles& means, const
     checked(factors, {count, dims}, "factors");
   const auto found =
       mixtura::elementwise_widths(factors.data(), scalar, means.data(), checked(pivot, {dims}, "pivot"),
-                                  checked(around, {dims}, "around"), count, dims);
+                                  checked(around, {dims}, "around"), count, dims, threads);
   return py::make_tuple(found.widest, found.least, found.largest);
 }
 
@@ -739,12 +741,12 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def("transposed", &transposed, py::arg("matrices"), py::arg("threads"));
   m.def("widths", &widths, py::arg("factors"), py::arg("variances"), py::arg("threads"));
   m.def("ratios_to_spread", &ratios_to_spread, py::arg("kind"), py::arg("mass"), py::arg("first"),
-        py::arg("second"), py::arg("floor"), py::arg("near"), py::arg("wanted"));
+        py::arg("second"), py::arg("floor"), py::arg("near"), py::arg("wanted"), py::arg("threads"));
   m.def("diagonal_estimates", &diagonal_estimates, py::arg("mass"), py::arg("first"), py::arg("second"),
-        py::arg("added"));
-  m.def("sums_of_logarithms", &sums_of_logarithms, py::arg("numbers"));
+        py::arg("added"), py::arg("threads"));
+  m.def("sums_of_logarithms", &sums_of_logarithms, py::arg("numbers"), py::arg("threads"));
   m.def("elementwise_widths", &elementwise_widths, py::arg("factors"), py::arg("means"), py::arg("pivot"),
-        py::arg("around"));
+        py::arg("around"), py::arg("threads"));
   m.def("inverse_cholesky", &inverse_cholesky, py::arg("matrices"), py::arg("potrf"), py::arg("trtri"),
         py::arg("threads"));
   m.def("common_axes", &common_axes, py::arg("matrices"), py::arg("axes"), py::arg("mass"),

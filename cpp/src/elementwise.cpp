@@ -1,9 +1,13 @@
 #include "mixtura/elementwise.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <mutex>
+
+#include "mixtura/pool.hpp"
 
 namespace mixtura {
 
@@ -12,6 +16,22 @@ namespace {
 // The larger one; NaN where one is.
 double larger(double a, double b) {
   return a > b || std::isnan(a) ? a : b;
+}
+
+// Numbers that take one thread about as long as it takes to wake the others.
+constexpr int64_t alone = int64_t{1} << 15;
+
+// Calls task(begin, end) for ranges of components, on all threads where there are many numbers.
+template <class Task>
+void for_ranges(int64_t components, int64_t dims, int threads, Task task) {
+  const int limit = threads > 0 ? threads : thread_limit();
+  const int64_t worth = components * dims / alone + 1;
+  const int ranges = static_cast<int>(std::min<int64_t>({worth, limit, components}));
+  if (ranges <= 1) return task(int64_t{0}, components);
+  std::atomic<int> next{0};
+  parallel(ranges, [&](int) {
+    for (int i; (i = next++) < ranges;) task(components * i / ranges, components * (i + 1) / ranges);
+  });
 }
 
 // A positive number as mantissa, 1/2 to 1, times a power of two: std::frexp, which takes a call.
@@ -34,34 +54,36 @@ Scaled scaled(double x) {
   return found;
 }
 
-}  // namespace
-
-bool ratios_to_spread(const MomentsView& moments, double floor, double near, double* ratios) {
+bool ratios_of_range(const MomentsView& moments, double floor, double near, double* ratios, int64_t begin,
+                     int64_t end) {
   const int64_t dims = moments.dims;
   bool all = true;
-  for (int64_t k = 0; k < moments.components; ++k) {
+  for (int64_t k = begin; k < end; ++k) {
     const double n = std::max(moments.mass[k], std::numeric_limits<double>::min()), inverse = 1.0 / n;
     const double* first = moments.first + k * dims;
     double largest = 0, sum = 0;
-    auto look = [&](double about_pivot, double of_mean) {
-      const double variance = about_pivot - of_mean;
-      all = all && of_mean * near < variance + floor;
-      if (!ratios) return;
+    auto look = [&](double variance, double of_mean) {
       double ratio = of_mean / ((variance > 0.0 ? variance : 0.0) + floor);
       if (std::isnan(ratio) || std::isnan(variance)) ratio = 0;
       largest = std::max(largest, ratio);
       sum += ratio;
     };
-    if (moments.kind == Kind::trace) {
-      double square = 0;
-      for (int64_t d = 0; d < dims; ++d) square += (first[d] * inverse) * (first[d] * inverse);
-      look(moments.second[k] * inverse / static_cast<double>(dims), square / static_cast<double>(dims));
+    if (moments.kind == Kind::trace) {  // one variance for all columns
+      double of_means = 0;
+      for (int64_t d = 0; d < dims; ++d) of_means += (first[d] * inverse) * (first[d] * inverse);
+      of_means /= static_cast<double>(dims);
+      const double variance = moments.second[k] * inverse / static_cast<double>(dims) - of_means;
+      all = all && of_means * near < variance + floor;
+      for (int64_t d = 0; ratios && d < dims; ++d)
+        look(variance, (first[d] * inverse) * (first[d] * inverse));
     } else {
       const bool packed = moments.kind == Kind::full;
       const double* second = moments.second + k * (packed ? dims * (dims + 1) / 2 : dims);
       for (int64_t d = 0; d < dims; ++d) {
-        const double mean = first[d] * inverse;
-        look(*second * inverse, mean * mean);
+        const double of_mean = (first[d] * inverse) * (first[d] * inverse);
+        const double variance = *second * inverse - of_mean;
+        all = all && of_mean * near < variance + floor;
+        if (ratios) look(variance, of_mean);
         second += packed ? d + 2 : 1;
       }
     }
@@ -73,11 +95,11 @@ bool ratios_to_spread(const MomentsView& moments, double floor, double near, dou
   return all;
 }
 
-bool diagonal_estimates(const MomentsView& moments, const double* added, double* covariances,
-                        double* cholesky) {
+bool estimates_of_range(const MomentsView& moments, const double* added, double* covariances,
+                        double* cholesky, int64_t begin, int64_t end) {
   bool good = true;
   const int64_t dims = moments.dims;
-  for (int64_t k = 0; k < moments.components; ++k) {
+  for (int64_t k = begin; k < end; ++k) {
     const double n = moments.mass[k];
     const double *first = moments.first + k * dims, *second = moments.second + k * dims;
     double *variance = covariances + k * dims, *root = cholesky + k * dims;
@@ -89,37 +111,72 @@ bool diagonal_estimates(const MomentsView& moments, const double* added, double*
   return good;
 }
 
-void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out) {
+// One logarithm of a product of mantissas, and a sum of exponents.
+double sum_of_logarithms(const double* numbers, int64_t columns) {
   constexpr double ln2 = 0.69314718055994530942;
-  for (int64_t k = 0; k < rows; ++k, numbers += columns) {
-    double mantissa = 1.0;
-    int64_t exponents = 0;
-    for (int64_t d = 0; d < columns; ++d) {
-      const Scaled number = scaled(numbers[d]);
-      mantissa *= number.mantissa;  // 1/2 to 1, so that 512 of them stay normal
-      exponents += number.exponent;
-      if (d % 512 == 511) {
-        const Scaled product = scaled(mantissa);
-        mantissa = product.mantissa;
-        exponents += product.exponent;
-      }
+  double mantissa = 1.0;
+  int64_t exponents = 0;
+  for (int64_t d = 0; d < columns; ++d) {
+    const Scaled number = scaled(numbers[d]);
+    mantissa *= number.mantissa;  // 1/2 to 1, so that 512 of them stay normal
+    exponents += number.exponent;
+    if (d % 512 == 511) {
+      const Scaled product = scaled(mantissa);
+      mantissa = product.mantissa;
+      exponents += product.exponent;
     }
-    out[k] = std::log(mantissa) + static_cast<double>(exponents) * ln2;
   }
+  return std::log(mantissa) + static_cast<double>(exponents) * ln2;
+}
+
+void merge(ElementwiseWidths& found, const ElementwiseWidths& other) {
+  found.widest = larger(found.widest, other.widest);
+  found.least = -larger(-found.least, -other.least);
+  found.largest = larger(found.largest, other.largest);
+}
+
+}  // namespace
+
+bool ratios_to_spread(const MomentsView& moments, double floor, double near, double* ratios, int threads) {
+  std::atomic<bool> all{true};
+  for_ranges(moments.components, moments.dims, threads, [&](int64_t begin, int64_t end) {
+    if (!ratios_of_range(moments, floor, near, ratios, begin, end)) all = false;
+  });
+  return all;
+}
+
+bool diagonal_estimates(const MomentsView& moments, const double* added, double* covariances,
+                        double* cholesky, int threads) {
+  std::atomic<bool> good{true};
+  for_ranges(moments.components, moments.dims, threads, [&](int64_t begin, int64_t end) {
+    if (!estimates_of_range(moments, added, covariances, cholesky, begin, end)) good = false;
+  });
+  return good;
+}
+
+void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out, int threads) {
+  for_ranges(rows, columns, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) out[k] = sum_of_logarithms(numbers + k * columns, columns);
+  });
 }
 
 ElementwiseWidths elementwise_widths(const double* factors, bool scalar, const double* means,
                                      const double* pivot, const double* around, int64_t components,
-                                     int64_t dims) {
-  ElementwiseWidths found{0.0, std::numeric_limits<double>::infinity(), 0.0};
-  for (int64_t k = 0; k < components; ++k)
-    for (int64_t d = 0; d < dims; ++d) {
-      const double away = means[k * dims + d] - pivot[d];
-      const double factor = std::abs(factors[scalar ? k : k * dims + d]);
-      found.widest = larger(found.widest, (around[d] + away * away) * (factor * factor));
-      found.least = -larger(-found.least, -factor);
-      found.largest = larger(found.largest, factor);
-    }
+                                     int64_t dims, int threads) {
+  const ElementwiseWidths none{0.0, std::numeric_limits<double>::infinity(), 0.0};
+  ElementwiseWidths found = none;
+  std::mutex mutex;
+  for_ranges(components, dims, threads, [&](int64_t begin, int64_t end) {
+    ElementwiseWidths here = none;
+    for (int64_t k = begin; k < end; ++k)
+      for (int64_t d = 0; d < dims; ++d) {
+        const double away = means[k * dims + d] - pivot[d];
+        const double factor = std::abs(factors[scalar ? k : k * dims + d]);
+        merge(here, {(around[d] + away * away) * (factor * factor), factor, factor});
+      }
+    const std::lock_guard<std::mutex> lock(mutex);
+    merge(found, here);
+  });
   return found;
 }
 

@@ -24,7 +24,7 @@ from mixtura.elsewhere import Elsewhere, PartlyElsewhere
 from mixtura.errors import SingularError
 from mixtura.factorize import inverse_choleskys
 from mixtura.layouts import LAYOUTS, Kind, Layout
-from mixtura.threads import compiled_allowed, native
+from mixtura.threads import compiled_allowed, native, threads_for
 
 __all__ = ["Kind", "Moments"]
 
@@ -440,7 +440,9 @@ class Moments(PartlyElsewhere):
             (layout.kernel.name, self.second) if scatters is None else ("diagonal", scatters.diagonals)
         )
         near = self.pivot.shape[-1] / _FAR
-        return native.ratios_to_spread(kind, self.mass, self.first, second, floor, near, wanted)
+        return native.ratios_to_spread(
+            kind, self.mass, self.first, second, floor, near, wanted, threads_for(self.first.size)
+        )
 
     def cancellation(self, floor: float = 0.0, most: float = 0.0, closely: bool = True) -> Float:
         """Factor by which rounding error about the pivot is magnified in the variances, (K,).

@@ -49,6 +49,9 @@ class Allowed:
 
 
 _ALL = Allowed()
+
+# Numbers for a few operations on each of which several threads are worth waking.
+_MANY = 1 << 16
 _allowed: ContextVar[Allowed] = ContextVar("allowed", default=_ALL)
 
 
@@ -174,6 +177,11 @@ def in_order(work: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[
 def compiled_allowed() -> bool:
     """Whether the NumPy part of the present fit may call the compiled kernels' library."""
     return native is not None and _allowed.get().compiled
+
+
+def threads_for(size: int) -> int:
+    """The number of threads for a few operations on each of so many numbers: one where there are few."""
+    return thread_limit() if size >= _MANY else 1
 
 
 def thread_limit() -> int:

@@ -21,16 +21,16 @@ struct MomentsView {
 // sum over the columns, (K, 2); 0 for components without mass, and for what is not a number. Returns whether
 // all squared means are below `near` times the variances (with the floor): false if one is not a number.
 // `ratios` may be null.
-bool ratios_to_spread(const MomentsView& moments, double floor, double near, double* ratios);
+bool ratios_to_spread(const MomentsView& moments, double floor, double near, double* ratios, int threads);
 
 // Variances (S_d - s_d s_d / n) / n + a_d and one over their roots, (K, D) each. False if one is not
 // positive, or its inverse not finite.
 bool diagonal_estimates(const MomentsView& moments, const double* added, double* covariances,
-                        double* cholesky);
+                        double* cholesky, int threads);
 
 // out (K,): the sums of the logarithms of each of K rows of D positive numbers. One logarithm a row: products
 // of mantissas, and sums of exponents.
-void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out);
+void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out, int threads);
 
 // Of factors (K, D), or (K,) with one for all columns: the largest (a_d + (m_kd - p_d)^2) f_kd^2, and the
 // least and the largest |f_kd|; NaN where there is one.
@@ -39,6 +39,6 @@ struct ElementwiseWidths {
 };
 ElementwiseWidths elementwise_widths(const double* factors, bool scalar, const double* means,
                                      const double* pivot, const double* around, int64_t components,
-                                     int64_t dims);
+                                     int64_t dims, int threads);
 
 }  // namespace mixtura

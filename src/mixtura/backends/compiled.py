@@ -13,7 +13,7 @@ from mixtura.joint import Joint
 from mixtura.layouts import LAYOUTS, Kind, Layout
 from mixtura.moments import Moments, Parts
 from mixtura.quadratics import Quadratics
-from mixtura.threads import compiled_allowed, native, thread_limit
+from mixtura.threads import compiled_allowed, native, thread_limit, threads_for
 
 # Largest width of a table, in spreads of a component along the rows of its factor, at which arithmetic on float32 rows
 # is in float32. At this width a variance has a relative error of 256^2 float32 eps = 0.8% if all rounding errors have
@@ -64,7 +64,9 @@ def _relative_width(rows: Rows, quadratics: Quadratics, pivot: Float) -> float:
     around = deviation**2 + (mean - pivot) ** 2
     compiled = native is not None and compiled_allowed()
     if compiled and q.form in ("scalar", "diagonal") and not q.shared and q.linear is None:
-        largest, least, most = native.elementwise_widths(q.factors, q.means, pivot, around)
+        largest, least, most = native.elementwise_widths(
+            q.factors, q.means, pivot, around, threads_for(q.means.size)
+        )
         return _width_within(largest, least, most)
     away = q.elsewhere("factors")
     if away is not None:

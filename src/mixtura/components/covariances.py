@@ -19,7 +19,7 @@ from mixtura.components.surfaces import Surface
 from mixtura.elsewhere import Computed, Transposed
 from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.moments import Kind, Moments
-from mixtura.threads import compiled_allowed, native
+from mixtura.threads import compiled_allowed, native, threads_for
 
 Float = NDArray[np.float64]
 
@@ -192,7 +192,8 @@ class Diagonal(Covariance):
         if native is None or not compiled_allowed() or not self.direct:
             return super().factorized(moments, mass, reg_covar, before)
         added = np.ascontiguousarray(np.broadcast_to(reg_covar, moments.first.shape[1]), dtype=np.float64)
-        found = native.diagonal_estimates(mass, moments.first, moments.second, added)
+        threads = threads_for(moments.first.size)
+        found = native.diagonal_estimates(mass, moments.first, moments.second, added, threads)
         if found is None:
             raise IllDefinedCovarianceError
         return found

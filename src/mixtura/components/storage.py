@@ -24,7 +24,7 @@ from mixtura.factorize import (
     whitened_by,
 )
 from mixtura.quadratics import Form
-from mixtura.threads import compiled_allowed, native
+from mixtura.threads import compiled_allowed, native, threads_for
 
 Float = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -322,8 +322,8 @@ class _Elementwise(Storage):
             raise IllDefinedCovarianceError
         with np.errstate(over="ignore"):
             cholesky = 1.0 / np.sqrt(covariances)
-        if not np.isfinite(cholesky * cholesky).all():
-            raise IllDefinedCovarianceError
+            if not np.isfinite(cholesky * cholesky).all():
+                raise IllDefinedCovarianceError
         return np.asarray(cholesky)
 
     def cholesky_of_precisions(self, precisions: Float) -> Float:
@@ -396,7 +396,7 @@ class Diagonals(_Elementwise):
         if native is None or not compiled_allowed():
             sums = np.log(stacked).sum(axis=1)
         else:
-            sums = native.sums_of_logarithms(stacked)
+            sums = native.sums_of_logarithms(stacked, threads_for(stacked.size))
         return np.asarray(np.broadcast_to(sums, components))
 
     def dense(self, covariances: Float, components: int, dims: int) -> Float:
