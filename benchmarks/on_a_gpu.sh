@@ -62,13 +62,14 @@ case $part in
   tests)
     step tests 300 "$python" -m pytest -q -W default -n 8 -p no:cacheprovider -c "$here/pyproject.toml" \
       --rootdir="$here" "$here/tests/test_conformance.py" "$here/tests/test_cuda.py" \
+      "$here/tests/test_elsewhere.py" \
       -k "cuda and not emulated and not built" --require-backend cuda
     ;;
   sanitizers)
     sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer) || exit 1
-    for tool in memcheck racecheck initcheck; do
+    for tool in memcheck racecheck initcheck synccheck; do
       lines=4 step "$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 1 "$python" \
-        "$here/benchmarks/small_on_a_gpu.py"
+        "$here/benchmarks/small_on_a_gpu.py" --few
     done
     ;;
 esac

@@ -227,6 +227,17 @@ def test_edges_of_groups_bands_and_panels(device, form, components, dims, rows, 
     assert_moments_close(got, want, p, computing_eps(backend, p.X))
 
 
+@pytest.mark.parametrize("components", [1400, 1500])
+def test_components_beyond_what_normalising_holds(device, components, rng):
+    """A block keeps a row's numbers of so many components in shared memory; of more it reads them twice."""
+    reference, backend = ReferenceBackend(), device()
+    p = problem(rng, "triangle", components, 12, 150, weighted=True, dtype=np.float32)
+    arguments = (p.joint, "mean", p.pivot)
+    got = backend.expect(p.placed(backend), *arguments)
+    want = reference.expect(p.placed(reference), *arguments)
+    assert_moments_close(got, want, p, computing_eps(backend, p.X))
+
+
 def test_columns_beyond_what_a_panel_holds(device, rng):
     """Rows so long that no panel of them fits beside the factors: the other kernels."""
     reference, backend = ReferenceBackend(), device()

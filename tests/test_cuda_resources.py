@@ -21,9 +21,9 @@ REGISTERS = 65536
 HOT = {
     "EvaluateFactors<float, 8>": (256, 1),
     "EvaluateFactors<float, 4>": (256, 1),
-    "EvaluateElementwise<float>": (256, 2),
+    "EvaluateElementwise<float>": (128, 3),
     "NormalizeWide<3, 128>": (512, 2),
-    "WideRows<3>": (256, 4),
+    "WideRows<3>": (256, 3),
     "InverseCholeskys": (256, 3),
     "AddLinear<float>": (128, 4),
     "EvaluateFactorsFast": (256, 1),

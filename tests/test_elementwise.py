@@ -129,3 +129,14 @@ def test_shapes_are_checked(rng):
         native.diagonal_estimates(one, table, table, np.ones(2), 1)
     with pytest.raises(ValueError, match="factors"):
         native.elementwise_widths(np.ones((2, 2)), table, np.ones(3), np.ones(3), 1)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_means(rng, shape, own):
+    K, D = shape
+    moments = moments_of(rng, "diagonal", K, D)
+    moments = moments.recenter(rng.normal(size=(K, D) if own else D))
+    mass = moments.kept_mass()
+    np.testing.assert_array_equal(moments.means(mass), moments.pivot + moments.first / mass[:, None])
+    with pytest.warns(RuntimeWarning, match="invalid value"):
+        assert np.isnan(moments.means()).all(axis=1).tolist() == [True] + [False] * (K - 1)

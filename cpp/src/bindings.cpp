@@ -300,6 +300,17 @@ std::optional<py::tuple> diagonal_estimates(const Doubles& mass, const Doubles& 
   return py::make_tuple(covariances, cholesky);
 }
 
+Doubles means_of(const Doubles& first, const Doubles& mass, const Doubles& pivot, int threads) {
+  if (first.ndim() != 2) throw std::invalid_argument("first must be (K, D)");
+  const py::ssize_t count = first.shape(0), dims = first.shape(1);
+  const bool own = pivot.ndim() == 2;
+  const double* pivots = own ? checked(pivot, {count, dims}, "pivot") : checked(pivot, {dims}, "pivot");
+  Doubles out({count, dims});
+  mixtura::means_of(first.data(), checked(mass, {count}, "mass"), pivots, own, count, dims,
+                    out.mutable_data(), threads);
+  return out;
+}
+
 Doubles sums_of_logarithms(const Doubles& numbers, int threads) {
   if (numbers.ndim() != 2) throw std::invalid_argument("numbers must be (K, D)");
   Doubles out(numbers.shape(0));
@@ -744,6 +755,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("second"), py::arg("floor"), py::arg("near"), py::arg("wanted"), py::arg("threads"));
   m.def("diagonal_estimates", &diagonal_estimates, py::arg("mass"), py::arg("first"), py::arg("second"),
         py::arg("added"), py::arg("threads"));
+  m.def("means_of", &means_of, py::arg("first"), py::arg("mass"), py::arg("pivot"), py::arg("threads"));
   m.def("sums_of_logarithms", &sums_of_logarithms, py::arg("numbers"), py::arg("threads"));
   m.def("elementwise_widths", &elementwise_widths, py::arg("factors"), py::arg("means"), py::arg("pivot"),
         py::arg("around"), py::arg("threads"));

@@ -154,6 +154,16 @@ bool diagonal_estimates(const MomentsView& moments, const double* added, double*
   return good;
 }
 
+void means_of(const double* first, const double* mass, const double* pivot, bool own_pivots,
+              int64_t components, int64_t dims, double* out, int threads) {
+  for_ranges(components, dims, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const double* from = pivot + (own_pivots ? k * dims : 0);
+      for (int64_t d = 0; d < dims; ++d) out[k * dims + d] = from[d] + first[k * dims + d] / mass[k];
+    }
+  });
+}
+
 void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out, int threads) {
   for_ranges(rows, columns, threads, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) out[k] = sum_of_logarithms(numbers + k * columns, columns);

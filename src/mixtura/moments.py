@@ -392,7 +392,9 @@ class Moments(PartlyElsewhere):
     def means(self, mass: Float | None = None) -> Float:
         """Mean of each component, (K, D); ``mass`` (K,) replaces the divisor."""
         divisor = self.mass if mass is None else mass
-        return np.asarray(self.pivot + self.first / divisor[:, None])
+        if native is None or not compiled_allowed() or divisor.min(initial=1.0) <= 0.0:
+            return np.asarray(self.pivot + self.first / divisor[:, None])
+        return native.means_of(self.first, divisor, self.pivot, threads_for(self.first.size))
 
     def covariances(self, mass: Float | None = None) -> Float:
         """Second moment of each component about its own mean, divided by its mass, in the shape of the kind.
@@ -440,9 +442,8 @@ class Moments(PartlyElsewhere):
             (layout.kernel.name, self.second) if scatters is None else ("diagonal", scatters.diagonals)
         )
         near = self.pivot.shape[-1] / _FAR
-        return native.ratios_to_spread(
-            kind, self.mass, self.first, second, floor, near, wanted, threads_for(self.first.size)
-        )
+        threads = threads_for(self.first.size)
+        return native.ratios_to_spread(kind, self.mass, self.first, second, floor, near, wanted, threads)
 
     def cancellation(self, floor: float = 0.0, most: float = 0.0, closely: bool = True) -> Float:
         """Factor by which rounding error about the pivot is magnified in the variances, (K,).
@@ -463,7 +464,7 @@ class Moments(PartlyElsewhere):
         """
         known = self._ratios(floor)
         if known is not None:
-            factor, sums = known[1].T
+            factor, sums = np.ascontiguousarray(known[1].T)
         else:
             ratio = self._ratio_of_columns(floor)
             factor = np.where(self.mass > 0.0, ratio.max(axis=1), 0.0)
@@ -479,7 +480,7 @@ class Moments(PartlyElsewhere):
                     ratio = self._ratio_of_columns(floor)[far[suspect]]
                     of_matrices[suspect] = self._along_eigenvectors(far[suspect], ratio, floor)
                 factor[far] = np.maximum(factor[far], of_matrices)
-        return factor
+        return np.asarray(factor)
 
     def _ratio_of_columns(self, floor: float) -> Float:
         """``(mean - pivot)^2 / (variance + floor)``, (K, D) or (K, 1); 0 for what is not a number."""
@@ -488,7 +489,7 @@ class Moments(PartlyElsewhere):
         variance = np.maximum(about_pivot - of_means, 0.0) + floor
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = (self.first / mass[:, None]) ** 2 / variance
-        return np.nan_to_num(ratio, nan=0.0, posinf=np.inf)
+        return np.asarray(np.nan_to_num(ratio, nan=0.0, posinf=np.inf))
 
     def _scatters(self, selected: NDArray[np.intp], floor: float) -> Float:
         """Covariances of the selected components, with ``floor`` added to the variances."""

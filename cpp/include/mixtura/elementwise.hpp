@@ -28,6 +28,10 @@ bool ratios_to_spread(const MomentsView& moments, double floor, double near, dou
 bool diagonal_estimates(const MomentsView& moments, const double* added, double* covariances,
                         double* cholesky, int threads);
 
+// out (K, D): pivots p (D,), or (K, D) of each component, plus first moments over masses.
+void means_of(const double* first, const double* mass, const double* pivot, bool own_pivots,
+              int64_t components, int64_t dims, double* out, int threads);
+
 // out (K,): the sums of the logarithms of each of K rows of D positive numbers. One logarithm a row: products
 // of mantissas, and sums of exponents.
 void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out, int threads);

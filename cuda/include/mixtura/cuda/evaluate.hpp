@@ -144,13 +144,15 @@ struct EvaluateFactors {
 // Scalars, diagonals, and rows that a shared factor has transformed: y_d = x_d s_kd - b_kd, its square added
 // up. Two multiply-adds an element, by differences, so that nothing cancels.
 //
-// 128 rows x 64 components; a stage is 8 columns: 128 + 2 x 64 numbers loaded for 2 x 128 x 64 operations
-// each. Grid: (padded / 128, ceil(K / 64)).
+// 128 rows x 64 components, 8 x 8 a thread (doubles 8 x 4); a stage is 8 columns: 128 + 2 x 64 numbers loaded
+// for 2 x 128 x 64 operations each. Grid: (padded / 128, ceil(K / 64)).
 template <class T>
 struct EvaluateElementwise {
-  static constexpr int threads = 256;
-  static constexpr int depth = elementwise_depth;
+  static constexpr int each = sizeof(T) == 4 ? 8 : 4;  // components of a thread
   static constexpr int components = 64;
+  static constexpr int across = components / each;  // threads
+  static constexpr int threads = panel_rows / 8 * across;
+  static constexpr int depth = elementwise_depth;
   static constexpr int loads_x = depth * panel_rows / threads;
   static constexpr int loads_factor = depth * 2 * components / threads;
   struct Shared {
@@ -158,7 +160,7 @@ struct EvaluateElementwise {
     T factor[2][depth][2 * components];
   };
   struct Registers {
-    T square[8][4], next_x[loads_x], next_factor[loads_factor];
+    T square[8][each], next_x[loads_x], next_factor[loads_factor];
     const T *x_at, *factor_at;  // of the next stage
   };
 
@@ -201,7 +203,7 @@ struct EvaluateElementwise {
       MIXTURA_UNROLL
       for (int i = 0; i < 8; ++i) {
         MIXTURA_UNROLL
-        for (int j = 0; j < 4; ++j) r.square[i][j] = 0;
+        for (int j = 0; j < each; ++j) r.square[i][j] = 0;
       }
       r.x_at = source + t / panel_rows * tile.stride + first_row + t % panel_rows;
       r.factor_at = factors + t;
@@ -212,22 +214,22 @@ struct EvaluateElementwise {
       const int buffer = static_cast<int>(stage % 2);
       block.each([&](int t) {
         Registers& r = local(t);
-        const int tx = t % 16, ty = t / 16;
+        const int tx = t % across, ty = t / across;
         if (stage + 1 < stages) load(r);
         MIXTURA_UNROLL
         for (int d = 0; d < depth; ++d) {
-          T x[8], s[4], b[4];
+          T x[8], s[each], b[each];
           MIXTURA_UNROLL
           for (int i = 0; i < 8; ++i) x[i] = shared.x[buffer][d][place_of(ty, i)];
           MIXTURA_UNROLL
-          for (int j = 0; j < 4; ++j) {
-            s[j] = shared.factor[buffer][d][tx * 4 + j];
-            b[j] = shared.factor[buffer][d][components + tx * 4 + j];
+          for (int j = 0; j < each; ++j) {
+            s[j] = shared.factor[buffer][d][place_of(tx, j, components)];
+            b[j] = shared.factor[buffer][d][components + place_of(tx, j, components)];
           }
           MIXTURA_UNROLL
           for (int i = 0; i < 8; ++i) {
             MIXTURA_UNROLL
-            for (int j = 0; j < 4; ++j) {
+            for (int j = 0; j < each; ++j) {
               const T y = fused(x[i], s[j], -b[j]);
               r.square[i][j] = fused(y, y, r.square[i][j]);
             }
@@ -239,13 +241,13 @@ struct EvaluateElementwise {
     block.each([&](int t) {
       const Registers& r = local(t);
       MIXTURA_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        const int64_t k = group * components + t % 16 * 4 + j;
+      for (int j = 0; j < each; ++j) {
+        const int64_t k = group * components + place_of(t % across, j, components);
         if (k >= count) continue;
         const T c = constants[k];
         MIXTURA_UNROLL
         for (int i = 0; i < 8; ++i)
-          tile.joint[k * tile.stride + first_row + place_of(t / 16, i)] = c - r.square[i][j];
+          tile.joint[k * tile.stride + first_row + place_of(t / across, i)] = c - r.square[i][j];
       }
     });
   }

@@ -153,19 +153,22 @@ template <class T>
 struct PackedElementwise {
   using Kernel = EvaluateElementwise<T>;
   static constexpr int64_t components = Kernel::components;
-  int64_t columns;
-  std::vector<T> packed;
+  bool transformed;
+  int64_t width, columns, groups;
 
-  PackedElementwise(const Pass& pass, int threads) {
+  explicit PackedElementwise(const Quadratics& q)
+      : transformed(q.factor == Factor::triangle || q.factor == Factor::rectangle),
+        width(transformed ? q.factor_rows : q.dims),
+        columns(round_up(width, Kernel::depth)),
+        groups((q.components + components - 1) / components) {}
+  int64_t size() const { return groups * columns * 2 * components; }
+
+  void pack(const Pass& pass, int threads, T* packed) const {
     const Quadratics& q = pass.quadratics;
-    const bool transformed = q.factor == Factor::triangle || q.factor == Factor::rectangle;
-    const int64_t width = transformed ? q.factor_rows : q.dims;
-    columns = round_up(width, Kernel::depth);
-    const int64_t groups = (q.components + components - 1) / components;
-    packed.resize(static_cast<size_t>(groups * columns * 2 * components));
-    in_parallel(groups, threads, [&](int64_t group) {
+    in_parallel(groups, size() < in_parallel_from ? 1 : threads, [&](int64_t group) {
       const int64_t first = group * components, count = std::min<int64_t>(components, q.components - first);
-      T* out = packed.data() + group * columns * 2 * components;
+      T* out = packed + group * columns * 2 * components;
+      std::fill_n(out, columns * 2 * components, T(0));
       for (int64_t d = 0; d < width; ++d, out += 2 * components)
         for (int64_t place = 0; place < count; ++place) {
           const int64_t k = first + place, at = q.shared ? 0 : k;

@@ -707,9 +707,13 @@ class Table : public std::enable_shared_from_this<Table> {
           pack<8>(request.threads);
         return;
       }
-      const PackedElementwise<T> packed(pass_, request.threads);
+      const PackedElementwise<T> packed(q);
       columns_ = packed.columns;
-      packed_ = table.factors_.upload(packed.packed, "factors");
+      T* staged = table.results_.template reserve<T>(packed.size());
+      packed.pack(pass_, request.threads, staged);
+      T* there = table.factors_.template reserve<T>(packed.size(), "factors");
+      table.device_.copy_in(there, staged, static_cast<size_t>(packed.size()) * sizeof(T));
+      packed_ = there;
       if (!matrices) return;
       std::vector<T> factor(static_cast<size_t>(q.factor_rows * q.dims));
       for (size_t i = 0; i < factor.size(); ++i) factor[i] = static_cast<T>(q.factors[i] * root_half_log2e);

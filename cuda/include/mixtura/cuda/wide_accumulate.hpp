@@ -85,7 +85,8 @@ MIXTURA_KERNEL void put_words(Chunk* words, int64_t stride, int64_t k, int64_t s
 template <int parts, int components>
 struct NormalizeWide {
   static constexpr int quarters = stage_rows / 4;  // threads that share a component
-  static constexpr int threads = quarters * components;
+  static constexpr int at_once = components == 64 ? 16 : components;
+  static constexpr int threads = quarters * at_once;
   static constexpr int pieces = threads / stage_rows;  // of a row's sum
   struct Shared {
     Four of[threads];
@@ -129,7 +130,7 @@ struct NormalizeWide {
 #if defined(__CUDACC__)
   #pragma unroll 4
 #endif
-      for (int64_t k = t / quarters; k < count; k += components) {
+      for (int64_t k = t / quarters; k < count; k += at_once) {
         const Four numbers = load(k, t % quarters);
         if (holds) held[k * quarters + t % quarters] = numbers;
         MIXTURA_UNROLL
@@ -142,7 +143,7 @@ struct NormalizeWide {
     block.each([&](int t) {
       const int row = t % stage_rows, piece = t / stage_rows;
       float top = float_of(0xff800000u);
-      for (int i = piece; i < components; i += pieces) {
+      for (int i = piece; i < at_once; i += pieces) {
         const float value = shared.of[of_row(row, i)].of[row % 4];
         top = value > top ? value : top;
       }
@@ -161,7 +162,7 @@ struct NormalizeWide {
       const Four top = *reinterpret_cast<const Four*>(shared.top + quarter * 4);
       Four total{};
       uint32_t pairs[4] = {};
-      for (int64_t k = t / quarters; k < groups; k += components) {
+      for (int64_t k = t / quarters; k < groups; k += at_once) {
         Four numbers{};
         if (k < count) {
           numbers = holds ? held[k * quarters + quarter] : load(k, quarter);
@@ -184,7 +185,7 @@ struct NormalizeWide {
       const int row = t % stage_rows, piece = t / stage_rows;
       double total = 0;
       uint32_t pairs = 0;
-      for (int i = piece; i < components; i += pieces) {
+      for (int i = piece; i < at_once; i += pieces) {
         total += static_cast<double>(shared.of[of_row(row, i)].of[row % 4]);
         pairs += shared.pairs[of_row(row, i)][row % 4];
       }

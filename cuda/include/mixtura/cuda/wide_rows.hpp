@@ -36,6 +36,20 @@ struct WideRows {
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {
+#if defined(__CUDACC__) && !defined(MIXTURA_WARPGROUPS)
+    (void)block;
+    (void)shared;
+    __trap();  // such devices are not asked
+#else
+    place(block, shared);
+#endif
+  }
+
+ private:
+  static constexpr int rows_at_once = threads / side, columns_at_once = threads / height;
+
+  template <class Block>
+  MIXTURA_KERNEL void place(Block& block, Shared& shared) const {
     const Augmented augmented(tile.dims);
     const int64_t first_row = block.x * height;
     const bool columns_dense = source.left.column_stride <= source.left.row_stride;
@@ -73,9 +87,6 @@ struct WideRows {
       });
   }
 
- private:
-  static constexpr int rows_at_once = threads / side, columns_at_once = threads / height;
-
   // What a row of no weight, and a column beyond the table's, has in the place of x.
   MIXTURA_KERNEL float beside(bool counts, int64_t d) const {
     return counts && d == Augmented(tile.dims).one() ? 1.0f : 0.0f;
@@ -87,14 +98,35 @@ struct WideRows {
     const int c = t % side;
     const int64_t d = first + c;
     if (c >= n) return;
-#if defined(__CUDACC__)
-  #pragma unroll 4
-#endif
+    if (d < tile.dims && source.left.single_precision && source.right.dims == 0)
+      return take_floats(shared, t, first_row, d, c);
     for (int step = 0; step < height / rows_at_once; ++step) {
       const int r = t / side + step * rows_at_once;
       const int64_t i = first_row + r;
       const bool here = counts(i);
       shared.patch[c][r] = here && d < tile.dims ? static_cast<float>(source(i, d)) : beside(here, d);
+    }
+  }
+
+  // The same of a table of floats in one array: all are asked for before the first is used, and those of rows
+  // that do not count are left again.
+  MIXTURA_KERNEL void take_floats(Shared& shared, int t, int64_t first_row, int64_t d, int c) const {
+    constexpr int steps = height / rows_at_once;
+    const Columns& left = source.left;
+    const float* from = static_cast<const float*>(left.data) + (first_row + t / side) * left.row_stride +
+                        d * left.column_stride;
+    const double pivot = source.pivot[d];
+    float z[steps];
+    MIXTURA_UNROLL
+    for (int step = 0; step < steps; ++step) {
+      const int64_t i = first_row + t / side + step * rows_at_once;
+      z[step] = i < tile.count ? from[step * rows_at_once * left.row_stride] : 0.0f;
+    }
+    MIXTURA_UNROLL
+    for (int step = 0; step < steps; ++step) {
+      const int r = t / side + step * rows_at_once;
+      shared.patch[c][r] =
+          counts(first_row + r) ? static_cast<float>(static_cast<double>(z[step]) - pivot) : 0.0f;
     }
   }
 
