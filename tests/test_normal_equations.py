@@ -1,11 +1,16 @@
 """Least squares from moments: the compiled solution beside NumPy's, and both beside the rows' own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mixtura.components import normal_equations
+from mixtura.components.linear import LinearExpert, LinearExperts, Priors
 from mixtura.components.normal_equations import Scatters, least_squares_each
-from mixtura.moments import Moments
+from mixtura.moments import Moments, all_finite
+from mixtura.quadratics import Quadratics
+from mixtura.threads import allow
 from mixtura.triangles import pack_symmetric
 
 EPS = float(np.finfo(np.float64).eps)
@@ -124,3 +129,90 @@ def test_no_weight_gives_zero_sums(either):
     assert not s.xy.any()
     assert s.x.tolist() == [[1.0, 1.0]] * 2
     assert least_squares_each(s.xx, s.xy).slopes.tolist() == [[[0.0, 0.0]]] * 2
+
+
+def experts_of(rng, D, M, K, shared=False, floor=1e-8):
+    """Experts whose M-step has intercepts and no priors."""
+    y = rng.normal(size=(50, M))
+    priors = Priors.of([LinearExpert()] * K, M, D, False, None)
+    return LinearExperts.start(priors, True, shared, np.full(M, floor), y.var(axis=0))
+
+
+EXPERTS = [(1, 1, 1), (2, 1, 2), (3, 2, 4), (32, 3, 5)]
+
+
+@pytest.mark.parametrize(("D", "M", "K"), EXPERTS)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_an_m_step_in_one_call_is_that_of_its_parts(D, M, K, shared, own, require, monkeypatch, rng):
+    require("native")
+    Z, resp = problem(rng, 300, D, M, K)
+    if K > 2:
+        resp[:, 1] = 0.0  # an expert without rows
+        Z[:, D] = Z[:, :D] @ rng.normal(size=D)  # a target that regressions meet exactly
+    moments = moments_of(Z, resp, rng.normal(size=(K, D + M)) if own else rng.normal(size=D + M))
+    experts = experts_of(rng, D, M, K, shared)
+    found = experts.fitted(moments)
+    monkeypatch.setattr(LinearExperts, "_fitted_in_one", lambda self, moments: None)
+    want = experts.fitted(moments)
+    for name in ("empty", "delicate", "dependent"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
+    for name in ("anchor", "level", "slopes", "posterior", "noise", "roots"):
+        expected = getattr(want, name)
+        # The same sums in another order: a few roundings, magnified by the condition, here below 100.
+        np.testing.assert_allclose(
+            getattr(found, name), expected, rtol=1e-8, atol=1e-12 * np.abs(expected).max()
+        )
+    if K > 2:
+        assert found.empty.tolist() == [False, True] + [False] * (K - 2)
+        assert found.delicate[0]
+
+
+@pytest.mark.parametrize(("D", "M", "K"), EXPERTS)
+def test_quadratics_in_one_call_are_those_of_their_parts(D, M, K, require, rng):
+    require("native")
+    experts = experts_of(rng, D, M, K)
+    experts = replace(
+        experts,
+        slopes=rng.normal(size=(K, M, D)),
+        noise=rng.uniform(0.1, 2.0, size=(K, M)),
+        level=rng.normal(size=(K, M)),
+    )
+    found = experts.quadratics
+    with allow(None, False, D):
+        want = experts.quadratics
+    np.testing.assert_array_equal(found.factors, want.factors)
+    np.testing.assert_array_equal(found.means, want.means)
+    np.testing.assert_allclose(found.offsets, want.offsets, rtol=4 * M * EPS, atol=4 * M * EPS)
+
+
+@pytest.mark.parametrize("form", ["scalar", "diagonal", "triangle", "rectangle"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_components_far_from_a_point(form, shared, require, rng):
+    require("native")
+    K, D = 5, 3
+    shapes = {"scalar": (K,), "diagonal": (K, D), "triangle": (K, D, D), "rectangle": (K, 2, D)}
+    factors = rng.normal(size=shapes[form])[: 1 if shared else K]
+    if form == "triangle":
+        factors = np.tril(factors)
+    quadratics = Quadratics(form, np.zeros(K), rng.normal(size=(K, D)), factors)
+    point = rng.normal(size=D)
+    lengths = quadratics.lengths(quadratics.means - point)
+    distances = np.sum((quadratics.means - point) ** 2, axis=1)
+    for k in range(K):
+        for limits in ((0.99, 0.99), (1.01, 0.99), (0.99, 1.01)):
+            asked = point, limits[0] * lengths[k], limits[1] * distances[k]
+            with allow(None, False, D):
+                want = quadratics.any_far(*asked)
+            assert quadratics.any_far(*asked) == want
+            assert want == bool(np.any((lengths > asked[1]) & (distances > asked[2])))
+
+
+def test_all_finite(require, rng):
+    require("native")
+    numbers = rng.normal(size=(3, 4))
+    assert all_finite(numbers, np.full(3, 1e308), np.zeros(0))
+    for bad in (np.nan, np.inf, -np.inf):
+        numbers[2, 3] = bad
+        assert not all_finite(np.ones(2), numbers)
+        assert not all_finite(numbers.T)

@@ -243,6 +243,70 @@ py::tuple scatters(const Doubles& mass, const Doubles& first, const Doubles& sec
   return py::make_tuple(means, about_means);
 }
 
+// Means (K, D + M), slopes (K, M, D), noise (K, M), covariances (K, M, D, D), delicate and empty (K); none if
+// columns depend on each other.
+std::optional<py::tuple> regress(const Doubles& mass, const Doubles& first, const Doubles& second,
+                                 const Doubles& pivot, int64_t covariates, double constant, double delicate,
+                                 double solved, const Doubles& noise_floor, bool shared_noise,
+                                 double rounding, double nearly_exact, double near_floor, double empty) {
+  if (first.ndim() != 2) throw std::invalid_argument("first must have shape (K, D)");
+  const int64_t K = first.shape(0), whole = first.shape(1), D = covariates, M = whole - D;
+  if (D < 0 || M < 1) throw std::invalid_argument("covariates must be fewer than the columns");
+  const bool own_pivots = pivot.ndim() == 2;
+  const double* pivots = own_pivots ? checked(pivot, {K, whole}, "pivot") : checked(pivot, {whole}, "pivot");
+  const mixtura::RegressionProblem problem{
+      {checked(mass, {K}, "mass"), first.data(), checked(second, {K, whole * (whole + 1) / 2}, "second"),
+       pivots, own_pivots, K, whole, D, constant},
+      delicate,
+      solved,
+      checked(noise_floor, {M}, "noise_floor"),
+      shared_noise,
+      rounding,
+      nearly_exact,
+      near_floor,
+      empty};
+  Doubles means({K, whole}), slopes({K, M, D}), noise({K, M}), posterior({K, M, D, D});
+  py::array_t<bool> is_delicate(K), is_empty(K);
+  const mixtura::Regressions out{means.mutable_data(),       slopes.mutable_data(),
+                                 noise.mutable_data(),       posterior.mutable_data(),
+                                 is_delicate.mutable_data(), is_empty.mutable_data()};
+  if (!mixtura::regress(problem, out)) return std::nullopt;
+  return py::make_tuple(means, slopes, noise, posterior, is_delicate, is_empty);
+}
+
+py::tuple quadratics_of_experts(const Doubles& slopes, const Doubles& noise) {
+  if (slopes.ndim() != 3) throw std::invalid_argument("slopes must have shape (K, M, D)");
+  const int64_t K = slopes.shape(0), M = slopes.shape(1), D = slopes.shape(2);
+  Doubles offsets(K), factors({K, M, D + M});
+  mixtura::quadratics_of_experts(slopes.data(), checked(noise, {K, M}, "noise"), K, D, M,
+                                 offsets.mutable_data(), factors.mutable_data());
+  return py::make_tuple(offsets, factors);
+}
+
+bool any_far(const std::string& form, const Doubles& factors, const Doubles& means, const Doubles& point,
+             double lengths, double distance) {
+  if (means.ndim() != 2) throw std::invalid_argument("means must be (K, D)");
+  const int64_t K = means.shape(0), D = means.shape(1);
+  mixtura::FactorsView view{mixtura::arguments::factor_of(form), factors.data(), 0, 1};
+  const int64_t axes = view.form == mixtura::Factor::scalar     ? 1
+                       : view.form == mixtura::Factor::diagonal ? 2
+                                                                : 3;
+  const bool good = factors.ndim() == axes && (factors.shape(0) == 1 || factors.shape(0) == K) &&
+                    (axes == 1 || factors.shape(axes - 1) == D);
+  if (!good) throw std::invalid_argument("factors have the wrong shape");
+  view.count = factors.shape(0);
+  if (axes == 3) view.rows = factors.shape(1);
+  return mixtura::any_far(view, means.data(), checked(point, {D}, "point"), K, D, lengths, distance);
+}
+
+bool all_finite(const py::args& arrays) {
+  for (const py::handle& each : arrays) {
+    const auto array = py::cast<Doubles>(each);
+    if (!mixtura::all_finite(array.data(), array.size())) return false;
+  }
+  return true;
+}
+
 // Slopes (K, M, D), inverses (K, D, D), squares explained and spoilt (K, M); none if a matrix is nearly
 // singular.
 std::optional<py::tuple> solve(const Doubles& xx, const Doubles& xy, double delicate, double solved) {
@@ -749,6 +813,14 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def("scatters", &scatters, py::arg("mass"), py::arg("first"), py::arg("second"), py::arg("pivot"),
         py::arg("covariates"), py::arg("constant"));
   m.def("solve", &solve, py::arg("xx"), py::arg("xy"), py::arg("delicate"), py::arg("solved"));
+  m.def("regress", &regress, py::arg("mass"), py::arg("first"), py::arg("second"), py::arg("pivot"),
+        py::arg("covariates"), py::arg("constant"), py::arg("delicate"), py::arg("solved"),
+        py::arg("noise_floor"), py::arg("shared_noise"), py::arg("rounding"), py::arg("nearly_exact"),
+        py::arg("near_floor"), py::arg("empty"));
+  m.def("quadratics_of_experts", &quadratics_of_experts, py::arg("slopes"), py::arg("noise"));
+  m.def("any_far", &any_far, py::arg("form"), py::arg("factors"), py::arg("means"), py::arg("point"),
+        py::arg("lengths"), py::arg("distance"));
+  m.def("all_finite", &all_finite);
   m.def("transposed", &transposed, py::arg("matrices"), py::arg("threads"));
   m.def("widths", &widths, py::arg("factors"), py::arg("variances"), py::arg("threads"));
   m.def("ratios_to_spread", &ratios_to_spread, py::arg("kind"), py::arg("mass"), py::arg("first"),

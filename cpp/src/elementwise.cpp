@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <mutex>
+#include <vector>
 
 #include "mixtura/pool.hpp"
 
@@ -168,6 +169,46 @@ void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, do
   for_ranges(rows, columns, threads, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) out[k] = sum_of_logarithms(numbers + k * columns, columns);
   });
+}
+
+bool any_far(const FactorsView& factors, const double* means, const double* point, int64_t components,
+             int64_t dims, double lengths, double distance) {
+  std::vector<double> away(static_cast<size_t>(dims));
+  const int64_t size = factors.form == Factor::scalar     ? 1
+                       : factors.form == Factor::diagonal ? dims
+                                                          : factors.rows * dims;
+  for (int64_t k = 0; k < components; ++k) {
+    double square = 0, length = 0;
+    for (int64_t d = 0; d < dims; ++d) {
+      const double difference = means[k * dims + d] - point[d];
+      away[static_cast<size_t>(d)] = difference;
+      square += difference * difference;
+    }
+    const double* f = factors.factors + (factors.count == 1 ? 0 : k) * size;
+    if (factors.form == Factor::scalar) {
+      length = f[0] * f[0] * square;
+    } else if (factors.form == Factor::diagonal) {
+      for (int64_t d = 0; d < dims; ++d)
+        length += (f[d] * away[static_cast<size_t>(d)]) * (f[d] * away[static_cast<size_t>(d)]);
+    } else {
+      for (int64_t r = 0; r < factors.rows; ++r) {
+        double turned = 0;
+        for (int64_t d = 0; d < dims; ++d) turned += f[r * dims + d] * away[static_cast<size_t>(d)];
+        length += turned * turned;
+      }
+    }
+    if (length > lengths && square > distance) return true;
+  }
+  return false;
+}
+
+bool all_finite(const double* numbers, int64_t count) {
+  // A finite sum has finite terms. It may overflow although all of them are finite, so they are then looked
+  // at.
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += numbers[i];
+  return std::isfinite(sum) ||
+         std::all_of(numbers, numbers + count, [](double x) { return std::isfinite(x); });
 }
 
 ElementwiseWidths elementwise_widths(const double* factors, bool scalar, const double* means,

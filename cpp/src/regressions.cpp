@@ -121,4 +121,71 @@ bool solve(const NormalEquations& p, const Slopes& out) {
   return true;
 }
 
+bool regress(const RegressionProblem& p, const Regressions& out) {
+  const int64_t K = p.moments.components, whole = p.moments.dims, D = p.moments.covariates, M = whole - D;
+  const double* mass = p.moments.mass;
+  std::vector<double> memory(static_cast<size_t>(K * (whole * whole + 2 * D * D + D * M + 3 * M)));
+  double *about_means = memory.data(), *xx = about_means + K * whole * whole, *inverse = xx + K * D * D,
+         *xy = inverse + K * D * D, *explained = xy + K * D * M, *spoilt = explained + K * M,
+         *squares = spoilt + K * M;
+  scatters(p.moments, out.means, about_means);
+  double total = 0.0;
+  for (int64_t k = 0; k < K; ++k) total += mass[k];
+  // For a tiny mass the inverse of the sums could overflow, so means are used instead.
+  const auto divisor = [&](int64_t k) { return std::max(mass[k], std::numeric_limits<double>::min()); };
+  for (int64_t k = 0; k < K; ++k)
+    for (int64_t i = 0; i < D; ++i) {
+      const double* row = about_means + (k * whole + i) * whole;
+      for (int64_t j = 0; j < D; ++j) xx[(k * D + i) * D + j] = row[j] / divisor(k);
+      for (int64_t m = 0; m < M; ++m) xy[(k * D + i) * M + m] = row[D + m] / divisor(k);
+    }
+  if (!solve({xx, xy, K, D, M, p.delicate, p.solved}, {out.slopes, inverse, explained, spoilt})) return false;
+  const double least_mass = p.empty * total;
+  std::vector<double> pooled(static_cast<size_t>(M));
+  for (int64_t k = 0; k < K; ++k) {
+    out.empty[k] = mass[k] <= least_mass;
+    bool delicate = false;
+    for (int64_t m = 0; m < M; ++m) {
+      const double yy = std::max(about_means[(k * whole + D + m) * whole + D + m], 0.0);
+      const double n = divisor(k), left = yy - n * explained[k * M + m];
+      const double square = std::max(left, n * spoilt[k * M + m] + p.rounding * yy);
+      squares[k * M + m] = square;
+      pooled[static_cast<size_t>(m)] += square;
+      delicate =
+          delicate || square <= std::max(p.nearly_exact * yy, p.near_floor * p.noise_floor[m] * mass[k]);
+    }
+    out.delicate[k] = delicate && !out.empty[k];
+  }
+  for (int64_t k = 0; k < K; ++k) {
+    const double rows = std::max(divisor(k), least_mass);
+    for (int64_t m = 0; m < M; ++m) {
+      const double own = p.shared_noise || out.empty[k] ? pooled[static_cast<size_t>(m)] / total
+                                                        : squares[k * M + m] / mass[k];
+      const double noise = std::max(own, p.noise_floor[m]);
+      out.noise[k * M + m] = noise;
+      for (int64_t i = 0; i < D * D; ++i)
+        out.posterior[(k * M + m) * D * D + i] = inverse[k * D * D + i] / rows * noise;
+    }
+  }
+  return true;
+}
+
+void quadratics_of_experts(const double* slopes, const double* noise, int64_t components, int64_t dims,
+                           int64_t targets, double* offsets, double* factors) {
+  constexpr double two_pi = 6.28318530717958647693;
+  const int64_t whole = dims + targets;
+  std::fill_n(factors, components * targets * whole, 0.0);
+  for (int64_t k = 0; k < components; ++k) {
+    double sum = 0.0;
+    for (int64_t m = 0; m < targets; ++m) {
+      const double variance = noise[k * targets + m], deviation = std::sqrt(variance);
+      double* row = factors + (k * targets + m) * whole;
+      for (int64_t d = 0; d < dims; ++d) row[d] = -slopes[(k * targets + m) * dims + d] / deviation;
+      row[dims + m] = 1.0 / deviation;
+      sum += std::log(two_pi * variance);
+    }
+    offsets[k] = -0.5 * sum;
+  }
+}
+
 }  // namespace mixtura

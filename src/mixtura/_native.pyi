@@ -157,6 +157,27 @@ def solve(
 ) -> tuple[_Float, _Float, _Float, _Float] | None: ...
 def transposed(matrices: _Float, threads: int) -> _Float: ...
 def widths(factors: _Float, variances: _Float, threads: int) -> tuple[float, float, float]: ...
+def regress(
+    mass: _Float,
+    first: _Float,
+    second: _Float,
+    pivot: _Float,
+    covariates: int,
+    constant: float,
+    delicate: float,
+    solved: float,
+    noise_floor: _Float,
+    shared_noise: bool,
+    rounding: float,
+    nearly_exact: float,
+    near_floor: float,
+    empty: float,
+) -> tuple[_Float, _Float, _Float, _Float, NDArray[np.bool_], NDArray[np.bool_]] | None: ...
+def quadratics_of_experts(slopes: _Float, noise: _Float) -> tuple[_Float, _Float]: ...
+def any_far(
+    form: str, factors: _Float, means: _Float, point: _Float, lengths: float, distance: float
+) -> bool: ...
+def all_finite(*arrays: _Float) -> bool: ...
 def ratios_to_spread(
     kind: str,
     mass: _Float,

@@ -33,12 +33,7 @@ def is_far(joint: Joint, pivot: Float, floor: float, permitted: float = LOST) ->
     """
     if joint.hard or joint.held:
         return False
-    q = joint.quadratics
-    away = q.means - pivot
-    lost = q.lengths(away) * _EPS > permitted
-    if not lost.any():
-        return False
-    return bool(np.any(lost & (np.einsum("kd,kd->k", away, away) * _EPS > permitted * floor)))
+    return joint.quadratics.any_far(pivot, permitted / _EPS, permitted * floor / _EPS)
 
 
 Each = Callable[[Float, NDArray[np.bool_], Kind], Moments]

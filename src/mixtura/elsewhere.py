@@ -137,7 +137,8 @@ class PartlyElsewhere:
 
     def elsewhere(self, name: str) -> Any:
         """What is elsewhere in place of a field; None if the field is an array."""
-        return self.__dict__.get("_elsewhere", {}).get(name)
+        away = self.__dict__.get("_elsewhere")
+        return None if away is None else away.get(name)
 
     def __getstate__(self) -> dict[str, Any]:
         """With all arrays on the host."""

@@ -100,6 +100,8 @@ def _norms(factors: Float, deviations: Float, enough: Float) -> Float:
 
 def all_finite(*arrays: Float) -> bool:
     """Whether every number is finite."""
+    if native is not None and compiled_allowed():
+        return native.all_finite(*arrays)
     # A finite sum has finite terms. The sum may overflow although all terms are finite, so they are then checked.
     total = 0.0
     with np.errstate(over="ignore", invalid="ignore"):

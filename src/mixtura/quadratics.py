@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtura.elsewhere import PartlyElsewhere
+from mixtura.threads import compiled_allowed, native
 
 Form = Literal["scalar", "diagonal", "triangle", "rectangle"]
 Float = NDArray[np.float64]
@@ -111,6 +112,14 @@ class Quadratics(PartlyElsewhere):
     def shared(self) -> bool:
         """Whether all components share one factor."""
         return self.elsewhere("factors") is None and len(self.factors) == 1 and self.components > 1
+
+    def any_far(self, point: Float, lengths: float, distance: float) -> bool:
+        """Whether some component has ``|F_k (m_k - point)|^2`` and ``|m_k - point|^2`` above these two numbers."""
+        if native is not None and compiled_allowed() and self.elsewhere("factors") is None:
+            return native.any_far(self.form, self.factors, self.means, point, lengths, distance)
+        away = self.means - point
+        far = self.lengths(away) > lengths
+        return bool(far.any() and np.any(far & (np.einsum("kd,kd->k", away, away) > distance)))
 
     def lengths(self, vectors: Float) -> Float:
         """``|F_k v_k|^2`` for vectors v (K, D), (K,)."""

@@ -45,4 +45,18 @@ ElementwiseWidths elementwise_widths(const double* factors, bool scalar, const d
                                      const double* pivot, const double* around, int64_t components,
                                      int64_t dims, int threads);
 
+// Whether a component's mean m lies so far from a point p that what is summed about it loses digits: |F (m -
+// p)|^2 is above `lengths` and |m - p|^2 above `distance`. Factors are scalars (K,), diagonals (K, D), or
+// matrices (K, R, D); a first axis of 1 is one factor for all.
+struct FactorsView {
+  Factor form;
+  const double* factors;
+  int64_t count, rows;
+};
+bool any_far(const FactorsView& factors, const double* means, const double* point, int64_t components,
+             int64_t dims, double lengths, double distance);
+
+// Whether all numbers are finite.
+bool all_finite(const double* numbers, int64_t count);
+
 }  // namespace mixtura

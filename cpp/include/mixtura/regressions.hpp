@@ -36,4 +36,30 @@ struct Slopes {
 };
 bool solve(const NormalEquations& p, const Slopes& out);
 
+// The whole M-step of K experts that have intercepts and no priors.
+struct RegressionProblem {
+  ScatterProblem moments;     // of z = [x; y]; M targets are the columns after the covariates
+  double delicate, solved;    // as of NormalEquations
+  const double* noise_floor;  // (M) least variance of the noise
+  bool shared_noise;          // one noise for all experts
+  double rounding;            // share of a sum of squares that is rounding
+  double nearly_exact;  // share of a sum of squares, and multiple of the floor, up to which what regressions
+  double near_floor;    // leave is rounding
+  double empty;         // share of the mass up to which an expert has no rows
+};
+
+// Means (K, D + M), slopes (K, M, D), noise (K, M), covariances of the slopes (K, M, D, D), and by expert (K)
+// whether residuals hold too few digits, and whether it has no rows. False if columns depend on each other,
+// or nearly so.
+struct Regressions {
+  double *means, *slopes, *noise, *posterior;
+  bool *delicate, *empty;
+};
+bool regress(const RegressionProblem& p, const Regressions& out);
+
+// What K experts evaluate, as quadratics of z = [x; y]: log-densities c_k at their means, (K), and factors
+// (K, M, D + M) with rows [-w_m | e_m] over the noise's deviation.
+void quadratics_of_experts(const double* slopes, const double* noise, int64_t components, int64_t dims,
+                           int64_t targets, double* offsets, double* factors);
+
 }  // namespace mixtura

@@ -21,6 +21,7 @@ from mixtura.components.normal_equations import (
     least_squares,
     least_squares_each,
     posterior_of,
+    regressions,
     root_of,
 )
 from mixtura.components.priors import LinearExpert, Priors
@@ -28,6 +29,7 @@ from mixtura.found import Found
 from mixtura.moments import Kind, Moments
 from mixtura.parametric import ParametricMixture
 from mixtura.quadratics import Quadratics
+from mixtura.threads import compiled_allowed, native
 
 __all__ = ["Baseline", "LinearExpert", "LinearExperts", "Priors", "least_squares"]
 
@@ -156,6 +158,10 @@ class LinearExperts(Components):
         more for V.
         """
         K, M, D = self.slopes.shape
+        means = np.hstack([self.anchor, self.level])
+        if native is not None and compiled_allowed() and not self.priors.given:
+            offsets, factors = native.quadratics_of_experts(self.slopes, self.noise)
+            return Quadratics("rectangle", offsets, means, factors)
         factors = np.zeros((K, M + D * self.priors.given, D + M))
         deviations = np.sqrt(self.noise)
         factors[:, :M, :D] = -self.slopes / deviations[:, :, None]
@@ -166,7 +172,7 @@ class LinearExperts(Components):
                 rows = np.concatenate([C.T / d for C, d in zip(roots[k], deviations[k], strict=True)])
                 factors[k, M:, :D] = rows if M == 1 else np.linalg.qr(rows, mode="r")
         offsets = -0.5 * np.sum(np.log(2.0 * math.pi * self.noise), axis=1)
-        return Quadratics("rectangle", offsets, np.hstack([self.anchor, self.level]), factors)
+        return Quadratics("rectangle", offsets, means, factors)
 
     def _roots(self) -> Float:
         """C with B = C C', (K, M, D, D)."""
@@ -212,6 +218,11 @@ class LinearExperts(Components):
             The regressions that were subtracted from y; None if y is as it was given.
         """
         K, M, D = self.slopes.shape
+        known = None
+        if baseline is None and self.intercept and not self.priors.given:
+            known = self._fitted_in_one(moments)
+        if known is not None:
+            return known
         s = Scatters.of(moments, D, self.intercept)
         least_mass = _EMPTY * float(moments.mass.sum())
         empty = moments.mass <= least_mass
@@ -271,6 +282,27 @@ class LinearExperts(Components):
             empty=empty,
             delicate=delicate & ~empty,
             roots=roots,
+        )
+
+    def _fitted_in_one(self, moments: Moments) -> LinearExperts | None:
+        """:meth:`fitted` in one native call; None where it is not to be had, or columns depend on each other."""
+        _, _, D = self.slopes.shape
+        numbers = _NEARLY_EXACT, _NEAR_FLOOR, _EMPTY
+        found = regressions(moments, D, self.noise_floor, self.shared_noise, numbers)
+        if found is None:
+            return None
+        means, slopes, noise, posterior, delicate, empty = found
+        return replace(
+            self,
+            anchor=means[:, :D],
+            level=means[:, D:],
+            slopes=slopes,
+            posterior=posterior,
+            noise=noise,
+            dependent=np.zeros(len(empty), dtype=bool),
+            empty=empty,
+            delicate=delicate,
+            roots=np.zeros_like(posterior),
         )
 
     def joint_with(self, means: Float, covariances: Float) -> tuple[Float, Float]:

@@ -13,6 +13,7 @@ from mixtura.threads import compiled_allowed, native
 from mixtura.triangles import unpack_symmetric
 
 Float = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
 
 # Columns count as dependent if an eigenvalue of their correlations is below this times the number of columns: moments
 # have a relative error of about 1e-15.
@@ -131,6 +132,49 @@ def least_squares_each(xx: Float, xy: Float) -> Solution:
         return regular
     alone = [least_squares(*both) for both in zip(xx, xy, strict=True)]
     return Solution(*(np.stack([getattr(one, f.name) for one in alone]) for f in fields(Solution)))
+
+
+def regressions(
+    moments: Moments, dims: int, noise_floor: Float, shared_noise: bool, numbers: tuple[float, float, float]
+) -> tuple[Float, Float, Float, Float, Booleans, Booleans] | None:
+    """Regressions with intercepts of all experts, in one native call; None where that is not to be had.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of kind 'full', of z = [x; y].
+    dims : int
+        Number of covariates.
+    noise_floor : ndarray of shape (M,)
+    shared_noise : bool
+    numbers : tuple of float
+        Shares of a sum of squares, of the floor of the noise and of the mass that are rounding.
+
+    Returns
+    -------
+    tuple of ndarray
+        Means (K, D + M), slopes (K, M, D), noise (K, M), covariances of the slopes (K, M, D, D), and which experts'
+        residuals hold too few digits and which have no rows, (K,).
+    """
+    if native is None or not compiled_allowed() or dims > _TOGETHER_COLUMNS:
+        return None
+    nearly_exact, near_floor, empty = numbers
+    return native.regress(
+        moments.mass,
+        moments.first,
+        moments.second,
+        moments.pivot,
+        dims,
+        _CONSTANT,
+        _DELICATE[1],
+        _SOLVED,
+        noise_floor,
+        shared_noise,
+        ROUNDING,
+        nearly_exact,
+        near_floor,
+        empty,
+    )
 
 
 def _regular(xx: Float, xy: Float) -> Solution | None:
