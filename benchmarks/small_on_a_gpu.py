@@ -16,12 +16,15 @@ def factorise(moments) -> None:
     """What an M-step does with second moments on the device."""
     scatters, mass = moments.elsewhere("second"), moments.kept_mass()
     factors = scatters.factors(mass, 0.1)
-    norms = factors.norms(scatters.diagonals)
+    norms = factors.norms(scatters.diagonals, False)
+    close = factors.norms(scatters.diagonals, True)
     want = np.swapaxes(inverse_choleskys(COVARIANCES["full"].estimated(moments, mass, 0.1, None)), 1, 2)
     found = factors.brought()
     np.testing.assert_allclose(found, want, rtol=0, atol=1e-10 * np.abs(want).max())
     scaled = found * np.sqrt(scatters.diagonals)[:, None, :]
-    assert np.all(norms >= np.linalg.norm(scaled, 2, axis=(1, 2)) ** 2 * (1 - 1e-9))
+    exact = np.linalg.norm(scaled, 2, axis=(1, 2)) ** 2
+    assert np.all(norms >= exact * (1 - 1e-9))
+    np.testing.assert_allclose(close, np.abs(np.swapaxes(scaled, 1, 2) @ scaled).sum(2).max(1), rtol=1e-9)
 
 
 def main() -> None:

@@ -100,8 +100,8 @@ def test_sums_of_logarithms(rng, scale, columns):
 
 
 def test_sums_of_logarithms_of_no_number():
-    found = native.sums_of_logarithms(np.array([[1.0, 0.0], [np.inf, 2.0], [np.nan, 1.0]]), 1)
-    np.testing.assert_array_equal(found, [-np.inf, np.inf, np.nan])
+    numbers = np.array([[1.0, 0.0], [np.inf, 2.0], [np.nan, 1.0], [-2.0, -3.0]])
+    np.testing.assert_array_equal(native.sums_of_logarithms(numbers, 1), [-np.inf, np.inf, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("scalar", [False, True])

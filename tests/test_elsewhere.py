@@ -2,6 +2,9 @@
 
 import copy
 import pickle
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +15,9 @@ from mixtura.backends.cuda import DeviceScatters
 from mixtura.backends.device_matrices import DeviceFactors
 from mixtura.backends.native import NativeBackend
 from mixtura.components import COVARIANCES, Gaussians
+from mixtura.components.covariances import Diagonal, Full
 from mixtura.components.estimation import Estimation
+from mixtura.components.storage import Matrices
 from mixtura.elsewhere import Computed, PartlyElsewhere
 from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.gates.constant import ConstantGate
@@ -119,7 +124,8 @@ def test_what_the_host_asks_of_factors(step, rng):
     away = quadratics.elsewhere("factors")
     vectors, around = rng.normal(size=(K, D)), rng.uniform(0.5, 2.0, size=D)
     widths = around + vectors**2
-    lengths, norms, bounds = quadratics.lengths(vectors), away.norms(widths), away.widths(around, vectors)
+    lengths, bounds = quadratics.lengths(vectors), away.widths(around, vectors)
+    norms, close = away.norms(widths, False), away.norms(widths, True)
     F = quadratics.factors
     assert quadratics.elsewhere("factors") is None
     np.testing.assert_allclose(lengths, np.sum((F @ vectors[:, :, None]) ** 2, axis=(1, 2)), rtol=D * EPS)
@@ -130,7 +136,11 @@ def test_what_the_host_asks_of_factors(step, rng):
     G = np.abs(F * np.sqrt(widths)[:, None, :])
     want = np.minimum((G**2).sum((1, 2)), G.sum(1).max(1) * G.sum(2).max(1))
     np.testing.assert_allclose(norms, want, rtol=D * EPS)
-    assert np.all(norms >= np.linalg.norm(F * np.sqrt(widths)[:, None, :], 2, axis=(1, 2)) ** 2)
+    scaled = F * np.sqrt(widths)[:, None, :]
+    exact = np.linalg.norm(scaled, 2, axis=(1, 2)) ** 2
+    assert np.all(norms >= exact)
+    np.testing.assert_allclose(close, np.abs(np.swapaxes(scaled, 1, 2) @ scaled).sum(2).max(1), rtol=D * EPS)
+    assert np.all(close >= exact * (1 - D * EPS))
 
 
 def test_components_away_from_the_pivot(step):
@@ -138,12 +148,11 @@ def test_components_away_from_the_pivot(step):
     found, _ = step
     moments = found.moments
     bounds = moments._collinearity(np.arange(K), 0.5, np.full(K, 1e9))
-    assert moments.elsewhere("second") is not None
-    # Where the bound is not good enough, the matrices are looked at.
+    # Where the bound is not good enough, the device looks more closely.
     exact = moments._collinearity(np.arange(K), 0.5, np.zeros(K))
-    assert moments.elsewhere("second") is None
+    assert moments.elsewhere("second") is not None
     covariances = moments._scatters(np.arange(K), 0.5)
-    np.testing.assert_allclose(exact, inverse_norms(covariances))
+    np.testing.assert_allclose(exact, inverse_norms(covariances), rtol=1e-9)
     largest = 1.0 / np.linalg.eigvalsh(correlations(covariances))[:, 0]
     assert np.all(bounds >= largest * (1 - 1e-9))
 
@@ -204,6 +213,104 @@ def test_buffers_are_used_again(step, backend, X):
         model = model.maximize(model.expect(rows))
         bytes_used.append(module.emulated_allocated())
     assert bytes_used[6] == bytes_used[-1]
+
+
+def test_separated_clusters_stay_there_too(backend, rng, monkeypatch):
+    """Means three spreads from the pivot in every column: digits are checked without the matrices."""
+    centers = 3.0 * rng.choice([-1.0, 1.0], size=(K, D))
+    X = (np.repeat(centers, 100, axis=0) + rng.normal(size=(100 * K, D))).astype(np.float32)
+    model, rows = mixture(rng), table(backend, X)
+    model = replace(model, components=replace(model.components, means=centers))
+    for kind in (DeviceScatters, DeviceFactors):
+        monkeypatch.setattr(kind, "brought", lambda self: pytest.fail("brought to the host"))
+    for _ in range(3):
+        model = model.maximize(model.expect(rows))
+    assert model.components.elsewhere("covariances") is not None
+
+
+def test_moments_about_own_pivots_come_at_once(backend, X, rng):
+    model = mixture(rng)
+    rows = table(backend, X)
+    every = np.ones(K, dtype=bool)
+    moments = backend.expect_each(rows.rows, model.joint, "full", model.components.means, every)
+    assert moments.elsewhere("second") is None
+
+
+@pytest.mark.parametrize("megabytes", range(6, 14, 2))
+def test_without_room_for_what_stays(megabytes, require, rng):
+    """A device on which a fit just fits keeps no matrices rather than fail."""
+    backend = require("emulated-warpgroups")
+    module = backend.module()
+    X = rng.normal(size=(600, 64)).astype(np.float32)
+    options = {
+        "reg_covar": 0.5,
+        "max_iter": 3,
+        "tol": 0.0,
+        "random_state": 0,
+        "init_params": "random_from_data",
+    }
+    before = module.emulated_allocated()
+    module.set_emulated_capacity(before + (megabytes << 20))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it does not converge
+            fit = GaussianMixture(64, backend="emulated-warpgroups", **options).fit(X)
+        assert np.isfinite(fit.lower_bound_)
+        assert module.emulated_allocated() == before
+    finally:
+        module.set_emulated_capacity(1 << 33)
+
+
+def test_two_threads_read_the_same(step):
+    """Whoever reads first brings the array; the others find it."""
+    found, model = step
+    things = [
+        (found.moments, "second"),
+        (model.components, "covariances"),
+        (model.components, "precisions_cholesky"),
+    ]
+    later = Computed(lambda: time.sleep(0.05) or np.ones((1, 1)))
+    slow = Moments("full", np.zeros(1), np.ones(1), np.zeros((1, 1)), later)
+    with ThreadPoolExecutor(8) as pool:
+        for thing, name in [*things, (slow, "second")]:
+            assert thing.elsewhere(name) is not None
+            arrays = list(pool.map(lambda _, t=thing, n=name: getattr(t, n), range(16)))
+            assert all(array is arrays[0] for array in arrays)
+
+
+class Halved:
+    """Changes a family's M-step from beside it."""
+
+    def estimate(self, moments, mass):
+        return 0.5 * moments.covariances(mass)
+
+
+class Ridged(Matrices):
+    """Adds to variances more than it is asked to."""
+
+    def regularized(self, covariances, reg_covar):
+        return super().regularized(covariances, 3.0 + reg_covar)
+
+
+@pytest.mark.parametrize(
+    ("base", "members"),
+    [(Full, {"bases": (Halved,)}), (Full, {"storage": Ridged()}), (Diagonal, {"bases": (Halved,)})],
+    ids=["mixin", "storage", "diagonal"],
+)
+def test_families_that_change_the_m_step_have_their_own(base, members, backend, X, rng):
+    bases = (*members.get("bases", ()), base)
+    family = type(
+        "Changed", bases, {"name": "changed", **{k: v for k, v in members.items() if k != "bases"}}
+    )()
+    assert base.direct
+    assert not family.direct
+    moments = mixture(rng).expect(table(backend, X)).moments
+    if base is Diagonal:
+        moments = replace(moments, kind="diagonal", second=moments.squares()[0] * moments.mass[:, None])
+    found = Gaussians.from_moments(family, moments, Estimation(0.1))
+    want = family.storage.regularized(family.estimate(moments, moments.kept_mass()), 0.1)
+    np.testing.assert_allclose(found.covariances, want, rtol=1e-12)
+    np.testing.assert_allclose(family.storage.covariances_of(found.precisions_cholesky), want, atol=1e-9)
 
 
 def test_copies_and_files_have_the_arrays(step):

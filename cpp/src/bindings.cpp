@@ -321,8 +321,6 @@ std::optional<py::tuple> solve(const Doubles& xx, const Doubles& xy, double deli
   return py::make_tuple(slopes, inverse, explained, spoilt);
 }
 
-// Of factors (K, R, D) and variances (K, D): the largest sum of squares times variances along a row, and the
-// least and the largest square of a row.
 // Moments of one of the kinds that keep second moments for each component.
 mixtura::MomentsView moments_of(const std::string& kind, const Doubles& mass, const Doubles& first,
                                 const Doubles& second) {
@@ -398,6 +396,8 @@ py::tuple elementwise_widths(const Doubles& factors, const Doubles& means, const
   return py::make_tuple(found.widest, found.least, found.largest);
 }
 
+// Of factors (K, R, D) and variances (K, D): the largest sum of squares times variances along a row, and the
+// least and the largest square of a row.
 py::tuple widths(const Doubles& factors, const Doubles& variances, int threads) {
   if (factors.ndim() != 3 || factors.size() == 0)
     throw std::invalid_argument("factors must have shape (K, R, D)");

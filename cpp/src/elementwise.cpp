@@ -119,6 +119,7 @@ double sum_of_logarithms(const double* numbers, int64_t columns) {
   int64_t exponents = 0;
   for (int64_t d = 0; d < columns; ++d) {
     const Scaled number = scaled(numbers[d]);
+    if (number.mantissa < 0.0) return std::numeric_limits<double>::quiet_NaN();
     mantissa *= number.mantissa;  // 1/2 to 1, so that 512 of them stay normal
     exponents += number.exponent;
     if (d % 512 == 511) {

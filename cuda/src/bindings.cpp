@@ -140,6 +140,15 @@ Doubles measured(const Factors& factors, const Doubles& widths, const std::optio
   });
 }
 
+// (K,): see mixtura::cuda::Norms.
+Doubles norms(const Factors& factors, const Doubles& variances) {
+  const int64_t components = mixtura::cuda::components_of(*factors.kept);
+  const double* numbers =
+      checked(variances, {components, mixtura::cuda::dims_of(*factors.kept)}, "variances");
+  return brought(py::make_tuple(components),
+                 [&](double* out) { mixtura::cuda::norms(*factors.kept, numbers, out); });
+}
+
 // A table placed with the device; keeps arrays that it streams from alive.
 class Table {
  public:
@@ -354,6 +363,7 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
                            [&](double* out) { mixtura::cuda::bring_factors(*f.kept, out, threads); });
           },
           py::arg("threads"))
+      .def("norms", &norms, py::arg("variances"))
       .def("measured", &measured, py::arg("widths"), py::arg("vectors") = py::none());
   py::class_<Table>(m, "Table", py::module_local())
       .def(py::init<py::array, std::optional<py::array>, int, int64_t, int64_t, bool, int>(), py::arg("left"),

@@ -84,11 +84,12 @@ class Factors(Elsewhere):
         """``|F_k v_k|^2`` for vectors v (K, D), (K,)."""
 
     @abstractmethod
-    def norms(self, variances: Float) -> Float:
-        """Bounds (K,) of the largest eigenvalues of ``G_k G_k'`` with ``G_k = F_k diag(variances_k)^1/2``.
+    def norms(self, variances: Float, closely: bool) -> Float:
+        """Bounds (K,) of the largest eigenvalues of ``G_k' G_k`` with ``G_k = F_k diag(variances_k)^1/2``.
 
         With the variances (K, D) of the covariances themselves these are the eigenvalues of the inverses of their
-        correlations.
+        correlations. ``closely``: the largest sums of absolute values along a row of ``G_k' G_k``, which cost D^3
+        operations; otherwise bounds from ``G_k`` alone.
         """
 
 
@@ -128,12 +129,15 @@ class PartlyElsewhere:
 
     def __getattr__(self, name: str) -> Any:
         """Called for what the object does not have: an array that has not been read yet."""
-        away = self.__dict__.get("_elsewhere", {})
-        if name not in away:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        array = self.__dict__[name] = away[name].brought()
-        del away[name]  # what is read on the host is used there, and the device's memory is free again
-        return array
+        away = self.elsewhere(name)
+        if away is not None:
+            array = self.__dict__.setdefault(name, away.brought())
+            # What has been read is used on the host from now on. The device's memory is free when nobody else has it.
+            self.__dict__["_elsewhere"].pop(name, None)
+            return array
+        if name in self.__dict__:  # another thread has just read it
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def elsewhere(self, name: str) -> Any:
         """What is elsewhere in place of a field; None if the field is an array."""

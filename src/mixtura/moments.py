@@ -531,9 +531,11 @@ class Moments(PartlyElsewhere):
         factors = None if away is None else away.factors(self.kept_mass(), floor)
         if factors is not None:
             about_pivot, of_means = self.squares()
-            bounds = factors.norms(np.maximum(about_pivot - of_means, 0.0) + floor)[selected]
-            if np.all(bounds <= enough):
-                return np.asarray(bounds)
+            variances = np.maximum(about_pivot - of_means, 0.0) + floor
+            bounds = factors.norms(variances, False)[selected]
+            if np.any(bounds > enough):
+                bounds = factors.norms(variances, True)[selected]
+            return np.asarray(bounds)
         scatters = self._scatters(selected, floor)
         each = enough if len(scatters) == len(enough) else enough.min()  # one matrix may serve all
         return np.broadcast_to(inverse_norms(scatters, each), len(selected))

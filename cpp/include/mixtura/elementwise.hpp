@@ -32,8 +32,8 @@ bool diagonal_estimates(const MomentsView& moments, const double* added, double*
 void means_of(const double* first, const double* mass, const double* pivot, bool own_pivots,
               int64_t components, int64_t dims, double* out, int threads);
 
-// out (K,): the sums of the logarithms of each of K rows of D positive numbers. One logarithm a row: products
-// of mantissas, and sums of exponents.
+// out (K,): the sums of the logarithms of each of K rows of D numbers; NaN where one is negative. One
+// logarithm a row: products of mantissas, and sums of exponents.
 void sums_of_logarithms(const double* numbers, int64_t rows, int64_t columns, double* out, int threads);
 
 // Of factors (K, D), or (K,) with one for all columns: the largest (a_d + (m_kd - p_d)^2) f_kd^2, and the

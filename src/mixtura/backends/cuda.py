@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import operator
 import os
+from copy import copy
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from mixtura.backends.derivatives import Derivatives
 from mixtura.backends.device_arrays import Description, is_device_array
 from mixtura.backends.device_matrices import DeviceScatters
 from mixtura.joint import Joint
-from mixtura.moments import Kind, Parts
+from mixtura.moments import Kind, Moments, Parts
 from mixtura.quadratics import Quadratics
 
 # Largest width of a table, in spreads of a component, at which products of bfloat16 pairs are accurate enough. They
@@ -165,6 +166,7 @@ class CudaBackend(CompiledBackend):
         self.device = None if device is None else operator.index(device)
         self.memory = None if memory is None else int(memory)
         self.tile_bytes = int(tile_bytes)
+        self._keeps = True  # whether second moments may stay on the device
         self._module = self.module()
 
     @classmethod
@@ -309,13 +311,21 @@ class CudaBackend(CompiledBackend):
             joint.hard,
             single,
             single and not joint.hard and self._fast_enough(rows, q, pivot),
-            True,
+            self._keeps,
             None if factors is None else factors.handle,
             self.threads,
         )
         if not isinstance(second, np.ndarray):
             second = DeviceScatters(second, self.threads)
         return (mass, first, second), log_likelihood
+
+    def expect_each(
+        self, rows: Rows, joint: Joint, kind: Kind, pivots: Float, wanted: NDArray[np.bool_]
+    ) -> Moments:
+        """See :meth:`mixtura.backends.base.Backend.expect_each`; its parts are put together on the host."""
+        here = copy(self)
+        here._keeps = False
+        return CompiledBackend.expect_each(here, rows, joint, kind, pivots, wanted)
 
     def _run_accumulate(self, rows: Rows, resp: Float, kind: Kind, pivot: Float) -> Parts:
         rows = self._placed(rows)

@@ -41,7 +41,7 @@ class DeviceScatters(Scatters):
         if last is None or not (np.array_equal(last[0], mass) and np.array_equal(last[1], variances)):
             factors = self._scatters.factors(mass, variances)
             made = None if factors is None else DeviceFactors(factors, self._threads)
-            last = self._last = mass, variances, made
+            last = self._last = mass.copy(), variances.copy(), made
         return last[2]
 
 
@@ -77,6 +77,6 @@ class DeviceFactors(Factors):
         """See :meth:`mixtura.elsewhere.Factors.lengths`."""
         return np.asarray(self.handle.measured(np.zeros(vectors.shape[1]), vectors)[:, 3])
 
-    def norms(self, variances: Float) -> Float:
+    def norms(self, variances: Float, closely: bool) -> Float:
         """See :meth:`mixtura.elsewhere.Factors.norms`."""
-        return np.asarray(self.handle.measured(variances)[:, 4])
+        return np.asarray(self.handle.norms(variances) if closely else self.handle.measured(variances)[:, 4])

@@ -73,9 +73,16 @@ class Covariance(ABC):
     slow: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """A family that changes the M-step of another one is not direct, unless it says so."""
+        """A family that changes another one's M-step, or how covariances are kept, is not direct unless it says so."""
         super().__init_subclass__(**keywords)
-        if "direct" not in vars(cls) and {"estimate", "estimated"} & vars(cls).keys():
+        if "direct" in vars(cls):
+            return
+        # What it has may come from another base than the family that is direct.
+        of_direct = next((base for base in cls.__mro__[1:] if vars(base).get("direct", False)), None)
+        decides = ("estimate", "estimated", "factorized", "storage")
+        if of_direct is not None and any(
+            getattr(cls, name) is not getattr(of_direct, name) for name in decides
+        ):
             cls.direct = False
 
     @abstractmethod

@@ -33,6 +33,7 @@ std::shared_ptr<Kept> factorise(const Kept& statistics, const double* mass, cons
                                 double* log_determinants);
 void measure(const Kept& factors, const double* around, const double* widths, const double* vectors,
              double* out);
+void norms(const Kept& factors, const double* variances, double* out);
 void bring_second(const Kept& statistics, double* out, int threads);
 void bring_factors(const Kept& factors, double* out, int threads);
 

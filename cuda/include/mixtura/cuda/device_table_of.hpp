@@ -33,6 +33,9 @@ void measure(const Kept& factors, const double* around, const double* widths, co
              double* out) {
   factors.table()->measure(factors, around, widths, vectors, out);
 }
+void norms(const Kept& factors, const double* variances, double* out) {
+  factors.table()->norms(factors, variances, out);
+}
 void bring_second(const Kept& statistics, double* out, int threads) {
   statistics.table()->bring_second(statistics, out, threads);
 }

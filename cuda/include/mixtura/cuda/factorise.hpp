@@ -21,6 +21,11 @@ MIXTURA_KERNEL bool is_finite(double x) {
   return x - x == 0.0;
 }
 
+// The larger one; NaN where one is.
+MIXTURA_KERNEL double larger(double a, double b) {
+  return a > b || a != a ? a : b;
+}
+
 // Of each component [mass | mean | diagonal of the second moment | 1 if all its statistics are finite, else
 // 0], (K, 2 + 2 D). Reads the statistics once. Grid: (K).
 struct Outline {
@@ -153,6 +158,54 @@ struct InverseCholeskys {
   }
 };
 
+// The largest sum of absolute values along a row of G' G, for G = F diag(v)^1/2: of each component's factor F
+// and variances v, (K). D^3 / 3 multiply-adds of doubles, from shared memory. Grid: (K).
+struct Norms {
+  static constexpr int threads = 256;
+
+  const double* factors;
+  const double* variances;  // (K, D) v
+  int64_t dims;
+  double* out;
+
+  static int64_t shared_bytes_of(int64_t dims) { return (triangle_size(dims) + dims) * 8; }
+  int64_t shared_bytes() const { return shared_bytes_of(dims); }
+
+  template <class Block>
+  MIXTURA_KERNEL void operator()(Block& block, char* shared) const {
+    const int64_t size = triangle_size(dims), k = block.x;
+#if !defined(__CUDACC__)
+    std::vector<double> memory(static_cast<size_t>(shared_bytes() / 8));
+    shared = reinterpret_cast<char*>(memory.data());
+#endif
+    double* const g = reinterpret_cast<double*>(shared);
+    double* const sums = g + size;
+    block.each([&](int t) {
+      for (int64_t r = t / warp_size; r < dims; r += threads / warp_size)
+        for (int64_t c = t % warp_size; c <= r; c += warp_size)
+          g[triangle_size(r) + c] = factors[k * size + triangle_size(r) + c] * sqrt(variances[k * dims + c]);
+    });
+    block.each([&](int t) {
+      for (int64_t a = t; a < dims; a += threads) {
+        double sum = 0;
+        for (int64_t b = 0; b < dims; ++b) {
+          double product = 0;
+          for (int64_t r = a > b ? a : b; r < dims; ++r)
+            product = fused(g[triangle_size(r) + a], g[triangle_size(r) + b], product);
+          sum += product < 0 ? -product : product;
+        }
+        sums[a] = sum;
+      }
+    });
+    block.each([&](int t) {
+      if (t != 0) return;
+      double largest = 0;
+      for (int64_t a = 0; a < dims; ++a) largest = larger(largest, sums[a]);
+      out[k] = largest;
+    });
+  }
+};
+
 // Of each component's factor F, for squared widths w of the table about it and a vector v: the largest sum of
 // F_rc^2 w_c over a row r; the smallest and the largest sum of F_rc^2; |F v|^2; and a bound of the largest
 // eigenvalue of G G' with G = F diag(w)^1/2, the smaller of |G|^2 and |G|_1 |G|_inf. (K, 5). Reads the
@@ -185,9 +238,6 @@ struct Lengths {
   int64_t dims;
   bool around;  // whether widths are (D,)
   double* out;
-
-  // The larger one; NaN where one is.
-  MIXTURA_KERNEL static double larger(double a, double b) { return a > b || a != a ? a : b; }
 
   template <class Block>
   MIXTURA_KERNEL void operator()(Block& block, Shared& shared) const {

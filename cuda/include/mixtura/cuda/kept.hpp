@@ -25,6 +25,10 @@ class Spares {
     spares_.pop_back();
     return found;
   }
+  void clear() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    spares_.clear();
+  }
   void give(std::unique_ptr<Buffer> buffer) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (spares_.size() < most_spares) spares_.push_back(std::move(buffer));

@@ -67,22 +67,22 @@ class Table : public std::enable_shared_from_this<Table> {
   const Rows& source() const { return rows_; }
 
   // Factors of the covariances of kept statistics, with divisors (K,) and what is added to variances (D,),
-  // and the logarithms of their determinants (K,). Null if one is not positive definite.
+  // and the logarithms of their determinants (K,). Null if one is not positive definite, or there is no
+  // memory for them.
   std::shared_ptr<Kept> factorise(const Kept& statistics, const double* mass, const double* added,
                                   double* log_determinants) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Unwinding unwinding(device_);
     const int64_t components = statistics.components(), dims = statistics.dims();
-    auto factors = std::make_shared<Kept>(shared_from_this(), spares_, components, dims);
+    const auto factors = kept(components, dims, components * triangle_size(dims), "factors");
+    if (!factors) return nullptr;
     std::vector<double> numbers(mass, mass + components);
     numbers.insert(numbers.end(), added, added + dims);
     const double* asked = asked_.upload(numbers, "divisors");
     double* found = told_.reserve<double>(components, "determinants");
-    device_.launch_wide(
-        InverseCholeskys{statistics.numbers(), asked, asked + components, dims,
-                         factors->memory().reserve<double>(components * triangle_size(dims), "factors"),
-                         found},
-        {components, 1, 1});
+    device_.launch_wide(InverseCholeskys{statistics.numbers(), asked, asked + components, dims,
+                                         factors->memory().at<double>(), found},
+                        {components, 1, 1});
     device_.copy_out(log_determinants, found, static_cast<size_t>(components) * sizeof(double));
     const bool good = std::all_of(log_determinants, log_determinants + components,
                                   [](double determinant) { return determinant - determinant == 0.0; });
@@ -107,6 +107,20 @@ class Table : public std::enable_shared_from_this<Table> {
         Lengths{factors.numbers(), asked, vectors ? asked + numbers : nullptr, dims, !widths, found},
         {components, 1, 1});
     device_.copy_out(out, found, static_cast<size_t>(components * Lengths::results) * sizeof(double));
+  }
+
+  // See Norms: (K,) from variances (K, D).
+  void norms(const Kept& factors, const double* variances, double* out) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Unwinding unwinding(device_);
+    const int64_t components = factors.components(), size = components * factors.dims();
+    auto* staged = results_.reserve<double>(size);
+    std::copy_n(variances, size, staged);
+    auto* asked = asked_.reserve<double>(size, "variances");
+    device_.copy_in(asked, staged, static_cast<size_t>(size) * sizeof(double));
+    double* found = told_.reserve<double>(components, "norms");
+    device_.launch_wide(Norms{factors.numbers(), asked, factors.dims(), found}, {components, 1, 1});
+    device_.copy_out(out, found, static_cast<size_t>(components) * sizeof(double));
   }
 
   // The second moments of kept statistics, packed, (K, D (D + 1) / 2).
@@ -295,6 +309,18 @@ class Table : public std::enable_shared_from_this<Table> {
     return plan;
   }
 
+  // Room for so many numbers of matrices that stay; null where the device has none to spare.
+  std::shared_ptr<Kept> kept(int64_t components, int64_t dims, int64_t numbers, const char* what) {
+    auto found = std::make_shared<Kept>(shared_from_this(), spares_, components, dims);
+    try {
+      found->memory().template reserve<double>(numbers, what);
+    } catch (const OutOfMemory&) {
+      found.reset();
+      spares_.clear();
+    }
+    return found;
+  }
+
   // Calls put(numbers, k) for each component of what is kept, `size` numbers each, on the host.
   template <class Put>
   void bring(const Kept& kept, int64_t size, int threads, Put put) {
@@ -447,10 +473,11 @@ class Table : public std::enable_shared_from_this<Table> {
       if (from_host) device_.lane_used(lane);
     }
     if (plan.statistics) {
-      const bool keep = keeps(p, plan, *totals);
-      if (keep) totals->kept = std::make_shared<Kept>(shared_from_this(), spares_, components, p.rows.dims);
-      double* reduced =
-          (keep ? totals->kept->memory() : reduced_).template reserve<double>(plan.entries, "the statistics");
+      if (keeps(p, plan, *totals))
+        totals->kept = kept(components, p.rows.dims, plan.entries, "the statistics");
+      const bool keep = totals->kept != nullptr;
+      double* reduced = keep ? totals->kept->memory().template at<double>()
+                             : reduced_.reserve<double>(plan.entries, "the statistics");
       device_.launch(Reduce{plan.entries, plan.splits, sums, reduced},
                      {(plan.entries + Reduce::threads - 1) / Reduce::threads, 1, 1});
       if (keep)
@@ -464,11 +491,17 @@ class Table : public std::enable_shared_from_this<Table> {
     device_.finish();
   }
 
-  // Whether second moments stay on the device: where the next pass can take factors that are there.
-  bool keeps(const Pass& p, const Plan& plan, const Totals& totals) const {
-    return totals.diagonals && p.kind == Kind::full && plan.wide && wide_.evaluates() &&
-           plan.entries >= kept_from && p.rows.dims <= Lengths::most_dims &&
-           InverseCholeskys::shared_bytes_of(p.rows.dims) <= device_.shared_bytes();
+  // Whether second moments stay on the device: where the next pass can take factors that are there. Rows that
+  // fit a panel of the E half are shorter than what shared memory and `Lengths` could hold.
+  bool keeps(const Pass& p, const Plan& plan, const Totals& totals) {
+    const bool wanted = totals.diagonals && p.kind == Kind::full && plan.wide && wide_.evaluates() &&
+                        plan.entries >= kept_from && p.rows.dims <= Lengths::most_dims &&
+                        InverseCholeskys::shared_bytes_of(p.rows.dims) <= device_.shared_bytes();
+    if (wanted && plan.entries > entries_judged_) {
+      entries_judged_ = plan.entries;
+      has_room_ = static_cast<int64_t>(device_.available()) >= most_kept * plan.entries * 8;
+    }
+    return wanted && has_room_;
   }
 
   // What the host must know of statistics that stay.
@@ -814,7 +847,8 @@ class Table : public std::enable_shared_from_this<Table> {
   Spares spares_{device_};
   WidePass wide_{device_};
   Staging results_{device_};
-  bool resident_ = false;
+  bool resident_ = false, has_room_ = false;  // has_room_: for matrices that stay
+  int64_t entries_judged_ = 0;                // the most for which that is known
   int64_t tile_bytes_, wide_bytes_ = wide_tile_bytes;
   bool tile_bytes_given_, pinnable_, pinned_[2] = {false, false};
   int passes_ = 0;

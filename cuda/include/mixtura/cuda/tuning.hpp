@@ -36,6 +36,10 @@ constexpr int64_t in_parallel_from = int64_t{1} << 18;
 // take the host less time than launches take.
 constexpr int64_t kept_from = int64_t{1} << 13;
 
+// So many arrays of that size must be free for that: statistics and factors of two iterations and of the
+// next, and what a pass takes that has none of them.
+constexpr int64_t most_kept = 8;
+
 // Most buffers that wait to be used again: of two iterations' statistics and factors.
 constexpr size_t most_spares = 4;
 
