@@ -342,7 +342,6 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
       .def(py::init<std::string, Doubles, Doubles, Doubles, std::optional<Doubles>>(), py::arg("form"),
            py::arg("offsets"), py::arg("means"), py::arg("factors"), py::arg("linear") = py::none());
   py::class_<Scatters>(m, "Scatters", py::module_local())
-      .def_property_readonly("shape", [](const Scatters& s) { return shape_of(s); })
       .def_readonly("diagonals", &Scatters::diagonals)
       .def_readonly("finite", &Scatters::finite)
       .def(
@@ -354,7 +353,6 @@ PYBIND11_MODULE(MIXTURA_MODULE, m) {
           py::arg("threads"))
       .def("factors", &factors_of, py::arg("mass"), py::arg("added"));
   py::class_<Factors>(m, "Factors", py::module_local())
-      .def_property_readonly("shape", [](const Factors& f) { return shape_of(f); })
       .def_readonly("log_determinants", &Factors::log_determinants)
       .def(
           "brought",
