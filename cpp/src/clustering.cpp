@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
+#include <memory>
+#include <utility>
 
 #include "mixtura/driver.hpp"
 #include "mixtura/share.hpp"
@@ -65,6 +68,117 @@ void middle_of(const double* points, int64_t count, int64_t D, double* out) {
   }
 }
 
+// Rows for each centre from which on the centres' distances from each other cost little beside a pass.
+constexpr int64_t centres_apart = 64;
+
+// What k-means remembers of a table's rows, and the statistics that follow from it: whole ones at first, then
+// what changes.
+class Remembered {
+ public:
+  Remembered(Pass& pass, int threads, const std::function<void()>& look)
+      : pass_(pass),
+        threads_(threads),
+        look_(look),
+        components_(pass.quadratics.components),
+        dims_(pass.quadratics.dims),
+        size_(statistics_size(Kind::mean, dims_)),
+        usable_(components_ > 1 && nearest_centre(pass) && no_constants(pass)) {
+    if (!usable_) return;
+    const auto rows = static_cast<size_t>(pass.rows.count);
+    nearest_.reset(new float[rows]);
+    others_.reset(new float[rows]);
+    labels_.reset(new int32_t[rows]);
+    moved_.resize(static_cast<size_t>(components_));
+    half_.resize(static_cast<size_t>(components_));
+    memory_.nearest = nearest_.get();
+    memory_.others = others_.get();
+    memory_.labels = labels_.get();
+    memory_.moved = moved_.data();
+    memory_.half = half_.data();
+    memory_.part = Memory::all;
+    pass.memory = &memory_;
+  }
+
+  // K x [mass | sums of z - pivot], and the log-likelihood, of all rows under the present centres.
+  void take(std::vector<double>& total) {
+    if (!usable_ || memory_.part == Memory::all) {
+      run_pass(pass_, threads_, total.data(), look_);
+      return;
+    }
+    std::vector<double> change(total.size());
+    run_pass(pass_, threads_, change.data(), look_);
+    for (size_t i = 0; i < total.size(); ++i) total[i] += change[i];
+    // Of a centre that has lost nearly all its rows, sums of what came and went may hold no digits.
+    double mass = 0.0;
+    for (int64_t k = 0; k < components_; ++k) mass += total[k * size_];
+    for (int64_t k = 0; k < components_; ++k)
+      if (!(total[k * size_] > 1e-9 * mass / static_cast<double>(components_))) return recount(total);
+  }
+
+  // The same once more, as a sum over all rows, which what comes and goes leaves without some of its last
+  // digits.
+  void recount(std::vector<double>& total) {
+    if (!usable_ || memory_.part == Memory::all) return;
+    const Memory::Part before = std::exchange(memory_.part, Memory::recount);
+    run_pass(pass_, threads_, total.data(), look_);
+    memory_.part = before;
+  }
+
+  // The centres have moved so far, (K), to the means of their rows. That lowers the sum of squared distances
+  // by sum_k n_k |m_k' - m_k|^2.
+  void centres_moved(const std::vector<double>& distances, std::vector<double>& total) {
+    if (!usable_) return;
+    const double half_scale = 0.5 * pass_.quadratics.factors[0] * pass_.quadratics.factors[0];
+    for (int64_t k = 0; k < components_; ++k)
+      total.back() += half_scale * total[k * size_] * distances[k] * distances[k];
+    memory_.part = Memory::changes;
+    memory_.fastest = std::max_element(distances.begin(), distances.end()) - distances.begin();
+    memory_.next = 0.0f;
+    for (int64_t k = 0; k < components_; ++k) {
+      moved_[k] = static_cast<float>(distances[k] * (1.0 + 1e-6));
+      if (k != memory_.fastest) memory_.next = std::max(memory_.next, moved_[k]);
+    }
+    memory_.most = moved_[memory_.fastest];
+    if (components_ * centres_apart <= pass_.rows.count) look_around();
+  }
+
+ private:
+  static bool no_constants(const Pass& p) {
+    for (int64_t k = 0; k < p.quadratics.components; ++k)
+      if (p.quadratics.offsets[k] + (p.log_weights ? p.log_weights[k] : 0.0) != 0.0) return false;
+    return true;
+  }
+
+  // Half of each centre's distance from the closest other one. Cost: K^2 D multiply-adds.
+  void look_around() {
+    std::vector<double> closest(static_cast<size_t>(components_), std::numeric_limits<double>::infinity());
+    const double* means = pass_.quadratics.means;
+    for (int64_t k = 0; k < components_; ++k)
+      for (int64_t j = 0; j < k; ++j) {
+        double square = 0.0;
+        for (int64_t d = 0; d < dims_; ++d) {
+          const double difference = means[k * dims_ + d] - means[j * dims_ + d];
+          square += difference * difference;
+        }
+        closest[k] = std::min(closest[k], square);
+        closest[j] = std::min(closest[j], square);
+      }
+    for (int64_t k = 0; k < components_; ++k)
+      half_[k] = static_cast<float>(0.5 * (1.0 - 1e-6) * std::sqrt(closest[k]));
+  }
+
+  Pass& pass_;
+  const int threads_;
+  const std::function<void()>& look_;
+  const int64_t components_, dims_, size_;
+  const bool usable_;
+  // Not value-initialised: the first pass writes them.
+  std::unique_ptr<float[]> nearest_, others_;
+  std::unique_ptr<int32_t[]> labels_;
+  std::vector<float> moved_, half_;
+  Memory memory_{};
+};
+
 }  // namespace
 
 LloydEnd lloyd(Pass pass, double* means, double total_weight, int64_t max_iter, double tol, int threads,
@@ -75,26 +189,41 @@ LloydEnd lloyd(Pass pass, double* means, double total_weight, int64_t max_iter, 
   pass.quadratics.means = means;
   const int64_t size = statistics_size(pass.kind, D);
   std::vector<double> total(static_cast<size_t>(K * size + 1)), moved(static_cast<size_t>(K * D));
-  std::vector<double> shift(static_cast<size_t>(D));
+  std::vector<double> shift(static_cast<size_t>(D)), distances(static_cast<size_t>(K));
   Lookout lookout(look);
-  for (int64_t iteration = 0; iteration < max_iter; ++iteration) {
-    lookout();
-    run_pass(pass, threads, total.data(), look);
-    for (const double value : total)
-      if (!std::isfinite(value)) return LloydEnd::not_finite;
+  Remembered remembered(pass, threads, look);
+  // The centres' means from the statistics, and the sum of squared shifts.
+  const auto maximize = [&] {
     double shifts = 0.0;
     for (int64_t k = 0; k < K; ++k) {
       const double *sums = total.data() + k * size, mass = sums[0];
-      if (!(mass > 0.0)) return LloydEnd::empty;
+      double square = 0.0;
       for (int64_t d = 0; d < D; ++d) {
         moved[k * D + d] = pass.pivot[d] + sums[1 + d] / mass;
         shift[d] = moved[k * D + d] - means[k * D + d];
+        square += shift[d] * shift[d];
       }
+      distances[k] = std::sqrt(square);
       shifts += squared_length(pass.quadratics, shift.data());
+    }
+    return shifts;
+  };
+  for (int64_t iteration = 0; iteration < max_iter; ++iteration) {
+    lookout();
+    remembered.take(total);
+    for (const double value : total)
+      if (!std::isfinite(value)) return LloydEnd::not_finite;
+    for (int64_t k = 0; k < K; ++k)
+      if (!(total[k * size] > 0.0)) return LloydEnd::empty;
+    const bool converged = maximize() <= tol;
+    if (converged || iteration + 1 == max_iter) {
+      remembered.recount(total);
+      maximize();
     }
     std::copy(moved.begin(), moved.end(), means);
     bounds.push_back(total.back() / total_weight);
-    if (shifts <= tol) return LloydEnd::converged;
+    if (converged) return LloydEnd::converged;
+    remembered.centres_moved(distances, total);
   }
   return LloydEnd::limit;
 }

@@ -86,11 +86,15 @@ Buffer<T> aligned_buffer(size_t size) {
   return Buffer<T>(static_cast<T*>(memory), [](T* p) { ::operator delete[](p, std::align_val_t{64}); });
 }
 
-// Rows per chunk, whole blocks.
+// Rows per chunk, whole blocks: as many as the most operations allow, but fewer where the table would have
+// less than `chunks_wanted` chunks, as long as a chunk keeps the least operations and rows.
 int64_t chunk_rows(const Pass& p) {
   const int64_t statistics = statistics_size(p.kind, p.rows.dims), components = p.quadratics.components;
   const int64_t work = components * (p.rows.dims + 16) + (p.hard ? 1 : components) * statistics;
-  const int64_t rows = std::min(std::max(chunk_operations / work, chunk_rows_least), chunk_rows_most);
+  const int64_t most = std::min(std::max(chunk_operations / work, chunk_rows_least), chunk_rows_most);
+  const int64_t least =
+      std::max(chunk_operations_least / work, p.hard ? chunk_rows_least : chunk_rows_least / 4);
+  const int64_t rows = std::min(std::max(p.rows.count / chunks_wanted, least), most);
   return (rows + block_rows - 1) / block_rows * block_rows;
 }
 

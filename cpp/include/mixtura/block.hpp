@@ -75,13 +75,19 @@ struct Packed {
   int64_t row_stride;
 };
 
-// lanes x lanes numbers turned in registers, `columns` of them wanted.
-template <class T>
-MIXTURA_INLINE void pack_square(const T* first, int64_t row_stride, const Pivot& pivot, int64_t i, int64_t d,
-                                int64_t columns, const Packed& out) {
+// Which row is the i-th.
+struct AsTheyStand {
+  MIXTURA_INLINE int64_t operator[](int64_t i) const { return i; }
+};
+
+// lanes x lanes numbers of the rows `which` from i on, turned in registers; `columns` of them are wanted.
+template <class T, class Which>
+MIXTURA_INLINE void pack_square(const T* first, int64_t row_stride, Which which, const Pivot& pivot,
+                                int64_t i, int64_t d, int64_t columns, const Packed& out) {
   vec v[lanes];
   MIXTURA_UNROLL
-  for (int r = 0; r < lanes; ++r) v[r] = load_centered(first + (i + r) * row_stride, pivot, d);
+  for (int r = 0; r < lanes; ++r)
+    v[r] = load_centered(first + static_cast<int64_t>(which[i + r]) * row_stride, pivot, d);
   if (out.rows) {
     MIXTURA_UNROLL
     for (int r = 0; r < lanes; ++r) store(out.rows + (i + r) * out.row_stride + d, v[r]);
@@ -135,17 +141,21 @@ inline void pack_numbers(const Columns& columns, int64_t at, const Pivot& pivot,
 // another are turned in registers, a square of lanes x lanes at a time. The last columns may read beyond
 // their row, into the next, which is there but for the table's last rows: those, and other layouts, go number
 // by number.
+// How many rows from `begin` on can be read in whole vectors.
+MIXTURA_INLINE int64_t readable_in_vectors(const Columns& rows, int64_t count, int64_t begin) {
+  if (rows.column_stride != 1 || rows.row_stride < rows.dims) return 0;
+  const int64_t beyond = round_up(rows.dims, lanes) - rows.dims;
+  const int64_t readable = count - begin - (beyond + rows.row_stride - 1) / rows.row_stride;
+  return readable > 0 ? readable : 0;
+}
+
 template <class T>
 inline void pack_left(const Columns& left, int64_t count, const Pivot& pivot, int64_t begin, int64_t n,
                       int64_t padded, const Packed& out, Prefetch* ahead) {
   const T* first = static_cast<const T*>(left.data) + begin * left.row_stride;
   const int64_t dims = left.dims;
-  int64_t whole = 0;  // rows done in squares
-  if (left.column_stride == 1 && left.row_stride >= dims) {
-    const int64_t beyond = round_up(dims, lanes) - dims;
-    const int64_t readable = count - begin - (beyond + left.row_stride - 1) / left.row_stride;
-    whole = smaller(n, readable > 0 ? readable : 0) / lanes * lanes;
-  }
+  // Rows done in squares.
+  int64_t whole = smaller(n, readable_in_vectors(left, count, begin)) / lanes * lanes;
   constexpr bool narrowing = sizeof(T) > sizeof(real);
   if (!narrowing && dims == 2 && left.column_stride == 1 && left.row_stride == 2 && !out.rows) {
     if constexpr (!narrowing) {
@@ -157,7 +167,7 @@ inline void pack_left(const Columns& left, int64_t count, const Pivot& pivot, in
     for (int64_t i = 0; i < whole; i += lanes) {
       if (ahead) ahead->step();
       for (int64_t d = 0; d < dims; d += lanes)
-        pack_square(first, left.row_stride, pivot, i, d, smaller(dims - d, lanes), out);
+        pack_square(first, left.row_stride, AsTheyStand{}, pivot, i, d, smaller(dims - d, lanes), out);
     }
   }
   pack_numbers<T>(left, 0, pivot, begin, whole, n, padded, out);
@@ -177,6 +187,27 @@ inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64
     pack_numbers<float>(rows.right, rows.left.dims, pivot, begin, 0, n, padded, out);
   else
     pack_numbers<double>(rows.right, rows.left.dims, pivot, begin, 0, n, padded, out);
+}
+
+// x[d][j] <- z - pivot of row begin + list[j], for n rows in ascending order, and 0 up to `padded`.
+template <class T>
+inline void pack_listed(const Columns& rows, int64_t count, const Pivot& pivot, int64_t begin,
+                        const integer* list, int64_t n, int64_t padded, real* x) {
+  const T* first = static_cast<const T*>(rows.data) + begin * rows.row_stride;
+  const int64_t readable = readable_in_vectors(rows, count, begin);
+  int64_t whole = n / lanes * lanes;
+  while (whole && list[whole - 1] >= readable) whole -= lanes;
+  for (int64_t j = 0; j < whole; j += lanes)
+    for (int64_t d = 0; d < rows.dims; d += lanes)
+      pack_square(first, rows.row_stride, list, pivot, j, d, smaller(rows.dims - d, lanes),
+                  Packed{x, nullptr, 0});
+  for (int64_t d = 0; d < rows.dims; ++d) {
+    const T* column = first + d * rows.column_stride;
+    for (int64_t j = whole; j < n; ++j)
+      x[d * stride + j] = static_cast<real>(
+          static_cast<double>(column[static_cast<int64_t>(list[j]) * rows.row_stride]) - pivot.exact[d]);
+    for (int64_t j = n; j < padded; ++j) x[d * stride + j] = 0;
+  }
 }
 
 // A row of weight 0 is read as the pivot: whatever it holds, no infinity of its squares meets that 0.

@@ -239,8 +239,8 @@ inline void write_labels(const Pass& p, int64_t b, int64_t n, const integer* lab
 }
 
 struct NearestWorkspace {
-  real *x, *squares, *leading, *trailing;
-  integer *label, *unsure;
+  real *x, *leading, *trailing, *nearest, *others;
+  integer *label, *unsure, *list;
   double *exact, *weight, *row;
   Bins bins;
 };
@@ -253,16 +253,207 @@ inline size_t lay_out_nearest(const Pass& p, void* memory, NearestWorkspace& w) 
   };
   const int64_t dims = p.rows.dims, padded_dims = round_up(dims, lanes);
   take(w.x, dims * stride);
-  take(w.squares, block_rows);
   take(w.leading, padded_dims);
   take(w.trailing, padded_dims);
   take(w.label, block_rows);
   take(w.unsure, block_rows);
+  take(w.list, block_rows);
+  take(w.nearest, block_rows);
+  take(w.others, block_rows);
   take(w.exact, padded_dims);
   take(w.weight, block_rows);
   take(w.row, dims);
   w.bins.lay_out(statistics(p), p, take);
   return static_cast<size_t>(at - static_cast<char*>(memory));
+}
+
+// How far rounding may lead the scores of the screen astray: see above. `of_square` times |x|^2, and `level`,
+// add up to twice the error of a score, and to more than the error of |x|^2.
+struct Slack {
+  real of_square, level;
+};
+
+inline Slack slack_of(const CentreLayout& l, const double* exact, int64_t dims) {
+  const double unit = is_double ? 1.1102230246251565e-16 : 5.9604644775390625e-08;
+  const double slack = 2.02 * (static_cast<double>(dims) + 8.0) * unit, farthest = exact[l.reach];
+  return {static_cast<real>(0.5 * slack),
+          static_cast<real>(slack * (0.5 * farthest * farthest + exact[l.level]))};
+}
+
+// The screen of n rows of w.x: of each the best centre, whether another may be nearer, and, if `distances`,
+// bounds of the distances from it and from all others: |x - m|^2 = |x|^2 - 2 score, where constants are 0.
+inline void screen_rows(const Quadratics& q, const CentreLayout& l, const real* screen, const Slack& slack,
+                        int64_t padded, bool distances, const NearestWorkspace& w) {
+  for (int64_t i = 0; i < padded; i += group_rows) {
+    Leader leader;
+    vec square[groups];
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      leader.best[g] = leader.second[g] = splat(-__builtin_huge_val());
+      leader.label[g] = ivec{};
+      square[g] = vec{};
+    }
+    for (int64_t d = 0; d < q.dims; ++d) {
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        const vec v = load(w.x + d * stride + i + g * lanes);
+        square[g] += v * v;
+      }
+    }
+    apply_factor<false>(q.components, q.dims, screen + l.tiles, screen + l.bias, w.x + i, leader);
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      const int64_t at = i + g * lanes;
+      *reinterpret_cast<ivec*>(w.label + at) = leader.label[g];
+      // |x| |m| <= (|x|^2 + |m|^2) / 2. Not `<=`: what is not a number is not sure.
+      const vec error = square[g] * slack.of_square + slack.level;
+      const ivec sure = leader.best[g] - leader.second[g] > error;
+      *reinterpret_cast<ivec*>(w.unsure + at) = ~sure;
+      if (!distances) continue;
+      const vec nothing{};
+      const vec near = square[g] - 2 * leader.best[g] + 2 * error;
+      const vec far = square[g] - 2 * leader.second[g] - 2 * error;
+      store(w.nearest + at, near);
+      store(w.others + at, sure & (far > nothing) ? far : nothing);
+    }
+  }
+  if (!distances) return;
+  constexpr float smaller_by = 1 - 4.8e-7f, larger_by = 1 + 4.8e-7f;  // a few roundings
+  for (int64_t i = 0; i < padded; ++i) {
+    w.nearest[i] = larger_by * __builtin_sqrtf(static_cast<float>(w.nearest[i]));
+    w.others[i] = smaller_by * __builtin_sqrtf(static_cast<float>(w.others[i]));
+  }
+}
+
+// The statistics of rows that each belong to one centre.
+class Tally {
+ public:
+  Tally(const Pass& p, const Statistics& s, const double* means, double* sums, NearestWorkspace& w)
+      : p_(p), s_(s), means_(means), sums_(sums), w_(w), binned_(in_bins(p)) {
+    along_ = !p.own_pivots && p.rows.left.column_stride == 1 && p.kind != Kind::trace &&
+             p.kind != Kind::diagonal && p.kind != Kind::full;
+    if (binned_) w.bins.clear(p.quadratics.components);
+  }
+
+  // Rows b .. b + n, whose centres are w.label.
+  void add(int64_t b, int64_t n, Prefetch& ahead) {
+    if (along_ && p_.rows.left.single_precision) {
+      add_rows<float>(p_, s_, means_, w_.exact, b, n, w_.label, w_.weight, sums_, squares_, rest_, ahead);
+    } else if (along_) {
+      add_rows<double>(p_, s_, means_, w_.exact, b, n, w_.label, w_.weight, sums_, squares_, rest_, ahead);
+    } else {
+      for (int64_t i = 0; i < n; ++i)
+        if (w_.weight[i] != 0.0) add_one(b + i, w_.weight[i], w_.label[i]);
+    }
+  }
+
+  // One row, to one centre's statistics and from another's.
+  void move(int64_t row, double weight, int64_t from, int64_t to) {
+    rest_ -= weight * take_row(p_.rows.left, row, means_ + from * s_.dims, p_.pivot, w_.row);
+    rest_ += weight * take_row(p_.rows.left, row, means_ + to * s_.dims, p_.pivot, w_.row);
+    add_taken(weight, to);
+    add_taken(-weight, from);
+  }
+
+  // The log-likelihood, where components' constants are 0.
+  double finish() {
+    if (binned_) w_.bins.flush_all(s_, p_.quadratics.components, sums_);
+    const double scale = p_.quadratics.factors[0] * p_.quadratics.factors[0];
+    return -0.5 * scale * (sum(squares_) + rest_);
+  }
+
+ private:
+  void add_one(int64_t row, double weight, int64_t k) {
+    const double* about = p_.own_pivots ? p_.own_pivots + k * s_.dims : p_.pivot;
+    rest_ += weight * take_row(p_.rows.left, row, means_ + k * s_.dims, about, w_.row);
+    if (!p_.own_pivots || p_.wanted[k]) add_taken(weight, k);
+  }
+
+  void add_taken(double weight, int64_t k) {
+    double* own = sums_ + k * s_.size;
+    if (s_.order == Order::means) {
+      own[s_.mass] += weight;
+      for (int64_t d = 0; d < s_.dims; ++d) own[d] += weight * w_.row[d];
+    } else if (binned_) {
+      w_.bins.add(s_, w_.row, weight, k, sums_);
+    } else {
+      add_row(p_.kind, s_.dims, w_.row, weight, own);
+    }
+  }
+
+  const Pass& p_;
+  const Statistics& s_;
+  const double* means_;
+  double* sums_;
+  NearestWorkspace& w_;
+  bool binned_, along_;
+  wide squares_{};
+  double rest_ = 0.0;
+};
+
+// The nearest centre of those rows of the block that are not sure.
+inline void decide(const Pass& p, const CentreLayout& l, const double* exact, int64_t row, int64_t j,
+                   const NearestWorkspace& w) {
+  for (int64_t d = 0; d < p.rows.dims; ++d) w.row[d] = number(p.rows.left, row, d);
+  w.label[j] = static_cast<integer>(nearest_exactly(p.quadratics, l, exact, w.row));
+}
+
+// w.list <- the rows b .. b + n for which another centre may have become the nearest; how many. Cost: 12
+// bytes a row, read and mostly written.
+inline int64_t list_rows(const Memory& m, int64_t b, int64_t n, const NearestWorkspace& w) {
+  constexpr float smaller_by = 1 - 2.4e-7f, larger_by = 1 + 2.4e-7f;  // two roundings
+  const int32_t *labels = m.labels + b, fastest = static_cast<int32_t>(m.fastest);
+  float *nearest = m.nearest + b, *others = m.others + b;
+  const float *moved = m.moved, *apart = m.half, most = m.most, next = m.next;
+  int32_t look[block_rows];
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t label = labels[i];
+    const float near = (nearest[i] + moved[label]) * larger_by;
+    const float far = (others[i] - (label == fastest ? next : most)) * smaller_by;
+    nearest[i] = near;
+    others[i] = far;
+    look[i] = !(near < (far > apart[label] ? far : apart[label]));
+  }
+  int64_t listed = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    w.list[listed] = static_cast<integer>(i);
+    listed += look[i];
+  }
+  return listed;
+}
+
+// Looks at the listed rows of a block and moves those that change centres.
+inline void update_rows(const Pass& p, const CentreLayout& l, const void* packed, const Slack& slack,
+                        const Pivot& pivot, int64_t b, int64_t n, NearestWorkspace& w, Tally& tally) {
+  const Memory& m = *p.memory;
+  const double* exact = static_cast<const double*>(packed);
+  const real* screen = reinterpret_cast<const real*>(exact + l.doubles);
+  int64_t listed = list_rows(m, b, n, w);
+  if (!listed) return;
+  if (2 * listed > n) {  // as they stand: reading them costs less than choosing them
+    listed = n;
+    for (int64_t i = 0; i < n; ++i) w.list[i] = static_cast<integer>(i);
+    pack_rows(p.rows, pivot, b, n, round_up(n, group_rows), Packed{w.x, nullptr, 0});
+  } else if (p.rows.left.single_precision) {
+    pack_listed<float>(p.rows.left, p.rows.count, pivot, b, w.list, listed, round_up(listed, group_rows),
+                       w.x);
+  } else {
+    pack_listed<double>(p.rows.left, p.rows.count, pivot, b, w.list, listed, round_up(listed, group_rows),
+                        w.x);
+  }
+  screen_rows(p.quadratics, l, screen, slack, round_up(listed, group_rows), true, w);
+  for (int64_t j = 0; j < listed; ++j) {
+    const int64_t row = b + static_cast<int64_t>(w.list[j]);
+    const double weight = p.sample_weight ? p.sample_weight[row] : 1.0;
+    if (weight == 0.0) continue;
+    if (w.unsure[j]) decide(p, l, exact, row, j, w);
+    m.nearest[row] = static_cast<float>(w.nearest[j]);
+    m.others[row] = static_cast<float>(w.others[j]);
+    const int32_t before = m.labels[row], now = static_cast<int32_t>(w.label[j]);
+    if (now == before) continue;
+    m.labels[row] = now;
+    tally.move(row, weight, before, now);
+  }
 }
 
 inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums,
@@ -274,90 +465,45 @@ inline void run_nearest(const Pass& p, const void* packed, int64_t begin, int64_
   const double* exact = static_cast<const double*>(packed);
   const real* screen = reinterpret_cast<const real*>(exact + l.doubles);
   const Statistics s = statistics(p);
-  const int64_t dims = s.dims;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
-  const double unit = is_double ? 1.1102230246251565e-16 : 5.9604644775390625e-08;
-  const double slack = 2.02 * (static_cast<double>(dims) + 8.0) * unit;
-  const double farthest = exact[l.reach];
-  const real by_square = static_cast<real>(0.5 * slack);
-  const real level = static_cast<real>(slack * (0.5 * farthest * farthest + exact[l.level]));
+  const Slack slack = slack_of(l, exact, s.dims);
   const double* means = exact + l.means;
-  const bool along = !p.own_pivots && p.rows.left.column_stride == 1 && p.kind != Kind::trace &&
-                     p.kind != Kind::diagonal && p.kind != Kind::full;
+  const Memory* m = p.memory;
+  Tally tally(p, s, means, sums, w);
   bool varied = false;
   for (int64_t k = 0; k < q.components; ++k) varied = varied || exact[l.constants + k] != 0.0;
-  const bool binned = in_bins(p);
-  if (binned) w.bins.clear(q.components);
-  wide squares{};
-  double constants = 0.0, rest = 0.0;
+  double constants = 0.0;
   for (int64_t b = begin; b < end; b += block_rows) {
     const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
-    pack_rows(p.rows, pivot, b, n, padded, Packed{w.x, nullptr, 0});
+    if (m && m->part == Memory::changes) {
+      update_rows(p, l, packed, slack, pivot, b, n, w, tally);
+      continue;
+    }
     for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
     Prefetch ahead(p.rows.left, b + n, smaller(end - b - n, block_rows), n);
-    for (int64_t i = 0; i < padded; i += group_rows) {
-      Leader leader;
-      vec square[groups];
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) {
-        leader.best[g] = leader.second[g] = splat(-__builtin_huge_val());
-        leader.label[g] = ivec{};
-        square[g] = vec{};
-      }
-      for (int64_t d = 0; d < dims; ++d) {
-        MIXTURA_UNROLL
-        for (int g = 0; g < groups; ++g) {
-          const vec v = load(w.x + d * stride + i + g * lanes);
-          square[g] += v * v;
-        }
-      }
-      apply_factor<false>(q.components, dims, screen + l.tiles, screen + l.bias, w.x + i, leader);
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) {
-        const int64_t at = i + g * lanes;
-        *reinterpret_cast<ivec*>(w.label + at) = leader.label[g];
-        // |x| |m| <= (|x|^2 + |m|^2) / 2. Not `<=`: what is not a number is not sure.
-        const ivec sure = leader.best[g] - leader.second[g] > square[g] * by_square + level;
-        *reinterpret_cast<ivec*>(w.unsure + at) = ~sure;
-      }
+    if (m && m->part == Memory::recount) {
+      for (int64_t i = 0; i < n; ++i) w.label[i] = static_cast<integer>(m->labels[b + i]);
+      tally.add(b, n, ahead);
+      continue;
     }
-    for (int64_t i = 0; i < n; ++i) {
-      if (q.components == 1 || !w.unsure[i] || w.weight[i] == 0.0) continue;
-      for (int64_t d = 0; d < dims; ++d) w.row[d] = number(p.rows.left, b + i, d);
-      w.label[i] = static_cast<integer>(nearest_exactly(q, l, exact, w.row));
-    }
+    pack_rows(p.rows, pivot, b, n, padded, Packed{w.x, nullptr, 0});
+    screen_rows(q, l, screen, slack, padded, m, w);
+    for (int64_t i = 0; i < n; ++i)
+      if (q.components > 1 && w.unsure[i] && w.weight[i] != 0.0) decide(p, l, exact, b + i, i, w);
     if (p.answers.labels) {
       write_labels(p, b, n, w.label, means, exact + l.constants);
       continue;
     }
-    if (along && p.rows.left.single_precision) {
-      add_rows<float>(p, s, means, w.exact, b, n, w.label, w.weight, sums, squares, rest, ahead);
-    } else if (along) {
-      add_rows<double>(p, s, means, w.exact, b, n, w.label, w.weight, sums, squares, rest, ahead);
-    } else {
-      for (int64_t i = 0; i < n; ++i) {
-        if (w.weight[i] == 0.0) continue;
-        const double* mean = means + w.label[i] * dims;
-        const double* about = p.own_pivots ? p.own_pivots + w.label[i] * dims : p.pivot;
-        rest += w.weight[i] * take_row(p.rows.left, b + i, mean, about, w.row);
-        if (p.own_pivots && !p.wanted[w.label[i]]) continue;
-        double* own = sums + w.label[i] * s.size;
-        if (s.order == Order::means) {
-          own[s.mass] += w.weight[i];
-          for (int64_t d = 0; d < dims; ++d) own[d] += w.weight[i] * w.row[d];
-        } else if (binned) {
-          w.bins.add(s, w.row, w.weight[i], w.label[i], sums);
-        } else {
-          add_row(p.kind, dims, w.row, w.weight[i], own);
-        }
-      }
+    for (int64_t i = 0; m && i < n; ++i) {
+      m->labels[b + i] = static_cast<int32_t>(w.label[i]);
+      m->nearest[b + i] = static_cast<float>(w.nearest[i]);
+      m->others[b + i] = static_cast<float>(w.others[i]);
     }
+    tally.add(b, n, ahead);
     for (int64_t i = 0; varied && i < n; ++i) constants += w.weight[i] * exact[l.constants + w.label[i]];
   }
   if (p.answers.labels) return;
-  if (binned) w.bins.flush_all(s, q.components, sums);
-  const double scale = q.factors[0] * q.factors[0];
-  sums[q.components * s.size] += scale * (constants - 0.5 * (sum(squares) + rest));
+  sums[q.components * s.size] += tally.finish() + q.factors[0] * q.factors[0] * constants;
 }
 
 }  // namespace MIXTURA_ISA

@@ -57,6 +57,25 @@ struct Answers {
   bool resp_in_single;  //         as floats
 };
 
+// What k-means remembers of each row from one pass to the next (Hamerly 2010, Making k-means even faster): a
+// row whose centre is nearer than any other can be, however these have moved, keeps its centre and is not
+// read.
+struct Memory {
+  float* nearest;      // (N,) at least the distance from the row's centre
+  float* others;       // (N,) at most the distance from any other centre
+  int32_t* labels;     // (N,) the row's centre
+  const float* moved;  // (K,) how far each centre has moved since the pass before
+  float most, next;    // the largest of these, and the second largest
+  int64_t fastest;     // whose the largest is
+  const float* half;   // (K,) half its distance from the closest other centre, or 0
+  enum Part : int {
+    all,      // nothing is remembered yet: look at all rows, and take their statistics
+    changes,  // take statistics of the rows that change centres: added to the new one's, and taken from the
+              // old one's
+    recount,  // look at no row, and take the statistics of all, with the centres that are remembered
+  } part;
+};
+
 // One pass over the rows. What it does follows from what is given:
 //   answers      write them, and take no statistics
 //   resp         weigh the rows with the given responsibilities
@@ -73,6 +92,7 @@ struct Pass {
   const double* resp;           // (N, K) or null
   Answers answers;              //
   bool hard;                    // all of a row goes to its most likely component
+  const Memory* memory;         // of passes that look for the nearest centre, without constants; or null
   bool single;                  // compute in float32: the fused soft pass only
   bool skip;  // leave out statistics of pairs whose responsibility cannot matter (the driver's)
   Kind kind;  //

@@ -24,6 +24,11 @@ constexpr int64_t chunk_operations = int64_t{1} << 25;
 constexpr int64_t chunk_rows_least = 1024;
 constexpr int64_t chunk_rows_most = 16384;
 
+// Chunks that a table is cut into where it is too short for larger ones, and the least operations of these:
+// more chunks let more threads take part, and each costs a merge.
+constexpr int64_t chunks_wanted = 16;
+constexpr int64_t chunk_operations_least = int64_t{1} << 18;
+
 #ifdef MIXTURA_ISA
 namespace MIXTURA_ISA {
 
