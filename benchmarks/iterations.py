@@ -1,6 +1,6 @@
-"""What an iteration costs beside other things: prediction, clusters far apart, and a thousand rows.
+"""What an iteration costs beside other things: prediction, clusters far apart, k-means, and a thousand rows.
 
-python benchmarks/iterations.py [--threads 2] [--parts prediction apart far small] [--save benchmarks/results]
+python benchmarks/iterations.py [--threads 2] [--parts prediction apart far lloyd small] [--save benchmarks/results]
 
 prediction: `predict`, `score_samples` and `predict_proba` as shares of an EM iteration on the same table, the last of
 an iteration and one write of N x K numbers.
@@ -9,6 +9,8 @@ means along each column, in spreads of the clusters. An iteration, `predict` and
 `predict` over what they take when nothing is left out.
 far: 50 clusters of standard deviation s over a range of 1000, where an iteration about one pivot loses the digits of
 the covariances: milliseconds, how many times that of s = 0.1, and the covariances' largest relative error.
+lloyd: whole runs of k-means from one start, K Gaussian clusters whose means have a standard deviation s: milliseconds,
+what part of that they take when nothing is remembered of rows, and scikit-learn's two algorithms in the same unit.
 small: microseconds of an iteration where Python takes the time.
 
 An iteration's time is the difference of fits of different length over their iterations; medians of several.
@@ -25,8 +27,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import sklearn.cluster
+from threadpoolctl import threadpool_limits
 
-from mixtura import GaussianMixture, MixtureOfExperts, _native
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts, _native
 from peers import machine
 
 lines: list[str] = []
@@ -149,6 +153,33 @@ def far(threads: int) -> None:
         tell(f"{f'standard deviation {sd:g}':32}{took:8.1f}{took / near:12.2f}{max(errors):22.1e}")
 
 
+def lloyd(threads: int) -> None:
+    tell()
+    titles = ("ms", "iterations", "over all rows'", "scikit-learn's lloyd", "elkan")
+    tell(f"{'shape, s':32}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
+    shapes = ((10_000, 20, 20, 2.0), (100_000, 50, 20, 1.0), (200_000, 16, 64, 1.0), (200_000, 32, 10, 0.3))
+    for N, D, K, s in (*shapes, (500_000, 2, 50, 1.0), (200_000, 8, 500, 0.5)):
+        rng = np.random.default_rng(0)
+        X = s * rng.normal(size=(K, D))[rng.integers(K, size=N)] + rng.normal(size=(N, D))
+        how = {"n_clusters": K, "init": X[rng.choice(N, K, replace=False)], "n_init": 1, "max_iter": 300}
+        model = KMeans(n_threads=threads, **how)
+        took = dict.fromkeys((True, False), 0.0)
+        for skipping in took:
+            _native.set_skipping(skipping)
+            took[skipping] = median(lambda m=model, X=X: m.fit(X), 3)
+        _native.set_skipping(True)
+        with threadpool_limits(threads):
+            others = [
+                median(lambda a=a, X=X, how=how: sklearn.cluster.KMeans(algorithm=a, **how).fit(X), 1)
+                for a in ("lloyd", "elkan")
+            ]
+        ours = took[True]
+        tell(
+            f"{f'{N:,} x {D}, K = {K}, {s:g}':32}{ours:4.0f}{model.n_iter_:12}{ours / took[False]:16.2f}"
+            f"{others[0] / ours:22.1f}{others[1] / ours:7.1f}"
+        )
+
+
 def small(threads: int) -> None:
     tell(f"\n{'small tables':44}{'microseconds an iteration':>26}")
     rng = np.random.default_rng(0)
@@ -179,14 +210,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--parts", nargs="+", default=["prediction", "apart", "far", "small"])
+    parser.add_argument("--parts", nargs="+", default=["prediction", "apart", "far", "lloyd", "small"])
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     tell(f"{date}, {machine()['cpu']}, {options.threads} threads\n")
     for part in options.parts:
-        {"prediction": prediction, "apart": apart, "far": far, "small": small}[part](options.threads)
+        {"prediction": prediction, "apart": apart, "far": far, "lloyd": lloyd, "small": small}[part](
+            options.threads
+        )
     if options.save:
         (options.save / f"iterations-{date}.txt").write_text("\n".join(lines) + "\n")
 

@@ -82,7 +82,7 @@ class Remembered {
         components_(pass.quadratics.components),
         dims_(pass.quadratics.dims),
         size_(statistics_size(Kind::mean, dims_)),
-        usable_(components_ > 1 && nearest_centre(pass) && no_constants(pass)) {
+        usable_(skipping() && components_ > 1 && nearest_centre(pass) && no_constants(pass)) {
     if (!usable_) return;
     const auto rows = static_cast<size_t>(pass.rows.count);
     nearest_.reset(new float[rows]);
