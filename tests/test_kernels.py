@@ -227,6 +227,41 @@ def test_pairs_left_out_before_they_are_evaluated(
     assert abs(found[True].log_likelihood - found[False].log_likelihood) <= 50 * eps * size
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e-37, 1e30, 1e200])
+@pytest.mark.parametrize("narrow", [1.0, 1e-3, 1e-7])
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_bounds_in_single_precision(instruction_set, narrow, scale, weighted, rng):
+    """They leave out no pair that counts, whatever single precision makes of the rows.
+
+    Components differ along all columns alike, so that no part of a factor tells them apart, and are narrow along half
+    of the directions. A quarter of the rows lie between two components.
+    """
+    _native.set_instruction_set(instruction_set)
+    K, D, N = 6, 96, 500
+    widths = np.where(rng.permutation(D) % 2, 1.0, narrow)
+    turn = np.linalg.qr(rng.normal(size=(D, D)))[0]
+    means = scale * (rng.normal(size=(K, D)) * widths) @ turn.T
+    labels = rng.integers(K, size=N)
+    X = means[labels] + scale * (rng.normal(size=(N, D)) * widths) @ turn.T
+    X[::4] += 0.5 * (means[rng.integers(K, size=N // 4)] - means[labels[::4]])
+    factor = np.linalg.qr((turn / widths).T[:, ::-1])[1][::-1, ::-1]  # a lower triangle whose square is the precision
+    factors = np.tile(factor, (K, 1, 1)) * (1.0 + 0.05 * rng.normal(size=(K, 1, 1))) / scale
+    native, offsets = NativeBackend(n_threads=2), rng.normal(size=K)
+    weights = rng.integers(3, size=N).astype(float) if weighted else None
+    rows, joint = native.place(X, None, weights), Joint(Quadratics("triangle", offsets, means, factors), np.zeros(K))
+    found, density = {}, {}
+    for on in (True, False):
+        _native.set_skipping(on)
+        found[on] = native.expect(rows, joint, "mean", X.mean(axis=0))
+        density[on] = native.posterior(rows, joint)
+    # Pairs that are left are evaluated alike, but for the order of sums.
+    rounding = 64 * np.finfo(np.float64).eps * np.abs(density[False])
+    assert np.all(np.abs(density[True] - density[False]) <= 1e-14 + rounding)
+    assert np.all(np.abs(found[True].mass - found[False].mass) <= (1e-14 + rounding.max()) * 3 * N)
+    assert abs(found[True].log_likelihood - found[False].log_likelihood) <= 3 * N * (1e-14 + rounding.max())
+
+
 def test_what_skipping_leaves_out(rng):
     """A component that no row reaches gets nothing with skipping, and next to nothing without."""
     native, dims = NativeBackend(), 16

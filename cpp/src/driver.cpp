@@ -70,8 +70,7 @@ std::atomic<const InstructionSet*>& chosen() {
 
 // Centres are looked for in single precision first, whatever the rows are: that search knows where it is
 // unsure.
-const Kernels& kernels_for(const Pass& pass) {
-  const InstructionSet& set = *chosen().load();
+const Kernels& kernels_for(const Pass& pass, const InstructionSet& set) {
   return pass.single || nearest_centre(pass) ? set.singles : set.doubles;
 }
 
@@ -186,7 +185,8 @@ void set_skipping(bool on) {
 }
 
 void run_pass(Pass pass, int threads, double* total, const std::function<void()>& look) {
-  const Kernels& kernels = kernels_for(pass);
+  const InstructionSet& set = *chosen().load();
+  const Kernels& kernels = kernels_for(pass, set);
   pass.skip = skipping();
   const int64_t chunk = chunk_rows(pass);
   const int64_t chunks = (pass.rows.count + chunk - 1) / chunk;
@@ -196,6 +196,14 @@ void run_pass(Pass pass, int threads, double* total, const std::function<void()>
 
   Buffer<char> packed = aligned_buffer<char>(kernels.packed_bytes(pass));
   kernels.pack(pass, packed.get());
+  const bool screened = &kernels == &set.doubles && kernels.screened(pass);
+  Buffer<char> screen = aligned_buffer<char>(screened ? set.singles.screen_bytes(pass) : 0);
+  const Screen bounds{screen.get(), screened ? set.singles.screen_workspace_bytes(pass) : 0,
+                      set.singles.screen};
+  if (screened) {
+    set.singles.pack_screen(pass, screen.get());
+    pass.screen = &bounds;
+  }
 
   const int limit = std::min(threads > 0 ? threads : thread_limit(), 1024);
   const int workers = static_cast<int>(std::min<int64_t>(limit, chunks));

@@ -11,6 +11,7 @@
 #include "mixtura/normalize.hpp"
 #include "mixtura/problem.hpp"
 #include "mixtura/prune.hpp"
+#include "mixtura/screen.hpp"
 #include "mixtura/simd.hpp"
 #include "mixtura/statistics.hpp"
 
@@ -34,6 +35,12 @@ struct Workspace {
 inline bool pruned(const Pass& p) {
   return p.skip && !p.resp && !p.answers.joint && !p.answers.resp &&
          !(p.log_weights && p.log_weights_per_row) && prunable(p.quadratics);
+}
+
+// Whether bounds in single precision cost so much less than densities that they may pay where those by a
+// quarter of the factors do not tell enough.
+inline bool screened(const Pass& p) {
+  return is_double && pruned(p) && p.quadratics.dims >= screened_dims;
 }
 
 inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspace& w) {
@@ -64,6 +71,9 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.pruning.gathered, prune ? dims * stride : 0);
   take(w.pruning.candidate, prune ? stride : 0);
   take(w.pruning.list, prune ? stride : 0);
+  const bool screen = p.screen && screened(p);
+  take(w.pruning.upper, screen ? components * block_rows : 0);
+  take(w.pruning.screen, screen ? static_cast<int64_t>(p.screen->workspace_bytes) : 0);
   take(w.rows, features || prune ? block_rows * row_stride(s) : 0);
   take(w.transformed, transformed * stride);
   take(w.zero, transformed);
@@ -232,7 +242,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   int64_t* active = p.skip && features ? w.active : nullptr;
   w.pruning.rows = w.rows;
   w.pruning.row_stride = row_length;
-  w.pruning.pays = false;
+  w.pruning.pays = w.pruning.screens = false;
   w.pruning.resting = 0;
   const bool early = arrive_as_read(p);
   const bool binned = in_bins(p);
@@ -259,8 +269,10 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
     }
     const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
     const auto* form = static_cast<const real*>(packed);
-    if (bounds && pruning_pays(q, form, evaluation, w.pruning))
+    if (bounds && !w.pruning.screens && pruning_pays(q, form, evaluation, w.pruning))
       evaluate_pruned(q, form, evaluation, w.pruning, ahead);
+    else if (bounds && p.screen && screening_pays(p, form, evaluation, w.pruning, b, n))
+      evaluate_screened(p, form, evaluation, w.pruning, b, n);
     else
       evaluate(q, form, evaluation, ahead);
     if (p.log_weights && p.log_weights_per_row) {
@@ -297,7 +309,8 @@ inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, d
 }
 
 constexpr Kernels kernels() {
-  return Kernels{packed_bytes, pack, workspace_bytes, sums_size, run, unpack};
+  return Kernels{packed_bytes, pack,         workspace_bytes,        sums_size,   run,   unpack,
+                 screened,     screen_bytes, screen_workspace_bytes, pack_screen, screen};
 }
 
 }  // namespace MIXTURA_ISA

@@ -76,6 +76,16 @@ struct Memory {
   } part;
 };
 
+struct Pass;
+
+// Upper bounds of joint densities in single precision, base 2, for a pass in double precision: see
+// screen.hpp.
+struct Screen {
+  const void* packed;
+  size_t workspace_bytes;
+  void (*bound)(const Pass&, const void* packed, int64_t begin, int64_t n, float* upper, void* workspace);
+};
+
 // One pass over the rows. What it does follows from what is given:
 //   answers      write them, and take no statistics
 //   resp         weigh the rows with the given responsibilities
@@ -93,6 +103,7 @@ struct Pass {
   Answers answers;              //
   bool hard;                    // all of a row goes to its most likely component
   const Memory* memory;         // of passes that look for the nearest centre, without constants; or null
+  const Screen* screen;         // or null (the driver's)
   bool single;                  // compute in float32: the fused soft pass only
   bool skip;  // leave out statistics of pairs whose responsibility cannot matter (the driver's)
   Kind kind;  //
@@ -140,6 +151,13 @@ struct Kernels {
   size_t (*sums_size)(const Pass&);
   void (*run)(const Pass&, const void* packed, int64_t begin, int64_t end, double* sums, void* workspace);
   void (*unpack)(const Pass&, const double* sums, double* total);
+  // Whether the pass may use a screen; how large one is when packed, and its workspace; packs and evaluates
+  // one.
+  bool (*screened)(const Pass&);
+  size_t (*screen_bytes)(const Pass&);
+  size_t (*screen_workspace_bytes)(const Pass&);
+  void (*pack_screen)(const Pass&, void* packed);
+  void (*screen)(const Pass&, const void* packed, int64_t begin, int64_t n, float* upper, void* workspace);
 };
 
 struct InstructionSet {

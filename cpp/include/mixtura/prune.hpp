@@ -10,7 +10,8 @@
 // gathered side by side, component by component, and evaluated R rows at a time, to the end or until they
 // cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
 // of all for the second bound; then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left.
-// A few rows are tried first; where more than two fifths of the pairs are left, there or in a block, the next
+// A few rows are tried first; where more than two fifths of the pairs are left, there or in a block, bounds
+// by all rows of F_k in single precision are tried (screen.hpp), and where those leave as many, the next
 // blocks are evaluated as they stand.
 #pragma once
 
@@ -27,9 +28,17 @@ struct Pruning {
   integer* candidate;  // stride: of each row, the component with the largest bound
   integer* list;       // stride: rows that a component is evaluated for
   real away;           // log2 of least_that_counts, or a little less
+  float* upper;        // K x block_rows: bounds in single precision
+  char* screen;        // the screen's workspace
   bool pays;           // whether few pairs were left in the block before
+  bool screens;        // whether few were left by the screen
   int64_t resting;     // blocks that are still to be evaluated as they stand
 };
+
+// log2 of least_that_counts, or a little less.
+MIXTURA_INLINE real least_log2(int64_t components) {
+  return static_cast<real>(__builtin_clzll(static_cast<uint64_t>(components)) - 64 - 50);
+}
 
 MIXTURA_INLINE int64_t bounding_rows(int64_t dims) {
   return round_up(dims / 4, tile_rows);
@@ -228,7 +237,7 @@ inline void evaluate_pruned(const Quadratics& q, const real* packed, const Evalu
                             Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
   const int64_t once = bounding_rows(q.dims), twice = 2 * once;
-  p.away = static_cast<real>(__builtin_clzll(static_cast<uint64_t>(q.components)) - 64 - 50);
+  p.away = least_log2(q.components);
   bound(q, l, packed, e, p, ahead);
   for (int64_t k = 0; k < q.components; ++k) {
     const ivec this_one = static_cast<integer>(k) - ivec{};
@@ -258,6 +267,68 @@ inline bool pruning_pays(const Quadratics& q, const real* packed, const Evaluati
   Prefetch none;
   evaluate_pruned(q, packed, few, p, none);
   return p.pays;
+}
+
+// The same as evaluate for rows begin .. begin + n, but for pairs that cannot count, with bounds in single
+// precision; sees whether that pays. Cost: half of an evaluation, and D^2 / 2 multiply-adds for a pair that
+// is left.
+inline void evaluate_screened(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
+                              int64_t begin, int64_t n) {
+  const Quadratics& q = pass.quadratics;
+  const PackedLayout l = packed_layout(q);
+  p.away = least_log2(q.components);
+  pass.screen->bound(pass, pass.screen->packed, begin, n, p.upper, p.screen);
+  float largest[block_rows];
+  for (int64_t i = 0; i < n; ++i) {
+    largest[i] = p.upper[i];
+    p.candidate[i] = 0;
+  }
+  for (int64_t k = 1; k < q.components; ++k) {
+    const float* upper = p.upper + k * block_rows;
+    for (int64_t i = 0; i < n; ++i) {
+      if (!(upper[i] > largest[i])) continue;
+      largest[i] = upper[i];
+      p.candidate[i] = static_cast<integer>(k);
+    }
+  }
+  // Rows beyond n are evaluated with the others: what they hold is not used, but it is read.
+  for (int64_t i = n; i < e.rows; ++i) p.candidate[i] = 0;
+  for (int64_t k = 0; k < q.components; ++k) {
+    real* joint2 = e.joint2 + k * stride;
+    int64_t listed = 0;
+    for (int64_t i = 0; i < e.rows; ++i) {
+      if (p.candidate[i] != static_cast<integer>(k)) continue;
+      joint2[i] = packed[l.offsets + k];
+      p.list[listed++] = static_cast<integer>(i);
+    }
+    if (listed) finish_listed<true>(q, l, packed, e, p, k, listed, 0);
+  }
+  int64_t left = 0;
+  for (int64_t k = 0; k < q.components; ++k) {
+    real* joint2 = e.joint2 + k * stride;
+    const float* upper = p.upper + k * block_rows;
+    int64_t listed = 0;
+    for (int64_t i = 0; i < e.rows; ++i) {
+      if (p.candidate[i] == static_cast<integer>(k)) continue;
+      const bool counts = i < n && !(static_cast<real>(upper[i]) < e.top[i] + p.away);
+      joint2[i] = counts ? packed[l.offsets + k] : -static_cast<real>(__builtin_huge_val());
+      if (counts) p.list[listed++] = static_cast<integer>(i);
+    }
+    if (listed) finish_listed<false>(q, l, packed, e, p, k, listed, 0);
+    left += listed;
+  }
+  p.screens = 5 * left <= 2 * n * q.components;
+  p.resting = p.screens ? 0 : pruning_rests;
+}
+
+// Whether the screen pays, as far as the block's first rows tell.
+inline bool screening_pays(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
+                           int64_t begin, int64_t n) {
+  if (p.screens) return true;
+  Evaluation few = e;
+  few.rows = smaller(pruning_tries * group_rows, e.rows);
+  evaluate_screened(pass, packed, few, p, begin, smaller(few.rows, n));
+  return p.screens;
 }
 
 }  // namespace MIXTURA_ISA

@@ -63,6 +63,10 @@ constexpr int64_t pruned_components = 4;
 constexpr int64_t pruning_tries = 2;
 constexpr int64_t pruning_rests = 63;
 
+// Columns from which pairs are left out by bounds in single precision where those by a part of the factor
+// leave most.
+constexpr int64_t screened_dims = 64;
+
 // Bytes of factors that are worked through for all rows of a block before the next ones: half to three
 // quarters of a first-level cache, which holds a group of rows beside them.
 constexpr int64_t factor_bytes = 24576;

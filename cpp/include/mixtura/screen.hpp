@@ -1,0 +1,123 @@
+// Upper bounds of the joint densities of triangles, in single precision at twice the speed of double, for
+// passes in double precision that leave out pairs that cannot count.
+//
+//   y = F_k x + b_k,   x = z - pivot,   computed as y' with |y - y'| <= E = g (|F_k| |x| + |b_k|) + t,
+//   g = (D + 8) u,
+//
+// in whatever order sums are taken, with |F| the root of the sum of squares of F, u half the distance from 1
+// to the next number, and t for what is lost where numbers are so small that they have few digits: D sqrt(D)
+// times half the least number that is not 0 times the largest. So |y|^2 >= |y'|^2 - 2 E |y'|, and with the
+// roundings of |y'|^2 = s and of c - s,
+//
+//   joint2[k][i] <= c - s + 2 E sqrt(s) + g s + 8 u (s + |c|).
+//
+// What is not finite in single precision has no bound. Cost: D^2 / 2 multiply-adds a pair, twice as many at a
+// time.
+#pragma once
+
+#include "mixtura/block.hpp"
+#include "mixtura/evaluate.hpp"
+#include "mixtura/problem.hpp"
+
+namespace mixtura {
+namespace MIXTURA_ISA {
+
+// Of each component, g |F_k| and g |b_k|, after the packed quadratics.
+inline size_t screen_bytes(const Pass& p) {
+  return (packed_layout(p.quadratics).total +
+          2 * static_cast<size_t>(round_up(p.quadratics.components, lanes))) *
+         sizeof(real);
+}
+
+inline void pack_screen(const Pass& p, void* memory) {
+  const Quadratics& q = p.quadratics;
+  const PackedLayout l = packed_layout(q);
+  real* packed = static_cast<real*>(memory);
+  pack_quadratics(p, packed);
+  real *of_factor = packed + l.total, *of_bias = of_factor + round_up(q.components, lanes);
+  const double g = (static_cast<double>(q.dims) + 8.0) * (is_double ? 1.12e-16 : 5.97e-8);
+  for (int64_t k = 0; k < q.components; ++k) {
+    double factor = 0.0, bias = 0.0;
+    for (int64_t i = 0; i < l.factor_size; ++i) {
+      const double f = static_cast<double>(packed[l.factor + k * l.factor_size + i]);
+      factor += f * f;
+    }
+    for (int64_t i = 0; i < l.bias_size; ++i) {
+      const double b = static_cast<double>(packed[l.bias + k * l.bias_size + i]);
+      bias += b * b;
+    }
+    of_factor[k] = static_cast<real>(g * __builtin_sqrt(factor) * 1.000001);
+    const double lost = 2.5e-7 * static_cast<double>(q.dims) * __builtin_sqrt(static_cast<double>(q.dims));
+    of_bias[k] = static_cast<real>(g * __builtin_sqrt(bias) * 1.000001 + lost);
+  }
+}
+
+struct ScreenWorkspace {
+  real *x, *joint2, *top, *length, *leading, *trailing;
+  double *exact, *square;
+};
+
+inline size_t lay_out_screen(const Pass& p, void* memory, ScreenWorkspace& w) {
+  char* at = static_cast<char*>(memory);
+  auto take = [&at](auto*& array, int64_t size) {
+    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at);
+    at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
+  };
+  const int64_t padded_dims = round_up(p.rows.dims, lanes);
+  take(w.x, p.rows.dims * stride);
+  take(w.joint2, p.quadratics.components * stride);
+  take(w.top, stride);
+  take(w.length, stride);
+  take(w.leading, padded_dims);
+  take(w.trailing, padded_dims);
+  take(w.exact, padded_dims);
+  take(w.square, block_rows);
+  return static_cast<size_t>(at - static_cast<char*>(memory));
+}
+
+inline size_t screen_workspace_bytes(const Pass& p) {
+  ScreenWorkspace w;
+  return lay_out_screen(p, nullptr, w);
+}
+
+// upper[k * block_rows + i] <- the bounds of rows begin .. begin + n, at most a block.
+inline void screen(const Pass& p, const void* memory, int64_t begin, int64_t n, float* upper,
+                   void* workspace) {
+  ScreenWorkspace w;
+  lay_out_screen(p, workspace, w);
+  const Quadratics& q = p.quadratics;
+  const PackedLayout l = packed_layout(q);
+  const real* packed = static_cast<const real*>(memory);
+  const real *of_factor = packed + l.total, *of_bias = of_factor + round_up(q.components, lanes);
+  const int64_t padded = round_up(n, group_rows);
+  pack_rows(p.rows, split_pivot(p, w.exact, w.leading, w.trailing), begin, n, padded,
+            Packed{w.x, nullptr, 0});
+  Prefetch none;
+  evaluate(q, packed, Evaluation{w.x, padded, w.joint2, w.top, nullptr, nullptr}, none);
+  // In double, where no square becomes 0.
+  for (int64_t i = 0; i < n; ++i) w.square[i] = 0.0;
+  for (int64_t d = 0; d < q.dims; ++d)
+    for (int64_t i = 0; i < n; ++i) {
+      const double x = static_cast<double>(w.x[d * stride + i]);
+      w.square[i] += x * x;
+    }
+  const float unit = is_double ? 1.12e-16f : 5.97e-8f, g = (static_cast<float>(q.dims) + 8.0f) * unit;
+  for (int64_t i = 0; i < n; ++i) w.length[i] = static_cast<real>(__builtin_sqrt(w.square[i]) * 1.000001);
+  for (int64_t k = 0; k < q.components; ++k) {
+    const float c = static_cast<float>(packed[l.offsets + k]), level = c < 0.0f ? -c : c;
+    const float factor = static_cast<float>(of_factor[k]), bias = static_cast<float>(of_bias[k]);
+    const real* joint2 = w.joint2 + k * stride;
+    float* out = upper + k * block_rows;
+    for (int64_t i = 0; i < n; ++i) {
+      const float value = static_cast<float>(joint2[i]), s = c - value > 0.0f ? c - value : 0.0f;
+      const float error = factor * static_cast<float>(w.length[i]) + bias;
+      const float bound =
+          value + 2.001f * error * __builtin_sqrtf(s) + (g + 8.0f * unit) * 1.001f * s + 8.0f * unit * level;
+      // Not finite: of infinities and what is not a number, the difference with itself is not 0.
+      out[i] = bound - bound == 0.0f ? bound : __builtin_huge_valf();
+    }
+  }
+}
+
+}  // namespace MIXTURA_ISA
+}  // namespace mixtura
