@@ -65,7 +65,7 @@ TESTS = {
     "cli/fitting.py": ["test_cli.py"],
     "cli/groups.py": ["test_cli.py", "test_many.py"],
     "cli/predicting.py": ["test_cli.py"],
-    "cli/tables.py": ["test_cli.py"],
+    "cli/tables.py": ["test_cli.py", "test_many.py"],
     "complete_data.py": ["test_uncertainty.py", "test_autodiff.py"],
     "components/bayesian.py": ["test_bayesian.py"],
     "components/beside.py": ["test_extension.py"],

@@ -1,6 +1,7 @@
 #include "mixtura/clustering.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "mixtura/driver.hpp"
+#include "mixtura/pool.hpp"
 #include "mixtura/share.hpp"
 
 namespace mixtura {
@@ -69,7 +71,7 @@ void middle_of(const double* points, int64_t count, int64_t D, double* out) {
 }
 
 // Rows for each centre from which on the centres' distances from each other cost little beside a pass.
-constexpr int64_t centres_apart = 64;
+constexpr int64_t centres_apart = 256;
 
 // What k-means remembers of a table's rows, and the statistics that follow from it: whole ones at first, then
 // what changes.
@@ -149,22 +151,28 @@ class Remembered {
     return true;
   }
 
-  // Half of each centre's distance from the closest other one. Cost: K^2 D multiply-adds.
+  // Half of each centre's distance from the closest other one. Cost: K^2 D multiply-adds, on all threads
+  // where these are many.
   void look_around() {
-    std::vector<double> closest(static_cast<size_t>(components_), std::numeric_limits<double>::infinity());
     const double* means = pass_.quadratics.means;
-    for (int64_t k = 0; k < components_; ++k)
-      for (int64_t j = 0; j < k; ++j) {
-        double square = 0.0;
-        for (int64_t d = 0; d < dims_; ++d) {
-          const double difference = means[k * dims_ + d] - means[j * dims_ + d];
-          square += difference * difference;
+    const int limit = threads_ > 0 ? threads_ : thread_limit();
+    const bool many = components_ * components_ * dims_ >= int64_t{1} << 18;
+    std::atomic<int64_t> next{0};
+    parallel(many ? static_cast<int>(std::min<int64_t>(limit, components_)) : 1, [&](int) {
+      for (int64_t k; (k = next++) < components_;) {
+        double closest = std::numeric_limits<double>::infinity();
+        for (int64_t j = 0; j < components_; ++j) {
+          if (j == k) continue;
+          double square = 0.0;
+          for (int64_t d = 0; d < dims_; ++d) {
+            const double difference = means[k * dims_ + d] - means[j * dims_ + d];
+            square += difference * difference;
+          }
+          closest = std::min(closest, square);
         }
-        closest[k] = std::min(closest[k], square);
-        closest[j] = std::min(closest[j], square);
+        half_[k] = static_cast<float>(0.5 * (1.0 - 1e-6) * std::sqrt(closest));
       }
-    for (int64_t k = 0; k < components_; ++k)
-      half_[k] = static_cast<float>(0.5 * (1.0 - 1e-6) * std::sqrt(closest[k]));
+    });
   }
 
   Pass& pass_;

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "mixtura/clustering.hpp"
 #include "mixtura/driver.hpp"
 #include "mixtura/pool.hpp"
 
@@ -192,6 +193,52 @@ void kernels() {
   std::printf("%d passes\n", count);
 }
 
+// Runs of k-means, which remember rows, against runs that look at all of them.
+void centres() {
+  std::mt19937 g(3);
+  const int64_t shapes[][3] = {{40, 1, 3}, {700, 3, 7}, {2500, 9, 4}, {1500, 17, 20}, {900, 40, 33}};
+  const auto in_use = instruction_set();
+  for (const std::string& name : instruction_sets()) {
+    set_instruction_set(name);
+    for (const auto& s : shapes)
+      for (int layout = 0; layout < 4; ++layout) {
+        const int64_t N = s[0], D = s[1], K = s[2];
+        const bool column_major = layout % 2, in_float = layout / 2;
+        const Numbers X = draw(g, N * D), weight = draw(g, N, 0.0, 2.0), pivot(D), offsets(K), F{1.5};
+        const std::vector<float> single(X.begin(), X.end());
+        Numbers first(K * D);
+        for (int64_t k = 0; k < K; ++k)
+          for (int64_t d = 0; d < D; ++d) {
+            const int64_t at = column_major ? d * N + k : k * D + d;
+            first[k * D + d] = in_float ? static_cast<double>(single[at]) : X[at];
+          }
+        Numbers ends[2], bounds[2];
+        for (const bool all : {false, true}) {
+          set_skipping(!all);
+          Numbers& means = ends[all] = first;
+          Pass p{};
+          const Columns left{in_float ? static_cast<const void*>(single.data()) : X.data(), in_float, D,
+                             column_major ? 1 : D, column_major ? N : 1};
+          Columns right = left;
+          right.dims = 0;
+          p.rows = {left, right, N, D};
+          p.quadratics = {Factor::scalar, true, K, D, D, offsets.data(), means.data(), F.data(), nullptr};
+          p.pivot = pivot.data();
+          p.sample_weight = weight.data();
+          lloyd(p, means.data(), static_cast<double>(N), 50, 0.0, all ? 1 : 3, bounds[all], {});
+        }
+        const std::string what = "k-means " + std::to_string(N) + " x " + std::to_string(D) + " on " + name;
+        check(ends[0] == ends[1], "centres, " + what);
+        bool close = bounds[0].size() == bounds[1].size() && bounds[0].size() > 1;
+        for (size_t i = 0; close && i < bounds[0].size(); ++i)
+          close = std::abs(bounds[0][i] - bounds[1][i]) <= 1e-13 * std::abs(bounds[1][i]);
+        check(close, "bounds, " + what);
+      }
+  }
+  set_skipping(true);
+  set_instruction_set(in_use);
+}
+
 void pool() {
   // Several threads ask at once: one gets the workers, the others run on their own.
   std::vector<std::thread> callers;
@@ -227,6 +274,7 @@ void pool() {
 
 int main() {
   kernels();
+  centres();
   pool();
   if (failures) std::printf("%d checks failed\n", failures);
   return failures ? EXIT_FAILURE : EXIT_SUCCESS;
