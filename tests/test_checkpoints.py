@@ -602,4 +602,6 @@ def test_arrays_lie_as_they_lay(turned, rng):
     assert again.flags.writeable
     assert np.einsum("abc->", again) == np.einsum("abc->", array)
     long = [axis for axis in range(3) if array.shape[axis] > 1 and array.size]
-    assert sorted(long, key=lambda axis: again.strides[axis]) == sorted(long, key=lambda axis: array.strides[axis])
+    assert sorted(long, key=lambda axis: again.strides[axis]) == sorted(
+        long, key=lambda axis: array.strides[axis]
+    )
