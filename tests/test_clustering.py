@@ -1,4 +1,4 @@
-"""k-means and small mixtures whole, in one call, against the passes one by one; k-means to the last bit."""
+"""k-means and small mixtures whole, in one call, against the passes one by one; the centres to the last bit."""
 
 import os
 import subprocess
@@ -70,7 +70,8 @@ def test_iterations_are_those_of_passes_one_by_one(rows, dims, clusters, layout,
 def assert_alike(whole, each, X):
     """The same centres, to the last bit.
 
-    The bounds add up what changes, where centres count as the means of their rows; they are, but for a rounding.
+    A run in one call adds up by how much its bound changes. That takes centres for the means of their rows, which they
+    are but for a rounding of their coordinates.
     """
     np.testing.assert_array_equal(whole.parameters.components.means, each.parameters.components.means)
     assert (whole.converged, len(whole.bounds)) == (each.converged, len(each.bounds))

@@ -245,9 +245,8 @@ def test_bounds_in_single_precision(instruction_set, narrow, scale, weighted, rn
     labels = rng.integers(K, size=N)
     X = means[labels] + scale * (rng.normal(size=(N, D)) * widths) @ turn.T
     X[::4] += 0.5 * (means[rng.integers(K, size=N // 4)] - means[labels[::4]])
-    factor = np.linalg.qr((turn / widths).T[:, ::-1])[1][
-        ::-1, ::-1
-    ]  # a lower triangle whose square is the precision
+    # A lower triangle whose square is the precision.
+    factor = np.linalg.qr((turn / widths).T[:, ::-1])[1][::-1, ::-1]
     factors = np.tile(factor, (K, 1, 1)) * (1.0 + 0.05 * rng.normal(size=(K, 1, 1))) / scale
     native, offsets = NativeBackend(n_threads=2), rng.normal(size=K)
     weights = rng.integers(3, size=N).astype(float) if weighted else None

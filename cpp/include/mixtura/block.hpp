@@ -68,6 +68,16 @@ MIXTURA_INLINE vec load_centered(const float* row, const Pivot& pivot, int64_t d
            load(pivot.trailing + d);
 }
 
+// Cuts memory into arrays, each from a cache line's start; of no memory it adds up their sizes.
+struct Cut {
+  char* at;
+  template <class T>
+  void operator()(T*& array, int64_t size) {
+    array = reinterpret_cast<T*>(at);
+    at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
+  }
+};
+
 // Where a block's rows go: x[d][i] (D x stride) and, unless null, rows[i][d] (block x row_stride).
 struct Packed {
   real* x;
@@ -137,10 +147,6 @@ inline void pack_numbers(const Columns& columns, int64_t at, const Pivot& pivot,
   }
 }
 
-// The same of a table's left columns, all n rows. Cost: one read of X, N*D moves. Rows that lie one after
-// another are turned in registers, a square of lanes x lanes at a time. The last columns may read beyond
-// their row, into the next, which is there but for the table's last rows: those, and other layouts, go number
-// by number.
 // How many rows from `begin` on can be read in whole vectors.
 MIXTURA_INLINE int64_t readable_in_vectors(const Columns& rows, int64_t count, int64_t begin) {
   if (rows.column_stride != 1 || rows.row_stride < rows.dims) return 0;
@@ -149,6 +155,10 @@ MIXTURA_INLINE int64_t readable_in_vectors(const Columns& rows, int64_t count, i
   return readable > 0 ? readable : 0;
 }
 
+// The same of a table's left columns, all n rows. Cost: one read of X, N*D moves. Rows that lie one after
+// another are turned in registers, a square of lanes x lanes at a time. The last columns may read beyond
+// their row, into the next, which is there but for the table's last rows: those, and other layouts, go number
+// by number.
 template <class T>
 inline void pack_left(const Columns& left, int64_t count, const Pivot& pivot, int64_t begin, int64_t n,
                       int64_t padded, const Packed& out, Prefetch* ahead) {
@@ -189,10 +199,9 @@ inline void pack_rows(const Rows& rows, const Pivot& pivot, int64_t begin, int64
     pack_numbers<double>(rows.right, rows.left.dims, pivot, begin, 0, n, padded, out);
 }
 
-// x[d][j] <- z - pivot of row begin + list[j], for n rows in ascending order, and 0 up to `padded`.
 template <class T>
-inline void pack_listed(const Columns& rows, int64_t count, const Pivot& pivot, int64_t begin,
-                        const integer* list, int64_t n, int64_t padded, real* x) {
+inline void pack_left_listed(const Columns& rows, int64_t count, const Pivot& pivot, int64_t begin,
+                             const integer* list, int64_t n, int64_t padded, real* x) {
   const T* first = static_cast<const T*>(rows.data) + begin * rows.row_stride;
   const int64_t readable = readable_in_vectors(rows, count, begin);
   int64_t whole = n / lanes * lanes;
@@ -208,6 +217,16 @@ inline void pack_listed(const Columns& rows, int64_t count, const Pivot& pivot, 
           static_cast<double>(column[static_cast<int64_t>(list[j]) * rows.row_stride]) - pivot.exact[d]);
     for (int64_t j = n; j < padded; ++j) x[d * stride + j] = 0;
   }
+}
+
+// x[d][j] <- z - pivot of row begin + list[j] of a table in one array, for n rows in ascending order, and 0
+// up to `padded`.
+inline void pack_listed(const Rows& rows, const Pivot& pivot, int64_t begin, const integer* list, int64_t n,
+                        int64_t padded, real* x) {
+  if (rows.left.single_precision)
+    pack_left_listed<float>(rows.left, rows.count, pivot, begin, list, n, padded, x);
+  else
+    pack_left_listed<double>(rows.left, rows.count, pivot, begin, list, n, padded, x);
 }
 
 // A row of weight 0 is read as the pivot: whatever it holds, no infinity of its squares meets that 0.

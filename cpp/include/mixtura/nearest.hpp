@@ -246,11 +246,7 @@ struct NearestWorkspace {
 };
 
 inline size_t lay_out_nearest(const Pass& p, void* memory, NearestWorkspace& w) {
-  char* at = static_cast<char*>(memory);
-  auto take = [&at](auto*& array, int64_t size) {
-    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at);
-    at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
-  };
+  Cut take{static_cast<char*>(memory)};
   const int64_t dims = p.rows.dims, padded_dims = round_up(dims, lanes);
   take(w.x, dims * stride);
   take(w.leading, padded_dims);
@@ -264,7 +260,7 @@ inline size_t lay_out_nearest(const Pass& p, void* memory, NearestWorkspace& w) 
   take(w.weight, block_rows);
   take(w.row, dims);
   w.bins.lay_out(statistics(p), p, take);
-  return static_cast<size_t>(at - static_cast<char*>(memory));
+  return static_cast<size_t>(take.at - static_cast<char*>(memory));
 }
 
 // How far rounding may lead the scores of the screen astray: see above. `of_square` times |x|^2, and `level`,
@@ -434,12 +430,8 @@ inline void update_rows(const Pass& p, const CentreLayout& l, const void* packed
     listed = n;
     for (int64_t i = 0; i < n; ++i) w.list[i] = static_cast<integer>(i);
     pack_rows(p.rows, pivot, b, n, round_up(n, group_rows), Packed{w.x, nullptr, 0});
-  } else if (p.rows.left.single_precision) {
-    pack_listed<float>(p.rows.left, p.rows.count, pivot, b, w.list, listed, round_up(listed, group_rows),
-                       w.x);
   } else {
-    pack_listed<double>(p.rows.left, p.rows.count, pivot, b, w.list, listed, round_up(listed, group_rows),
-                        w.x);
+    pack_listed(p.rows, pivot, b, w.list, listed, round_up(listed, group_rows), w.x);
   }
   screen_rows(p.quadratics, l, screen, slack, round_up(listed, group_rows), true, w);
   for (int64_t j = 0; j < listed; ++j) {

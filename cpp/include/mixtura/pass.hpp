@@ -1,8 +1,6 @@
 // One pass over a range of rows, block by block: pack, evaluate, normalise, accumulate.
 #pragma once
 
-#include <type_traits>
-
 #include "mixtura/accumulate.hpp"
 #include "mixtura/bins.hpp"
 #include "mixtura/block.hpp"
@@ -44,11 +42,7 @@ inline bool screened(const Pass& p) {
 }
 
 inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspace& w) {
-  char* at = static_cast<char*>(memory);
-  auto take = [&at](auto*& array, int64_t size) {
-    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at);
-    at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
-  };
+  Cut take{static_cast<char*>(memory)};
   const Quadratics& q = p.quadratics;
   const int64_t dims = p.rows.dims, components = q.components;
   const int64_t padded_dims = round_up(dims, lanes), lists = round_up(block_rows, lanes);
@@ -84,7 +78,7 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.scratch.scaled, features ? block_rows * scaled_pitch(s) : 0);
   take(w.scratch.weights, features ? lists : 0);
   take(w.scratch.list, features ? lists + 1 : 0);
-  return static_cast<size_t>(at - static_cast<char*>(memory));
+  return static_cast<size_t>(take.at - static_cast<char*>(memory));
 }
 
 inline size_t workspace_bytes(const Pass& p) {

@@ -58,11 +58,7 @@ struct ScreenWorkspace {
 };
 
 inline size_t lay_out_screen(const Pass& p, void* memory, ScreenWorkspace& w) {
-  char* at = static_cast<char*>(memory);
-  auto take = [&at](auto*& array, int64_t size) {
-    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at);
-    at += round_up(size * static_cast<int64_t>(sizeof *array), 64);
-  };
+  Cut take{static_cast<char*>(memory)};
   const int64_t padded_dims = round_up(p.rows.dims, lanes);
   take(w.x, p.rows.dims * stride);
   take(w.joint2, p.quadratics.components * stride);
@@ -72,7 +68,7 @@ inline size_t lay_out_screen(const Pass& p, void* memory, ScreenWorkspace& w) {
   take(w.trailing, padded_dims);
   take(w.exact, padded_dims);
   take(w.square, block_rows);
-  return static_cast<size_t>(at - static_cast<char*>(memory));
+  return static_cast<size_t>(take.at - static_cast<char*>(memory));
 }
 
 inline size_t screen_workspace_bytes(const Pass& p) {
