@@ -66,7 +66,7 @@ def test_killed_fits_go_on_to_the_same_bits(tmp_path):
     whole = outcome()
     assert outcome(tmp_path / "whole") == whole
     generator = random.Random(0)
-    for trial in range(4):
+    for trial in range(2):
         found = None
         for _ in range(4):
             found = outcome(tmp_path / f"{trial}", after=generator.uniform(0.0, 0.4))
@@ -149,7 +149,7 @@ def test_runs_that_become_singular_are_counted(tmp_path, monkeypatch):
     whole = GaussianMixture(**make).fit(X)
     assert 0 < len(failures) < 8
     deaths = 0
-    for iterations in (40, 100, 160, 220, 280, 340, 400, 500, 600):
+    for iterations in (40, 160, 340, 600):
         path = tmp_path / f"{iterations}"
         with monkeypatch.context() as patch:
             interrupted(patch, iterations)
@@ -161,7 +161,7 @@ def test_runs_that_become_singular_are_counted(tmp_path, monkeypatch):
         np.testing.assert_array_equal(again.means_, whole.means_)
         assert again.lower_bounds_ == whole.lower_bounds_
         assert again.n_passes_ == whole.n_passes_
-    assert deaths >= 5
+    assert deaths >= 3
     for _ in range(2):  # where all runs fail, they fail again
         with pytest.raises(ValueError, match="ill-defined empirical covariance"):
             GaussianMixture(

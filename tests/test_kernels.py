@@ -180,6 +180,7 @@ def test_skipping_loses_less_than_it_says(dims, rng):
         ),  # only the last columns do: whole blocks are evaluated, and may stop early
         (130, 64, 500, slice(None)),  # more components than rows of a block
         (6, 200, 300, slice(None)),
+        (4, 97, 6000, slice(None)),  # rows of a component wait for others, and fill their bin
     ],
 )
 @pytest.mark.parametrize("instruction_set", SETS)

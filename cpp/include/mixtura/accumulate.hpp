@@ -13,9 +13,11 @@
 //   blocks           one component at a time: rows scaled by r, their columns against the rows' columns.
 //
 // The last two can take a component's rows from a list: where most pairs are far from each other, that
-// leaves their work out.
+// leaves their work out. Of many columns, a block's few rows wait in a bin for more (bins.hpp), since for
+// each the whole triangle of sums would be read and written.
 #pragma once
 
+#include "mixtura/bins.hpp"
 #include "mixtura/normalize.hpp"
 #include "mixtura/problem.hpp"
 #include "mixtura/simd.hpp"
@@ -33,6 +35,7 @@ struct Accumulation {
   const real* share;
   int64_t count, components;
   const int64_t* active;  // rows that count for each component; null: all
+  Bins* bins;             // where few rows of a component wait for more; null: nowhere
 };
 
 // What the M half writes between: weighted rows feature-major, a panel of features, a component's scaled
@@ -507,16 +510,16 @@ inline void accumulate_blocks(const Statistics& s, const Accumulation& a, const 
   }
 }
 
-// Distance between a component's scaled rows.
-MIXTURA_INLINE int64_t scaled_pitch(const Statistics& s) {
-  return ((round_up(round_up(s.dims, lanes), block_height) / lanes) | 1) * lanes;
-}
-
 inline void accumulate_component(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t k,
                                  bool all, double* sums) {
   const int64_t n = list_rows(a, k, all, w), pitch = scaled_pitch(s);
   if (n == 0) return;
   double* own = sums + k * s.size;
+  if (a.bins && n < binned_rows) {
+    for (int64_t j = 0; j < n; ++j)
+      a.bins->add(s, a.rows + w.list[j] * a.row_stride, static_cast<double>(w.weights[j]), k, own);
+    return;
+  }
   scale_rows(s, a, w, n, pitch, own);
   if (s.order == Order::blocks)
     accumulate_blocks(s, a, w, n, pitch, own);

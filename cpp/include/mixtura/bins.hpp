@@ -1,14 +1,13 @@
-// Full second moments of rows that each belong to one component.
+// Full second moments of rows that each belong to one component, or to few.
 //
 //   sums[k] += sum over the rows of component k of w_i [1 | x_i | x_i x_i^T]
 //
-// A row changes all P sums of its component, for P multiply-adds. Added one by one, each row would read and
-// write the whole triangle. So rows are collected in their component's bin, and a full bin is added as one
-// product of its columns, which keeps a tile of the triangle in registers. The sums are in double precision,
-// whatever the rows are.
+// A row changes all P sums of its component, for P multiply-adds. Added one by one, or a block's few by few,
+// each time would read and write the whole triangle. So rows are collected in their component's bin, and a
+// full bin is added as one product of its columns, which keeps a tile of the triangle in registers. The sums
+// are in double precision, whatever the rows are.
 #pragma once
 
-#include "mixtura/accumulate.hpp"
 #include "mixtura/problem.hpp"
 #include "mixtura/simd.hpp"
 #include "mixtura/statistics.hpp"
@@ -60,42 +59,43 @@ struct Bins {
 
   template <class Take>
   void lay_out(const Statistics& s, const Pass& p, Take&& take) {
-    const int64_t places = in_bins(p) ? p.quadratics.components * bin_rows : 0;
+    const bool used = in_bins(p) || some_in_bins(p, s);
+    const int64_t places = used ? p.quadratics.components * bin_rows : 0;
     pitch = scaled_pitch(s);
-    weighted = p.sample_weight != nullptr;
+    weighted = !p.hard || p.sample_weight != nullptr;
     take(rows, places * pitch);
     take(weights, places);
-    take(counts, places ? p.quadratics.components : 0);
+    take(counts, used ? p.quadratics.components : 0);
   }
 
   void clear(int64_t components) {
     for (int64_t k = 0; k < components; ++k) counts[k] = 0;
   }
 
-  // Row `x` - pivot, of weight w, to component k.
-  void add(const Statistics& s, const double* x, double w, int64_t k, double* sums) {
-    double* of_component = sums + k * s.size;
+  // Row `x` - pivot, of weight w, to component k, whose sums are `own`, but for the mass.
+  template <class Number>
+  void add(const Statistics& s, const Number* x, double w, int64_t k, double* own) {
     const int64_t at = k * bin_rows + counts[k];
     double* copy = rows + at * pitch;
-    of_component[s.mass] += w;
     for (int64_t d = 0; d < s.dims; ++d) {
-      of_component[d] += w * x[d];
-      copy[d] = x[d];
+      const double value = static_cast<double>(x[d]);
+      own[d] += w * value;
+      copy[d] = value;
     }
     for (int64_t d = s.dims; d < pitch; ++d) copy[d] = 0.0;
     weights[at] = w;
-    if (++counts[k] == bin_rows) flush(s, k, sums);
+    if (++counts[k] == bin_rows) flush(s, k, own);
   }
 
   // Adds the rows that are still in bins.
   void flush_all(const Statistics& s, int64_t components, double* sums) {
     for (int64_t k = 0; k < components; ++k)
-      if (counts[k]) flush(s, k, sums);
+      if (counts[k]) flush(s, k, sums + k * s.size);
   }
 
  private:
-  void flush(const Statistics& s, int64_t k, double* sums) {
-    double* second = sums + k * s.size + s.linear;
+  void flush(const Statistics& s, int64_t k, double* own) {
+    double* second = own + s.linear;
     if (weighted)
       add_triangle<true>(s.dims, k, second);
     else

@@ -371,7 +371,8 @@ class Tally {
       own[s_.mass] += weight;
       for (int64_t d = 0; d < s_.dims; ++d) own[d] += weight * w_.row[d];
     } else if (binned_) {
-      w_.bins.add(s_, w_.row, weight, k, sums_);
+      own[s_.mass] += weight;
+      w_.bins.add(s_, w_.row, weight, k, own);
     } else {
       add_row(p_.kind, s_.dims, w_.row, weight, own);
     }

@@ -128,10 +128,13 @@ inline void take_responsibilities(const Pass& p, int64_t begin, int64_t n, int64
 inline void accumulate_hard(const Statistics& s, Workspace& w, int64_t n, double* sums) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t d = 0; d < s.dims; ++d) w.row[d] = static_cast<double>(w.x[d * stride + i]);
-    if (s.order == Order::blocks)
-      w.bins.add(s, w.row, w.weight[i], w.label[i], sums);
-    else
-      add_row(s.kind, s.dims, w.row, w.weight[i], sums + w.label[i] * s.size);
+    double* own = sums + w.label[i] * s.size;
+    if (s.order == Order::blocks) {
+      own[s.mass] += w.weight[i];
+      w.bins.add(s, w.row, w.weight[i], w.label[i], own);
+    } else {
+      add_row(s.kind, s.dims, w.row, w.weight[i], own);
+    }
   }
 }
 
@@ -239,7 +242,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   w.pruning.pays = w.pruning.screens = false;
   w.pruning.resting = 0;
   const bool early = arrive_as_read(p);
-  const bool binned = in_bins(p);
+  const bool binned = in_bins(p) || some_in_bins(p, s);
   if (binned) w.bins.clear(components);
   double log2_likelihood = 0.0;
   for (int64_t b = begin; b < end; b += block_rows) {
@@ -254,7 +257,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       for (int64_t i = n; i < padded; ++i) w.weight[i] = 0.0;
     }
     if (p.sample_weight) skip_weightless(w.weight, dims, n, out);
-    Accumulation a{w.x, w.rows, row_length, w.joint2, w.share, padded, components, nullptr};
+    Accumulation a{w.x, w.rows, row_length, w.joint2, w.share, padded, components, nullptr, nullptr};
     if (p.resp) {
       take_responsibilities(p, b, n, padded, w.joint2);
       for (int64_t i = 0; i < padded; ++i) w.share[i] = static_cast<real>(w.weight[i]);
@@ -285,6 +288,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
       log2_likelihood += normalize_soft(w.joint2, components, padded, w.top, w.weight,
                                         p.sample_weight != nullptr, w.share, active);
       a.active = active;
+      a.bins = binned ? &w.bins : nullptr;
       if (p.own_pivots)
         accumulate_each(p, s, b, n, w, sums);
       else

@@ -83,7 +83,8 @@ struct Pass;
 struct Screen {
   const void* packed;
   size_t workspace_bytes;
-  void (*bound)(const Pass&, const void* packed, int64_t begin, int64_t n, float* upper, void* workspace);
+  void (*bound)(const Pass&, const void* packed, int64_t begin, int64_t n, const float* least, float* upper,
+                void* workspace);
 };
 
 // One pass over the rows. What it does follows from what is given:
@@ -157,7 +158,8 @@ struct Kernels {
   size_t (*screen_bytes)(const Pass&);
   size_t (*screen_workspace_bytes)(const Pass&);
   void (*pack_screen)(const Pass&, void* packed);
-  void (*screen)(const Pass&, const void* packed, int64_t begin, int64_t n, float* upper, void* workspace);
+  void (*screen)(const Pass&, const void* packed, int64_t begin, int64_t n, const float* least, float* upper,
+                 void* workspace);
 };
 
 struct InstructionSet {

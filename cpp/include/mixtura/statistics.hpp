@@ -82,6 +82,18 @@ inline Statistics statistics(const Pass& p) {
   return s;
 }
 
+// Whether rows of a pass with responsibilities may be collected in bins too, where few of a block count for a
+// component.
+MIXTURA_INLINE bool some_in_bins(const Pass& p, const Statistics& s) {
+  return p.skip && !p.hard && !p.resp && !has_answers(p) && s.order == Order::blocks &&
+         s.dims >= some_bins_dims && 8 * p.quadratics.components <= chunk_rows_least;
+}
+
+// Distance between the rows of a bin, or a component's scaled rows.
+MIXTURA_INLINE int64_t scaled_pitch(const Statistics& s) {
+  return ((round_up(round_up(s.dims, lanes), block_height) / lanes) | 1) * lanes;
+}
+
 inline size_t sums_size(const Pass& p) {
   return has_answers(p) ? 0 : static_cast<size_t>(p.quadratics.components * statistics(p).size) + 1;
 }

@@ -133,6 +133,11 @@ constexpr int shifts_together = 8;
 constexpr int64_t bin_rows = 64;
 constexpr int64_t bins_dims = 24;
 
+// Where rows belong to several components: the columns from which there are bins, because the triangles leave
+// the first-level cache, and of a block's rows how many a component adds directly.
+constexpr int64_t some_bins_dims = 96;
+constexpr int64_t binned_rows = 48;
+
 // Fifths of all pairs, and of one component's, below which rows that count are taken from lists: lists save
 // work in proportion, but their kernels reuse less.
 constexpr int64_t sparse_fifths = 2;
