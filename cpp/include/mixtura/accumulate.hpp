@@ -285,31 +285,25 @@ MIXTURA_INLINE void cut_evenly(int64_t n, int64_t most, Part part) {
   }
 }
 
+// Whether a tile's sums stay in registers, beside its vectors of features, where these are formed, and a
+// weight.
+constexpr bool tile_fits(int64_t components, int64_t vectors, bool formed) {
+  return components * vectors <= tile_accumulators &&
+         (!formed || (components + 1) * vectors < vector_registers);
+}
+
+template <int F, bool formed, int C = tile_components>
+inline void all_components(int64_t count, const Accumulation& a, int64_t k, const Features& v, double* sums,
+                           int64_t size) {
+  if constexpr (C > 1)
+    if (count < C) return all_components<F, formed, C - 1>(count, a, k, v, sums, size);
+  if constexpr (tile_fits(C, F, formed)) feature_tile<C, F, formed>(a, k, v, sums, size);
+}
+
 template <int F, bool formed>
 inline void all_components(const Accumulation& a, const Features& v, double* sums, int64_t size) {
-  cut_evenly(a.components, tile_components, [&](int64_t k, int64_t count) {
-    switch (count) {
-      case 1: feature_tile<1, F, formed>(a, k, v, sums, size); break;
-      case 2: feature_tile<2, F, formed>(a, k, v, sums, size); break;
-      case 3: feature_tile<3, F, formed>(a, k, v, sums, size); break;
-      case 4: feature_tile<4, F, formed>(a, k, v, sums, size); break;
-#if MIXTURA_VECTOR_BYTES == 64
-      case 5:
-        if constexpr (F <= 4) feature_tile<5, F, formed>(a, k, v, sums, size);
-        break;
-      case 6:
-        if constexpr (F <= 4) feature_tile<6, F, formed>(a, k, v, sums, size);
-        break;
-      case 7:
-        if constexpr (F <= 3) feature_tile<7, F, formed>(a, k, v, sums, size);
-        break;
-      case 8:
-        if constexpr (F <= 3) feature_tile<8, F, formed>(a, k, v, sums, size);
-        break;
-#endif
-      default: break;
-    }
-  });
+  cut_evenly(a.components, tile_components,
+             [&](int64_t k, int64_t count) { all_components<F, formed>(count, a, k, v, sums, size); });
 }
 
 template <bool formed>
@@ -334,7 +328,10 @@ inline void accumulate_circulant(const Statistics& s, const Accumulation& a, con
   if (s.kind == Kind::full && s.dims % 2 == 0)
     features -= s.dims / 2;  // the last shift meets every pair twice
   const int64_t parts = (a.components + tile_components - 1) / tile_components;
-  const int64_t most = smaller(tile_accumulators / ((a.components + parts - 1) / parts), tile_features);
+  const int64_t together = (a.components + parts - 1) / parts;
+  int64_t most = tile_features, most_formed = tile_features;
+  while (!tile_fits(together, most, false)) --most;
+  while (!tile_fits(together, most_formed, true)) --most_formed;
   // Products can be formed in registers where no vector of them straddles two shifts.
   const bool whole = s.dims % lanes == 0, form = whole && a.components <= many_components;
   const int64_t vectors = (features + lanes - 1) / lanes;
@@ -353,7 +350,7 @@ inline void accumulate_circulant(const Statistics& s, const Accumulation& a, con
     form_panel(s, a, begin, smaller(begin + width * lanes, features), pitch, w.panel);
     all_components<false>(width, a, Features{{w.panel}, {}, pitch}, sums + begin, s.size);
   });
-  cut_evenly(vectors - panels, most, [&](int64_t first, int64_t width) {
+  cut_evenly(vectors - panels, most_formed, [&](int64_t first, int64_t width) {
     Features v{{}, {}, a.row_stride};
     const int64_t begin = (panels + first) * lanes;
     for (int64_t f = 0; f < width; ++f) {

@@ -144,10 +144,12 @@ inline void screen(const Pass& p, const void* memory, int64_t begin, int64_t n, 
           value[g] -= norm.q[g];
           store(joint2 + i + g * lanes, value[g]);
         }
-        for (int64_t j = i; j < last; ++j)
+        for (int64_t j = i; j < last; ++j) {
+          if (least && out[j] < least[j]) continue;
           out[j] = rounding.bound(static_cast<float>(joint2[j]), c,
                                   static_cast<float>(of_factor[k]) * static_cast<float>(w.length[j]) +
                                       static_cast<float>(of_bias[k]));
+        }
         if (!least) break;
         row = end;
       }

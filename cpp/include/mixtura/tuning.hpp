@@ -33,6 +33,7 @@ constexpr int64_t chunk_operations_least = int64_t{1} << 18;
 namespace MIXTURA_ISA {
 
 constexpr bool long_vectors = MIXTURA_VECTOR_BYTES == 64;  // AVX-512: 32 registers, elsewhere 16
+constexpr int vector_registers = long_vectors ? 32 : 16;
 
 // ---- the E half ----------------------------------------------------------------------------------------
 
