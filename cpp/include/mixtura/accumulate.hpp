@@ -41,7 +41,7 @@ struct Accumulation {
 // What the M half writes between: weighted rows feature-major, a panel of features, a component's scaled
 // rows, which rows those are and their weights.
 struct Scratch {
-  real *weighted, *panel, *scaled, *weights;
+  real *weighted, *panel, *scaled, *strip, *weights;
   integer* list;
 };
 
@@ -382,9 +382,16 @@ inline int64_t list_rows(const Accumulation& a, int64_t k, bool all, const Scrat
   return n;
 }
 
+// Where column d of scaled row j lies: row after row, or panel after panel of a few columns of all rows.
+struct ScaledRows {
+  static constexpr int64_t width = block_height > lanes ? block_height : lanes;
+  int64_t row, panel;
+  MIXTURA_INLINE int64_t at(int64_t j, int64_t d) const { return d / width * panel + j * row + d % width; }
+};
+
 // scaled[j] = weights[j] x[list[j]], zeros beyond D; and the sum of these.
-inline void scale_rows(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch,
-                       double* sum) {
+inline void scale_rows(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t n,
+                       const ScaledRows& scaled, double* sum) {
   for (int64_t d = 0; d < s.dims; d += lanes) {
     vec total{};
     ivec inside;
@@ -392,7 +399,7 @@ inline void scale_rows(const Statistics& s, const Accumulation& a, const Scratch
     for (int64_t j = 0; j < n; ++j) {
       const vec product = splat(w.weights[j]) * load(a.rows + w.list[j] * a.row_stride + d);
       const vec y = inside ? product : vec{};
-      store(w.scaled + j * pitch + d, y);
+      store(w.scaled + scaled.at(j, d), y);
       total += y;
     }
     add_to(sum + d, total);
@@ -439,19 +446,24 @@ inline void accumulate_shifts(const Statistics& s, const Accumulation& a, const 
     }
 }
 
-// H columns of the scaled rows against F vectors of the rows.
+// H columns of the scaled rows, which lie in a panel, against F vectors of the rows' strip.
 template <int H, int F>
-inline void block_tile(const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch, int64_t row,
-                       int64_t column, double* sums, int64_t width) {
+inline void block_tile(const real* scaled, const real* strip, int64_t n, int64_t pitch, double* sums,
+                       int64_t width) {
   vec total[H][F];
   MIXTURA_UNROLL
   for (int u = 0; u < H; ++u) {
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) total[u][f] = vec{};
   }
+  // The sums, which are in a cache further off, arrive while rows are added up.
+  MIXTURA_UNROLL
+  for (int u = 0; u < H; ++u) {
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) __builtin_prefetch(sums + u * width + f * lanes, 1);
+  }
   for (int64_t j = 0; j < n; ++j) {
-    const real* x = a.rows + w.list[j] * a.row_stride + column;
-    const real* y = w.scaled + j * pitch + row;
+    const real *x = strip + j * pitch, *y = scaled + j * ScaledRows::width;
     vec v[F];
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) v[f] = load(x + f * lanes);
@@ -472,25 +484,38 @@ inline void block_tile(const Accumulation& a, const Scratch& w, int64_t n, int64
 // As many columns of the scaled rows as are left, block_height at most: padding would cost a small triangle a
 // fifth.
 template <int F, int H = block_height>
-inline void block_rows_left(int64_t left, const Accumulation& a, const Scratch& w, int64_t n, int64_t pitch,
-                            int64_t row, int64_t column, double* sums, int64_t width) {
-  if constexpr (H > 1) {
-    if (left < H) {
-      block_rows_left<F, H - 1>(left, a, w, n, pitch, row, column, sums, width);
-      return;
-    }
-  }
-  block_tile<H, F>(a, w, n, pitch, row, column, sums, width);
+inline void block_rows_left(int64_t left, const real* scaled, const real* strip, int64_t n, int64_t pitch,
+                            double* sums, int64_t width) {
+  if constexpr (H > 1)
+    if (left < H) return block_rows_left<F, H - 1>(left, scaled, strip, n, pitch, sums, width);
+  block_tile<H, F>(scaled, strip, n, pitch, sums, width);
 }
 
 static_assert(block_vectors <= 3, "accumulate_blocks knows no more");
 
-// The lower triangle, a few vectors of columns at a time: those of all rows stay in the first-level cache.
+// strip[j] = F vectors of columns of x[list[j]].
+template <int F>
+inline void pack_strip(const Accumulation& a, const Scratch& w, int64_t n, int64_t column) {
+  for (int64_t j = 0; j < n; ++j) {
+    const real* x = a.rows + w.list[j] * a.row_stride + column;
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) store(w.strip + (j * F + f) * lanes, load(x + f * lanes));
+  }
+}
+
+// The lower triangle, a few vectors of columns at a time. These are packed into a strip, and scaled rows lie
+// in panels, so that all rows of either stay in the first-level cache, on few pages of memory.
 inline void accumulate_blocks(const Statistics& s, const Accumulation& a, const Scratch& w, int64_t n,
-                              int64_t pitch, double* sums) {
+                              const ScaledRows& scaled, double* sums) {
   constexpr int64_t F = block_vectors;
   const int64_t blocks = (s.dims + block_height - 1) / block_height;
   for (int64_t column = 0; column < s.dims; column += F * lanes) {
+    const int64_t vectors = smaller((block_width(blocks - 1) - column) / lanes, F), pitch = vectors * lanes;
+    switch (vectors) {
+      case 1: pack_strip<1>(a, w, n, column); break;
+      case 2: pack_strip<2>(a, w, n, column); break;
+      default: pack_strip<block_vectors>(a, w, n, column); break;
+    }
     int64_t at = s.linear;
     for (int64_t t = 0; t < blocks; ++t) {
       const int64_t width = block_width(t);
@@ -498,10 +523,11 @@ inline void accumulate_blocks(const Statistics& s, const Accumulation& a, const 
       at += block_height * width;
       if (width <= column) continue;
       const int64_t row = t * block_height, left = s.dims - row;
+      const real* y = w.scaled + scaled.at(0, row);
       switch (smaller((width - column) / lanes, F)) {
-        case 1: block_rows_left<1>(left, a, w, n, pitch, row, column, out, width); break;
-        case 2: block_rows_left<2>(left, a, w, n, pitch, row, column, out, width); break;
-        default: block_rows_left<block_vectors>(left, a, w, n, pitch, row, column, out, width); break;
+        case 1: block_rows_left<1>(left, y, w.strip, n, pitch, out, width); break;
+        case 2: block_rows_left<2>(left, y, w.strip, n, pitch, out, width); break;
+        default: block_rows_left<block_vectors>(left, y, w.strip, n, pitch, out, width); break;
       }
     }
   }
@@ -517,9 +543,11 @@ inline void accumulate_component(const Statistics& s, const Accumulation& a, con
       a.bins->add(s, a.rows + w.list[j] * a.row_stride, static_cast<double>(w.weights[j]), k, own);
     return;
   }
-  scale_rows(s, a, w, n, pitch, own);
-  if (s.order == Order::blocks)
-    accumulate_blocks(s, a, w, n, pitch, own);
+  const bool blocks = s.order == Order::blocks;
+  const ScaledRows scaled{blocks ? ScaledRows::width : pitch, ScaledRows::width * (blocks ? n : 1)};
+  scale_rows(s, a, w, n, scaled, own);
+  if (blocks)
+    accumulate_blocks(s, a, w, n, scaled, own);
   else
     accumulate_shifts(s, a, w, n, pitch, own);
 }

@@ -15,29 +15,33 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// H rows of the second moment, F vectors of columns: one multiply-add per (row of the bin, entry).
-template <int H, int F, bool weighted>
-inline void bin_tile(const double* rows, const double* weights, int64_t n, int64_t pitch, int64_t row,
-                     int64_t column, double* sums, int64_t width) {
+// H rows of the second moment, from a panel of H columns, F vectors of columns, from a strip that is scaled
+// by the weights: one multiply-add per (row of the bin, entry).
+template <int H, int F>
+inline void bin_tile(const double* panel, const double* strip, int64_t n, int64_t pitch, double* sums,
+                     int64_t width) {
   wide total[H][F];
   MIXTURA_UNROLL
   for (int u = 0; u < H; ++u) {
     MIXTURA_UNROLL
     for (int f = 0; f < F; ++f) total[u][f] = wide{};
   }
+  // The sums, which are in a cache further off, arrive while rows are added up.
+  MIXTURA_UNROLL
+  for (int u = 0; u < H; ++u) {
+    MIXTURA_UNROLL
+    for (int f = 0; f < F; ++f) __builtin_prefetch(sums + u * width + f * wide_lanes, 1);
+  }
   for (int64_t j = 0; j < n; ++j) {
-    const double* x = rows + j * pitch;
+    const double *x = strip + j * pitch, *y = panel + j * H;
     wide v[F];
     MIXTURA_UNROLL
-    for (int f = 0; f < F; ++f) {
-      v[f] = load_wide(x + column + f * wide_lanes);
-      if (weighted) v[f] *= weights[j];
-    }
+    for (int f = 0; f < F; ++f) v[f] = load_wide(x + f * wide_lanes);
     MIXTURA_UNROLL
     for (int u = 0; u < H; ++u) {
-      const wide y = x[row + u] - wide{};
+      const wide r = y[u] - wide{};
       MIXTURA_UNROLL
-      for (int f = 0; f < F; ++f) total[u][f] += y * v[f];
+      for (int f = 0; f < F; ++f) total[u][f] += r * v[f];
     }
   }
   MIXTURA_UNROLL
@@ -50,9 +54,11 @@ inline void bin_tile(const double* rows, const double* weights, int64_t n, int64
   }
 }
 
-// A bin for each component, in memory that the caller gives.
+static_assert(block_height % wide_lanes == 0, "a panel of a bin holds whole vectors");
+
+// A bin for each component, in memory that the caller gives: panels of block_height columns of all its rows.
 struct Bins {
-  double *rows, *weights;  // (K, bin_rows, pitch), zeros beyond D; (K, bin_rows)
+  double *rows, *weights;  // (K, pitch / block_height, bin_rows, block_height), zeros beyond D; (K, bin_rows)
   int64_t* counts;         // (K,)  rows in each bin
   int64_t pitch;
   bool weighted;
@@ -61,7 +67,7 @@ struct Bins {
   void lay_out(const Statistics& s, const Pass& p, Take&& take) {
     const bool used = in_bins(p) || some_in_bins(p, s);
     const int64_t places = used ? p.quadratics.components * bin_rows : 0;
-    pitch = scaled_pitch(s);
+    pitch = round_up(round_up(s.dims, lanes), block_height);
     weighted = !p.hard || p.sample_weight != nullptr;
     take(rows, places * pitch);
     take(weights, places);
@@ -75,15 +81,17 @@ struct Bins {
   // Row `x` - pivot, of weight w, to component k, whose sums are `own`, but for the mass.
   template <class Number>
   void add(const Statistics& s, const Number* x, double w, int64_t k, double* own) {
-    const int64_t at = k * bin_rows + counts[k];
-    double* copy = rows + at * pitch;
-    for (int64_t d = 0; d < s.dims; ++d) {
-      const double value = static_cast<double>(x[d]);
-      own[d] += w * value;
-      copy[d] = value;
-    }
-    for (int64_t d = s.dims; d < pitch; ++d) copy[d] = 0.0;
-    weights[at] = w;
+    double* copy = rows + k * bin_rows * pitch + counts[k] * block_height;
+    int64_t d = 0;
+    for (; d < s.dims; d += block_height, copy += bin_rows * block_height)
+      for (int64_t u = 0; u < block_height; ++u) {
+        const double value = d + u < s.dims ? static_cast<double>(x[d + u]) : 0.0;
+        copy[u] = value;
+        if (d + u < s.dims) own[d + u] += w * value;
+      }
+    for (; d < pitch; d += block_height, copy += bin_rows * block_height)
+      for (int64_t u = 0; u < block_height; ++u) copy[u] = 0.0;
+    weights[k * bin_rows + counts[k]] = w;
     if (++counts[k] == bin_rows) flush(s, k, own);
   }
 
@@ -95,31 +103,44 @@ struct Bins {
 
  private:
   void flush(const Statistics& s, int64_t k, double* own) {
-    double* second = own + s.linear;
-    if (weighted)
-      add_triangle<true>(s.dims, k, second);
-    else
-      add_triangle<false>(s.dims, k, second);
+    weighted ? add_triangle<true>(s.dims, k, own + s.linear) : add_triangle<false>(s.dims, k, own + s.linear);
     counts[k] = 0;
+  }
+
+  // strip[j] = F vectors of columns of row j, of weight w_j.
+  template <bool with_weights>
+  void pack_strip(int64_t k, int64_t n, int64_t column, int64_t columns, double* strip) const {
+    for (int64_t c = 0; c < columns; c += wide_lanes) {
+      const int64_t d = column + c;
+      const double* x = rows + (k * pitch + d / block_height * block_height) * bin_rows + d % block_height;
+      for (int64_t j = 0; j < n; ++j) {
+        const wide v = load_wide(x + j * block_height);
+        store_wide(strip + j * columns + c, with_weights ? v * weights[k * bin_rows + j] : v);
+      }
+    }
   }
 
   // The lower triangle, a few vectors of columns at a time: those of all rows stay in the first-level cache.
   template <bool with_weights>
-  void add_triangle(int64_t dims, int64_t k, double* second) {
+  void add_triangle(int64_t dims, int64_t k, double* second) const {
     constexpr int H = block_height, F = block_vectors;
-    const double *x = rows + k * bin_rows * pitch, *w = weights + k * bin_rows;
+    alignas(64) double strip[bin_rows * F * wide_lanes];
+    const double* x = rows + k * bin_rows * pitch;
     const int64_t n = counts[k], blocks = (dims + H - 1) / H;
     for (int64_t column = 0; column < dims; column += F * wide_lanes) {
+      const int64_t columns = smaller(block_width(blocks - 1) - column, F * wide_lanes);
+      pack_strip<with_weights>(k, n, column, columns, strip);
       int64_t at = 0;
       for (int64_t t = 0; t < blocks; ++t) {
         const int64_t width = block_width(t);
         double* out = second + at + column;
         at += H * width;
         if (width <= column) continue;
+        const double* panel = x + t * bin_rows * H;
         switch (smaller((width - column) / wide_lanes, F)) {
-          case 1: bin_tile<H, 1, with_weights>(x, w, n, pitch, t * H, column, out, width); break;
-          case 2: bin_tile<H, 2, with_weights>(x, w, n, pitch, t * H, column, out, width); break;
-          default: bin_tile<H, F, with_weights>(x, w, n, pitch, t * H, column, out, width); break;
+          case 1: bin_tile<H, 1>(panel, strip, n, columns, out, width); break;
+          case 2: bin_tile<H, 2>(panel, strip, n, columns, out, width); break;
+          default: bin_tile<H, F>(panel, strip, n, columns, out, width); break;
         }
       }
     }

@@ -76,6 +76,7 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
                         : soft ? tile_features * stride
                                : 0);
   take(w.scratch.scaled, features ? block_rows * scaled_pitch(s) : 0);
+  take(w.scratch.strip, features && s.order == Order::blocks ? block_rows * block_vectors * lanes : 0);
   take(w.scratch.weights, features ? lists : 0);
   take(w.scratch.list, features ? lists + 1 : 0);
   return static_cast<size_t>(take.at - static_cast<char*>(memory));

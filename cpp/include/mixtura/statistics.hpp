@@ -89,7 +89,7 @@ MIXTURA_INLINE bool some_in_bins(const Pass& p, const Statistics& s) {
          s.dims >= some_bins_dims && 8 * p.quadratics.components <= chunk_rows_least;
 }
 
-// Distance between the rows of a bin, or a component's scaled rows.
+// Distance between a component's scaled rows.
 MIXTURA_INLINE int64_t scaled_pitch(const Statistics& s) {
   return ((round_up(round_up(s.dims, lanes), block_height) / lanes) | 1) * lanes;
 }
