@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtura.threads import compiled_allowed, native, thread_limit
+from mixtura.threads import compiled_allowed, native, threads_for
 from mixtura.triangles import (
     pack_symmetric,
     packed_diagonal,
@@ -23,9 +23,6 @@ from mixtura.triangles import (
 Kind = Literal["mass", "mean", "trace", "diagonal", "full", "shared"]
 Float = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
-
-# Number of packed values from which on the compiled kernels' threads unpack them.
-_MUCH = 1 << 16
 
 
 class Layout(ABC):
@@ -249,9 +246,9 @@ class Full(Layout):
         return unpack_symmetric(scatter / mass[:, None], dims)
 
     def about_means(self, second: Float, first: Float, mass: Float) -> Float:
-        if native is None or not compiled_allowed() or second.size < _MUCH:
+        if native is None or not compiled_allowed():
             return super().about_means(second, first, mass)
-        return native.covariances(second, first, mass, thread_limit())
+        return native.covariances(second, first, mass, threads_for(second.size))
 
     def squares(self, second: Float, mass: Float, of_means: Float) -> tuple[Float, Float]:
         return packed_diagonal(second, of_means.shape[1]) / mass[:, None], of_means

@@ -217,7 +217,12 @@ class Quadratics(PartlyElsewhere):
                 shift = np.linalg.solve(S, r[:, :, None])[:, :, 0]
             else:  # S is a triangle already, and r is 0 in its first rows
                 remainder, shift = np.zeros(K), np.zeros((K, D))
-                shift[:, d:] = np.linalg.solve(S[:, d:, d:], r[:, d:, None])[:, :, 0]
+                corner = S[:, d:, d:]
+                shift[:, d:] = (
+                    r[:, d:] / corner[:, 0]
+                    if corner.shape[1] == 1
+                    else np.linalg.solve(corner, r[:, d:, None])[:, :, 0]
+                )
         means = center + shift
         offsets = self.offsets + other.offsets - 0.5 * remainder
         linear = None

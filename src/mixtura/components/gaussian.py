@@ -147,8 +147,10 @@ class Gaussians(PartlyElsewhere, Components):
         falls. The other families have it added to covariances, and not counted, as in scikit-learn.
         """
         K, D = self.means.shape
+        if not self.covariance.constrained:
+            return np.zeros(K)
         added = np.broadcast_to(self.estimation.added(self.covariance), D)
-        if not (self.covariance.constrained and added.any()):
+        if not added.any():
             return np.zeros(K)
         storage = self.covariance.storage
         precisions = storage.dense(storage.precisions(self.precisions_cholesky), K, D)
