@@ -11,8 +11,8 @@
 // cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
 // of all for the second bound; then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left.
 // A few rows are tried first; where more than two fifths of the pairs are left, there or in a block, bounds
-// by all rows of F_k in single precision are tried (screen.hpp), and where those leave as many, the next
-// blocks are evaluated as they stand.
+// in single precision by as many rows of F_k as it takes are tried (screen.hpp), and where those leave as
+// many, the next blocks are evaluated as they stand.
 #pragma once
 
 #include "mixtura/evaluate.hpp"
