@@ -102,7 +102,7 @@ def apart(threads: int) -> None:
     titles = ("iteration, ms", "predict", "score_samples", "over all: iteration", "predict")
     tell(f"{'shape, s':32}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
     shapes = ((100_000, 64, 32, 2.0), (100_000, 64, 32, 1.0), (100_000, 64, 32, 0.3), (20_000, 256, 16, 1.0))
-    for N, D, K, s in (*shapes, (200_000, 16, 16, 2.0), (100_000, 32, 20, 2.0)):
+    for N, D, K, s in (*shapes, (10_000, 784, 10, 0.5), (200_000, 16, 16, 2.0), (100_000, 32, 20, 2.0)):
         rng = np.random.default_rng(0)
         means = s * rng.normal(size=(K, D))
         X = means[rng.integers(K, size=N)] + rng.normal(size=(N, D))

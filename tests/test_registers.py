@@ -12,8 +12,8 @@ from mixtura import _native
 INSTRUCTION = re.compile(r"\s+([0-9a-f]+):\s+(.*?)\s*(?:#.*)?$")
 STACK = re.compile(r"(-?(?:0x[0-9a-f]+)?\(%r[sb]p\))")
 
-
-# The numbers of a derivative within a derivative are too many for registers, and their loops are longer.
+# Multiply-adds of the loops that are looked at. The numbers of a derivative within a derivative are too many for
+# registers, and their loops are longer.
 SUMS = range(8, 33)
 
 

@@ -217,7 +217,7 @@ class Quadratics(PartlyElsewhere):
                 shift = np.linalg.solve(S, r[:, :, None])[:, :, 0]
             else:  # S is a triangle already, and r is 0 in its first rows
                 remainder, shift = np.zeros(K), np.zeros((K, D))
-                corner = S[:, d:, d:]
+                corner = S[:, d:, d:]  # of one number, as for experts of one target, needs no solver
                 shift[:, d:] = (
                     r[:, d:] / corner[:, 0]
                     if corner.shape[1] == 1

@@ -39,7 +39,7 @@ struct Accumulation {
 };
 
 // What the M half writes between: weighted rows feature-major, a panel of features, a component's scaled
-// rows, which rows those are and their weights.
+// rows, a strip of some of their columns unscaled, which rows those are and their weights.
 struct Scratch {
   real *weighted, *panel, *scaled, *strip, *weights;
   integer* list;

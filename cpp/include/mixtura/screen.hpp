@@ -107,9 +107,16 @@ inline void begin_screen(const Pass& p, int64_t begin, int64_t n, ScreenWorkspac
   for (int64_t i = 0; i < n; ++i) w.length[i] = static_cast<real>(__builtin_sqrt(w.square[i]) * 1.000001);
 }
 
+// Whether one of n bounds is not below its least.
+MIXTURA_INLINE bool any_left(const float* bounds, const float* least, int64_t n) {
+  bool left = false;
+  for (int64_t i = 0; i < n; ++i) left |= !(bounds[i] < least[i]);
+  return left;
+}
+
 // upper[k * block_rows + i] <- bounds of rows begin .. begin + n, at most a block: by the first half of F_k
 // where `least` is null; else, after that, by more of it, as long as a bound of a group of rows is not below
-// the row's `least`.
+// the row's `least`. Bounds that are below it stay as they are.
 inline void screen(const Pass& p, const void* memory, int64_t begin, int64_t n, const float* least,
                    float* upper, void* workspace) {
   ScreenWorkspace w;
@@ -119,42 +126,40 @@ inline void screen(const Pass& p, const void* memory, int64_t begin, int64_t n, 
   const real* packed = static_cast<const real*>(memory);
   const real *of_factor = packed + l.total, *of_bias = of_factor + round_up(q.components, lanes);
   const Rounding rounding(q.dims);
-  const int64_t step = q.dims / 8 / tile_rows * tile_rows, first = 4 * step;
-  if (!least) begin_screen(p, begin, n, w);
-  for (int64_t k = 0; k < q.components; ++k) {
+  // Subtracts the squares of rows first .. last of F_k from joint2 of the group of rows that begins at i.
+  const auto subtract = [&](int64_t k, int64_t i, int64_t first, int64_t last) {
+    SquaredNorm norm{};
+    apply_factor<true>(last, last, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size,
+                       w.x + i, norm, first / tile_rows);
+    real* joint2 = w.joint2 + k * stride + i;
     const float c = static_cast<float>(packed[l.offsets + k]);
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) {
+      const vec before = first ? load(joint2 + g * lanes) : splat(packed[l.offsets + k]);
+      store(joint2 + g * lanes, before - norm.q[g]);
+    }
+    float* out = upper + k * block_rows + i;
+    for (int64_t j = 0; j < smaller(group_rows, n - i); ++j) {
+      if (least && out[j] < least[i + j]) continue;
+      const real error = of_factor[k] * w.length[i + j] + of_bias[k];
+      out[j] = rounding.bound(static_cast<float>(joint2[j]), c, static_cast<float>(error));
+    }
+  };
+  const int64_t step = q.dims / 8 / tile_rows * tile_rows, middle = 4 * step;
+  if (!least) begin_screen(p, begin, n, w);
+  for (int64_t k = 0; k < q.components; ++k)
     for (int64_t i = 0; i < n; i += group_rows) {
-      const int64_t last = smaller(i + group_rows, n);
-      real* joint2 = w.joint2 + k * stride;
-      float* out = upper + k * block_rows;
-      vec value[groups];
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g)
-        value[g] = least ? load(joint2 + i + g * lanes) : splat(packed[l.offsets + k]);
-      for (int64_t row = least ? first : 0; row < q.dims;) {
-        bool counts = !least;
-        for (int64_t j = i; least && j < last; ++j) counts |= !(out[j] < least[j]);
-        if (!counts) break;
-        const int64_t end = !least ? first : row < 7 * step ? row + step : q.dims;
-        SquaredNorm norm{};
-        apply_factor<true>(end, end, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size,
-                           w.x + i, norm, row / tile_rows);
-        MIXTURA_UNROLL
-        for (int g = 0; g < groups; ++g) {
-          value[g] -= norm.q[g];
-          store(joint2 + i + g * lanes, value[g]);
-        }
-        for (int64_t j = i; j < last; ++j) {
-          if (least && out[j] < least[j]) continue;
-          out[j] = rounding.bound(static_cast<float>(joint2[j]), c,
-                                  static_cast<float>(of_factor[k]) * static_cast<float>(w.length[j]) +
-                                      static_cast<float>(of_bias[k]));
-        }
-        if (!least) break;
-        row = end;
+      if (!least) {
+        subtract(k, i, 0, middle);
+        continue;
+      }
+      const float* bounds = upper + k * block_rows + i;
+      for (int64_t row = middle, end; row < q.dims; row = end) {
+        if (!any_left(bounds, least + i, smaller(group_rows, n - i))) break;
+        end = row < 7 * step ? row + step : q.dims;
+        subtract(k, i, row, end);
       }
     }
-  }
 }
 
 }  // namespace MIXTURA_ISA

@@ -134,8 +134,8 @@ constexpr int shifts_together = 8;
 constexpr int64_t bin_rows = 64;
 constexpr int64_t bins_dims = 24;
 
-// Where rows belong to several components: the columns from which there are bins, because the triangles leave
-// the first-level cache, and of a block's rows how many a component adds directly.
+// Where rows may belong to several components: the columns from which there are bins, because the triangles
+// leave the first-level cache; and from how many of a block's rows on a component adds them directly.
 constexpr int64_t some_bins_dims = 96;
 constexpr int64_t binned_rows = 48;
 
