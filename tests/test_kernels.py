@@ -267,6 +267,37 @@ def test_bounds_in_single_precision(instruction_set, narrow, scale, weighted, rn
     assert abs(found[True].log_likelihood - found[False].log_likelihood) <= 3 * N * (1e-14 + rounding.max())
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("told_by", [slice(0, 8), slice(None)])
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_labels_need_only_the_most_likely_component(instruction_set, told_by, dtype, rng):
+    """Components that another one surely beats are left out, others are not: rows that lie nearly between two."""
+    _native.set_instruction_set(instruction_set)
+    K, D, N = 7, 96, 600
+    means = np.zeros((K, D))
+    means[:, told_by] = rng.normal(size=(K, D))[:, told_by] * (1.5 if told_by == slice(None) else 4.0)
+    means[4] = means[1]  # of equal components the first is the label
+    factors = np.tril(rng.normal(size=(K, D, D)) * 0.05) + np.eye(D)
+    factors[4] = factors[1]
+    to, other = rng.integers(0, K, N), rng.integers(0, K, N)
+    share = np.where(np.arange(N) % 2, 0.5 + 1e-9 * rng.normal(size=N), 0.0)[:, None]
+    X = (means[to] * (1.0 - share) + means[other] * share + 0.1 * rng.normal(size=(N, D))).astype(dtype)
+    native, reference = NativeBackend(), ReferenceBackend()
+    p = Problem(
+        X, Quadratics("triangle", np.zeros(K), means, factors), np.zeros(K), None, X.mean(0, dtype=np.float64)
+    )
+    found = {}
+    for on in (True, False):
+        _native.set_skipping(on)
+        found[on] = native.assign(p.placed(native), p.joint)
+    labels, best = found[True]
+    assert not np.any(labels == 4)
+    assert set(np.unique(labels)) == {0, 1, 2, 3, 5, 6}
+    assert np.all(abs(best - found[False][1]) <= joint_tolerance(p).max())
+    joint = reference.log_joint(p.placed(reference), p.joint)
+    assert np.all(joint[np.arange(N), labels] >= joint.max(axis=1) - 2.0 * joint_tolerance(p).max())
+
+
 def test_what_skipping_leaves_out(rng):
     """A component that no row reaches gets nothing with skipping, and next to nothing without."""
     native, dims = NativeBackend(), 16

@@ -188,6 +188,7 @@ void run_pass(Pass pass, int threads, double* total, const std::function<void()>
   const InstructionSet& set = *chosen().load();
   const Kernels& kernels = kernels_for(pass, set);
   pass.skip = skipping();
+  pass.bounds = Bounds::by_part;
   const int64_t chunk = chunk_rows(pass);
   const int64_t chunks = (pass.rows.count + chunk - 1) / chunk;
   const size_t size = kernels.sums_size(pass);
@@ -203,6 +204,10 @@ void run_pass(Pass pass, int threads, double* total, const std::function<void()>
   if (screened) {
     set.singles.pack_screen(pass, screen.get());
     pass.screen = &bounds;
+  }
+  if (pass.rows.count && kernels.bounded(pass)) {
+    Buffer<char> workspace = aligned_buffer<char>(kernels.workspace_bytes(pass));
+    pass.bounds = kernels.bounds(pass, packed.get(), workspace.get());
   }
 
   const int limit = std::min(threads > 0 ? threads : thread_limit(), 1024);

@@ -31,7 +31,7 @@ struct Workspace {
 // Whether pairs that cannot count may be left out before they are evaluated: the answer is sums over rows,
 // labels or densities, and nothing is added to the joint densities.
 inline bool pruned(const Pass& p) {
-  return p.skip && !p.resp && !p.answers.joint && !p.answers.resp &&
+  return p.skip && p.bounds != Bounds::none && !p.resp && !p.answers.joint && !p.answers.resp &&
          !(p.log_weights && p.log_weights_per_row) && prunable(p.quadratics);
 }
 
@@ -89,6 +89,18 @@ inline size_t workspace_bytes(const Pass& p) {
   }
   Workspace w;
   return lay_out(p, statistics(p), nullptr, w);
+}
+
+// A workspace as a pass begins with it.
+inline void set_up(const Pass& p, const Statistics& s, void* memory, Workspace& w) {
+  const size_t bytes = lay_out(p, s, memory, w);
+  char* first = reinterpret_cast<char*>(w.rows);
+  __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
+  w.pruning.rows = w.rows;
+  w.pruning.row_stride = row_stride(s);
+  w.pruning.away = farthest(p);
+  w.pruning.bounds = p.bounds;
+  w.pruning.resting = 0;
 }
 
 inline size_t packed_bytes(const Pass& p) {
@@ -230,18 +242,12 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const Quadratics& q = p.quadratics;
   const int64_t components = q.components, dims = p.rows.dims;
   Workspace w;
-  const size_t bytes = lay_out(p, s, memory, w);
-  char* first = reinterpret_cast<char*>(w.rows);
-  __builtin_memset(first, 0, bytes - static_cast<size_t>(first - static_cast<char*>(memory)));
+  set_up(p, s, memory, w);
   const bool features = !has_answers(p) && !p.hard && !p.own_pivots && s.order != Order::plain;
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const bool prune = pruned(p);
   const int64_t row_length = features || prune ? row_stride(s) : 0;
   int64_t* active = p.skip && features ? w.active : nullptr;
-  w.pruning.rows = w.rows;
-  w.pruning.row_stride = row_length;
-  w.pruning.pays = w.pruning.screens = false;
-  w.pruning.resting = 0;
   const bool early = arrive_as_read(p);
   const bool binned = in_bins(p) || some_in_bins(p, s);
   if (binned) w.bins.clear(components);
@@ -267,10 +273,8 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
     }
     const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
     const auto* form = static_cast<const real*>(packed);
-    if (bounds && !w.pruning.screens && pruning_pays(q, form, evaluation, w.pruning))
-      evaluate_pruned(q, form, evaluation, w.pruning, ahead);
-    else if (bounds && p.screen && screening_pays(p, form, evaluation, w.pruning, b, n))
-      evaluate_screened(p, form, evaluation, w.pruning, b, n);
+    if (bounds)
+      evaluate_bounded(p, form, evaluation, w.pruning, b, n, ahead);
     else
       evaluate(q, form, evaluation, ahead);
     if (p.log_weights && p.log_weights_per_row) {
@@ -300,6 +304,25 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   if (!has_answers(p)) sums[components * s.size] += log2_likelihood * ln2;
 }
 
+// Which bounds a pass does best to begin with, as far as a few rows tell, at equal distances in the table.
+inline Bounds bounds(Pass p, const void* packed, void* memory) {
+  const int64_t n = smaller(pruning_tries * group_rows, p.rows.count), every = p.rows.count / n;
+  p.rows.left.row_stride *= every;
+  p.rows.right.row_stride *= every;
+  const Statistics s = statistics(p);
+  Workspace w;
+  set_up(p, s, memory, w);
+  const int64_t padded = round_up(n, group_rows);
+  pack_rows(p.rows, split_pivot(p, w.exact, w.leading, w.trailing), 0, n, padded,
+            Packed{w.x, w.rows, w.pruning.row_stride}, nullptr);
+  const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
+  const auto* form = static_cast<const real*>(packed);
+  Prefetch none;
+  if (evaluate_pruned(p.quadratics, form, evaluation, w.pruning, none)) return Bounds::by_part;
+  if (p.screen && evaluate_screened(p, form, evaluation, w.pruning, 0, n)) return Bounds::by_screen;
+  return Bounds::none;
+}
+
 inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums, void* memory) {
   if (nearest_centre(p))
     run_nearest(p, packed, begin, end, sums, memory);
@@ -308,8 +331,9 @@ inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, d
 }
 
 constexpr Kernels kernels() {
-  return Kernels{packed_bytes, pack,         workspace_bytes,        sums_size,   run,   unpack,
-                 screened,     screen_bytes, screen_workspace_bytes, pack_screen, screen};
+  return Kernels{
+      packed_bytes, pack,         workspace_bytes,        sums_size,   run,   unpack, pruned, bounds,
+      screened,     screen_bytes, screen_workspace_bytes, pack_screen, screen};
 }
 
 }  // namespace MIXTURA_ISA

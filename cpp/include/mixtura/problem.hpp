@@ -87,6 +87,10 @@ struct Screen {
                 void* workspace);
 };
 
+// By what the joint densities of triangles are bounded, to leave out pairs that cannot count: by nothing; by
+// a part of the factor (prune.hpp); by a screen.
+enum class Bounds : int { none, by_part, by_screen };
+
 // One pass over the rows. What it does follows from what is given:
 //   answers      write them, and take no statistics
 //   resp         weigh the rows with the given responsibilities
@@ -105,6 +109,7 @@ struct Pass {
   bool hard;                    // all of a row goes to its most likely component
   const Memory* memory;         // of passes that look for the nearest centre, without constants; or null
   const Screen* screen;         // or null (the driver's)
+  Bounds bounds;                // what blocks begin with (the driver's)
   bool single;                  // compute in float32: the fused soft pass only
   bool skip;  // leave out statistics of pairs whose responsibility cannot matter (the driver's)
   Kind kind;  //
@@ -112,6 +117,11 @@ struct Pass {
 
 inline bool has_answers(const Pass& p) {
   return p.answers.joint || p.answers.labels || p.answers.density;
+}
+
+// Whether a row's most likely component is all that is asked for.
+inline bool most_likely_only(const Pass& p) {
+  return has_answers(p) ? !p.answers.joint && !p.answers.density : p.hard;
 }
 
 // Length of one component's statistics: [mass | mean | second moment].
@@ -152,6 +162,9 @@ struct Kernels {
   size_t (*sums_size)(const Pass&);
   void (*run)(const Pass&, const void* packed, int64_t begin, int64_t end, double* sums, void* workspace);
   void (*unpack)(const Pass&, const double* sums, double* total);
+  // Whether joint densities may be bounded, and by what to begin with: not called unless they may be.
+  bool (*bounded)(const Pass&);
+  Bounds (*bounds)(Pass, const void* packed, void* workspace);
   // Whether the pass may use a screen; how large one is when packed, and its workspace; packs and evaluates
   // one.
   bool (*screened)(const Pass&);

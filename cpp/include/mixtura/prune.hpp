@@ -5,14 +5,15 @@
 //   joint2[k][i] <= u_ik = c_k log2(e) - (the squares of the first R rows).
 //
 // The component of a row's largest u is evaluated to the end first. A component whose u lies so far below the
-// value found there that its responsibility cannot count (see least_that_counts) gets minus infinity. Groups
+// value found there that its responsibility cannot count (see least_that_counts) gets minus infinity; where
+// only the most likely component is asked for, one whose u lies below it at all. Groups
 // of rows of which one is left are bounded once more, by 2 R rows of F_k. Rows that are left then are
 // gathered side by side, component by component, and evaluated R rows at a time, to the end or until they
 // cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
 // of all for the second bound; then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left.
-// A few rows are tried first; where more than two fifths of the pairs are left, there or in a block, bounds
-// in single precision by as many rows of F_k as it takes are tried (screen.hpp), and where those leave as
-// many, the next blocks are evaluated as they stand.
+// Where many pairs are left, bounds in single precision by as many rows of F_k as it takes may cost less
+// (screen.hpp). Which of the two a pass begins with, if any, a few rows of the table tell; a block of which
+// more than two fifths of the pairs are left goes on to the next, and from there to blocks as they stand.
 #pragma once
 
 #include "mixtura/evaluate.hpp"
@@ -27,17 +28,17 @@ struct Pruning {
   real* gathered;      // D x stride: listed rows, feature-major
   integer* candidate;  // stride: of each row, the component with the largest bound
   integer* list;       // stride: rows that a component is evaluated for
-  real away;           // log2 of least_that_counts, or a little less
+  real away;           // how far below a row's largest joint2 a pair may lie and count: see farthest
   float* upper;        // K x block_rows: bounds in single precision
   char* screen;        // the screen's workspace
-  bool pays;           // whether few pairs were left in the block before
-  bool screens;        // whether few were left by the screen
+  Bounds bounds;       // those of the next block
   int64_t resting;     // blocks that are still to be evaluated as they stand
 };
 
-// log2 of least_that_counts, or a little less.
-MIXTURA_INLINE real least_log2(int64_t components) {
-  return static_cast<real>(__builtin_clzll(static_cast<uint64_t>(components)) - 64 - 50);
+// Log2 of least_that_counts, or a little less; 0 where nothing but the most likely component counts.
+MIXTURA_INLINE real farthest(const Pass& p) {
+  const auto components = static_cast<uint64_t>(p.quadratics.components);
+  return most_likely_only(p) ? real(0) : static_cast<real>(__builtin_clzll(components) - 64 - 50);
 }
 
 MIXTURA_INLINE int64_t bounding_rows(int64_t dims) {
@@ -232,12 +233,16 @@ inline int64_t bound_again(const Quadratics& q, const PackedLayout& l, const rea
   return n;
 }
 
-// The same as evaluate, but for pairs that cannot count; sees whether that pays.
-inline void evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, Pruning& p,
+// Whether so few of the pairs are left that bounds cost less than they save.
+MIXTURA_INLINE bool few_left(int64_t left, int64_t rows, int64_t components) {
+  return 5 * left <= 2 * rows * components;
+}
+
+// The same as evaluate, but for pairs that cannot count; whether few were left.
+inline bool evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, Pruning& p,
                             Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
   const int64_t once = bounding_rows(q.dims), twice = 2 * once;
-  p.away = least_log2(q.components);
   bound(q, l, packed, e, p, ahead);
   for (int64_t k = 0; k < q.components; ++k) {
     const ivec this_one = static_cast<integer>(k) - ivec{};
@@ -255,28 +260,16 @@ inline void evaluate_pruned(const Quadratics& q, const real* packed, const Evalu
       finish_listed<false>(q, l, packed, e, p, k, n, twice / tile_rows);
     left += n;
   }
-  p.pays = 5 * left <= 2 * e.rows * q.components;
-  if (!p.pays) p.resting = pruning_rests;
-}
-
-// Whether it pays, as far as the block's first rows tell.
-inline bool pruning_pays(const Quadratics& q, const real* packed, const Evaluation& e, Pruning& p) {
-  if (p.pays) return true;
-  Evaluation few = e;
-  few.rows = smaller(pruning_tries * group_rows, e.rows);
-  Prefetch none;
-  evaluate_pruned(q, packed, few, p, none);
-  return p.pays;
+  return few_left(left, e.rows, q.components);
 }
 
 // The same as evaluate for rows begin .. begin + n, but for pairs that cannot count, with bounds in single
-// precision; sees whether that pays. Cost: an eighth to a half of an evaluation, and D^2 / 2 multiply-adds
+// precision; whether few were left. Cost: an eighth to a half of an evaluation, and D^2 / 2 multiply-adds
 // for a pair that is left.
-inline void evaluate_screened(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
+inline bool evaluate_screened(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
                               int64_t begin, int64_t n) {
   const Quadratics& q = pass.quadratics;
   const PackedLayout l = packed_layout(q);
-  p.away = least_log2(q.components);
   pass.screen->bound(pass, pass.screen->packed, begin, n, nullptr, p.upper, p.screen);
   float largest[block_rows];
   for (int64_t i = 0; i < n; ++i) {
@@ -325,18 +318,23 @@ inline void evaluate_screened(const Pass& pass, const real* packed, const Evalua
     if (listed) finish_listed<false>(q, l, packed, e, p, k, listed, 0);
     left += listed;
   }
-  p.screens = 5 * left <= 2 * n * q.components;
-  p.resting = p.screens ? 0 : pruning_rests;
+  return few_left(left, n, q.components);
 }
 
-// Whether the screen pays, as far as the block's first rows tell.
-inline bool screening_pays(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
-                           int64_t begin, int64_t n) {
-  if (p.screens) return true;
-  Evaluation few = e;
-  few.rows = smaller(pruning_tries * group_rows, e.rows);
-  evaluate_screened(pass, packed, few, p, begin, smaller(few.rows, n));
-  return p.screens;
+// Evaluates a block with bounds, and sees how the next ones are to be.
+inline void evaluate_bounded(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
+                             int64_t begin, int64_t n, Prefetch& ahead) {
+  if (p.bounds == Bounds::by_part) {
+    if (evaluate_pruned(pass.quadratics, packed, e, p, ahead)) return;
+    if (pass.screen) {
+      p.bounds = Bounds::by_screen;
+      return;
+    }
+  } else if (evaluate_screened(pass, packed, e, p, begin, n)) {
+    return;
+  }
+  p.bounds = pass.bounds;
+  p.resting = pruning_rests;
 }
 
 }  // namespace MIXTURA_ISA

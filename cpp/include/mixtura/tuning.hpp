@@ -55,10 +55,10 @@ constexpr int64_t tiny_dims = 4;
 // Columns up to which two such factors fit the registers together, so that they share the loads of the rows.
 constexpr int tiny_pair_dims = long_vectors ? 3 : 0;
 
-// Columns, in groups of rows, and components from which pairs are left out before they are evaluated; groups
-// of rows that it is tried on, and blocks that are evaluated as they stand after many pairs were left: below,
+// Columns, in groups of rows, and components from which pairs are left out before they are evaluated: below,
 // the bounds cost more than they save, since of few columns a part tells little, and a group of many rows is
-// left if one of them is.
+// left if one of them is. Groups of rows of the table that tell which bounds to begin with, and blocks that
+// are evaluated as they stand after many pairs of one were left.
 constexpr int64_t pruned_groups = 2;
 constexpr int64_t pruned_components = 4;
 constexpr int64_t pruning_tries = 2;
