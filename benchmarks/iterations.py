@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from mixtura import GaussianMixture, KMeans, MixtureOfExperts, _native
 from peers import machine
+from rivals import look_at_each_iteration
 
 lines: list[str] = []
 
@@ -214,6 +215,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    look_at_each_iteration()
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     tell(f"{date}, {machine()['cpu']}, {options.threads} threads\n")
     for part in options.parts:

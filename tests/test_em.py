@@ -99,6 +99,36 @@ def test_a_generator_goes_to_the_e_step():
     assert start.drawn == "generator"
 
 
+class Arrived:
+    """A model that its M-step does not change any more."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def expect(self, table, rng=None):
+        self.passes += 1
+        return Statistics(40.0, True)
+
+    def maximize(self, found):
+        return self
+
+
+def test_a_model_at_rest_is_not_evaluated_again():
+    model, steps = Arrived(), []
+    report = lambda step: bool(steps.append((step.n_iter, step.change)))  # noqa: E731
+    fit = em.run(model, Table(), max_iter=5, stop=lambda step: False, report=report)
+    assert model.passes == 1
+    assert fit.bounds == [10.0] * 5
+    assert steps == [(1, math.inf), (2, 0.0), (3, 0.0), (4, 0.0), (5, 0.0)]
+    assert fit.found.objective == 40.0
+
+
+def test_draws_differ_although_the_model_is_the_same():
+    model = Arrived()
+    em.run(model, Table(), max_iter=5, stop=lambda step: False, rng="generator")
+    assert model.passes == 5
+
+
 class Listener:
     listens = True
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends, em, levels
+from mixtura import GaussianMixture, KMeans, MixtureOfExperts, backends, em, levels, mixture
 from mixtura.factorize import IllDefinedCovarianceError
 from mixtura.table import Table
 
@@ -195,6 +195,27 @@ def test_passes_are_counted(rng):
     x, y = X[:, :1], X[:, 1]
     experts = MixtureOfExperts(2, init=(y > 0).astype(int)).fit(x, y)
     assert experts.n_passes_ == 1 + 1 + experts.n_iter_  # the columns' spread, the given labels
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical", "VVE"])
+def test_a_fit_that_has_come_to_rest_looks_at_no_more_rows(covariance_type, rng, monkeypatch):
+    """Clusters far apart: an M-step returns what it was given, and further passes would find the same, to the bit."""
+    means = 40.0 * np.array([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]])
+    X = (means[rng.integers(4, size=2000)] + rng.normal(size=(2000, 3))).astype(np.float32)
+    how = {"covariance_type": covariance_type, "means_init": means + 0.3, "random_state": 0}
+    found = GaussianMixture(4, max_iter=30, tol=0.0, **how)
+    with pytest.warns(Warning, match="did not converge"):
+        found.fit(X)
+    assert found.n_iter_ == 30
+    assert found.n_passes_ <= 16
+    monkeypatch.setattr(mixture, "unchanged", lambda before, after: False)
+    every = GaussianMixture(4, max_iter=30, tol=0.0, **how)
+    with pytest.warns(Warning, match="did not converge"):
+        every.fit(X)
+    assert every.n_passes_ >= found.n_passes_ + 20
+    assert every.lower_bounds_ == found.lower_bounds_
+    for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+        assert np.array_equal(getattr(every, name), getattr(found, name))
 
 
 @pytest.mark.parametrize("stop_at", [3, 5, 40])

@@ -54,7 +54,7 @@ class Model(Protocol):
         """The E-step: statistics of a table; with ``rng``, under a draw from the responsibilities."""
 
     def maximize(self, found: Any) -> Any:
-        """The M-step: new parameters from the E-step's result."""
+        """The M-step: new parameters from the E-step's result; themselves if nothing has changed."""
 
 
 P = TypeVar("P")
@@ -203,16 +203,19 @@ def run(
         bound = bounds[-1]
         if rng is not None:
             rng.set_state(state.random)
+    at_rest = False  # the M-step has returned the parameters that it was given
     for n_iter in range(len(bounds) + 1, max_iter + 1):
         try:
-            new_found = expected(parameters, table, rng)
-            maximized = parameters.maximize(new_found)
+            # Without draws, the same parameters find the same on the same table: another pass would only repeat it.
+            new_found = found if at_rest else expected(parameters, table, rng)
+            maximized = parameters if at_rest else parameters.maximize(new_found)
         except KeyboardInterrupt:
             if not (keep and bounds):
                 raise
             return Fit(parameters, bound, bounds, False, found, interrupted=True)
         found, previous, bound = new_found, bound, new_found.objective / total
         step: Step[M] = Step(n_iter, parameters, maximized, bound, bound - previous, found)
+        at_rest = step.after is parameters and rng is None
         parameters = step.after
         bounds.append(bound)
         ended = report(step) if report is not None else False

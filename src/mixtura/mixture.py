@@ -13,6 +13,7 @@ from mixtura.found import Found
 from mixtura.gates.base import Gate
 from mixtura.joint import Joint
 from mixtura.parametric import ParametricMixture
+from mixtura.parts import unchanged
 from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
@@ -74,8 +75,14 @@ class Mixture(Generic[G, C]):
         return Found(table, moments, log_likelihood + self.bound, joint, kept, given)
 
     def maximize(self, found: Found) -> Self:
-        """The M-step: new gate and components from the result of the E-step."""
-        return replace(self, gate=self.gate.maximize(found), components=self.components.maximize(found))
+        """The M-step: new gate and components from the result of the E-step.
+
+        It is this mixture itself if every number is the same. Then EM has come to rest.
+        """
+        gate, components = self.gate.maximize(found), self.components.maximize(found)
+        if not self.gate.looks_at_rows and unchanged(self.gate, gate) and unchanged(self.components, components):
+            return self
+        return replace(self, gate=gate, components=components)
 
     def parametric(self) -> ParametricMixture:
         """The mixture as a function of one vector of parameters.

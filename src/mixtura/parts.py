@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -69,6 +69,26 @@ def _equal(one: Any, other: Any) -> bool:
         return True
     # Objects that know no other equality than identity.
     return type(one) is type(other) and hasattr(one, "__dict__") and _equal(vars(one), vars(other))
+
+
+def unchanged(before: Any, after: Any) -> bool:
+    """Whether two values of one class are the same object, or hold the same objects, equal arrays and equal numbers.
+
+    It is false where a field is not on the host, or where this cannot be told.
+    """
+    if before is after:
+        return True
+    if type(before) is not type(after):
+        return False
+    if isinstance(before, np.ndarray):
+        return before.shape == after.shape and bool((before == after).all())
+    if isinstance(before, (int, float)):
+        return before == after
+    if not is_dataclass(before):
+        return False
+    held, new = vars(before), vars(after)
+    names = (f.name for f in fields(before))
+    return all(name in held and name in new and unchanged(held[name], new[name]) for name in names)
 
 
 def is_registered(registry: Mapping[str, Any], name: str, cls: type[Any]) -> bool:
