@@ -207,7 +207,7 @@ def run(
     for n_iter in range(len(bounds) + 1, max_iter + 1):
         try:
             # Without draws, the same parameters find the same on the same table: another pass would only repeat it.
-            new_found = found if at_rest else expected(parameters, table, rng)
+            new_found: Any = found if at_rest else expected(parameters, table, rng)
             maximized = parameters if at_rest else parameters.maximize(new_found)
         except KeyboardInterrupt:
             if not (keep and bounds):

@@ -83,7 +83,7 @@ def unchanged(before: Any, after: Any) -> bool:
     if isinstance(before, np.ndarray):
         return before.shape == after.shape and bool((before == after).all())
     if isinstance(before, (int, float)):
-        return before == after
+        return bool(before == after)
     if not is_dataclass(before):
         return False
     held, new = vars(before), vars(after)
