@@ -821,7 +821,8 @@ def test_far_clusters_cost_one_pass(covariance_type, rng, monkeypatch):
             return found(*arguments, **keywords)
 
         monkeypatch.setattr(NativeBackend, name, counting)
-    monkeypatch.setattr("mixtura.mixture.unchanged", lambda before, after: False)  # or there is one pass alone
+    # Or there is one pass alone, since nothing changes after it.
+    monkeypatch.setattr("mixtura.mixture.unchanged", lambda before, after: False)
     K, D = means.shape
     precisions = {
         "full": np.stack([np.eye(D)] * K),

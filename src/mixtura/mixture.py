@@ -80,7 +80,11 @@ class Mixture(Generic[G, C]):
         It is this mixture itself if every number is the same. Then EM has come to rest.
         """
         gate, components = self.gate.maximize(found), self.components.maximize(found)
-        if not self.gate.looks_at_rows and unchanged(self.gate, gate) and unchanged(self.components, components):
+        if (
+            not self.gate.looks_at_rows
+            and unchanged(self.gate, gate)
+            and unchanged(self.components, components)
+        ):
             return self
         return replace(self, gate=gate, components=components)
 
