@@ -54,7 +54,7 @@ class Model(Protocol):
         """The E-step: statistics of a table; with ``rng``, under a draw from the responsibilities."""
 
     def maximize(self, found: Any) -> Any:
-        """The M-step: new parameters from the E-step's result; themselves if nothing has changed."""
+        """The M-step: new parameters from the E-step's result; these ones if nothing has changed."""
 
 
 P = TypeVar("P")

@@ -13,7 +13,7 @@ from mixtura.found import Found
 from mixtura.gates.base import Gate
 from mixtura.joint import Joint
 from mixtura.parametric import ParametricMixture
-from mixtura.parts import unchanged
+from mixtura.parts import ROUNDING, unchanged
 from mixtura.table import Responsibilities, Table
 
 Float = NDArray[np.float64]
@@ -77,14 +77,11 @@ class Mixture(Generic[G, C]):
     def maximize(self, found: Found) -> Self:
         """The M-step: new gate and components from the result of the E-step.
 
-        It is this mixture itself if every number is the same. Then EM has come to rest.
+        It is this mixture itself if nothing but rounding has changed. Then EM has come to rest.
         """
         gate, components = self.gate.maximize(found), self.components.maximize(found)
-        if (
-            not self.gate.looks_at_rows
-            and unchanged(self.gate, gate)
-            and unchanged(self.components, components)
-        ):
+        at_rest = not self.gate.looks_at_rows and unchanged(self.gate, gate, ROUNDING)
+        if at_rest and self.components.stays(components):
             return self
         return replace(self, gate=gate, components=components)
 

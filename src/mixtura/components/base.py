@@ -12,6 +12,7 @@ from mixtura.components.surfaces import Surface
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
 from mixtura.parametric import ParametricMixture
+from mixtura.parts import unchanged
 from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
@@ -47,6 +48,10 @@ class Components(ABC):
     @abstractmethod
     def maximize(self, found: Found) -> Self:
         """The M-step: components whose objective, given the responsibilities, is not less than before."""
+
+    def stays(self, after: Components) -> bool:
+        """Whether components that the M-step gave are these, but for rounding; false where that is not known."""
+        return unchanged(self, after)
 
     @property
     def likelihood_alone(self) -> bool:

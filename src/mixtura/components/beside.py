@@ -16,7 +16,7 @@ from mixtura.found import Found
 from mixtura.layouts import LAYOUTS
 from mixtura.moments import Kind, Moments
 from mixtura.parametric import ParametricMixture
-from mixtura.parts import Part
+from mixtura.parts import Part, unchanged
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
 
@@ -75,6 +75,12 @@ class Beside(Components):
 
     main: Gaussians
     extra: Component
+
+    def stays(self, after: Components) -> bool:
+        """See :meth:`Components.stays`."""
+        return (
+            isinstance(after, Beside) and self.main.stays(after.main) and unchanged(self.extra, after.extra)
+        )
 
     def parametric(self, log_odds: Float) -> ParametricMixture:
         """Raise ValueError: what the component beside the others depends on is its own affair."""

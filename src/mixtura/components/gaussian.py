@@ -18,6 +18,7 @@ from mixtura.errors import SingularError
 from mixtura.found import Found
 from mixtura.moments import Kind, Moments
 from mixtura.parametric import Form, ParametricMixture, packed_scales
+from mixtura.parts import ROUNDING, unchanged
 from mixtura.quadratics import Quadratics
 
 Float = NDArray[np.float64]
@@ -159,6 +160,22 @@ class Gaussians(PartlyElsewhere, Components):
     def maximize(self, found: Found) -> Gaussians:
         """The M-step: see :class:`mixtura.components.estimation.Estimation`."""
         return Gaussians.from_moments(self.covariance, found.moments, self.estimation, self)
+
+    def stays(self, after: Components) -> bool:
+        """See :meth:`Components.stays`: means and covariances, in units of each component's standard deviations."""
+        if (
+            not isinstance(after, Gaussians)
+            or self.elsewhere("covariances")
+            or after.elsewhere("covariances")
+        ):
+            return False
+        storage = self.covariance.storage
+        deviations = storage.deviations(self.covariances, *self.means.shape)
+        return (
+            bool((np.abs(after.means - self.means) <= ROUNDING * deviations).all())
+            and storage.close(self.covariances, after.covariances, ROUNDING)
+            and unchanged(self.bounded, after.bounded)
+        )
 
     @classmethod
     def from_moments(

@@ -119,6 +119,15 @@ class Storage(ABC):
     def prior_rows(self, dof: float, dims: int) -> float:
         """What a prior of so many degrees of freedom adds to the divisor of a component's scatter, its mean apart."""
 
+    def deviations(self, covariances: Float, components: int, dims: int) -> Float:
+        """Standard deviations of the columns, (K, D), or of fewer numbers where these are equal."""
+        dense = self.dense(covariances, components, dims)
+        return np.asarray(np.sqrt(np.diagonal(dense, axis1=1, axis2=2)))
+
+    def close(self, covariances: Float, others: Float, within: float) -> bool:
+        """Whether no entry differs by more than ``within`` times the two columns' standard deviations."""
+        return bool((covariances == others).all())
+
     @abstractmethod
     def cholesky(self, covariances: Float) -> Float:
         """U with U U' = precision (an upper triangle, or square roots); raises IllDefinedCovarianceError."""
@@ -224,6 +233,13 @@ class Matrices(Storage):
     def of_matrix(self, covariance: Float) -> Float:
         return covariance
 
+    def close(self, covariances: Float, others: Float, within: float) -> bool:
+        for one, other in zip(self.stacked(covariances), self.stacked(others), strict=True):
+            deviations = np.sqrt(np.diagonal(one))
+            if not (np.abs(other - one) <= within * np.outer(deviations, deviations)).all():
+                return False
+        return True
+
     def prior_scale(self, scale: Float) -> Float:
         return scale
 
@@ -300,6 +316,13 @@ class _Elementwise(Storage):
 
     def regularized(self, covariances: Float, reg_covar: float | Float) -> Float:
         return np.asarray(covariances + self._of_columns(np.asarray(reg_covar)))
+
+    def deviations(self, covariances: Float, components: int, dims: int) -> Float:
+        stacked = self.stacked(np.asarray(covariances))
+        return np.asarray(np.sqrt(stacked.reshape(len(stacked), -1)))
+
+    def close(self, covariances: Float, others: Float, within: float) -> bool:
+        return bool((np.abs(others - covariances) <= within * covariances).all())
 
     @abstractmethod
     def _of_columns(self, variances: Float) -> Float:
