@@ -215,7 +215,7 @@ def test_a_fit_that_has_come_to_rest_looks_at_no_more_rows(covariance_type, rng,
     assert every.n_passes_ >= found.n_passes_ + 20
     np.testing.assert_allclose(every.lower_bounds_, found.lower_bounds_, rtol=1e-12)
     for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
-        value = getattr(every, name)
+        value = getattr(every, name)  # of float32, as the rows are: eight roundings
         np.testing.assert_allclose(getattr(found, name), value, rtol=0, atol=1e-6 * np.abs(value).max())
 
 

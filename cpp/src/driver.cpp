@@ -199,15 +199,15 @@ void run_pass(Pass pass, int threads, double* total, const std::function<void()>
   kernels.pack(pass, packed.get());
   const bool screened = &kernels == &set.doubles && kernels.screened(pass);
   Buffer<char> screen = aligned_buffer<char>(screened ? set.singles.screen_bytes(pass) : 0);
-  const Screen bounds{screen.get(), screened ? set.singles.screen_workspace_bytes(pass) : 0,
-                      set.singles.screen};
+  const Screen packed_screen{screen.get(), screened ? set.singles.screen_workspace_bytes(pass) : 0,
+                             set.singles.screen};
   if (screened) {
     set.singles.pack_screen(pass, screen.get());
-    pass.screen = &bounds;
+    pass.screen = &packed_screen;
   }
   if (pass.rows.count && kernels.bounded(pass)) {
     Buffer<char> workspace = aligned_buffer<char>(kernels.workspace_bytes(pass));
-    pass.bounds = kernels.bounds(pass, packed.get(), workspace.get());
+    pass.bounds = kernels.first_bounds(pass, packed.get(), workspace.get());
   }
 
   const int limit = std::min(threads > 0 ? threads : thread_limit(), 1024);

@@ -256,8 +256,8 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
     const int64_t n = smaller(end - b, block_rows), padded = round_up(n, group_rows);
     const int64_t calls = padded / group_rows * prefetches(q) + (early ? padded / lanes : 0);
     Prefetch ahead(p.rows.left, b + n, smaller(end - b - n, block_rows), calls);
-    const bool bounds = prune && w.pruning.resting-- <= 0;
-    const Packed out{w.x, features || bounds ? w.rows : nullptr, row_length};
+    const bool bounded = prune && w.pruning.resting-- <= 0;
+    const Packed out{w.x, features || bounded ? w.rows : nullptr, row_length};
     pack_rows(p.rows, pivot, b, n, padded, out, early ? &ahead : nullptr);
     if (p.sample_weight || b == begin || n < block_rows) {
       for (int64_t i = 0; i < n; ++i) w.weight[i] = p.sample_weight ? p.sample_weight[b + i] : 1.0;
@@ -273,7 +273,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
     }
     const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
     const auto* form = static_cast<const real*>(packed);
-    if (bounds)
+    if (bounded)
       evaluate_bounded(p, form, evaluation, w.pruning, b, n, ahead);
     else
       evaluate(q, form, evaluation, ahead);
@@ -305,7 +305,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
 }
 
 // Which bounds a pass does best to begin with, as far as a few rows tell, at equal distances in the table.
-inline Bounds bounds(Pass p, const void* packed, void* memory) {
+inline Bounds first_bounds(Pass p, const void* packed, void* memory) {
   const int64_t n = smaller(pruning_tries * group_rows, p.rows.count), every = p.rows.count / n;
   p.rows.left.row_stride *= every;
   p.rows.right.row_stride *= every;
@@ -332,7 +332,7 @@ inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, d
 
 constexpr Kernels kernels() {
   return Kernels{
-      packed_bytes, pack,         workspace_bytes,        sums_size,   run,   unpack, pruned, bounds,
+      packed_bytes, pack,         workspace_bytes,        sums_size,   run,   unpack, pruned, first_bounds,
       screened,     screen_bytes, screen_workspace_bytes, pack_screen, screen};
 }
 

@@ -164,7 +164,7 @@ struct Kernels {
   void (*unpack)(const Pass&, const double* sums, double* total);
   // Whether joint densities may be bounded, and by what to begin with: not called unless they may be.
   bool (*bounded)(const Pass&);
-  Bounds (*bounds)(Pass, const void* packed, void* workspace);
+  Bounds (*first_bounds)(Pass, const void* packed, void* workspace);
   // Whether the pass may use a screen; how large one is when packed, and its workspace; packs and evaluates
   // one.
   bool (*screened)(const Pass&);

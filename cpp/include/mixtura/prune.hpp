@@ -12,8 +12,9 @@
 // cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
 // of all for the second bound; then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left.
 // Where many pairs are left, bounds in single precision by as many rows of F_k as it takes may cost less
-// (screen.hpp). Which of the two a pass begins with, if any, a few rows of the table tell; a block of which
-// more than two fifths of the pairs are left goes on to the next, and from there to blocks as they stand.
+// (screen.hpp). Which of the two a pass begins with, if any, a few rows of the table tell. After a block of
+// which more than two fifths of the pairs are left a part gives way to the screen, and that to blocks as
+// they stand.
 #pragma once
 
 #include "mixtura/evaluate.hpp"

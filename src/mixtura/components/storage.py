@@ -125,7 +125,10 @@ class Storage(ABC):
         return np.asarray(np.sqrt(np.diagonal(dense, axis1=1, axis2=2)))
 
     def close(self, covariances: Float, others: Float, within: float) -> bool:
-        """Whether no entry differs by more than ``within`` times the two columns' standard deviations."""
+        """Whether no entry differs by more than ``within`` times the two columns' standard deviations.
+
+        By default, whether all are equal.
+        """
         return bool((covariances == others).all())
 
     @abstractmethod
