@@ -102,19 +102,29 @@ def apart(threads: int) -> None:
     tell()
     titles = ("iteration, ms", "predict", "score_samples", "over all: iteration", "predict")
     tell(f"{'shape, s':32}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
-    shapes = ((100_000, 64, 32, 2.0), (100_000, 64, 32, 1.0), (100_000, 64, 32, 0.3), (20_000, 256, 16, 1.0))
-    for N, D, K, s in (*shapes, (10_000, 784, 10, 0.5), (200_000, 16, 16, 2.0), (100_000, 32, 20, 2.0)):
+    shapes = [(100_000, 64, 32, 2.0), (100_000, 64, 32, 1.0), (100_000, 64, 32, 0.3), (20_000, 256, 16, 1.0)]
+    shapes += [(10_000, 784, 10, 0.5), (200_000, 16, 16, 2.0), (100_000, 32, 20, 2.0)]
+    diagonals = [
+        (300_000, 32, 64, 11.0),
+        (300_000, 32, 64, 2.0),
+        (300_000, 32, 64, 0.5),
+        (100_000, 100, 20, 2.0),
+    ]
+    of_kind = {"full": shapes, "diag": diagonals}
+    for covariance, (N, D, K, s) in ((kind, shape) for kind, all_ in of_kind.items() for shape in all_):
         rng = np.random.default_rng(0)
         means = s * rng.normal(size=(K, D))
         X = means[rng.integers(K, size=N)] + rng.normal(size=(N, D))
         start = {
             "means_init": means,
             "weights_init": np.full(K, 1.0 / K),
-            "precisions_init": identities("full", K, D),
+            "precisions_init": identities(covariance, K, D),
         }
 
-        def fit(n: int, X=X, K=K, start=start) -> GaussianMixture:
-            return GaussianMixture(K, max_iter=n, tol=0.0, n_threads=threads, **start).fit(X)
+        def fit(n: int, X=X, K=K, start=start, kind=covariance) -> GaussianMixture:
+            return GaussianMixture(
+                K, covariance_type=kind, max_iter=n, tol=0.0, n_threads=threads, **start
+            ).fit(X)
 
         model, took = fit(2), {}
         for skipping in (True, False):
@@ -124,8 +134,8 @@ def apart(threads: int) -> None:
         _native.set_skipping(True)
         some, every = took[True], took[False]
         tell(
-            f"{f'{N:,} x {D}, K = {K}, {s:g}':32}{some[0]:15.1f}{some[1]:9.1f}{some[2]:15.1f}{some[0] / every[0]:21.2f}"
-            f"{some[1] / every[1]:9.2f}"
+            f"{f'{N:,} x {D}, K = {K}, {covariance}, {s:g}':32}"
+            f"{some[0]:15.1f}{some[1]:9.1f}{some[2]:15.1f}{some[0] / every[0]:21.2f}{some[1] / every[1]:9.2f}"
         )
 
 

@@ -137,15 +137,17 @@ def test_single_precision_of_a_linear_term(dims, rng):
         assert error < (1e-4 if inside else 1e-11)
 
 
+@pytest.mark.parametrize("form", ["triangle", "diagonal"])
 @pytest.mark.parametrize("dims", [16, 13, 100])
-def test_skipping_loses_less_than_it_says(dims, rng):
+def test_skipping_loses_less_than_it_says(dims, form, rng):
     """Left out are responsibilities below 2^-50 / K of a row's largest: in all, less than 1e-15 of the mass."""
     components, rows = 24, 3000
     native = NativeBackend()
     # 8.6 spreads: the neighbour's responsibility is about 2^-53, on either side of the threshold.
     means = np.zeros((components, dims))
     means[:, 0] = 8.6 * np.arange(components)
-    q = Quadratics("triangle", np.zeros(components), means, np.tile(np.eye(dims), (components, 1, 1)))
+    one = np.eye(dims) if form == "triangle" else np.ones(dims)
+    q = Quadratics(form, np.zeros(components), means, np.stack([one] * components))
     X = means[rng.integers(0, components, rows)] + rng.normal(size=(rows, dims)) * 0.5
     pivot = X.mean(axis=0)
     results = []
@@ -181,26 +183,31 @@ def test_skipping_loses_less_than_it_says(dims, rng):
         (130, 64, 500, slice(None)),  # more components than rows of a block
         (6, 200, 300, slice(None)),
         (4, 97, 6000, slice(None)),  # rows of a component wait for others, and fill their bin
+        (40, 35, 800, slice(None)),
     ],
 )
+@pytest.mark.parametrize("form", ["triangle", "diagonal"])
 @pytest.mark.parametrize("instruction_set", SETS)
 def test_pairs_left_out_before_they_are_evaluated(
-    instruction_set, components, dims, rows, told_by, weighted, dtype, rng
+    instruction_set, form, components, dims, rows, told_by, weighted, dtype, rng
 ):
     """The sums are those of all pairs, whichever part of the columns tells components apart."""
     _native.set_instruction_set(instruction_set)
     native, reference = NativeBackend(n_threads=2), ReferenceBackend()
-    q = quadratics(rng, "triangle", components, dims)
+    q = quadratics(rng, form, components, dims)
     means = np.zeros((components, dims))
     means[:, told_by] = rng.normal(size=means[:, told_by].shape)
     means *= 25.0 / np.sqrt((means**2).sum(axis=1).mean())
     means[-1] = means[0] + 0.05 * rng.normal(size=dims)  # two that share their rows
-    factors = np.tile(np.eye(dims), (components, 1, 1)) + 0.05 * np.tril(q.factors, -1)
+    if form == "triangle":
+        factors = np.tile(np.eye(dims), (components, 1, 1)) + 0.05 * np.tril(q.factors, -1)
+    else:
+        factors = 1.0 + 0.05 * q.factors
     labels = rng.integers(components, size=rows)
     X = (means[labels] + rng.normal(size=(rows, dims))).astype(dtype)
     X[::50] = X[::50].mean(axis=0)  # between all components
     weights = rng.integers(3, size=rows).astype(float) if weighted else None
-    q = Quadratics("triangle", q.offsets, means, factors)
+    q = Quadratics(form, q.offsets, means, factors)
     p = Problem(X, q, np.full(components, -np.log(components)), weights, X.mean(axis=0, dtype=np.float64))
     found = {}
     for on in (True, False):
@@ -269,8 +276,9 @@ def test_bounds_in_single_precision(instruction_set, narrow, scale, weighted, rn
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("told_by", [slice(0, 8), slice(None)])
+@pytest.mark.parametrize("form", ["triangle", "diagonal"])
 @pytest.mark.parametrize("instruction_set", SETS)
-def test_labels_need_only_the_most_likely_component(instruction_set, told_by, dtype, rng):
+def test_labels_need_only_the_most_likely_component(instruction_set, form, told_by, dtype, rng):
     """Components that another one surely beats are left out, others are not: rows that lie nearly between two."""
     _native.set_instruction_set(instruction_set)
     K, D, N = 7, 96, 600
@@ -278,13 +286,15 @@ def test_labels_need_only_the_most_likely_component(instruction_set, told_by, dt
     means[:, told_by] = rng.normal(size=(K, D))[:, told_by] * (1.5 if told_by == slice(None) else 4.0)
     means[4] = means[1]  # of equal components the first is the label
     factors = np.tril(rng.normal(size=(K, D, D)) * 0.05) + np.eye(D)
+    if form == "diagonal":
+        factors = np.einsum("kdd->kd", factors).copy()
     factors[4] = factors[1]
     to, other = rng.integers(0, K, N), rng.integers(0, K, N)
     share = np.where(np.arange(N) % 2, 0.5 + 1e-9 * rng.normal(size=N), 0.0)[:, None]
     X = (means[to] * (1.0 - share) + means[other] * share + 0.1 * rng.normal(size=(N, D))).astype(dtype)
     native, reference = NativeBackend(), ReferenceBackend()
     p = Problem(
-        X, Quadratics("triangle", np.zeros(K), means, factors), np.zeros(K), None, X.mean(0, dtype=np.float64)
+        X, Quadratics(form, np.zeros(K), means, factors), np.zeros(K), None, X.mean(0, dtype=np.float64)
     )
     found = {}
     for on in (True, False):

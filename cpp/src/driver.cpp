@@ -188,7 +188,7 @@ void run_pass(Pass pass, int threads, double* total, const std::function<void()>
   const InstructionSet& set = *chosen().load();
   const Kernels& kernels = kernels_for(pass, set);
   pass.skip = skipping();
-  pass.bounds = Bounds::by_part;
+  pass.bounds = Bounds::by_quarter;
   const int64_t chunk = chunk_rows(pass);
   const int64_t chunks = (pass.rows.count + chunk - 1) / chunk;
   const size_t size = kernels.sums_size(pass);

@@ -34,8 +34,8 @@ struct Accumulation {
   real* resp;
   const real* share;
   int64_t count, components;
-  const int64_t* active;  // rows that count for each component; null: all
-  Bins* bins;             // where few rows of a component wait for more; null: nowhere
+  const RowSet* active;  // the rows in which each component counts; null: all
+  Bins* bins;            // where few rows of a component wait for more; null: nowhere
 };
 
 // What the M half writes between: weighted rows feature-major, a panel of features, a component's scaled
@@ -364,7 +364,7 @@ inline void accumulate_circulant(const Statistics& s, const Accumulation& a, con
 
 // ---- one component at a time ---------------------------------------------------------------------------
 
-// The rows that count for component k, and their weights: r_ik. All of them, or those from `least` on.
+// The rows of component k, and their weights: r_ik. All of them, or those that count.
 inline int64_t list_rows(const Accumulation& a, int64_t k, bool all, const Scratch& w) {
   const real* resp = a.resp + k * stride;
   if (all) {
@@ -372,13 +372,11 @@ inline int64_t list_rows(const Accumulation& a, int64_t k, bool all, const Scrat
     for (int64_t i = 0; i < a.count; ++i) w.list[i] = static_cast<integer>(i);
     return a.count;
   }
-  const real least = least_that_counts(a.components);
   int64_t n = 0;
-  for (int64_t i = 0; n < a.active[k]; ++i) {
+  a.active[k].for_each([&](int64_t i) {
     w.list[n] = static_cast<integer>(i);
-    w.weights[n] = resp[i] * a.share[i];
-    n += resp[i] >= least;
-  }
+    w.weights[n++] = resp[i] * a.share[i];
+  });
   return n;
 }
 
@@ -592,7 +590,7 @@ inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Sc
   }
   wrap_rows(s, a);
   int64_t active = 0;
-  for (int64_t k = 0; a.active && k < a.components; ++k) active += a.active[k];
+  for (int64_t k = 0; a.active && k < a.components; ++k) active += a.active[k].size();
   const bool sparse = a.active && 5 * active < sparse_fifths * a.count * a.components;
   const bool together = s.order == Order::circulant && a.components > few_components && !sparse;
   const bool trace = s.kind == Kind::trace;
@@ -614,7 +612,8 @@ inline void accumulate_soft(const Statistics& s, const Accumulation& a, const Sc
   product(a, scalars, trace ? 2 : 1, sums + s.mass, s.size);
   for (int64_t k = 0; k < a.components; ++k) {
     const bool some =
-        a.active && (sparse || (s.order == Order::blocks && 5 * a.active[k] < listed_fifths * a.count));
+        a.active &&
+        (sparse || (s.order == Order::blocks && 5 * a.active[k].size() < listed_fifths * a.count));
     accumulate_component(s, a, w, k, !some, sums);
   }
 }

@@ -78,6 +78,34 @@ struct Cut {
   }
 };
 
+// Some of a block's rows.
+struct RowSet {
+  static constexpr int64_t words = block_rows / 64;
+  uint64_t word[words];
+
+  MIXTURA_INLINE void clear() {
+    for (int64_t w = 0; w < words; ++w) word[w] = 0;
+  }
+  MIXTURA_INLINE void add(int64_t i) { word[i / 64] |= uint64_t{1} << (i % 64); }
+  // Of the rows of one vector, from row i on, those of which a comparison holds.
+  MIXTURA_INLINE void add(int64_t i, ivec mask) {
+    word[i / 64] |= static_cast<uint64_t>(lanes_of(mask)) << (i % 64);
+  }
+  MIXTURA_INLINE int64_t size() const {
+    int64_t n = 0;
+    for (int64_t w = 0; w < words; ++w) n += __builtin_popcountll(word[w]);
+    return n;
+  }
+  // Calls each(i), in order.
+  template <class Each>
+  MIXTURA_INLINE void for_each(Each each) const {
+    for (int64_t w = 0; w < words; ++w)
+      for (uint64_t left = word[w]; left; left &= left - 1) each(64 * w + __builtin_ctzll(left));
+  }
+};
+
+static_assert(block_rows % 64 == 0, "a set's words are full");
+
 // Where a block's rows go: x[d][i] (D x stride) and, unless null, rows[i][d] (block x row_stride).
 struct Packed {
   real* x;

@@ -26,6 +26,11 @@ MIXTURA_INLINE real least_that_counts(int64_t components) {
   return static_cast<real>(8.8817841970012523e-16 / static_cast<double>(components));
 }
 
+// Its log2, or a little less.
+MIXTURA_INLINE real least_exponent(int64_t components) {
+  return static_cast<real>(__builtin_clzll(static_cast<uint64_t>(components)) - 64 - 50);
+}
+
 constexpr int group_rows = groups * lanes;
 static_assert(tile_rows <= (long_vectors ? 8 : 4), "apply_factor knows no larger tiles");
 static_assert(block_rows % group_rows == 0, "a block is whole groups of rows");
@@ -61,12 +66,12 @@ MIXTURA_INLINE int64_t stacked(const Quadratics& q) {
 }
 
 // Packed quadratics. `offsets` are c (K); `factor` is, by form: scalar, the scale of a square (K); diagonal,
-// D numbers a component; else tiles [column][tile_rows], once if shared, or one for several components whose
-// rows are stacked in it. `bias` is F_k (pivot - m_k) per
-// component (pivot - m_k for a scalar). For centred forms also the multiplied-out square: `product` tiles of
-// components [column][tile_rows], their constants `product_offset` (K padded) and the factor of |x|^2,
-// `product_scale` (K padded). `use_product` says which of the two to use, see Product. `linear` are tiles of
-// components [column][tile_rows] of the linear terms, `zeros` their biases (K padded).
+// D numbers a component and, after one vector or more of them, zeros up to a whole one; else tiles
+// [column][tile_rows], once if shared, or one for several components whose rows are stacked in it. `bias` is
+// F_k (pivot - m_k) per component (pivot - m_k for a scalar). For centred forms also the multiplied-out
+// square: `product` tiles of components [column][tile_rows], their constants `product_offset` (K padded) and
+// the factor of |x|^2, `product_scale` (K padded). `use_product` says which of the two to use, see Product.
+// `linear` are tiles of components [column][tile_rows] of the linear terms, `zeros` their biases (K padded).
 enum Product { by_differences, multiplied_out, without_squares };  // the last: of factors that are 0
 
 struct PackedLayout {
@@ -81,8 +86,8 @@ inline PackedLayout packed_layout(const Quadratics& q) {
     l.bias_size = tiles(q.factor_rows) * tile_rows;
     l.factors = q.shared ? 1 : (q.components + stacked(q) - 1) / stacked(q);
   } else {
-    l.factor_size = q.factor == Factor::scalar ? 1 : q.dims;
-    l.bias_size = q.dims;
+    l.bias_size = q.factor == Factor::diagonal && q.dims >= lanes ? round_up(q.dims, lanes) : q.dims;
+    l.factor_size = q.factor == Factor::scalar ? 1 : l.bias_size;
     l.factors = q.components;
   }
   l.centre_dims = tiled(q) ? q.factor_rows : q.dims;
@@ -111,7 +116,7 @@ inline void pack_elementwise(const Quadratics& q, const double* pivot, const Pac
   const bool scalar = q.factor == Factor::scalar;
   for (int64_t k = 0; k < q.components; ++k) {
     const double* mean = q.means + k * q.dims;
-    const double* source = q.factors + (q.shared ? 0 : k * l.factor_size);
+    const double* source = q.factors + (q.shared ? 0 : k * (scalar ? 1 : q.dims));
     real* factor = packed + l.factor + k * l.factor_size;
     real* bias = packed + l.bias + k * l.bias_size;
     if (scalar) factor[0] = static_cast<real>(source[0] * source[0] * (0.5 * log2e));
@@ -548,7 +553,7 @@ inline void evaluate_elementwise(const real* offsets, const real* s, const real*
       MIXTURA_UNROLL
       for (int c = 0; c < C; ++c) {
         const vec bias = splat(b[c * bias_size + d]);
-        const vec scale = each_column ? splat(s[c * dims + d]) : vec{};
+        const vec scale = each_column ? splat(s[c * bias_size + d]) : vec{};
         MIXTURA_UNROLL
         for (int g = 0; g < groups; ++g) {
           const vec y = each_column ? v[g] * scale + bias : v[g] + bias;
@@ -580,7 +585,7 @@ inline void evaluate_all_elementwise(const real* offsets, const real* s, const r
                                      int64_t dims, int64_t bias_size, const real* x, const Evaluation& e,
                                      Prefetch& ahead) {
   constexpr int C = elementwise_components;
-  const int64_t factor_size = each_column ? dims : 1;
+  const int64_t factor_size = each_column ? bias_size : 1;
   for (int64_t k = 0; k < components;) {
     const real* scale = s ? s + k * factor_size : s;
     const real* bias = b + k * bias_size;
@@ -644,7 +649,7 @@ inline void evaluate(const Quadratics& q, const real* packed, const Evaluation& 
       evaluate_all_elementwise<false>(offsets, tiled(q) ? nullptr : factor, bias, q.components, l.centre_dims,
                                       l.bias_size, y, e, ahead);
   } else if (q.factor == Factor::diagonal) {
-    evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, q.dims, e.x, e, ahead);
+    evaluate_all_elementwise<true>(offsets, factor, bias, q.components, q.dims, l.bias_size, e.x, e, ahead);
   } else if (q.factor == Factor::triangle && q.dims <= tiny_dims) {
     switch (q.dims) {
       case 1: evaluate_tiny<1>(q, l, packed, e, ahead); break;

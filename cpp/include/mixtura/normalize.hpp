@@ -16,33 +16,41 @@ inline void find_top(const real* joint2, int64_t components, int64_t rows, real*
     }
 }
 
-// joint2[k][i] <- 2^(joint2[k][i] - top[i]) for C components, added to total[i]; counts in active[k] how many
-// reach `least`, if anyone asks.
-template <int C, bool counting>
-inline void exponentiate(real* joint2, const real* top, int64_t rows, real* total, real least,
-                         int64_t* active) {
-  ivec count[C];
-  MIXTURA_UNROLL
-  for (int c = 0; c < C; ++c) count[c] = ivec{};
-  for (int64_t i = 0; i < rows; i += lanes) {
-    const vec t = load(top + i);
-    vec e[C];
-    MIXTURA_UNROLL
-    for (int c = 0; c < C; ++c) {
-      e[c] = exp2_nonpositive(load(joint2 + c * stride + i) - t);
-      store(joint2 + c * stride + i, e[c]);
-      if (counting) count[c] -= e[c] >= least;
+// joint2[k][i] <- 2^(joint2[k][i] - top[i]) for C components, added to total[i]. If anyone asks, finds the
+// rows that reach `least`, which is 2^lowest or a little more. Where pairs below it may be left out,
+// neighbours that all lie below get zeros.
+template <int C, bool finding, bool skipping>
+inline void exponentiate(real* joint2, const real* top, int64_t rows, real* total, real least, real lowest,
+                         RowSet* active) {
+  for (int64_t w = 0; w < RowSet::words; ++w) {
+    uint64_t found[C] = {};
+    for (int64_t i = 64 * w; i < smaller(64 * (w + 1), rows); i += lanes) {
+      const vec t = load(top + i);
+      vec e[C];
+      MIXTURA_UNROLL
+      for (int c = 0; c < C; ++c) e[c] = load(joint2 + c * stride + i) - t;
+      if (skipping) {
+        ivec some{};
+        MIXTURA_UNROLL
+        for (int c = 0; c < C; ++c) some |= e[c] > lowest;
+        if (!any(some)) {
+          MIXTURA_UNROLL
+          for (int c = 0; c < C; ++c) store(joint2 + c * stride + i, vec{});
+          continue;
+        }
+      }
+      MIXTURA_UNROLL
+      for (int c = 0; c < C; ++c) {
+        e[c] = exp2_nonpositive(e[c]);
+        store(joint2 + c * stride + i, e[c]);
+        if (finding) found[c] |= static_cast<uint64_t>(lanes_of(e[c] >= least)) << (i - 64 * w);
+      }
+      vec s = e[0];
+      MIXTURA_UNROLL
+      for (int c = 1; c < C; ++c) s += e[c];
+      store(total + i, load(total + i) + s);
     }
-    vec s = e[0];
-    MIXTURA_UNROLL
-    for (int c = 1; c < C; ++c) s += e[c];
-    store(total + i, load(total + i) + s);
-  }
-  if (!counting) return;
-  MIXTURA_UNROLL
-  for (int c = 0; c < C; ++c) {
-    active[c] = 0;
-    for (int j = 0; j < lanes; ++j) active[c] += count[c][j];
+    for (int c = 0; finding && c < C; ++c) active[c].word[w] = found[c];
   }
 }
 
@@ -73,28 +81,33 @@ inline double plain_log_likelihood(const real* top, const real* total, const dou
   return sum(tops + logs);
 }
 
-template <bool counting>
+template <bool finding, bool skipping>
 inline void exponentiate_all(real* joint2, int64_t components, int64_t rows, const real* top, real* total,
-                             int64_t* active) {
+                             RowSet* active) {
   constexpr int C = exponential_components;
-  const real least = least_that_counts(components);
+  const real least = least_that_counts(components), lowest = least_exponent(components);
   int64_t k = 0;
   for (; k + C <= components; k += C)
-    exponentiate<C, counting>(joint2 + k * stride, top, rows, total, least, counting ? active + k : nullptr);
+    exponentiate<C, finding, skipping>(joint2 + k * stride, top, rows, total, least, lowest,
+                                       finding ? active + k : nullptr);
   for (; k < components; ++k)
-    exponentiate<1, counting>(joint2 + k * stride, top, rows, total, least, counting ? active + k : nullptr);
+    exponentiate<1, finding, skipping>(joint2 + k * stride, top, rows, total, least, lowest,
+                                       finding ? active + k : nullptr);
 }
 
-// Soft: joint2[k][i] <- 2^(joint2[k][i] - top[i]); share[i] <- w_i / sum_k of these, so that r_ik = share[i]
-// * joint2[k][i]; active[k] <- how many rows of component k count, if not null; returns sum_i w_i log2
-// p(z_i). One exponential, one addition and a comparison a pair; a division a row.
+// Soft: joint2[k][i] <- 2^(joint2[k][i] - top[i]), or 0 where `skip` says that most pairs do not count and
+// this one does not; share[i] <- w_i / sum_k of these, so that r_ik = share[i] * joint2[k][i]; active[k] <-
+// the rows in which component k counts, if not null; returns sum_i w_i log2 p(z_i). One exponential, one
+// addition and a comparison a pair; a division a row.
 inline double normalize_soft(real* joint2, int64_t components, int64_t rows, const real* top,
-                             const double* weight, bool weighted, real* share, int64_t* active) {
+                             const double* weight, bool weighted, bool skip, real* share, RowSet* active) {
   for (int64_t i = 0; i < rows; i += lanes) store(share + i, vec{});
-  if (active)
-    exponentiate_all<true>(joint2, components, rows, top, share, active);
+  if (active && skip)
+    exponentiate_all<true, true>(joint2, components, rows, top, share, active);
+  else if (active)
+    exponentiate_all<true, false>(joint2, components, rows, top, share, active);
   else
-    exponentiate_all<false>(joint2, components, rows, top, share, nullptr);
+    exponentiate_all<false, false>(joint2, components, rows, top, share, nullptr);
   const double log_likelihood = weighted ? weighted_log_likelihood(top, share, weight, rows)
                                          : plain_log_likelihood(top, share, weight, rows);
   for (int64_t i = 0; i < rows; i += wide_lanes) {
@@ -109,11 +122,15 @@ inline double normalize_soft(real* joint2, int64_t components, int64_t rows, con
 }
 
 // joint2[k][i] <- 2^(joint2[k][i] - top[i]); share[i] <- 1 / sum_k of these, so that r_ik = share[i] *
-// joint2[k][i]; density[i] <- log2 of the sum of 2^joint2.
-inline void log2_densities(real* joint2, int64_t components, int64_t rows, const real* top, real* share,
-                           real* density) {
+// joint2[k][i]; density[i] <- log2 of the sum of 2^joint2. With `skip`, joint2 has zeros where pairs do not
+// count: worth its branches where most do not.
+inline void log2_densities(real* joint2, int64_t components, int64_t rows, const real* top, bool skip,
+                           real* share, real* density) {
   for (int64_t i = 0; i < rows; i += lanes) store(share + i, vec{});
-  exponentiate_all<false>(joint2, components, rows, top, share, nullptr);
+  if (skip)
+    exponentiate_all<false, true>(joint2, components, rows, top, share, nullptr);
+  else
+    exponentiate_all<false, false>(joint2, components, rows, top, share, nullptr);
   for (int64_t i = 0; i < rows; i += wide_lanes) {
     const wide log2 = load_wide(top + i) + log2_positive(load_wide(share + i));
     for (int j = 0; j < wide_lanes; ++j) density[i + j] = static_cast<real>(log2[j]);

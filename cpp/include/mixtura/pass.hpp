@@ -24,7 +24,7 @@ struct Workspace {
   Pruning pruning;
   integer* label;
   double *exact, *weight, *row;
-  int64_t* active;
+  RowSet* active;
   Bins bins;
 };
 
@@ -38,7 +38,8 @@ inline bool pruned(const Pass& p) {
 // Whether bounds in single precision cost so much less than densities that they may pay where those by a
 // quarter of the factors do not tell enough.
 inline bool screened(const Pass& p) {
-  return is_double && pruned(p) && p.quadratics.dims >= screened_dims;
+  return is_double && pruned(p) && p.quadratics.factor == Factor::triangle &&
+         p.quadratics.dims >= screened_dims;
 }
 
 inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspace& w) {
@@ -65,6 +66,9 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.pruning.gathered, prune ? dims * stride : 0);
   take(w.pruning.candidate, prune ? stride : 0);
   take(w.pruning.list, prune ? stride : 0);
+  take(w.pruning.own, prune ? components : 0);
+  take(w.pruning.exact, prune ? stride : 0);
+  take(w.pruning.least, prune ? stride : 0);
   const bool screen = p.screen && screened(p);
   take(w.pruning.upper, screen ? components * block_rows : 0);
   take(w.pruning.screen, screen ? static_cast<int64_t>(p.screen->workspace_bytes) : 0);
@@ -189,7 +193,7 @@ inline void answer(const Pass& p, int64_t b, int64_t n, int64_t padded, const Wo
       a.best[b + i] = static_cast<double>(w.joint2[w.label[i] * stride + i]) * ln2;
     }
   } else {
-    log2_densities(w.joint2, components, padded, w.top, w.share, w.scratch.weighted);
+    log2_densities(w.joint2, components, padded, w.top, pruned(p), w.share, w.scratch.weighted);
     for (int64_t i = 0; i < n; ++i) a.density[b + i] = static_cast<double>(w.scratch.weighted[i]) * ln2;
     if (a.resp && a.resp_in_single)
       write_rows(w.joint2, components, n, w.share, static_cast<float*>(a.resp) + b * components);
@@ -247,7 +251,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
   const Pivot pivot = split_pivot(p, w.exact, w.leading, w.trailing);
   const bool prune = pruned(p);
   const int64_t row_length = features || prune ? row_stride(s) : 0;
-  int64_t* active = p.skip && features ? w.active : nullptr;
+  RowSet* active = p.skip && features ? w.active : nullptr;
   const bool early = arrive_as_read(p);
   const bool binned = in_bins(p) || some_in_bins(p, s);
   if (binned) w.bins.clear(components);
@@ -291,7 +295,7 @@ inline void run_blocks(const Pass& p, const void* packed, int64_t begin, int64_t
         accumulate_hard(s, w, n, sums);
     } else {
       log2_likelihood += normalize_soft(w.joint2, components, padded, w.top, w.weight,
-                                        p.sample_weight != nullptr, w.share, active);
+                                        p.sample_weight != nullptr, prune, w.share, active);
       a.active = active;
       a.bins = binned ? &w.bins : nullptr;
       if (p.own_pivots)
@@ -318,7 +322,11 @@ inline Bounds first_bounds(Pass p, const void* packed, void* memory) {
   const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
   const auto* form = static_cast<const real*>(packed);
   Prefetch none;
-  if (evaluate_pruned(p.quadratics, form, evaluation, w.pruning, none)) return Bounds::by_part;
+  if (evaluate_pruned(p.quadratics, form, evaluation, w.pruning, none)) return Bounds::by_quarter;
+  if (p.quadratics.factor == Factor::diagonal) {
+    w.pruning.bounds = Bounds::by_half;
+    return evaluate_pruned(p.quadratics, form, evaluation, w.pruning, none) ? Bounds::by_half : Bounds::none;
+  }
   if (p.screen && evaluate_screened(p, form, evaluation, w.pruning, 0, n)) return Bounds::by_screen;
   return Bounds::none;
 }

@@ -87,9 +87,9 @@ struct Screen {
                 void* workspace);
 };
 
-// By what the joint densities of triangles are bounded, to leave out pairs that cannot count: by nothing; by
-// a part of the factor (prune.hpp); by a screen.
-enum class Bounds : int { none, by_part, by_screen };
+// By what the joint densities of triangles and diagonals are bounded, to leave out pairs that cannot count:
+// by nothing; by a quarter of the factor, or half of it (prune.hpp, prune_diagonals.hpp); by a screen.
+enum class Bounds : int { none, by_quarter, by_half, by_screen };
 
 // One pass over the rows. What it does follows from what is given:
 //   answers      write them, and take no statistics

@@ -5,8 +5,8 @@
 //   joint2[k][i] <= u_ik = c_k log2(e) - (the squares of the first R rows).
 //
 // The component of a row's largest u is evaluated to the end first. A component whose u lies so far below the
-// value found there that its responsibility cannot count (see least_that_counts) gets minus infinity; where
-// only the most likely component is asked for, one whose u lies below it at all. Groups
+// value found there that its responsibility cannot count (see least_that_counts) keeps it; where only the
+// most likely component is asked for, one whose u lies below it at all. Groups
 // of rows of which one is left are bounded once more, by 2 R rows of F_k. Rows that are left then are
 // gathered side by side, component by component, and evaluated R rows at a time, to the end or until they
 // cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
@@ -14,48 +14,20 @@
 // Where many pairs are left, bounds in single precision by as many rows of F_k as it takes may cost less
 // (screen.hpp). Which of the two a pass begins with, if any, a few rows of the table tell. After a block of
 // which more than two fifths of the pairs are left a part gives way to the screen, and that to blocks as
-// they stand.
+// they stand. Diagonals have bounds of their own (prune_diagonals.hpp).
 #pragma once
 
 #include "mixtura/evaluate.hpp"
+#include "mixtura/prune_diagonals.hpp"
+#include "mixtura/pruning.hpp"
 
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// What pruning needs beside an Evaluation. `rows` are the block's, row-major.
-struct Pruning {
-  const real* rows;
-  int64_t row_stride;
-  real* gathered;      // D x stride: listed rows, feature-major
-  integer* candidate;  // stride: of each row, the component with the largest bound
-  integer* list;       // stride: rows that a component is evaluated for
-  real away;           // how far below a row's largest joint2 a pair may lie and count: see farthest
-  float* upper;        // K x block_rows: bounds in single precision
-  char* screen;        // the screen's workspace
-  Bounds bounds;       // those of the next block
-  int64_t resting;     // blocks that are still to be evaluated as they stand
-};
-
-// Log2 of least_that_counts, or a little less; 0 where nothing but the most likely component counts.
-MIXTURA_INLINE real farthest(const Pass& p) {
-  const auto components = static_cast<uint64_t>(p.quadratics.components);
-  return most_likely_only(p) ? real(0) : static_cast<real>(__builtin_clzll(components) - 64 - 50);
-}
-
-MIXTURA_INLINE int64_t bounding_rows(int64_t dims) {
-  return round_up(dims / 4, tile_rows);
-}
-
-// Whether bounds are cheap beside what they may save.
-MIXTURA_INLINE bool prunable(const Quadratics& q) {
-  return q.factor == Factor::triangle && !q.shared && !q.linear && q.dims >= pruned_groups * group_rows &&
-         q.components >= pruned_components && 2 * bounding_rows(q.dims) < q.dims;
-}
-
 // joint2[k][i] <- u_ik, and of each row the largest, top[i], and whose it is, candidate[i].
 inline void bound(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
                   const Pruning& p, Prefetch& ahead) {
-  const int64_t rows = bounding_rows(q.dims);
+  const int64_t rows = bounding_part(q);
   const int64_t fit = factor_bytes / (rows * (rows + tile_rows) / 2 * static_cast<int64_t>(sizeof(real)));
   const int64_t together = fit < 1 ? 1 : fit;
   for (int64_t first = 0; first < q.components; first += together) {
@@ -111,7 +83,7 @@ inline void gather(const Pruning& p, int64_t dims, int64_t n) {
 // rows; minus infinity as soon as no value reaches its least.
 MIXTURA_INLINE void add_squares(const Quadratics& q, const real* factor, const real* bias, const real* x,
                                 int64_t from, const vec (&least)[groups], vec (&value)[groups]) {
-  const int64_t step = bounding_rows(q.dims);
+  const int64_t step = bounding_part(q);
   for (int64_t row = from * tile_rows, end; row < q.dims; row = end) {
     end = smaller(row + step, q.dims);
     SquaredNorm norm{};
@@ -163,95 +135,68 @@ inline void finish_listed(const Quadratics& q, const PackedLayout& l, const real
   }
 }
 
-// The same for all rows but those whose candidate is k, as they stand.
+// The same for all rows, as they stand.
 inline void finish_all(const Quadratics& q, const PackedLayout& l, const real* packed, const Evaluation& e,
                        const Pruning& p, int64_t k, int64_t from) {
-  const ivec this_one = static_cast<integer>(k) - ivec{};
   for (int64_t i = 0; i < e.rows; i += group_rows) {
     real* joint2 = e.joint2 + k * stride + i;
-    vec before[groups], value[groups], least[groups];
-    ivec own[groups];
+    vec value[groups], least[groups];
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) {
-      own[g] = *reinterpret_cast<const ivec*>(p.candidate + i + g * lanes) == this_one;
-      value[g] = before[g] = load(joint2 + g * lanes);
-      least[g] = own[g] ? splat(__builtin_huge_val()) : load(e.top + i + g * lanes) + p.away;
+      value[g] = load(joint2 + g * lanes);
+      least[g] = load(e.top + i + g * lanes) + p.away;
     }
     add_squares(q, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size, e.x + i, from,
                 least, value);
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) {
-      value[g] = own[g] ? before[g] : value[g];
       store(joint2 + g * lanes, value[g]);
       store(e.top + i + g * lanes, max(load(e.top + i + g * lanes), value[g]));
     }
   }
 }
 
-// The rows whose entry of a mask is set, from row i on, to the list's end.
-MIXTURA_INLINE void append_rows(const Pruning& p, ivec mask, int64_t i, int64_t& n) {
-  if (!any(mask)) return;
-  for (int j = 0; j < lanes; ++j) {
-    p.list[n] = static_cast<integer>(i + j);
-    n -= mask[j];
-  }
-}
-
-// Minus infinity for component k where it cannot count, bounds by `rows` rows of F_k where it may; how many
-// are listed.
+// Bounds component k by `rows` rows of F_k, in groups of rows of the block in one of which it may count;
+// lists the rows in which it still may, and returns how many these are.
 inline int64_t bound_again(const Quadratics& q, const PackedLayout& l, const real* packed,
                            const Evaluation& e, const Pruning& p, int64_t k, int64_t rows) {
-  const vec nothing = splat(-__builtin_huge_val());
-  const ivec this_one = static_cast<integer>(k) - ivec{};
-  int64_t n = 0;
+  RowSet left{};
   for (int64_t i = 0; i < e.rows; i += group_rows) {
     real* joint2 = e.joint2 + k * stride + i;
-    vec value[groups];
-    ivec counts[groups], some{};
+    ivec counts{};
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) counts |= load(joint2 + g * lanes) >= load(p.least + i + g * lanes);
+    if (!any(counts)) continue;
+    SquaredNorm norm{};
+    apply_factor<true>(rows, rows, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size,
+                       e.x + i, norm, bounding_part(q) / tile_rows);
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) {
-      value[g] = load(joint2 + g * lanes);
-      const ivec candidate = *reinterpret_cast<const ivec*>(p.candidate + i + g * lanes);
-      counts[g] = (candidate != this_one) & ~(value[g] < load(e.top + i + g * lanes) + p.away);
-      value[g] = (candidate == this_one) | counts[g] ? value[g] : nothing;
-      some |= counts[g];
+      const vec closer = load(joint2 + g * lanes) - norm.q[g];
+      store(joint2 + g * lanes, closer);
+      left.add(i + g * lanes, closer >= load(p.least + i + g * lanes));
     }
-    if (any(some)) {
-      SquaredNorm norm{};
-      apply_factor<true>(rows, rows, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size,
-                         e.x + i, norm, bounding_rows(q.dims) / tile_rows);
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) {
-        const vec closer = value[g] - norm.q[g];
-        const ivec left = counts[g] & ~(closer < load(e.top + i + g * lanes) + p.away);
-        value[g] = left ? closer : counts[g] ? nothing : value[g];
-        append_rows(p, left, i + g * lanes, n);
-      }
-    }
-    MIXTURA_UNROLL
-    for (int g = 0; g < groups; ++g) store(joint2 + g * lanes, value[g]);
   }
-  return n;
+  return list_rows(p, left);
 }
 
-// Whether so few of the pairs are left that bounds cost less than they save.
-MIXTURA_INLINE bool few_left(int64_t left, int64_t rows, int64_t components) {
-  return 5 * left <= 2 * rows * components;
+// The components that look best are evaluated to the end, each for its own rows, from tile `from` on.
+inline void finish_candidates(const Quadratics& q, const PackedLayout& l, const real* packed,
+                              const Evaluation& e, const Pruning& p, int64_t from) {
+  for (int64_t k = 0; k < q.components; ++k) p.own[k].clear();
+  for (int64_t i = 0; i < e.rows; ++i) p.own[p.candidate[i]].add(i);
+  for (int64_t k = 0; k < q.components; ++k)
+    if (const int64_t n = list_rows(p, p.own[k])) finish_listed<true>(q, l, packed, e, p, k, n, from);
 }
 
-// The same as evaluate, but for pairs that cannot count; whether few were left.
-inline bool evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, Pruning& p,
-                            Prefetch& ahead) {
+// The same as evaluate for triangles, but that pairs that cannot count keep a bound; whether few were left.
+inline bool evaluate_triangles(const Quadratics& q, const real* packed, const Evaluation& e, const Pruning& p,
+                               Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
-  const int64_t once = bounding_rows(q.dims), twice = 2 * once;
+  const int64_t once = bounding_part(q), twice = 2 * once;
   bound(q, l, packed, e, p, ahead);
-  for (int64_t k = 0; k < q.components; ++k) {
-    const ivec this_one = static_cast<integer>(k) - ivec{};
-    int64_t n = 0;
-    for (int64_t i = 0; i < e.rows; i += lanes)
-      append_rows(p, *reinterpret_cast<const ivec*>(p.candidate + i) == this_one, i, n);
-    if (n) finish_listed<true>(q, l, packed, e, p, k, n, once / tile_rows);
-  }
+  finish_candidates(q, l, packed, e, p, once / tile_rows);
+  set_aside(e, p);
   int64_t left = 0;
   for (int64_t k = 0; k < q.components; ++k) {
     const int64_t n = bound_again(q, l, packed, e, p, k, twice);
@@ -261,7 +206,15 @@ inline bool evaluate_pruned(const Quadratics& q, const real* packed, const Evalu
       finish_listed<false>(q, l, packed, e, p, k, n, twice / tile_rows);
     left += n;
   }
-  return few_left(left, e.rows, q.components);
+  put_back(e, p);
+  return few_left(left, e.rows, q);
+}
+
+// The same for triangles and diagonals.
+inline bool evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, const Pruning& p,
+                            Prefetch& ahead) {
+  return q.factor == Factor::diagonal ? evaluate_diagonals(q, packed, e, p, ahead)
+                                      : evaluate_triangles(q, packed, e, p, ahead);
 }
 
 // The same as evaluate for rows begin .. begin + n, but for pairs that cannot count, with bounds in single
@@ -287,16 +240,9 @@ inline bool evaluate_screened(const Pass& pass, const real* packed, const Evalua
   }
   // Rows beyond n are evaluated with the others: what they hold is not used, but it is read.
   for (int64_t i = n; i < e.rows; ++i) p.candidate[i] = 0;
-  for (int64_t k = 0; k < q.components; ++k) {
-    real* joint2 = e.joint2 + k * stride;
-    int64_t listed = 0;
-    for (int64_t i = 0; i < e.rows; ++i) {
-      if (p.candidate[i] != static_cast<integer>(k)) continue;
-      joint2[i] = packed[l.offsets + k];
-      p.list[listed++] = static_cast<integer>(i);
-    }
-    if (listed) finish_listed<true>(q, l, packed, e, p, k, listed, 0);
-  }
+  for (int64_t i = 0; i < e.rows; ++i)
+    e.joint2[static_cast<int64_t>(p.candidate[i]) * stride + i] = packed[l.offsets + p.candidate[i]];
+  finish_candidates(q, l, packed, e, p, 0);
   // Rounded down.
   float least[block_rows];
   for (int64_t i = 0; i < n; ++i) {
@@ -319,13 +265,13 @@ inline bool evaluate_screened(const Pass& pass, const real* packed, const Evalua
     if (listed) finish_listed<false>(q, l, packed, e, p, k, listed, 0);
     left += listed;
   }
-  return few_left(left, n, q.components);
+  return few_left(left, n, q);
 }
 
 // Evaluates a block with bounds, and sees how the next ones are to be.
 inline void evaluate_bounded(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
                              int64_t begin, int64_t n, Prefetch& ahead) {
-  if (p.bounds == Bounds::by_part) {
+  if (p.bounds != Bounds::by_screen) {
     if (evaluate_pruned(pass.quadratics, packed, e, p, ahead)) return;
     if (pass.screen) {
       p.bounds = Bounds::by_screen;

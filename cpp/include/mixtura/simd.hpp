@@ -9,7 +9,7 @@
 
 #include <utility>
 
-#if MIXTURA_VECTOR_BYTES == 64
+#ifdef __x86_64__
   #include <immintrin.h>
 #endif
 
@@ -88,11 +88,34 @@ MIXTURA_INLINE vec max(vec a, vec b) {
 MIXTURA_INLINE vec min(vec a, vec b) {
   return a < b ? a : b;
 }
-// Whether a comparison holds in any lane.
+// Bit j says whether a comparison holds in lane j.
+MIXTURA_INLINE unsigned lanes_of(ivec mask) {
+#if defined(__x86_64__) && MIXTURA_VECTOR_BYTES == 64
+  const __m512i m = reinterpret_cast<__m512i>(mask);
+  return is_double ? static_cast<unsigned>(_mm512_movepi64_mask(m)) : _mm512_movepi32_mask(m);
+#elif defined(__x86_64__) && MIXTURA_VECTOR_BYTES == 32
+  const __m256i m = reinterpret_cast<__m256i>(mask);
+  return static_cast<unsigned>(is_double ? _mm256_movemask_pd(_mm256_castsi256_pd(m))
+                                         : _mm256_movemask_ps(_mm256_castsi256_ps(m)));
+#elif defined(__x86_64__)
+  const __m128i m = reinterpret_cast<__m128i>(mask);
+  return static_cast<unsigned>(is_double ? _mm_movemask_pd(_mm_castsi128_pd(m))
+                                         : _mm_movemask_ps(_mm_castsi128_ps(m)));
+#else
+  unsigned found = 0;
+  for (int j = 0; j < lanes; ++j) found |= static_cast<unsigned>(mask[j] & 1) << j;
+  return found;
+#endif
+}
+// Whether it holds in any lane.
 MIXTURA_INLINE bool any(ivec mask) {
+#ifdef __x86_64__
+  return lanes_of(mask) != 0;
+#else
   integer found = 0;
   for (int j = 0; j < lanes; ++j) found |= mask[j];
   return found != 0;
+#endif
 }
 MIXTURA_INLINE int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;

@@ -57,10 +57,14 @@ constexpr int tiny_pair_dims = long_vectors ? 3 : 0;
 
 // Columns, in groups of rows, and components from which pairs are left out before they are evaluated: below,
 // the bounds cost more than they save, since of few columns a part tells little, and a group of many rows is
-// left if one of them is. Groups of rows of the table that tell which bounds to begin with, and blocks that
-// are evaluated as they stand after many pairs of one were left.
+// left if one of them is. Hundredths of all pairs that may be left for the bounds to pay: a pair that is left
+// costs more than it would among others, of a diagonal's few operations several times as much. Groups of rows
+// of the table that tell which bounds to begin with, and blocks that are evaluated as they stand after many
+// pairs of one were left.
 constexpr int64_t pruned_groups = 2;
 constexpr int64_t pruned_components = 4;
+constexpr int64_t left_of_triangles = 40;
+constexpr int64_t left_of_diagonals = 8;
 constexpr int64_t pruning_tries = 2;
 constexpr int64_t pruning_rests = 63;
 
