@@ -6,15 +6,15 @@
 //
 // The component of a row's largest u is evaluated to the end first. A component whose u lies so far below the
 // value found there that its responsibility cannot count (see least_that_counts) keeps it; where only the
-// most likely component is asked for, one whose u lies below it at all. Groups
-// of rows of which one is left are bounded once more, by 2 R rows of F_k. Rows that are left then are
-// gathered side by side, component by component, and evaluated R rows at a time, to the end or until they
-// cannot count. Cost: K R^2 / 2 multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter
-// of all for the second bound; then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left.
-// Where many pairs are left, bounds in single precision by as many rows of F_k as it takes may cost less
-// (screen.hpp). Which of the two a pass begins with, if any, a few rows of the table tell. After a block of
-// which more than two fifths of the pairs are left a part gives way to the screen, and that to blocks as
-// they stand. Diagonals have bounds of their own (prune_diagonals.hpp).
+// most likely component is asked for, one whose u lies below it at all. Groups of rows of which one is left
+// are bounded once more, by 2 R rows of F_k. Rows that are left then are gathered side by side, component by
+// component, and evaluated R rows at a time, to the end or until they cannot count. Cost: K R^2 / 2
+// multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter of all for the second bound;
+// then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left. Where many pairs are left, bounds
+// in single precision by as many rows of F_k as it takes may cost less (screen.hpp). Which of the two a pass
+// begins with, if any, a few rows of the table tell. After a block of which more than two fifths of the pairs
+// are left a part gives way to the screen, and that to blocks as they stand. Diagonals have bounds of their
+// own (prune_diagonals.hpp).
 #pragma once
 
 #include "mixtura/evaluate.hpp"
