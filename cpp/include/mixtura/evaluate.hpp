@@ -531,6 +531,33 @@ inline void evaluate_product(const Quadratics& q, const PackedLayout& l, const r
   }
 }
 
+// square[c][g] <- the sum over columns of (s_cd x_d + b_cd)^2, or, without a scale for each column, of
+// (x_d + b_cd)^2, for C components, whose factors lie `size` numbers apart, and one group of rows.
+template <int C, bool each_column>
+MIXTURA_INLINE void sum_squares(const real* s, const real* b, int64_t size, const real* x, int64_t columns,
+                                vec (&square)[C][groups]) {
+  MIXTURA_UNROLL
+  for (int c = 0; c < C; ++c) {
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) square[c][g] = vec{};
+  }
+  for (int64_t d = 0; d < columns; ++d) {
+    vec v[groups];
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + g * lanes);
+    MIXTURA_UNROLL
+    for (int c = 0; c < C; ++c) {
+      const vec bias = splat(b[c * size + d]);
+      const vec scale = each_column ? splat(s[c * size + d]) : vec{};
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        const vec y = each_column ? v[g] * scale + bias : v[g] + bias;
+        square[c][g] += y * y;
+      }
+    }
+  }
+}
+
 // joint2[k][i] = c_k - sum_d (s_kd x_d + b_kd)^2, or, without a scale for each column,
 //                c_k - s_k sum_d (x_d + b_kd)^2,       for C components at once.
 // 2*D operations a pair; C * groups of them share C * 2 + groups loads. A null s counts as ones.
@@ -541,26 +568,7 @@ inline void evaluate_elementwise(const real* offsets, const real* s, const real*
   for (int64_t i = 0; i < e.rows; i += group_rows) {
     ahead.step();
     vec q[C][groups];
-    MIXTURA_UNROLL
-    for (int c = 0; c < C; ++c) {
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) q[c][g] = vec{};
-    }
-    for (int64_t d = 0; d < dims; ++d) {
-      vec v[groups];
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + i + g * lanes);
-      MIXTURA_UNROLL
-      for (int c = 0; c < C; ++c) {
-        const vec bias = splat(b[c * bias_size + d]);
-        const vec scale = each_column ? splat(s[c * bias_size + d]) : vec{};
-        MIXTURA_UNROLL
-        for (int g = 0; g < groups; ++g) {
-          const vec y = each_column ? v[g] * scale + bias : v[g] + bias;
-          q[c][g] += y * y;
-        }
-      }
-    }
+    sum_squares<C, each_column>(s, b, bias_size, x + i, dims, q);
     vec largest[groups];
     MIXTURA_UNROLL
     for (int c = 0; c < C; ++c) {

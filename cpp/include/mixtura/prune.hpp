@@ -177,7 +177,7 @@ inline int64_t bound_again(const Quadratics& q, const PackedLayout& l, const rea
       left.add(i + g * lanes, closer >= load(p.least + i + g * lanes));
     }
   }
-  return list_rows(p, left);
+  return put_on_list(p, left);
 }
 
 // The components that look best are evaluated to the end, each for its own rows, from tile `from` on.
@@ -186,7 +186,7 @@ inline void finish_candidates(const Quadratics& q, const PackedLayout& l, const 
   for (int64_t k = 0; k < q.components; ++k) p.own[k].clear();
   for (int64_t i = 0; i < e.rows; ++i) p.own[p.candidate[i]].add(i);
   for (int64_t k = 0; k < q.components; ++k)
-    if (const int64_t n = list_rows(p, p.own[k])) finish_listed<true>(q, l, packed, e, p, k, n, from);
+    if (const int64_t n = put_on_list(p, p.own[k])) finish_listed<true>(q, l, packed, e, p, k, n, from);
 }
 
 // The same as evaluate for triangles, but that pairs that cannot count keep a bound; whether few were left.

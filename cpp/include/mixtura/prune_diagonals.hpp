@@ -22,26 +22,6 @@ MIXTURA_INLINE int64_t bounding_columns(const Quadratics& q, const Pruning& p) {
   return (p.bounds == Bounds::by_half ? 2 : 1) * bounding_part(q);
 }
 
-// norm[c][g] += the squares of the first columns of one group of rows under the factors of C components.
-template <int C>
-MIXTURA_INLINE void add_columns(const PackedLayout& l, const real* s, const real* b, const real* x,
-                                int64_t columns, vec (&norm)[C][groups]) {
-  for (int64_t d = 0; d < columns; ++d) {
-    vec v[groups];
-    MIXTURA_UNROLL
-    for (int g = 0; g < groups; ++g) v[g] = load(x + d * stride + g * lanes);
-    MIXTURA_UNROLL
-    for (int c = 0; c < C; ++c) {
-      const vec scale = splat(s[c * l.factor_size + d]), bias = splat(b[c * l.bias_size + d]);
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) {
-        const vec y = v[g] * scale + bias;
-        norm[c][g] += y * y;
-      }
-    }
-  }
-}
-
 // joint2[k][i] <- u_ik for C components, and of each row the largest so far, top[i], and whose it is,
 // candidate[i].
 template <int C>
@@ -51,12 +31,7 @@ inline void bound_diagonals(const Quadratics& q, const PackedLayout& l, const re
   for (int64_t i = 0; i < e.rows; i += group_rows) {
     ahead.step();
     vec norm[C][groups];
-    MIXTURA_UNROLL
-    for (int c = 0; c < C; ++c) {
-      MIXTURA_UNROLL
-      for (int g = 0; g < groups; ++g) norm[c][g] = vec{};
-    }
-    add_columns<C>(l, s, b, e.x + i, bounding_columns(q, p), norm);
+    sum_squares<C, true>(s, b, l.bias_size, e.x + i, bounding_columns(q, p), norm);
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) {
       const int64_t row = i + g * lanes;
@@ -76,7 +51,7 @@ inline void bound_diagonals(const Quadratics& q, const PackedLayout& l, const re
   }
 }
 
-// value[u] -= the squares of row u's columns from `from` on under the factor s[u], b[u], a part of the
+// value[u] -= the squares of row u's columns beyond the first part, under the factor s[u], b[u], as many
 // columns at a time; minus infinity as soon as no value reaches its least. Where `shared`, all rows meet
 // s[0], b[0].
 template <bool shared>
@@ -153,7 +128,7 @@ inline int64_t list_left(const Evaluation& e, const Pruning& p, int64_t k) {
   RowSet left{};
   const real* joint2 = e.joint2 + k * stride;
   for (int64_t i = 0; i < e.rows; i += lanes) left.add(i, load(joint2 + i) >= load(p.least + i));
-  return list_rows(p, left);
+  return put_on_list(p, left);
 }
 
 // The same as evaluate, but that pairs that cannot count keep a bound; whether few were left.

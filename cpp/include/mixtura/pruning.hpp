@@ -42,7 +42,7 @@ MIXTURA_INLINE bool prunable(const Quadratics& q) {
 }
 
 // Puts the rows of a set on the list, and returns how many there are.
-MIXTURA_INLINE int64_t list_rows(const Pruning& p, const RowSet& rows) {
+MIXTURA_INLINE int64_t put_on_list(const Pruning& p, const RowSet& rows) {
   int64_t n = 0;
   rows.for_each([&](int64_t i) { p.list[n++] = static_cast<integer>(i); });
   return n;
