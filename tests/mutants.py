@@ -159,6 +159,7 @@ TESTS = {
     "gates/equal.py": ["test_gates.py"],
     "gates/gaussian.py": ["test_gates.py"],
     "gates/neural.py": ["test_gates.py", "test_mixture_of_experts.py"],
+    "gates/quasi_newton.py": ["test_quasi_newton.py", "test_gates.py"],
     "gates/softmax.py": ["test_gates.py"],
     "gates/sparse.py": ["test_gates.py", "test_mixture_of_experts.py"],
     "gates/sticks.py": ["test_bayesian.py"],

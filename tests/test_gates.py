@@ -17,7 +17,7 @@ from mixtura import (
 )
 from mixtura.found import Found
 from mixtura.gates.equal import EqualGate
-from mixtura.gates.softmax import _HALVINGS, _MEMORY
+from mixtura.gates.softmax import _HALVINGS
 from mixtura.gates.sparse import inverse_digamma
 from mixtura.quadratics import Quadratics
 from mixtura.table import Table
@@ -220,7 +220,6 @@ def test_softmax_steps_climb_to_the_maximum(found):
         gate = gate.maximize(found)
         values.append(softmax_objective(gate, found))
     assert np.all(np.diff(values) >= -1e-9)
-    assert len(gate.memory) <= _MEMORY
 
     def loss(flat):
         level, slope = flat[:K], flat[K:].reshape(K, D)
@@ -243,13 +242,13 @@ def test_the_first_softmax_step_is_that_of_bohnings_bound(found):
     gradient = (weighted(found) - w[:, None] / K).T @ u
     step = np.linalg.solve(B, (gradient - gradient.mean(axis=0)).T).T
     np.testing.assert_allclose(np.column_stack([moved.level, moved.slope]), step, rtol=1e-7, atol=1e-10)
-    assert len(moved.memory) == 1
+    assert len(moved.curvature.steps) == 1
 
 
 def test_softmax_halves_a_step_that_would_not_gain(found):
     """A curvature a thousand times too small promises too much: the step is halved until it gains enough."""
     gate = SoftmaxGate().start(K, found.table, RNG)
-    flat = replace(gate, curvature=gate.curvature * 1000.0**-0.5)
+    flat = replace(gate, curvature=replace(gate.curvature, factor=gate.curvature.factor * 1000.0**-0.5))
     long, fair = flat.maximize(found), gate.maximize(found)
     ratio = np.linalg.norm(long.slope) / np.linalg.norm(fair.slope)
     halvings = np.log2(1000.0 / ratio)
@@ -267,37 +266,12 @@ def test_softmax_halves_a_step_that_would_not_gain(found):
 
 def test_softmax_stays_where_no_step_gains(found):
     gate = SoftmaxGate(l2=1e-2).start(K, found.table, RNG)
-    hopeless = replace(gate, curvature=gate.curvature * 1e-6)  # a million million times too long
+    little = replace(gate.curvature, factor=gate.curvature.factor * 1e-6)  # a million million times too long
+    hopeless = replace(gate, curvature=little)
     assert hopeless.maximize(found) is hopeless
     for _ in range(100):
         gate = gate.maximize(found)
     assert gate.maximize(found) is gate  # the gain left is rounding
-
-
-def test_softmax_remembers_only_what_bends(found):
-    gate = SoftmaxGate().start(K, found.table, RNG)
-    step = np.ones((K, 1 + D))
-    ((kept_step, kept_change, curvature),) = gate._remember(step, step)
-    np.testing.assert_array_equal(kept_step, np.ones(K * (1 + D)))
-    np.testing.assert_array_equal(kept_change, kept_step)
-    assert curvature == K * (1 + D)
-    assert gate._remember(step, -step) == ()
-    assert gate._remember(step, 0.0 * step) == ()
-    full = replace(gate, memory=tuple((step.ravel() * i, step.ravel(), 1.0) for i in range(1, _MEMORY + 1)))
-    kept = full._remember(9.0 * step, step)
-    assert len(kept) == _MEMORY
-    assert kept[-1][0][0] == 9.0
-    assert kept[0][0][0] == 2.0
-
-
-def test_softmax_direction_is_the_inverse_of_the_remembered_curvature(found, rng):
-    """With pairs (s, B s) of a matrix B, the direction solves B d = g along them."""
-    gate = SoftmaxGate().start(K, found.table, RNG)
-    root = rng.normal(size=(K * (1 + D),) * 2)
-    B = root @ root.T + np.eye(len(root))
-    s = rng.normal(size=len(root))
-    remembered = replace(gate, memory=((s, B @ s, s @ B @ s),))
-    np.testing.assert_allclose(remembered._direction((B @ s).reshape(K, -1)).ravel(), s, rtol=1e-9)
 
 
 def test_softmax_goes_on_with_other_rows(found, rng):
@@ -479,6 +453,7 @@ def test_a_softmax_gate_that_goes_on_knows_the_curvature_of_other_rows(rng):
     u = np.column_stack([np.ones(300), (other - gate.center) / gate.scale])
     want = 0.5 * (weight[:, None] * u).T @ u + 0.5 * weight.sum() * (3 / 300) * np.eye(3)
     want[1:, 1:] += 0.01 * weight.sum() * np.eye(2)
-    np.testing.assert_allclose(moved.curvature @ moved.curvature.T, want, rtol=1e-10)
+    factor = moved.curvature.factor
+    np.testing.assert_allclose(factor @ factor.T, want, rtol=1e-10)
     one = gate.resume(3, Table.of(backends.create("reference"), other[:1]), np.random.RandomState(0))
-    assert np.linalg.cond(one.curvature) < 100.0
+    assert np.linalg.cond(one.curvature.factor) < 100.0

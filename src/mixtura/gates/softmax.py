@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
-from scipy.linalg import lapack
 
 from mixtura.found import Found
 from mixtura.gates.base import Gate, log_normalized, state
+from mixtura.gates.quasi_newton import Curvature
 from mixtura.joint import Joint
 from mixtura.moments import Moments
 from mixtura.quadratics import Quadratics
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float64]
 
-_MEMORY = 8  # pairs of steps and changes of the gradient that are kept, to approximate the curvature
 _ROUNDING = 1e-15  # gain, as a share of A, that is lost in A's rounding error
 _HALVINGS = 12  # how often a step is halved before it is given up
 _DEFINITE = 1e-8  # multiple of the identity that keeps the curvature definite
@@ -89,9 +86,8 @@ class SoftmaxGate(Gate):
     scale: Float = state()
     level: Float = state()
     slope: Float = state()
-    curvature: Float = state(saved=False)
+    curvature: Curvature = state(saved=False)
     partition: _Partition = state(saved=False)
-    memory: tuple[tuple[Float, Float, float], ...] = state(saved=False)
     strength: float = state(saved=False)
 
     def start(self, components: int, table: Table, rng: np.random.RandomState) -> Self:
@@ -130,7 +126,7 @@ class SoftmaxGate(Gate):
         bound[1:, 1:] = moments.covariances()[0] / np.outer(self.scale, self.scale) + np.outer(mean, mean)
         bound = 0.5 * table.total_weight * (bound + max(like_all, _DEFINITE) * np.eye(1 + D))
         bound[1:, 1:] += strength * np.eye(D)
-        moved = replace(self, curvature=linalg.cholesky(bound, lower=True), memory=(), strength=strength)
+        moved = replace(self, curvature=Curvature.bounded_by(bound, len(self.level)), strength=strength)
         return replace(moved, partition=moved._partition(table))
 
     def log_weights(self, block: Table) -> Float:
@@ -166,7 +162,7 @@ class SoftmaxGate(Gate):
         target = self._of_u(found.of_covariates)
         gradient = target - self.partition.gradient - self._penalty()
         gradient -= gradient.mean(axis=0)  # a change that all components share has no effect
-        direction = self._direction(gradient)
+        direction = self.curvature.solve(gradient)
         predicted = float(np.sum(gradient * direction))
         if not predicted > _ROUNDING * abs(self.partition.value):
             return self  # the gain would be lost in the rounding of the sums over the rows
@@ -178,32 +174,13 @@ class SoftmaxGate(Gate):
             moved = replace(moved, partition=moved._partition(found.table))
             gain = step * float(np.sum(target * direction)) + moved.bound - self.bound
             if gain >= _SUFFICIENT * step * predicted:
-                change = (
+                fallen = (
                     moved.partition.gradient + moved._penalty() - self.partition.gradient - self._penalty()
                 )
-                return replace(moved, memory=self._remember(step * direction, change - change.mean(axis=0)))
+                curvature = self.curvature.after(step * direction, fallen - fallen.mean(axis=0))
+                return replace(moved, curvature=curvature)
             step *= 0.5
         return self
-
-    def _remember(self, step: Float, change: Float) -> tuple[tuple[Float, Float, float], ...]:
-        step, change = step.ravel(), change.ravel()
-        curvature = float(np.dot(step, change))
-        if not curvature > 1e-10 * math.sqrt(np.dot(step, step) * np.dot(change, change)):
-            return self.memory
-        return (*self.memory, (step, change, curvature))[-_MEMORY:]
-
-    def _direction(self, gradient: Float) -> Float:
-        """The inverse of the remembered curvature times the gradient, (K, 1 + D): Nocedal's two loops."""
-        q, coefficients = gradient.ravel(), []
-        for step, change, curvature in reversed(self.memory):
-            along = np.dot(step, q) / curvature
-            q = q - along * change
-            coefficients.append(along)
-        factor, _ = lapack.dpotrs(self.curvature, q.reshape(gradient.shape).T, lower=1)
-        q = np.ascontiguousarray(factor.T).ravel()
-        for (step, change, curvature), along in zip(self.memory, reversed(coefficients), strict=True):
-            q = q + (along - np.dot(change, q) / curvature) * step
-        return np.asarray(q.reshape(gradient.shape))
 
     @property
     def coordinates(self) -> Float:
