@@ -275,6 +275,56 @@ def test_bounds_in_single_precision(instruction_set, narrow, scale, weighted, rn
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("K", "D"), [(60, 10), (30, 15), (9, 35), (64, 33), (20, 100)])
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_bounds_along_a_few_directions(instruction_set, K, D, weighted, dtype, rng):
+    """They leave out no pair that counts where columns depend on each other, and have units of their own.
+
+    Clusters lie apart along a few directions of all columns, along which they are narrow; some are of nearly the same
+    place, some have a weight of 0, and a fifth of the rows lie between two.
+    """
+    _native.set_instruction_set(instruction_set)
+    N, shift = 4500, 3.0 if dtype is np.float32 else 1e3
+    units = 10.0 ** rng.uniform(-1, 1, D) ** (1 if dtype is np.float32 else 3)
+    turn = np.linalg.qr(rng.normal(size=(D, D)))[0]
+    widths = np.where(np.arange(D) < 4, 0.1, 1.0) * np.exp(0.3 * rng.normal(size=(K, D)))
+    means = rng.normal(size=(K, D)) * np.where(np.arange(D) < 4, 3.0, 0.3)
+    means[1] = means[0] + 0.05 * rng.normal(size=D)
+    labels = rng.integers(K, size=N)
+    X = means[labels] + widths[labels] * rng.normal(size=(N, D))
+    X[::5] += 0.5 * (means[rng.integers(K, size=N // 5)] - means[labels[::5]])
+    X, means = ((z @ turn.T + shift) * units for z in (X, means))
+    X = X.astype(dtype)
+    # Lower triangles whose squares are the precisions, by QR from the last column on.
+    factors = np.stack([np.linalg.qr((turn / w / units[:, None]).T[:, ::-1])[1][::-1, ::-1] for w in widths])
+    log_weights = np.log(rng.dirichlet(np.ones(K)))
+    log_weights[2] = -np.inf
+    offsets = np.log(np.abs(np.einsum("kdd->kd", factors) * units)).sum(axis=1)
+    weights = rng.integers(3, size=N).astype(float) if weighted else None
+    q = Quadratics("triangle", offsets, means, np.ascontiguousarray(factors))
+    p = Problem(X, q, log_weights, weights, X.mean(axis=0, dtype=np.float64))
+    native, reference = NativeBackend(n_threads=2), ReferenceBackend()
+    rows, found = p.placed(native), {}
+    for on in (True, False):
+        _native.set_skipping(on)
+        moments = native.expect(rows, p.joint, "full", p.pivot)
+        found[on] = moments, native.posterior(rows, p.joint), native.assign(rows, p.joint)
+    want = reference.log_joint(p.placed(reference), p.joint)
+    tolerance = joint_tolerance(p).max()
+    densities, every = found[True][1], found[False][1]
+    assert np.all(abs(densities - every) <= tolerance)
+    labels, best = found[True][2]
+    assert np.all(abs(best - want.max(axis=1)) <= tolerance)
+    assert np.all(want[np.arange(N), labels] >= want.max(axis=1) - 2.0 * tolerance)
+    assert found[True][0].mass[2] == 0.0
+    eps = computing_eps(native, X)
+    for name in ("mass", "first", "second"):
+        some, whole = (getattr(found[on][0], name) for on in (True, False))
+        assert abs(some - whole).max() <= 200 * max(eps, tolerance) * N * max(abs(whole).max() / N, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("told_by", [slice(0, 8), slice(None)])
 @pytest.mark.parametrize("form", ["triangle", "diagonal"])
 @pytest.mark.parametrize("instruction_set", SETS)

@@ -11,6 +11,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "mixtura/directions.hpp"
 #include "mixtura/pool.hpp"
 
 namespace mixtura {
@@ -84,6 +85,20 @@ Buffer<T> aligned_buffer(size_t size) {
   void* memory = ::operator new[](std::max<size_t>(size, 1) * sizeof(T), alignment);
   return Buffer<T>(static_cast<T*>(memory), [](T* p) { ::operator delete[](p, std::align_val_t{64}); });
 }
+
+// A screen and its memory.
+struct PackedScreen {
+  Screen screen{};
+  Buffer<char> memory = aligned_buffer<char>(0);
+
+  void pack(const InstructionSet& set, const Pass& pass, const Quadratics& quadratics, const double* map) {
+    screen = set.singles.screen_of(quadratics, map);
+    memory = aligned_buffer<char>(set.singles.screen_bytes(pass, screen));
+    set.singles.pack_screen(pass, screen, memory.get());
+    screen.packed = memory.get();
+    screen.workspace_bytes = set.singles.screen_workspace_bytes(pass, screen);
+  }
+};
 
 // Rows per chunk, whole blocks: as many as the most operations allow, but fewer where the table would have
 // less than `chunks_wanted` chunks, as long as a chunk keeps the least operations and rows.
@@ -197,13 +212,16 @@ void run_pass(Pass pass, int threads, double* total, const std::function<void()>
 
   Buffer<char> packed = aligned_buffer<char>(kernels.packed_bytes(pass));
   kernels.pack(pass, packed.get());
-  const bool screened = &kernels == &set.doubles && kernels.screened(pass);
-  Buffer<char> screen = aligned_buffer<char>(screened ? set.singles.screen_bytes(pass) : 0);
-  const Screen packed_screen{screen.get(), screened ? set.singles.screen_workspace_bytes(pass) : 0,
-                             set.singles.screen};
-  if (screened) {
-    set.singles.pack_screen(pass, screen.get());
-    pass.screen = &packed_screen;
+  Directions directions;
+  PackedScreen along_directions, of_columns;
+  if (const int64_t count = kernels.directions(pass)) {
+    directions = leading_directions(pass, count);
+    along_directions.pack(set, pass, along(directions, pass.quadratics), directions.map.data());
+    pass.directions = &along_directions.screen;
+  }
+  if (&kernels == &set.doubles && kernels.columns(pass)) {
+    of_columns.pack(set, pass, pass.quadratics, nullptr);
+    pass.columns = &of_columns.screen;
   }
   if (pass.rows.count && kernels.bounded(pass)) {
     Buffer<char> workspace = aligned_buffer<char>(kernels.workspace_bytes(pass));

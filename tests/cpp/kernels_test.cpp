@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "mixtura/clustering.hpp"
+#include "mixtura/directions.hpp"
 #include "mixtura/driver.hpp"
 #include "mixtura/pool.hpp"
 
@@ -239,6 +240,84 @@ void centres() {
   set_instruction_set(in_use);
 }
 
+// |L^-1 (A (z - m))| <= |F (z - m)|, with equality along as many directions as there are columns; and the
+// first direction is the one along which means differ.
+void few_directions() {
+  std::mt19937 g(3);
+  const int64_t D = 12, K = 15;
+  for (const int64_t count : {int64_t{4}, D})
+    for (const bool alike : {false, true}) {
+      Numbers F(static_cast<size_t>(K * D * D)), means = draw(g, static_cast<size_t>(K * D));
+      const Numbers all = draw(g, static_cast<size_t>(D * D)), axis = draw(g, static_cast<size_t>(D));
+      const Numbers places = draw(g, static_cast<size_t>(K), -3.0, 3.0);
+      for (int64_t k = 0; k < K; ++k) {
+        // With equal factors, so that the best direction is known.
+        const Numbers own = alike ? all : draw(g, static_cast<size_t>(D * D));
+        for (int64_t i = 0; i < D; ++i)
+          for (int64_t j = 0; j <= i; ++j)
+            F[(k * D + i) * D + j] = (i == j ? 1.5 + own[i * D + i] : own[i * D + j]) * (1.0 + 1e3 * (j % 3));
+        for (int64_t d = 0; alike && d < D; ++d) means[k * D + d] = places[k] * axis[d];
+      }
+      const Numbers offsets(K, 0.0), weights = draw(g, K), pivot = draw(g, D);
+      Pass p{};
+      p.quadratics = {Factor::triangle, false, K, D, D, offsets.data(), means.data(), F.data(), nullptr};
+      p.log_weights = weights.data();
+      p.pivot = pivot.data();
+      const Directions d = leading_directions(p, count);
+      const auto along_direction = [&](int64_t r, const double* z) {
+        double sum = 0.0;
+        for (int64_t i = 0; i < D; ++i) sum += d.map[r * D + i] * z[i];
+        return sum;
+      };
+      for (int64_t k = 0; k < K; ++k) {
+        const Numbers z = draw(g, D, -2.0, 2.0);
+        Numbers y(count), away(D);
+        for (int64_t i = 0; i < D; ++i) away[i] = z[i] - pivot[i];
+        for (int64_t r = 0; r < count; ++r) y[r] = along_direction(r, away.data()) - d.means[k * count + r];
+        double part = 0.0, whole = 0.0;
+        for (int64_t r = 0; r < count; ++r) {
+          double sum = 0.0;
+          for (int64_t t = 0; t <= r; ++t) sum += d.factors[(k * count + r) * count + t] * y[t];
+          part += sum * sum;
+        }
+        for (int64_t i = 0; i < D; ++i) {
+          double sum = 0.0;
+          for (int64_t j = 0; j <= i; ++j) sum += F[(k * D + i) * D + j] * (z[j] - means[k * D + j]);
+          whole += sum * sum;
+        }
+        check(part <= whole * (1.0 + 1e-9), "a part of a distance is at most the whole");
+        if (count == D && !alike)
+          check(part >= whole * (1.0 - 1e-6), "all directions give all of a distance");
+      }
+      // Whitened, the direction and the means' axis are parallel: a = P axis up to its length.
+      if (!alike) continue;
+      Numbers turned(D, 0.0);
+      for (int64_t r = 0; r < D; ++r) {
+        double sum = 0.0;
+        for (int64_t j = 0; j <= r; ++j) sum += F[r * D + j] * axis[j];
+        for (int64_t j = 0; j <= r; ++j) turned[j] += sum * F[r * D + j];
+      }
+      double both = 0.0, one = 0.0, other = 0.0;
+      for (int64_t i = 0; i < D; ++i) {
+        both += turned[i] * d.map[i];
+        one += turned[i] * turned[i];
+        other += d.map[i] * d.map[i];
+      }
+      check(std::abs(both) >= (1.0 - 1e-9) * std::sqrt(one * other), "the first direction is the best one");
+    }
+  // Nothing to tell: equal means, for which any directions will do, and factors that are no numbers.
+  for (const double value : {1.0, std::nan("")}) {
+    const Numbers F(static_cast<size_t>(K * D * D), value), means(static_cast<size_t>(K * D), 2.0),
+        none(K, 0.0);
+    const Numbers pivot(D, 0.0);
+    Pass p{};
+    p.quadratics = {Factor::triangle, false, K, D, D, none.data(), means.data(), F.data(), nullptr};
+    p.pivot = pivot.data();
+    for (const double f : leading_directions(p, 4).factors)
+      check(value == 1.0 ? std::isfinite(f) : f == 0.0, "directions of nothing");
+  }
+}
+
 void pool() {
   // Several threads ask at once: one gets the workers, the others run on their own.
   std::vector<std::thread> callers;
@@ -275,6 +354,7 @@ void pool() {
 int main() {
   kernels();
   centres();
+  few_directions();
   pool();
   if (failures) std::printf("%d checks failed\n", failures);
   return failures ? EXIT_FAILURE : EXIT_SUCCESS;

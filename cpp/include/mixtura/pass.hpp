@@ -28,15 +28,31 @@ struct Workspace {
   Bins bins;
 };
 
-// Whether pairs that cannot count may be left out before they are evaluated: the answer is sums over rows,
-// labels or densities, and nothing is added to the joint densities.
-inline bool pruned(const Pass& p) {
+// Whether pairs that cannot count may be left out before they are evaluated, if there are bounds: the answer
+// is sums over rows, labels or densities, and nothing is added to the joint densities.
+inline bool may_leave_out(const Pass& p) {
   return p.skip && p.bounds != Bounds::none && !p.resp && !p.answers.joint && !p.answers.resp &&
-         !(p.log_weights && p.log_weights_per_row) && prunable(p.quadratics);
+         !(p.log_weights && p.log_weights_per_row);
 }
 
-// Whether bounds in single precision cost so much less than densities that they may pay where those by a
-// quarter of the factors do not tell enough.
+// The same, with the bounds that there are.
+inline bool pruned(const Pass& p) {
+  return may_leave_out(p) && (p.directions || prunable(p.quadratics));
+}
+
+// How many directions may bound triangles for less than a part of their columns, in whole tiles; 0 if none.
+inline int64_t directions(const Pass& p) {
+  const Quadratics& q = p.quadratics;
+  const bool known = may_leave_out(p) && q.factor == Factor::triangle && !q.shared && !q.linear;
+  const int64_t work = q.components * q.dims * q.dims;
+  if (!known || work < turned_work || q.dims > turned_dims || p.rows.count < turned_rows) return 0;
+  const int64_t apart = smaller(q.components - 1, smaller(q.dims / 2, most_directions));
+  const int64_t count = round_up(apart, tile_rows);
+  return count < q.dims ? count : 0;
+}
+
+// Whether bounds in single precision by all columns cost so much less than densities that they may pay where
+// those by a part of the factors do not tell enough.
 inline bool screened(const Pass& p) {
   return is_double && pruned(p) && p.quadratics.factor == Factor::triangle &&
          p.quadratics.dims >= screened_dims;
@@ -69,9 +85,15 @@ inline size_t lay_out(const Pass& p, const Statistics& s, void* memory, Workspac
   take(w.pruning.own, prune ? components : 0);
   take(w.pruning.exact, prune ? stride : 0);
   take(w.pruning.least, prune ? stride : 0);
-  const bool screen = p.screen && screened(p);
-  take(w.pruning.upper, screen ? components * block_rows : 0);
-  take(w.pruning.screen, screen ? static_cast<int64_t>(p.screen->workspace_bytes) : 0);
+  const bool screens = prune && (p.directions || p.columns);
+  take(w.pruning.upper, screens ? components * block_rows : 0);
+  take(w.pruning.best, screens ? block_rows : 0);
+  take(w.pruning.left, screens ? components : 0);
+  const auto of_screen = [&](const Screen* screen) {
+    return prune && screen ? static_cast<int64_t>(screen->workspace_bytes) : 0;
+  };
+  const int64_t of_directions = of_screen(p.directions), of_columns = of_screen(p.columns);
+  take(w.pruning.screen, of_directions > of_columns ? of_directions : of_columns);
   take(w.rows, features || prune ? block_rows * row_stride(s) : 0);
   take(w.transformed, transformed * stride);
   take(w.zero, transformed);
@@ -322,13 +344,26 @@ inline Bounds first_bounds(Pass p, const void* packed, void* memory) {
   const Evaluation evaluation{w.x, padded, w.joint2, w.top, w.transformed, w.zero};
   const auto* form = static_cast<const real*>(packed);
   Prefetch none;
-  if (evaluate_pruned(p.quadratics, form, evaluation, w.pruning, none)) return Bounds::by_quarter;
-  if (p.quadratics.factor == Factor::diagonal) {
-    w.pruning.bounds = Bounds::by_half;
-    return evaluate_pruned(p.quadratics, form, evaluation, w.pruning, none) ? Bounds::by_half : Bounds::none;
+  const Quadratics& q = p.quadratics;
+  const auto left_by = [&](Bounds bounds) {
+    w.pruning.bounds = bounds;
+    const Screen* screen = screen_in(p, bounds);
+    return screen ? evaluate_screened(p, *screen, form, evaluation, w.pruning, 0, n)
+                  : evaluate_pruned(q, form, evaluation, w.pruning, none);
+  };
+  const auto few = [&](int64_t left, Bounds bounds) { return few_left(left, n, q, bounds); };
+  const int64_t pairs = n * q.components;
+  const int64_t by_quarter = prunable(q) ? left_by(Bounds::by_quarter) : pairs;
+  if (q.factor == Factor::diagonal) {
+    if (few(by_quarter, Bounds::by_quarter)) return Bounds::by_quarter;
+    return few(left_by(Bounds::by_half), Bounds::by_half) ? Bounds::by_half : Bounds::none;
   }
-  if (p.screen && evaluate_screened(p, form, evaluation, w.pruning, 0, n)) return Bounds::by_screen;
-  return Bounds::none;
+  const int64_t by_directions = p.directions ? left_by(Bounds::by_directions) : pairs;
+  const bool fewer = 100 * (by_quarter - by_directions) > fewer_by_directions * pairs;
+  if (fewer && few(by_directions, Bounds::by_directions)) return Bounds::by_directions;
+  if (few(by_quarter, Bounds::by_quarter)) return Bounds::by_quarter;
+  return p.columns && few(left_by(Bounds::by_columns), Bounds::by_columns) ? Bounds::by_columns
+                                                                           : Bounds::none;
 }
 
 inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, double* sums, void* memory) {
@@ -339,9 +374,9 @@ inline void run(const Pass& p, const void* packed, int64_t begin, int64_t end, d
 }
 
 constexpr Kernels kernels() {
-  return Kernels{
-      packed_bytes, pack,         workspace_bytes,        sums_size,   run,   unpack, pruned, first_bounds,
-      screened,     screen_bytes, screen_workspace_bytes, pack_screen, screen};
+  return Kernels{packed_bytes, pack,         workspace_bytes,        sums_size,  run,
+                 unpack,       pruned,       first_bounds,           directions, screened,
+                 screen_of,    screen_bytes, screen_workspace_bytes, pack_screen};
 }
 
 }  // namespace MIXTURA_ISA

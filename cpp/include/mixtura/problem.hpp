@@ -78,18 +78,24 @@ struct Memory {
 
 struct Pass;
 
-// Upper bounds of joint densities in single precision, base 2, for a pass in double precision: see
-// screen.hpp.
+// Directions, at most, along which triangles are bounded: see directions.hpp.
+constexpr int64_t most_directions = 16;
+
+// Upper bounds of joint densities in single precision, base 2: see screen.hpp.
 struct Screen {
+  Quadratics quadratics;  // the pass's, or theirs along a few directions
+  const double* map;      // the directions (quadratics.dims, D); null: the columns
+  int64_t first, step;    // rows of the factors that bound all pairs, and those that follow at a time
   const void* packed;
   size_t workspace_bytes;
-  void (*bound)(const Pass&, const void* packed, int64_t begin, int64_t n, const float* least, float* upper,
-                void* workspace);
+  void (*bound)(const Pass&, const Screen&, int64_t begin, int64_t n, const float* least, float* upper,
+                int32_t* best, uint64_t* left, void* workspace);
 };
 
 // By what the joint densities of triangles and diagonals are bounded, to leave out pairs that cannot count:
-// by nothing; by a quarter of the factor, or half of it (prune.hpp, prune_diagonals.hpp); by a screen.
-enum class Bounds : int { none, by_quarter, by_half, by_screen };
+// by nothing; by a quarter of the factor, or half of it (prune.hpp, prune_diagonals.hpp); by a screen of a
+// few directions, or of all columns.
+enum class Bounds : int { none, by_quarter, by_half, by_directions, by_columns };
 
 // One pass over the rows. What it does follows from what is given:
 //   answers      write them, and take no statistics
@@ -108,7 +114,8 @@ struct Pass {
   Answers answers;              //
   bool hard;                    // all of a row goes to its most likely component
   const Memory* memory;         // of passes that look for the nearest centre, without constants; or null
-  const Screen* screen;         // or null (the driver's)
+  const Screen* directions;     // screens of a few directions, and of all columns; or null (the driver's)
+  const Screen* columns;        //
   Bounds bounds;                // what blocks begin with (the driver's)
   bool single;                  // compute in float32: the fused soft pass only
   bool skip;  // leave out statistics of pairs whose responsibility cannot matter (the driver's)
@@ -165,14 +172,14 @@ struct Kernels {
   // Whether joint densities may be bounded, and by what to begin with: not called unless they may be.
   bool (*bounded)(const Pass&);
   Bounds (*first_bounds)(Pass, const void* packed, void* workspace);
-  // Whether the pass may use a screen; how large one is when packed, and its workspace; packs and evaluates
-  // one.
-  bool (*screened)(const Pass&);
-  size_t (*screen_bytes)(const Pass&);
-  size_t (*screen_workspace_bytes)(const Pass&);
-  void (*pack_screen)(const Pass&, void* packed);
-  void (*screen)(const Pass&, const void* packed, int64_t begin, int64_t n, const float* least, float* upper,
-                 void* workspace);
+  // The screens that the pass may use, as yet unpacked: of how many directions, 0 for none; and whether of
+  // all columns. How large one is when packed, and its workspace; packs and evaluates one.
+  int64_t (*directions)(const Pass&);
+  bool (*columns)(const Pass&);
+  Screen (*screen_of)(const Quadratics&, const double* map);
+  size_t (*screen_bytes)(const Pass&, const Screen&);
+  size_t (*screen_workspace_bytes)(const Pass&, const Screen&);
+  void (*pack_screen)(const Pass&, const Screen&, void* packed);
 };
 
 struct InstructionSet {

@@ -10,10 +10,11 @@
 // are bounded once more, by 2 R rows of F_k. Rows that are left then are gathered side by side, component by
 // component, and evaluated R rows at a time, to the end or until they cannot count. Cost: K R^2 / 2
 // multiply-adds a row, with R = D / 4 a sixteenth of all, and up to a quarter of all for the second bound;
-// then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left. Where many pairs are left, bounds
-// in single precision by as many rows of F_k as it takes may cost less (screen.hpp). Which of the two a pass
-// begins with, if any, a few rows of the table tell. After a block of which more than two fifths of the pairs
-// are left a part gives way to the screen, and that to blocks as they stand. Diagonals have bounds of their
+// then D moves and at most 3 D^2 / 8 multiply-adds for a pair that is left. Where columns depend on each
+// other, bounds in single precision along a few directions of all columns leave fewer; where many pairs are
+// left, bounds by as many rows of F_k as it takes may cost less (screen.hpp). With which of these a pass
+// begins, if any, a few rows of the table tell. After a block of which more than two fifths of the pairs are
+// left the first two give way to the third, and that to blocks as they stand. Diagonals have bounds of their
 // own (prune_diagonals.hpp).
 #pragma once
 
@@ -79,11 +80,12 @@ inline void gather(const Pruning& p, int64_t dims, int64_t n) {
     }
 }
 
-// value[g] -= the squares of F_k's rows from tile `from` on, a quarter of them at a time, for one group of
-// rows; minus infinity as soon as no value reaches its least.
+// value[g] -= the squares of F_k's rows from tile `from` on, for one group of rows: of all others at once,
+// or, where some before are known, a quarter of them at a time, and minus infinity as soon as no value
+// reaches its least.
 MIXTURA_INLINE void add_squares(const Quadratics& q, const real* factor, const real* bias, const real* x,
                                 int64_t from, const vec (&least)[groups], vec (&value)[groups]) {
-  const int64_t step = bounding_part(q);
+  const int64_t step = from ? bounding_part(q) : q.dims;
   for (int64_t row = from * tile_rows, end; row < q.dims; row = end) {
     end = smaller(row + step, q.dims);
     SquaredNorm norm{};
@@ -189,9 +191,10 @@ inline void finish_candidates(const Quadratics& q, const PackedLayout& l, const 
     if (const int64_t n = put_on_list(p, p.own[k])) finish_listed<true>(q, l, packed, e, p, k, n, from);
 }
 
-// The same as evaluate for triangles, but that pairs that cannot count keep a bound; whether few were left.
-inline bool evaluate_triangles(const Quadratics& q, const real* packed, const Evaluation& e, const Pruning& p,
-                               Prefetch& ahead) {
+// The same as evaluate for triangles, but that pairs that cannot count keep a bound; returns how many were
+// left.
+inline int64_t evaluate_triangles(const Quadratics& q, const real* packed, const Evaluation& e,
+                                  const Pruning& p, Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
   const int64_t once = bounding_part(q), twice = 2 * once;
   bound(q, l, packed, e, p, ahead);
@@ -207,77 +210,70 @@ inline bool evaluate_triangles(const Quadratics& q, const real* packed, const Ev
     left += n;
   }
   put_back(e, p);
-  return few_left(left, e.rows, q);
+  return left;
 }
 
 // The same for triangles and diagonals.
-inline bool evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, const Pruning& p,
-                            Prefetch& ahead) {
+inline int64_t evaluate_pruned(const Quadratics& q, const real* packed, const Evaluation& e, const Pruning& p,
+                               Prefetch& ahead) {
   return q.factor == Factor::diagonal ? evaluate_diagonals(q, packed, e, p, ahead)
                                       : evaluate_triangles(q, packed, e, p, ahead);
 }
 
 // The same as evaluate for rows begin .. begin + n, but for pairs that cannot count, with bounds in single
-// precision; whether few were left. Cost: an eighth to a half of an evaluation, and D^2 / 2 multiply-adds
-// for a pair that is left.
-inline bool evaluate_screened(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
-                              int64_t begin, int64_t n) {
+// precision; returns how many were left. Cost: the screen's, and D^2 / 2 multiply-adds for a pair that is
+// left.
+inline int64_t evaluate_screened(const Pass& pass, const Screen& screen, const real* packed,
+                                 const Evaluation& e, const Pruning& p, int64_t begin, int64_t n) {
   const Quadratics& q = pass.quadratics;
   const PackedLayout l = packed_layout(q);
-  pass.screen->bound(pass, pass.screen->packed, begin, n, nullptr, p.upper, p.screen);
-  float largest[block_rows];
-  for (int64_t i = 0; i < n; ++i) {
-    largest[i] = p.upper[i];
-    p.candidate[i] = 0;
-  }
-  for (int64_t k = 1; k < q.components; ++k) {
-    const float* upper = p.upper + k * block_rows;
-    for (int64_t i = 0; i < n; ++i) {
-      if (!(upper[i] > largest[i])) continue;
-      largest[i] = upper[i];
-      p.candidate[i] = static_cast<integer>(k);
-    }
-  }
+  screen.bound(pass, screen, begin, n, nullptr, p.upper, p.best, nullptr, p.screen);
   // Rows beyond n are evaluated with the others: what they hold is not used, but it is read.
-  for (int64_t i = n; i < e.rows; ++i) p.candidate[i] = 0;
-  for (int64_t i = 0; i < e.rows; ++i)
+  for (int64_t i = 0; i < e.rows; ++i) {
+    p.candidate[i] = i < n ? static_cast<integer>(p.best[i]) : integer(0);
     e.joint2[static_cast<int64_t>(p.candidate[i]) * stride + i] = packed[l.offsets + p.candidate[i]];
+  }
   finish_candidates(q, l, packed, e, p, 0);
-  // Rounded down.
+  set_aside(e, p);
   float least[block_rows];
+  for (int64_t i = 0; i < block_rows; ++i) least[i] = __builtin_huge_valf();  // which nothing reaches
   for (int64_t i = 0; i < n; ++i) {
-    const float nearest = static_cast<float>(e.top[i] + p.away);
-    least[i] = nearest - 1.2e-7f * (nearest < 0.0f ? -nearest : nearest);
+    const float nearest = static_cast<float>(p.least[i]);
+    least[i] = nearest - 1.2e-7f * (nearest < 0.0f ? -nearest : nearest);  // rounded down
     p.upper[p.candidate[i] * block_rows + i] = -__builtin_huge_valf();
   }
-  pass.screen->bound(pass, pass.screen->packed, begin, n, least, p.upper, p.screen);
+  screen.bound(pass, screen, begin, n, least, p.upper, p.best, p.left->word, p.screen);
+  const vec nothing = splat(-__builtin_huge_val());
   int64_t left = 0;
   for (int64_t k = 0; k < q.components; ++k) {
     real* joint2 = e.joint2 + k * stride;
-    const float* upper = p.upper + k * block_rows;
-    int64_t listed = 0;
-    for (int64_t i = 0; i < e.rows; ++i) {
-      if (p.candidate[i] == static_cast<integer>(k)) continue;
-      const bool counts = i < n && !(static_cast<real>(upper[i]) < e.top[i] + p.away);
-      joint2[i] = counts ? packed[l.offsets + k] : -static_cast<real>(__builtin_huge_val());
-      if (counts) p.list[listed++] = static_cast<integer>(i);
-    }
-    if (listed) finish_listed<false>(q, l, packed, e, p, k, listed, 0);
+    for (int64_t i = 0; i < e.rows; i += lanes) store(joint2 + i, nothing);
+    const int64_t listed = put_on_list(p, p.left[k]);
+    if (!listed) continue;
+    for (int64_t j = 0; j < listed; ++j) joint2[p.list[j]] = packed[l.offsets + k];
+    finish_listed<false>(q, l, packed, e, p, k, listed, 0);
     left += listed;
   }
-  return few_left(left, n, q);
+  put_back(e, p);
+  return left;
+}
+
+// The screen of a pass that these bounds are by; null if they are by none.
+MIXTURA_INLINE const Screen* screen_in(const Pass& pass, Bounds bounds) {
+  return bounds == Bounds::by_directions ? pass.directions
+         : bounds == Bounds::by_columns  ? pass.columns
+                                         : nullptr;
 }
 
 // Evaluates a block with bounds, and sees how the next ones are to be.
 inline void evaluate_bounded(const Pass& pass, const real* packed, const Evaluation& e, Pruning& p,
                              int64_t begin, int64_t n, Prefetch& ahead) {
-  if (p.bounds != Bounds::by_screen) {
-    if (evaluate_pruned(pass.quadratics, packed, e, p, ahead)) return;
-    if (pass.screen) {
-      p.bounds = Bounds::by_screen;
-      return;
-    }
-  } else if (evaluate_screened(pass, packed, e, p, begin, n)) {
+  const Screen* screen = screen_in(pass, p.bounds);
+  const int64_t left = screen ? evaluate_screened(pass, *screen, packed, e, p, begin, n)
+                              : evaluate_pruned(pass.quadratics, packed, e, p, ahead);
+  if (few_left(left, n, pass.quadratics, p.bounds)) return;
+  if (pass.columns && screen != pass.columns) {
+    p.bounds = Bounds::by_columns;
     return;
   }
   p.bounds = pass.bounds;

@@ -131,9 +131,9 @@ inline int64_t list_left(const Evaluation& e, const Pruning& p, int64_t k) {
   return put_on_list(p, left);
 }
 
-// The same as evaluate, but that pairs that cannot count keep a bound; whether few were left.
-inline bool evaluate_diagonals(const Quadratics& q, const real* packed, const Evaluation& e, const Pruning& p,
-                               Prefetch& ahead) {
+// The same as evaluate, but that pairs that cannot count keep a bound; returns how many were left.
+inline int64_t evaluate_diagonals(const Quadratics& q, const real* packed, const Evaluation& e,
+                                  const Pruning& p, Prefetch& ahead) {
   const PackedLayout l = packed_layout(q);
   constexpr int C = elementwise_components;
   int64_t k = 0;
@@ -148,7 +148,7 @@ inline bool evaluate_diagonals(const Quadratics& q, const real* packed, const Ev
     left += n;
   }
   put_back(e, p);
-  return few_left(left, e.rows, q);
+  return left;
 }
 
 }  // namespace MIXTURA_ISA

@@ -18,6 +18,8 @@ struct Pruning {
   real* least;         // stride: what another component must reach to count
   real away;           // how far below a row's largest joint2 a pair may lie and count: see farthest
   float* upper;        // K x block_rows: bounds in single precision
+  int32_t* best;       // block_rows: of each row, the component with the largest of these
+  RowSet* left;        // K: the rows in which each component may count after all
   char* screen;        // the screen's workspace
   Bounds bounds;       // those of the next block
   int64_t resting;     // blocks that are still to be evaluated as they stand
@@ -66,8 +68,10 @@ inline void put_back(const Evaluation& e, const Pruning& p) {
 }
 
 // Whether so few of the pairs are left that bounds cost less than they save.
-MIXTURA_INLINE bool few_left(int64_t left, int64_t rows, const Quadratics& q) {
-  const int64_t hundredths = q.factor == Factor::diagonal ? left_of_diagonals : left_of_triangles;
+MIXTURA_INLINE bool few_left(int64_t left, int64_t rows, const Quadratics& q, Bounds bounds) {
+  const int64_t hundredths = q.factor == Factor::diagonal      ? left_of_diagonals
+                             : bounds == Bounds::by_directions ? left_of_directions
+                                                               : left_of_triangles;
   return 100 * left <= hundredths * rows * q.components;
 }
 

@@ -1,21 +1,25 @@
 // Upper bounds of the joint densities of triangles, in single precision at twice the speed of double, for
-// passes in double precision that leave out pairs that cannot count.
+// passes that leave out pairs that cannot count.
 //
 //   y = F_k x + b_k,   x = z - pivot,   computed as y' with |y - y'| <= E = g (|F_k| |x| + |b_k|) + t,
 //   g = (D + 8) u,
 //
 // in whatever order sums are taken, with |F| the root of the sum of squares of F, u half the distance from 1
 // to the next number, and t for what is lost where numbers are so small that they have few digits: D sqrt(D)
-// times half the least number that is not 0 times the largest. So |y|^2 >= |y'|^2 - 2 E |y'|, and with the
-// roundings of |y'|^2 = s and of c - s,
+// times half the least number that is not 0 times the largest. So |y|^2 >= |y'|^2 - 2 E |y'|, of which the
+// last is at most h |y'|^2 + E^2 / h for any h > 0; here h = 1/256. With the roundings of |y'|^2 = s and of
+// c - s, of up to D sums,
 //
-//   joint2[k][i] <= c - s + 2 E sqrt(s) + g s + 8 u (s + |c|).
+//   joint2[k][i] <= c + 8 u |c| + 256 E^2 - (1 - 1/256 - g - 16 u) s.
 //
-// What is not finite in single precision has no bound. The squares of the first rows of F_k bound joint2 too,
-// so the first half of the rows is taken for all components; the rest, once it is known what a row's best
-// component reaches, for those that may still come near it, an eighth of the rows at a time. Cost: D^2 / 8
-// multiply-adds a pair, twice as many at a time as in double precision, and 3 D^2 / 8 for a pair that is
-// left.
+// Where that is not a number a pair counts as left. The squares of the first rows of F_k bound joint2 too, so
+// half of them are taken for all components; the rest, once it is known what a row's best component reaches,
+// for those that may still come near it, an eighth of the rows at a time.
+//
+// F_k is either the pass's own, or its triangle along a few directions A of all columns (directions.hpp), of
+// which x are then A (z - pivot): rounding them adds (D + 3) u |A| |z - pivot| to |x|'s error, so what |x| is
+// taken to be is longer by that over g. Cost: D^2 / 8 multiply-adds a pair, twice as many at a time as in
+// double precision, and 3 D^2 / 8 for a pair that is left; along q directions q^2 / 2 a pair, and q D a row.
 #pragma once
 
 #include "mixtura/block.hpp"
@@ -25,46 +29,71 @@
 namespace mixtura {
 namespace MIXTURA_ISA {
 
-// Of each component, g |F_k| and g |b_k|, after the packed quadratics.
-inline size_t screen_bytes(const Pass& p) {
-  return (packed_layout(p.quadratics).total +
-          2 * static_cast<size_t>(round_up(p.quadratics.components, lanes))) *
-         sizeof(real);
+// After the packed quadratics: of each component, g |F_k| and g |b_k| + t, and the directions.
+struct ScreenLayout {
+  PackedLayout quadratics;
+  size_t of_factor, of_bias, map, total;
+};
+
+inline ScreenLayout screen_layout(const Pass& p, const Screen& screen) {
+  ScreenLayout l{packed_layout(screen.quadratics), 0, 0, 0, 0};
+  const auto components = static_cast<size_t>(round_up(screen.quadratics.components, lanes));
+  l.of_factor = l.quadratics.total;
+  l.of_bias = l.of_factor + components;
+  l.map = l.of_bias + components;
+  l.total = l.map + (screen.map ? static_cast<size_t>(screen.quadratics.dims * p.rows.dims) : 0);
+  return l;
 }
 
-inline void pack_screen(const Pass& p, void* memory) {
-  const Quadratics& q = p.quadratics;
-  const PackedLayout l = packed_layout(q);
+inline size_t screen_bytes(const Pass& p, const Screen& screen) {
+  return screen_layout(p, screen).total * sizeof(real);
+}
+
+constexpr double half_unit = is_double ? 1.12e-16 : 5.97e-8;
+
+// g of so many columns.
+inline double rounding_of(int64_t dims) {
+  return (static_cast<double>(dims) + 9.0) * half_unit;
+}
+
+// |a| of n numbers.
+inline double length_of(const real* a, int64_t n) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(a[i]);
+  return __builtin_sqrt(sum) * 1.000001;
+}
+
+inline void pack_screen(const Pass& p, const Screen& screen, void* memory) {
+  const Quadratics& q = screen.quadratics;
+  const ScreenLayout l = screen_layout(p, screen);
   real* packed = static_cast<real*>(memory);
-  pack_quadratics(p, packed);
-  real *of_factor = packed + l.total, *of_bias = of_factor + round_up(q.components, lanes);
-  const double g = (static_cast<double>(q.dims) + 8.0) * (is_double ? 1.12e-16 : 5.97e-8);
+  const double origin[most_directions] = {};
+  Pass of = p;
+  of.quadratics = q;
+  if (screen.map) of.pivot = origin;
+  pack_quadratics(of, packed);
+  const double g = rounding_of(q.dims), dims = static_cast<double>(q.dims);
+  const int64_t factor_size = l.quadratics.factor_size, bias_size = l.quadratics.bias_size;
   for (int64_t k = 0; k < q.components; ++k) {
-    double factor = 0.0, bias = 0.0;
-    for (int64_t i = 0; i < l.factor_size; ++i) {
-      const double f = static_cast<double>(packed[l.factor + k * l.factor_size + i]);
-      factor += f * f;
-    }
-    for (int64_t i = 0; i < l.bias_size; ++i) {
-      const double b = static_cast<double>(packed[l.bias + k * l.bias_size + i]);
-      bias += b * b;
-    }
-    of_factor[k] = static_cast<real>(g * __builtin_sqrt(factor) * 1.000001);
-    const double lost = 2.5e-7 * static_cast<double>(q.dims) * __builtin_sqrt(static_cast<double>(q.dims));
-    of_bias[k] = static_cast<real>(g * __builtin_sqrt(bias) * 1.000001 + lost);
+    const double factor = length_of(packed + l.quadratics.factor + k * factor_size, factor_size);
+    const double bias = length_of(packed + l.quadratics.bias + k * bias_size, bias_size);
+    packed[l.of_factor + k] = static_cast<real>(g * factor);
+    packed[l.of_bias + k] = static_cast<real>(g * bias + 2.5e-7 * dims * __builtin_sqrt(dims));
   }
+  if (!screen.map) return;
+  for (int64_t i = 0; i < q.dims * p.rows.dims; ++i) packed[l.map + i] = static_cast<real>(screen.map[i]);
 }
 
 struct ScreenWorkspace {
-  real *x, *joint2, *length, *leading, *trailing;
+  real *x, *along, *length, *leading, *trailing;
   double *exact, *square;
 };
 
-inline size_t lay_out_screen(const Pass& p, void* memory, ScreenWorkspace& w) {
+inline size_t lay_out_screen(const Pass& p, const Screen& screen, void* memory, ScreenWorkspace& w) {
   Cut take{static_cast<char*>(memory)};
   const int64_t padded_dims = round_up(p.rows.dims, lanes);
   take(w.x, p.rows.dims * stride);
-  take(w.joint2, p.quadratics.components * stride);
+  take(w.along, screen.map ? screen.quadratics.dims * stride : 0);
   take(w.length, stride);
   take(w.leading, padded_dims);
   take(w.trailing, padded_dims);
@@ -73,93 +102,132 @@ inline size_t lay_out_screen(const Pass& p, void* memory, ScreenWorkspace& w) {
   return static_cast<size_t>(take.at - static_cast<char*>(memory));
 }
 
-inline size_t screen_workspace_bytes(const Pass& p) {
+inline size_t screen_workspace_bytes(const Pass& p, const Screen& screen) {
   ScreenWorkspace w;
-  return lay_out_screen(p, nullptr, w);
+  return lay_out_screen(p, screen, nullptr, w);
 }
 
-// The bound of a pair from its joint density, up to rounding: see above.
-struct Rounding {
-  float g, unit;
-  explicit Rounding(int64_t dims)
-      : g((static_cast<float>(dims) + 8.0f) * (is_double ? 1.12e-16f : 5.97e-8f)),
-        unit(is_double ? 1.12e-16f : 5.97e-8f) {}
-  MIXTURA_INLINE float bound(float value, float c, float error) const {
-    const float s = c - value > 0.0f ? c - value : 0.0f, level = c < 0.0f ? -c : c;
-    const float bound =
-        value + 2.001f * error * __builtin_sqrtf(s) + (g + 8.0f * unit) * 1.001f * s + 8.0f * unit * level;
-    // Not finite: of infinities and what is not a number, the difference with itself is not 0.
-    return bound - bound == 0.0f ? bound : __builtin_huge_valf();
-  }
-};
-
-// The rows of a block, packed, and their lengths; joint2 before anything is subtracted.
-inline void begin_screen(const Pass& p, int64_t begin, int64_t n, ScreenWorkspace& w) {
-  pack_rows(p.rows, split_pivot(p, w.exact, w.leading, w.trailing), begin, n, round_up(n, group_rows),
-            Packed{w.x, nullptr, 0});
-  // In double, where no square becomes 0.
+// Adds `weight` times the lengths of n packed rows to w.length. In double, where no square becomes 0.
+inline void add_lengths(const real* x, int64_t dims, int64_t n, double weight, const ScreenWorkspace& w) {
   for (int64_t i = 0; i < n; ++i) w.square[i] = 0.0;
-  for (int64_t d = 0; d < p.rows.dims; ++d)
+  for (int64_t d = 0; d < dims; ++d)
     for (int64_t i = 0; i < n; ++i) {
-      const double x = static_cast<double>(w.x[d * stride + i]);
-      w.square[i] += x * x;
+      const double value = static_cast<double>(x[d * stride + i]);
+      w.square[i] += value * value;
     }
-  for (int64_t i = 0; i < n; ++i) w.length[i] = static_cast<real>(__builtin_sqrt(w.square[i]) * 1.000001);
+  for (int64_t i = 0; i < n; ++i)
+    w.length[i] += static_cast<real>(weight * __builtin_sqrt(w.square[i]) * 1.000001);
 }
 
-// Whether one of n bounds is not below its least.
-MIXTURA_INLINE bool any_left(const float* bounds, const float* least, int64_t n) {
-  bool left = false;
-  for (int64_t i = 0; i < n; ++i) left |= !(bounds[i] < least[i]);
-  return left;
+// The rows of a block, packed, or along the directions, and what their lengths are taken to be; returns them.
+inline const real* begin_screen(const Pass& p, const Screen& screen, int64_t begin, int64_t n,
+                                const ScreenWorkspace& w) {
+  const int64_t padded = round_up(n, group_rows), dims = p.rows.dims, count = screen.quadratics.dims;
+  pack_rows(p.rows, split_pivot(p, w.exact, w.leading, w.trailing), begin, n, padded,
+            Packed{w.x, nullptr, 0});
+  for (int64_t i = 0; i < padded; i += lanes) store(w.length + i, vec{});
+  if (!screen.map) {
+    add_lengths(w.x, dims, n, 1.0, w);
+    return w.x;
+  }
+  const real* map = static_cast<const real*>(screen.packed) + screen_layout(p, screen).map;
+  const double of_map =
+      (static_cast<double>(dims) + 3.0) * half_unit * length_of(map, count * dims) / rounding_of(count);
+  add_lengths(w.x, dims, n, of_map, w);
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t i = 0; i < padded; i += lanes) {
+      vec sum{};
+      for (int64_t d = 0; d < dims; ++d) sum += splat(map[r * dims + d]) * load(w.x + d * stride + i);
+      store(w.along + r * stride + i, sum);
+    }
+  add_lengths(w.along, count, n, 1.0, w);
+  return w.along;
 }
 
-// upper[k * block_rows + i] <- bounds of rows begin .. begin + n, at most a block: by the first half of F_k
-// where `least` is null; else, after that, by more of it, as long as a bound of a group of rows is not below
-// the row's `least`. Bounds that are below it stay as they are.
-inline void screen(const Pass& p, const void* memory, int64_t begin, int64_t n, const float* least,
-                   float* upper, void* workspace) {
+// upper[k * block_rows + i] <- bounds of rows begin .. begin + n, at most a block: by the first rows of F_k
+// where `least` is null, and best[i] <- whose is the largest; else, after that, by more rows of F_k, as long
+// as a bound of a group of rows is not below the row's `least`, and left[k] <- the rows whose bound never
+// was. Bounds that are below it stay as they are. Where n ends no group, the rows that fill the last one have
+// bounds, too. Of kernels in single precision.
+inline void screen(const Pass& p, const Screen& s, int64_t begin, int64_t n, const float* least, float* upper,
+                   int32_t* best, uint64_t* left, void* workspace) {
   ScreenWorkspace w;
-  lay_out_screen(p, workspace, w);
-  const Quadratics& q = p.quadratics;
-  const PackedLayout l = packed_layout(q);
-  const real* packed = static_cast<const real*>(memory);
-  const real *of_factor = packed + l.total, *of_bias = of_factor + round_up(q.components, lanes);
-  const Rounding rounding(q.dims);
-  // Subtracts the squares of rows first .. last of F_k from joint2 of the group of rows that begins at i.
-  const auto subtract = [&](int64_t k, int64_t i, int64_t first, int64_t last) {
-    SquaredNorm norm{};
+  lay_out_screen(p, s, workspace, w);
+  const Quadratics& q = s.quadratics;
+  const ScreenLayout layout = screen_layout(p, s);
+  const PackedLayout& l = layout.quadratics;
+  const real* packed = static_cast<const real*>(s.packed);
+  const real* x = least ? (s.map ? w.along : w.x) : begin_screen(p, s, begin, n, w);
+  const real* reached = reinterpret_cast<const real*>(least);
+  real* bounds = reinterpret_cast<real*>(upper);
+  const vec kept = splat(static_cast<real>(1.0 - 1.0 / 256 - rounding_of(q.dims) - 16.0 * half_unit));
+  const auto squares = [&](int64_t k, int64_t i, int64_t first, int64_t last, SquaredNorm& norm) {
     apply_factor<true>(last, last, packed + l.factor + k * l.factor_size, packed + l.bias + k * l.bias_size,
-                       w.x + i, norm, first / tile_rows);
-    real* joint2 = w.joint2 + k * stride + i;
-    const float c = static_cast<float>(packed[l.offsets + k]);
+                       x + i, norm, first / tile_rows);
+  };
+  for (int64_t i = 0; i < n && !least; i += group_rows) {
+    vec top[groups];
+    ivec candidate[groups];
     MIXTURA_UNROLL
     for (int g = 0; g < groups; ++g) {
-      const vec before = first ? load(joint2 + g * lanes) : splat(packed[l.offsets + k]);
-      store(joint2 + g * lanes, before - norm.q[g]);
+      top[g] = splat(-__builtin_huge_val());
+      candidate[g] = ivec{};
     }
-    float* out = upper + k * block_rows + i;
-    for (int64_t j = 0; j < smaller(group_rows, n - i); ++j) {
-      if (least && out[j] < least[i + j]) continue;
-      const real error = of_factor[k] * w.length[i + j] + of_bias[k];
-      out[j] = rounding.bound(static_cast<float>(joint2[j]), c, static_cast<float>(error));
+    for (int64_t k = 0; k < q.components; ++k) {
+      SquaredNorm norm{};
+      squares(k, i, 0, s.first, norm);
+      const real c = packed[l.offsets + k];
+      const vec level = splat(c + static_cast<real>(8.0 * half_unit) * (c < 0 ? -c : c));
+      const vec of_factor = splat(packed[layout.of_factor + k]), of_bias = splat(packed[layout.of_bias + k]);
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) {
+        const vec error = of_factor * load(w.length + i + g * lanes) + of_bias;
+        const vec bound = level + splat(257) * (error * error) - kept * norm.q[g];
+        store(bounds + k * block_rows + i + g * lanes, bound);
+        const ivec better = bound > top[g];
+        candidate[g] = better ? static_cast<integer>(k) - ivec{} : candidate[g];
+        top[g] = better ? bound : top[g];
+      }
     }
-  };
-  const int64_t step = q.dims / 8 / tile_rows * tile_rows, middle = 4 * step;
-  if (!least) begin_screen(p, begin, n, w);
-  for (int64_t k = 0; k < q.components; ++k)
+    MIXTURA_UNROLL
+    for (int g = 0; g < groups; ++g) reinterpret_cast<ivec*>(best + i)[g] = candidate[g];
+  }
+  for (int64_t k = 0; k < q.components && least; ++k) {
+    RowSet counts{};
     for (int64_t i = 0; i < n; i += group_rows) {
-      if (!least) {
-        subtract(k, i, 0, middle);
-        continue;
+      real* bound = bounds + k * block_rows + i;
+      ivec reach[groups];
+      const auto any_reach = [&] {
+        ivec some{};
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) {
+          reach[g] = ~(load(bound + g * lanes) < load(reached + i + g * lanes));
+          some |= reach[g];
+        }
+        return any(some);
+      };
+      bool remains = any_reach();
+      for (int64_t row = s.first, end; remains && row < q.dims; row = end) {
+        end = row + 2 * s.step > q.dims ? q.dims : row + s.step;
+        SquaredNorm norm{};
+        squares(k, i, row, end, norm);
+        MIXTURA_UNROLL
+        for (int g = 0; g < groups; ++g) store(bound + g * lanes, load(bound + g * lanes) - kept * norm.q[g]);
+        remains = any_reach();
       }
-      const float* bounds = upper + k * block_rows + i;
-      for (int64_t row = middle, end; row < q.dims; row = end) {
-        if (!any_left(bounds, least + i, smaller(group_rows, n - i))) break;
-        end = row < 7 * step ? row + step : q.dims;
-        subtract(k, i, row, end);
-      }
+      if (!remains) continue;
+      MIXTURA_UNROLL
+      for (int g = 0; g < groups; ++g) counts.add(i + g * lanes, reach[g]);
     }
+    __builtin_memcpy(left + k * RowSet::words, counts.word, sizeof counts.word);
+  }
+}
+
+// A screen of quadratics as they are, or along directions, as yet unpacked. All directions are taken at once:
+// by some of them alone the component that looks best often is not.
+inline Screen screen_of(const Quadratics& q, const double* map) {
+  const int64_t step = q.dims / 8 / tile_rows * tile_rows;
+  return Screen{q, map, map ? q.dims : 4 * step, step, nullptr, 0, screen};
 }
 
 }  // namespace MIXTURA_ISA

@@ -72,6 +72,16 @@ constexpr int64_t pruning_rests = 63;
 // leave most.
 constexpr int64_t screened_dims = 64;
 
+// Bounds along a few directions. K D^2 from which they pay, since rows are turned, and the component that
+// looks best is evaluated whole, whatever the others are; columns up to which directions are cheap to find,
+// and rows from which; hundredths of all pairs that may be left for them to pay, since what is left is
+// evaluated from the start; and how many more a part of the factor must leave, which costs a little less.
+constexpr int64_t turned_work = 6000;
+constexpr int64_t turned_dims = 128;
+constexpr int64_t turned_rows = 4096;
+constexpr int64_t left_of_directions = 25;
+constexpr int64_t fewer_by_directions = 5;
+
 // Bytes of factors that are worked through for all rows of a block before the next ones: half to three
 // quarters of a first-level cache, which holds a group of rows beside them.
 constexpr int64_t factor_bytes = 24576;
