@@ -310,7 +310,7 @@ inline void screen_rows(const Quadratics& q, const CentreLayout& l, const real* 
       const vec near = square[g] - 2 * leader.best[g] + 2 * error;
       const vec far = square[g] - 2 * leader.second[g] - 2 * error;
       store(w.nearest + at, near);
-      store(w.others + at, sure & (far > nothing) ? far : nothing);
+      store(w.others + at, (sure & (far > nothing)) ? far : nothing);
     }
   }
   if (!distances) return;
