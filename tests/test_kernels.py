@@ -281,8 +281,8 @@ def test_bounds_in_single_precision(instruction_set, narrow, scale, weighted, rn
 def test_bounds_along_a_few_directions(instruction_set, K, D, weighted, dtype, rng):
     """They leave out no pair that counts where columns depend on each other, and have units of their own.
 
-    Clusters lie apart along a few directions of all columns, along which they are narrow; some are of nearly the same
-    place, some have a weight of 0, and a fifth of the rows lie between two.
+    Clusters lie apart along a few directions of all columns, along which they are narrow; two lie at nearly the same
+    place, one has a weight of 0, and a fifth of the rows lie between two.
     """
     _native.set_instruction_set(instruction_set)
     N, shift = 4500, 3.0 if dtype is np.float32 else 1e3

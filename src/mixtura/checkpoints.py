@@ -34,7 +34,7 @@ from mixtura.streamed import Streamed
 from mixtura.table import Table
 
 # First bytes of a checkpoint; the number is its format's.
-_HEAD = b"mixtura checkpoint 3\n"
+_HEAD = b"mixtura checkpoint 4\n"
 
 # Where the classes are whose instances are a fit's state, and what makes arrays and numbers. A checkpoint may name
 # nothing else, so that to read one runs no code of its own.

@@ -2,15 +2,15 @@
 // passes that leave out pairs that cannot count.
 //
 //   y = F_k x + b_k,   x = z - pivot,   computed as y' with |y - y'| <= E = g (|F_k| |x| + |b_k|) + t,
-//   g = (D + 8) u,
+//   g = (D + 9) u,
 //
 // in whatever order sums are taken, with |F| the root of the sum of squares of F, u half the distance from 1
 // to the next number, and t for what is lost where numbers are so small that they have few digits: D sqrt(D)
 // times half the least number that is not 0 times the largest. So |y|^2 >= |y'|^2 - 2 E |y'|, of which the
 // last is at most h |y'|^2 + E^2 / h for any h > 0; here h = 1/256. With the roundings of |y'|^2 = s and of
-// c - s, of up to D sums,
+// c - s, of up to D sums, and of these terms themselves,
 //
-//   joint2[k][i] <= c + 8 u |c| + 256 E^2 - (1 - 1/256 - g - 16 u) s.
+//   joint2[k][i] <= c + 8 u |c| + 257 E^2 - (1 - 1/256 - g - 16 u) s.
 //
 // Where that is not a number a pair counts as left. The squares of the first rows of F_k bound joint2 too, so
 // half of them are taken for all components; the rest, once it is known what a row's best component reaches,

@@ -22,7 +22,7 @@ class Curvature:
     Parameters
     ----------
     factor : ndarray of shape (P, P)
-        Lower Cholesky factor of the curvature before any step, the same for each row.
+        Lower Cholesky factor of the curvature B before any step, the same for each row.
     steps : ndarray of shape (m, K P)
         The last steps s_i, the oldest first.
     changes : ndarray of shape (m, K P)
@@ -69,9 +69,10 @@ class Curvature:
     def solve(self, gradient: Float) -> Float:
         """The inverse of the curvature times a gradient (K, P).
 
-        Nocedal's first loop, over ``a_i = s_i . (g - sum_{j > i} a_j y_j) / s_i . y_i``, solves ``R a = S g`` with R
-        the products; his second one, with ``q = F^-1 (g - Y' a)``, solves ``R' c = diag(R) a - Y q`` for what is left
-        of a, and gives ``q + S' c``.
+        With the steps as the rows of S, the changes as those of Y, and R the products, Nocedal's first loop,
+        ``a_i = s_i . (g - sum_{j > i} a_j y_j) / s_i . y_i``, is the triangular system ``R a = S g``. His second loop
+        begins with ``q = B^-1 (g - Y' a)`` and adds multiples c of the steps: ``R' c = diag(R) a - Y q``. The result
+        is ``q + S' c``.
         """
         if not len(self.steps):
             return self._solve_before(gradient)
